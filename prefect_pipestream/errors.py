@@ -1,0 +1,82 @@
+"""Every error that this package raises on purpose, in one small hierarchy.
+
+A message says what was given, what was expected and what to do, and names the file
+and the sample where there is one.
+"""
+
+
+class PipestreamError(Exception):
+    """Base of all errors of this package."""
+
+
+class MissingExtraError(PipestreamError, ImportError):
+    """An optional dependency is needed; the message names the extra that brings it."""
+
+
+# -- items ---------------------------------------------------------------------------------
+
+
+class ItemError(PipestreamError):
+    """An item's value cannot be had or kept."""
+
+
+class DecodeError(ItemError, ValueError):
+    """A file's content is not a valid value of its item class."""
+
+
+class EncodeError(ItemError, ValueError):
+    """A value cannot be encoded by its item class."""
+
+
+class UnpicklingNotAllowedError(ItemError, PermissionError):
+    """A pickle was to be decoded where the caller has not allowed it."""
+
+
+class ItemNameError(ItemError, ValueError):
+    """An item key or a sample index cannot be part of a file name."""
+
+
+class DuplicateItemError(ItemError, ValueError):
+    """Two files of one sample claim the same item key."""
+
+
+# -- datasets ------------------------------------------------------------------------------
+
+
+class DatasetError(PipestreamError):
+    """A dataset folder cannot be used as asked."""
+
+
+class DatasetNotFoundError(DatasetError, FileNotFoundError):
+    """The dataset folder does not exist."""
+
+
+class DatasetExistsError(DatasetError, FileExistsError):
+    """The dataset folder exists and belongs to someone else."""
+
+
+class DatasetWriteError(DatasetError, OSError):
+    """The dataset could not be written (disk full, read-only, no permission): nothing changed."""
+
+
+class ConflictError(DatasetError):
+    """Another writer changed a sample after it was read: read and transform it anew."""
+
+
+class RunNotFoundError(DatasetError, LookupError):
+    """The dataset's ledger has no run of this key."""
+
+
+class UndoRefusedError(DatasetError):
+    """Someone changed samples after the run that is to be undone."""
+
+
+# -- sequences and stages ------------------------------------------------------------------
+
+
+class PipeBuildingError(PipestreamError, ValueError):
+    """An operation or a stage cannot be built: its name or an argument is wrong."""
+
+
+class SampleError(PipestreamError):
+    """A sample does not have what an operation needs of it."""
