@@ -1,0 +1,58 @@
+"""Samples, the lazy sequences of them, and the pipes that change them.
+
+`SamplesSequence` has every source as a constructor (`SamplesSequence.from_underfolder`) and
+every pipe as a method (`sequence.shuffle()`); `build_pipe` makes the same of names and plain
+arguments; `DataStream` reads and writes samples one by one.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_pipestream.sequences.pipe import build_pipe as build_pipe
+    from prefect_pipestream.sequences.sample import Sample as Sample
+    from prefect_pipestream.sequences.samples_sequence import SamplesSequence as SamplesSequence
+    from prefect_pipestream.sequences.samples_sequence import piped_sequence as piped_sequence
+    from prefect_pipestream.sequences.samples_sequence import source_sequence as source_sequence
+    from prefect_pipestream.sequences.stage import SampleStage as SampleStage
+    from prefect_pipestream.sequences.stage import resolve_stage as resolve_stage
+    from prefect_pipestream.sequences.stage import sample_stage as sample_stage
+    from prefect_pipestream.sequences.stream import DataStream as DataStream
+
+_HOMES = {
+    "Sample": "sample",
+    "SamplesSequence": "samples_sequence",
+    "source_sequence": "samples_sequence",
+    "piped_sequence": "samples_sequence",
+    "build_pipe": "pipe",
+    "DataStream": "stream",
+    "SampleStage": "stage",
+    "sample_stage": "stage",
+    "resolve_stage": "stage",
+}
+
+__all__ = [
+    "Sample",
+    "SamplesSequence",
+    "DataStream",
+    "build_pipe",
+    "source_sequence",
+    "piped_sequence",
+    "SampleStage",
+    "sample_stage",
+    "resolve_stage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `sample` and `stage` can be imported without every source and pipe.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

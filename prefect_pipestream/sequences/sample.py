@@ -1,0 +1,309 @@
+"""Sample: an immutable mapping from key to item."""
+
+import copy
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from functools import lru_cache
+from typing import Any
+
+from prefect_pipestream.errors import SampleError
+from prefect_pipestream.items import Item, YamlMetadataItem
+from prefect_pipestream.sequences.paths import get_in, set_in, split_path
+
+
+class Sample(Mapping[str, Item]):
+    """An immutable mapping from key to `Item`.
+
+    Every change makes a new sample that shares the other items, so that it costs one
+    small dictionary and no decoding. Two samples are equal if they hold the very same
+    items. Call an item to get its value: `sample["image"]()`.
+
+    Args:
+        data: the items by key; None is an empty sample. A plain value is not an item:
+            wrap it, as in `PngImageItem(image)`.
+
+    Raises:
+        TypeError: a key is not a string, or a value is not an item.
+    """
+
+    __slots__ = ("_data",)
+
+    _data: dict[str, Item]
+
+    def __init__(self, data: Mapping[str, Item] | None = None) -> None:
+        self._data = {} if data is None else dict(data)
+        for key, item in self._data.items():
+            _require_item(key, item)
+
+    @classmethod
+    def of(cls, items: dict[str, Item]) -> "Sample":
+        """Makes a sample around a dictionary, without a copy or a check.
+
+        For the hot paths of readers, which have just built the dictionary and let go of it.
+        """
+        sample = cls.__new__(cls)
+        sample._data = items
+        return sample
+
+    # -- one item ------------------------------------------------------------------------
+
+    def set_item(self, key: str, value: Item) -> "Sample":
+        """Returns a sample in which `key` holds the item `value`.
+
+        Raises:
+            TypeError: `value` is not an item.
+        """
+        _require_item(key, value)
+        return Sample.of({**self._data, key: value})
+
+    def set_value(self, key: str, value: Any) -> "Sample":
+        """Returns a sample in which the item at `key` has a new value.
+
+        The new item is of the same class as the old one, and shared if that is.
+
+        Raises:
+            KeyError: the sample has no such key.
+        """
+        return self.set_value_as(key, key, value)
+
+    def set_value_as(
+        self, target_key: str, reference_key: str, value: Any, shared_item: bool | None = None
+    ) -> "Sample":
+        """Sets a new item at `target_key`, of the class of the item at `reference_key`.
+
+        Args:
+            target_key: where the new item goes.
+            reference_key: the item whose class (and sharing) is taken.
+            value: the new item's value.
+            shared_item: whether the new item is shared; None: as the reference item is.
+
+        Raises:
+            KeyError: the sample has no `reference_key`.
+        """
+        reference = self._data[reference_key]
+        shared = reference.is_shared if shared_item is None else shared_item
+        return Sample.of({**self._data, target_key: reference.make_new(value, shared=shared)})
+
+    def deep_set(
+        self, path: str, value: Any, default_item_type: type[Item] = YamlMetadataItem
+    ) -> "Sample":
+        r"""Sets a value inside an item's value; this sample's own value is not touched.
+
+        Args:
+            path: the key, then a path into its value, like `meta.a.b[0]`. A backslash
+                takes the next `.`, `[` or `]` literally. What is missing on the way is
+                made: lists (filled up with None) for indices, mappings for names.
+            value: what to set.
+            default_item_type: the class of the item if the sample has no such key.
+
+        Raises:
+            SampleError: the path is empty or goes through a value that cannot hold it.
+        """
+        tokens = split_path(path)
+        if not tokens or not isinstance(tokens[0], str):
+            raise SampleError(
+                f"path {path!r} does not begin with an item key, as `meta.a[0]` does."
+            )
+        key, rest = tokens[0], tokens[1:]
+        item = self._data.get(key)
+        if item is None:
+            # A fresh item begins as a mapping, also where the path goes on with an index.
+            root: Any = {} if rest else None
+            return self.set_item(key, default_item_type(set_in(root, rest, value, path)))
+        root = copy.deepcopy(item()) if rest else None
+        return self.set_value(key, set_in(root, rest, value, path))
+
+    def deep_get(self, path: str, default: Any = None) -> Any:
+        r"""Gets a value from inside an item's value; see `deep_set` for the path.
+
+        Decodes that one item. Also follows plain attributes, as in `image.shape[0]`.
+
+        Returns:
+            The value, or `default` where the path leads nowhere.
+        """
+        tokens = split_path(path)
+        item = self._data.get(tokens[0]) if tokens and isinstance(tokens[0], str) else None
+        return default if item is None else get_in(item(), tokens[1:], default)
+
+    def match(self, query: str) -> bool:
+        """Tells whether the sample satisfies a `dictquery` query.
+
+        Only the items that the query names are decoded. A path into an item is written
+        between backticks, as in "`meta.score` > 0.5 AND label == 'cat'".
+
+        Raises:
+            SampleError: the query cannot be parsed.
+        """
+        return bool(_compile_query(query)(_DirectAccess(self._data)))
+
+    # -- the whole -----------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the values by key, every item decoded."""
+        return {key: item() for key, item in self._data.items()}
+
+    def to_schema(self) -> dict[str, type[Item]]:
+        """Returns the item classes by key."""
+        return {key: type(item) for key, item in self._data.items()}
+
+    def direct_access(self) -> Mapping[str, Any]:
+        """Returns a view that gives the items' values: `sample.direct_access()["image"]`."""
+        return _DirectAccess(self._data)
+
+    def shallow_copy(self) -> "Sample":
+        """Returns a sample with the very same items."""
+        return Sample.of(dict(self._data))
+
+    def deep_copy(self) -> "Sample":
+        """Returns a sample with copies of the items, values included."""
+        return Sample.of(copy.deepcopy(self._data))
+
+    # -- keys ----------------------------------------------------------------------------
+
+    def change_key(self, old_key: str, new_key: str, delete_old_key: bool) -> "Sample":
+        """Puts the item of `old_key` under `new_key` too, or instead.
+
+        Returns the sample itself if `old_key` is missing or `new_key` is taken.
+        """
+        if old_key not in self._data or new_key in self._data:
+            return self
+        data = dict(self._data)
+        data[new_key] = data.pop(old_key) if delete_old_key else data[old_key]
+        return Sample.of(data)
+
+    def duplicate_key(self, reference_key: str, new_key: str) -> "Sample":
+        """Puts the item of `reference_key` under `new_key` too; see `change_key`."""
+        return self.change_key(reference_key, new_key, delete_old_key=False)
+
+    def rename_key(self, old_key: str, new_key: str) -> "Sample":
+        """Puts the item of `old_key` under `new_key` instead; see `change_key`."""
+        return self.change_key(old_key, new_key, delete_old_key=True)
+
+    def remove_keys(self, *key_to_remove: str) -> "Sample":
+        """Returns a sample without the given keys; those it does not have are ignored."""
+        return Sample.of({k: v for k, v in self._data.items() if k not in key_to_remove})
+
+    def extract_keys(self, *keys_to_keep: str) -> "Sample":
+        """Returns a sample with only the given keys; those it does not have are ignored."""
+        return Sample.of({k: v for k, v in self._data.items() if k in keys_to_keep})
+
+    # -- two samples ---------------------------------------------------------------------
+
+    def merge(self, other: Mapping[str, Item]) -> "Sample":
+        """Returns a sample with the items of both; where both have a key, the other's."""
+        return Sample.of({**self._data, **_items_of(other)})
+
+    def update(self, other: Mapping[str, Item]) -> "Sample":
+        """Same as `merge`."""
+        return self.merge(other)
+
+    def zip(self, other: Mapping[str, Item]) -> "Sample":
+        """Same as `merge`."""
+        return self.merge(other)
+
+    def __add__(self, other: Mapping[str, Item]) -> "Sample":
+        return self.merge(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __or__(self, other: Mapping[str, Item]) -> "Sample":
+        return self.merge(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __sub__(self, other: Mapping[str, Item]) -> "Sample":
+        return self.remove_keys(*other) if isinstance(other, Mapping) else NotImplemented
+
+    def __and__(self, other: Mapping[str, Item]) -> "Sample":
+        return self.extract_keys(*other) if isinstance(other, Mapping) else NotImplemented
+
+    def __xor__(self, other: Mapping[str, Item]) -> "Sample":
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        mine, theirs = self._data, _items_of(other)
+        data = {k: v for k, v in mine.items() if k not in theirs}
+        data.update((k, v) for k, v in theirs.items() if k not in mine)
+        return Sample.of(data)
+
+    # -- the mapping ---------------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> Item:
+        return self._data[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def keys(self) -> KeysView[str]:
+        """Returns a view on the keys."""
+        return self._data.keys()
+
+    def values(self) -> ValuesView[Item]:
+        """Returns a view on the items."""
+        return self._data.values()
+
+    def items(self) -> ItemsView[str, Item]:
+        """Returns a view on the keys and their items."""
+        return self._data.items()
+
+    def __repr__(self) -> str:
+        return f"Sample({self._data!r})"
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Item]], "Sample"], tuple[dict[str, Item]]]:
+        return Sample.of, (self._data,)
+
+
+class _DirectAccess(Mapping[str, Any]):
+    """The items' values by key, each decoded when it is asked for."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: dict[str, Item]) -> None:
+        self._data = data
+
+    def __getitem__(self, key: str) -> Any:
+        return self._data[key]()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._data
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(repr, self._data))}}}"
+
+
+def _require_item(key: object, item: object) -> None:
+    if not isinstance(key, str):
+        raise TypeError(f"the key {key!r} is a {type(key).__name__}, expected a str.")
+    if not isinstance(item, Item):
+        raise TypeError(
+            f"the value at {key!r} is a {type(item).__name__}, expected an Item: "
+            "wrap it in an item class, or use `set_value` to give an item a new value."
+        )
+
+
+def _items_of(other: Mapping[str, Item]) -> dict[str, Item]:
+    return other._data if isinstance(other, Sample) else Sample(other)._data
+
+
+@lru_cache(maxsize=256)
+def _compile_query(query: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Parses a query once; the function it returns may be used by several threads."""
+    from dictquery.exceptions import DQException
+    from dictquery.parsers import DataQueryParser
+    from dictquery.visitors import DataQueryVisitor
+
+    try:
+        tree = DataQueryParser().parse(query)
+    except DQException as err:
+        raise SampleError(
+            f"the query {query!r} cannot be parsed: {err}. Write a path into an item between "
+            "backticks, as in `meta.score` > 0.5."
+        ) from err
+    # The visitor holds the data while it evaluates, so each call has its own.
+    return lambda data: DataQueryVisitor(tree).evaluate(data)
