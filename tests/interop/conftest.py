@@ -1,0 +1,95 @@
+"""The reference, `pipelime-python` 3.0.0, in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+REFERENCE = "pipelime-python==3.0.0"
+HERE = Path(__file__).parent
+INSTALL_TIMEOUT_S = 900
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "interop: drives the reference package in an environment of its own"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Slow, because the first run installs the reference: some hundred megabytes.
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.interop)
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(INSTALL_TIMEOUT_S + 60))
+
+
+class Reference:
+    """The reference package, driven through a program run by its own interpreter."""
+
+    def __init__(self, python: Path) -> None:
+        self.python = python
+
+    def __call__(self, command: str, **arguments: Any) -> Any:
+        """Run a function of `reference_side.py` and return what it returned."""
+        with tempfile.TemporaryDirectory() as folder:
+            result = Path(folder) / "result.pkl"
+            done = subprocess.run(
+                [
+                    str(self.python),
+                    str(HERE / "reference_side.py"),
+                    command,
+                    json.dumps(arguments, default=str),
+                    str(result),
+                ],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, f"the reference failed at {command}:\n{done.stderr}"
+            return pickle.loads(result.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    """Give the reference, installed on first use and kept in the user's cache folder.
+
+    `PIPESTREAM_REFERENCE_PYTHON` names the interpreter of an environment to use instead.
+    """
+    given = os.environ.get("PIPESTREAM_REFERENCE_PYTHON")
+    return Reference(Path(given) if given else _installed_reference())
+
+
+def _installed_reference() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefect-pipestream"
+    version = "{}.{}".format(*sys.version_info)
+    environment = cache / f"{REFERENCE.replace('==', '-')}-py{version}"
+    python = environment / "bin" / "python"
+    complete = environment / "complete"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{environment}.lock"):
+        if not complete.exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
+            done = subprocess.run(
+                [str(python), "-m", "pip", "install", "--quiet", REFERENCE],
+                capture_output=True,
+                text=True,
+                timeout=INSTALL_TIMEOUT_S,
+                check=False,
+            )
+            if done.returncode != 0:
+                pytest.skip(f"pip cannot install {REFERENCE}: {done.stderr.strip()[-400:]}")
+            complete.touch()
+    return python
