@@ -58,7 +58,7 @@ class Reference:
                 timeout=120,
                 check=False,
             )
-            assert done.returncode == 0, f"the reference failed at {command}:\n{done.stderr}"
+            assert done.returncode == 0, f"the reference failed at {command}: {done.stderr[-600:]}"
             return pickle.loads(result.read_bytes())
 
 

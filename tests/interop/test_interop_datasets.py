@@ -169,12 +169,13 @@ def test_shared_items_of_ours_are_shared_for_them(reference: Any, tmp_path: Path
 def test_an_item_of_ones_own_wins_over_the_shared_one_for_both(
     reference: Any, tmp_path: Path
 ) -> None:
-    reference("write_shared", folder=tmp_path, length=LENGTH)
-    stream = DataStream.read_write_underfolder(tmp_path)
+    dataset = tmp_path / "dataset"
+    reference("write_shared", folder=dataset, length=LENGTH)
+    stream = DataStream.read_write_underfolder(dataset)
     own = items.YamlMetadataItem({"names": ["bird"]})
     stream.set_output(1, stream[1].set_item("classes", own))
-    theirs = reference("read", folder=tmp_path)
-    assert theirs == _read(tmp_path)
+    theirs = reference("read", folder=dataset)
+    assert theirs == _read(dataset)
     assert [sample["classes"][2]["names"] for sample in theirs] == [
         ["cat", "dog"],
         ["bird"],
