@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+from reference_env import INSTALL_TIMEOUT_S, ReferenceUnavailableError, reference_python
 
-REFERENCE = "pipelime-python==3.0.0"
 HERE = Path(__file__).parent
-INSTALL_TIMEOUT_S = 900
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,28 +64,7 @@ def reference() -> Reference:
 
     `PIPESTREAM_REFERENCE_PYTHON` names the interpreter of an environment to use instead.
     """
-    given = os.environ.get("PIPESTREAM_REFERENCE_PYTHON")
-    return Reference(Path(given) if given else _installed_reference())
-
-
-def _installed_reference() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefect-pipestream"
-    version = "{}.{}".format(*sys.version_info)
-    environment = cache / f"{REFERENCE.replace('==', '-')}-py{version}"
-    python = environment / "bin" / "python"
-    complete = environment / "complete"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{environment}.lock"):
-        if not complete.exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
-            done = subprocess.run(
-                [str(python), "-m", "pip", "install", "--quiet", REFERENCE],
-                capture_output=True,
-                text=True,
-                timeout=INSTALL_TIMEOUT_S,
-                check=False,
-            )
-            if done.returncode != 0:
-                pytest.skip(f"pip cannot install {REFERENCE}: {done.stderr.strip()[-400:]}")
-            complete.touch()
-    return python
+    try:
+        return Reference(reference_python())
+    except ReferenceUnavailableError as error:
+        pytest.skip(str(error))
