@@ -4,6 +4,8 @@ A message says what was given, what was expected and what to do, and names the f
 and the sample where there is one.
 """
 
+from collections.abc import Sequence
+
 
 class PipestreamError(Exception):
     """Base of all errors of this package."""
@@ -60,7 +62,19 @@ class DatasetWriteError(DatasetError, OSError):
 
 
 class ConflictError(DatasetError):
-    """Another writer changed a sample after it was read: read and transform it anew."""
+    """Another writer changed samples after they were read: read and transform them anew.
+
+    Attributes:
+        indices: The indices under which they were read.
+    """
+
+    def __init__(self, message: str, indices: Sequence[int] = ()) -> None:
+        super().__init__(message, indices)
+        self.indices = list(indices)
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return str(self.args[0])
 
 
 class RunNotFoundError(DatasetError, LookupError):

@@ -8,6 +8,7 @@ from typing import Any
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import Item, YamlMetadataItem
 from prefect_pipestream.sequences.paths import get_in, set_in, split_path
+from prefect_pipestream.underfolder.dataset import SampleOrigin
 
 
 class Sample(Mapping[str, Item]):
@@ -25,24 +26,36 @@ class Sample(Mapping[str, Item]):
         TypeError: a key is not a string, or a value is not an item.
     """
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "_origin")
 
     _data: dict[str, Item]
+    _origin: SampleOrigin | None
 
     def __init__(self, data: Mapping[str, Item] | None = None) -> None:
+        self._origin = data.origin if isinstance(data, Sample) else None
         self._data = {} if data is None else dict(data)
         for key, item in self._data.items():
             _require_item(key, item)
 
     @classmethod
-    def of(cls, items: dict[str, Item]) -> "Sample":
+    def of(cls, items: dict[str, Item], origin: SampleOrigin | None = None) -> "Sample":
         """Makes a sample around a dictionary, without a copy or a check.
 
         For the hot paths of readers, which have just built the dictionary and let go of it.
         """
         sample = cls.__new__(cls)
         sample._data = items
+        sample._origin = origin
         return sample
+
+    @property
+    def origin(self) -> SampleOrigin | None:
+        """The files that the sample was read from, by a stream that watches its folder.
+
+        A sample made from another one has that one's origin: by it, a write sees whether
+        another writer changed the files meanwhile.
+        """
+        return self._origin
 
     # -- one item ------------------------------------------------------------------------
 
@@ -53,7 +66,7 @@ class Sample(Mapping[str, Item]):
             TypeError: `value` is not an item.
         """
         _require_item(key, value)
-        return Sample.of({**self._data, key: value})
+        return Sample.of({**self._data, key: value}, self._origin)
 
     def set_value(self, key: str, value: Any) -> "Sample":
         """Returns a sample in which the item at `key` has a new value.
@@ -81,7 +94,7 @@ class Sample(Mapping[str, Item]):
         """
         reference = self._data[reference_key]
         shared = reference.is_shared if shared_item is None else shared_item
-        return Sample.of({**self._data, target_key: reference.make_new(value, shared=shared)})
+        return Sample.of({**self._data, target_key: reference.make_new(value, shared=shared)}, self._origin)
 
     def deep_set(
         self, path: str, value: Any, default_item_type: type[Item] = YamlMetadataItem
@@ -151,11 +164,11 @@ class Sample(Mapping[str, Item]):
 
     def shallow_copy(self) -> "Sample":
         """Returns a sample with the very same items."""
-        return Sample.of(dict(self._data))
+        return Sample.of(dict(self._data), self._origin)
 
     def deep_copy(self) -> "Sample":
         """Returns a sample with copies of the items, values included."""
-        return Sample.of(copy.deepcopy(self._data))
+        return Sample.of(copy.deepcopy(self._data), self._origin)
 
     # -- keys ----------------------------------------------------------------------------
 
@@ -168,7 +181,7 @@ class Sample(Mapping[str, Item]):
             return self
         data = dict(self._data)
         data[new_key] = data.pop(old_key) if delete_old_key else data[old_key]
-        return Sample.of(data)
+        return Sample.of(data, self._origin)
 
     def duplicate_key(self, reference_key: str, new_key: str) -> "Sample":
         """Puts the item of `reference_key` under `new_key` too; see `change_key`."""
@@ -180,17 +193,17 @@ class Sample(Mapping[str, Item]):
 
     def remove_keys(self, *key_to_remove: str) -> "Sample":
         """Returns a sample without the given keys; those it does not have are ignored."""
-        return Sample.of({k: v for k, v in self._data.items() if k not in key_to_remove})
+        return Sample.of({k: v for k, v in self._data.items() if k not in key_to_remove}, self._origin)
 
     def extract_keys(self, *keys_to_keep: str) -> "Sample":
         """Returns a sample with only the given keys; those it does not have are ignored."""
-        return Sample.of({k: v for k, v in self._data.items() if k in keys_to_keep})
+        return Sample.of({k: v for k, v in self._data.items() if k in keys_to_keep}, self._origin)
 
     # -- two samples ---------------------------------------------------------------------
 
     def merge(self, other: Mapping[str, Item]) -> "Sample":
         """Returns a sample with the items of both; where both have a key, the other's."""
-        return Sample.of({**self._data, **_items_of(other)})
+        return Sample.of({**self._data, **_items_of(other)}, self._origin)
 
     def update(self, other: Mapping[str, Item]) -> "Sample":
         """Same as `merge`."""
@@ -218,7 +231,7 @@ class Sample(Mapping[str, Item]):
         mine, theirs = self._data, _items_of(other)
         data = {k: v for k, v in mine.items() if k not in theirs}
         data.update((k, v) for k, v in theirs.items() if k not in mine)
-        return Sample.of(data)
+        return Sample.of(data, self._origin)
 
     # -- the mapping ---------------------------------------------------------------------
 
@@ -249,8 +262,8 @@ class Sample(Mapping[str, Item]):
     def __repr__(self) -> str:
         return f"Sample({self._data!r})"
 
-    def __reduce__(self) -> tuple[Callable[[dict[str, Item]], "Sample"], tuple[dict[str, Item]]]:
-        return Sample.of, (self._data,)
+    def __reduce__(self) -> tuple[Callable[..., "Sample"], tuple[Any, ...]]:
+        return Sample.of, (self._data, self._origin)
 
 
 class _DirectAccess(Mapping[str, Any]):

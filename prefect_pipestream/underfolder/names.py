@@ -54,6 +54,11 @@ def parse_item_name(name: str) -> tuple[int, Kind] | None:
     return idx, Kind(tail, len(head) if padded else 0)
 
 
+def key_of(name: str) -> str:
+    """The key in an item's name ``<index>_<key>.<ext>``."""
+    return name.partition("_")[2].partition(".")[0]
+
+
 def parse_root_name(name: str) -> tuple[str, str] | None:
     """Splits ``<key>.<ext>`` into key and extension; None where `name` is not of this form."""
     key, dot, extension = name.partition(".")

@@ -1,0 +1,1 @@
+"""Atomic, exactly-once, undoable data streams over folders of samples, run by Prefect."""

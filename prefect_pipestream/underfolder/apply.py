@@ -1,0 +1,209 @@
+"""From the commit point on: apply a logged commit, take it back, or finish a dead one's.
+
+All functions here are called under the dataset's commit lock, and every step can be repeated:
+a killed process leaves a pending record behind, and the next one to take the lock goes on with
+it from the start.
+"""
+
+import errno
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.underfolder.journal import Journal, NameChange
+from prefect_pipestream.underfolder.layout import Layout, staged_name
+from prefect_pipestream.underfolder.lock import exclusive, is_held
+from prefect_pipestream.underfolder.records import CommitRecord
+
+_log = logging.getLogger(__name__)
+
+UNDO = "undo"
+RECORD = "record.json"
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.ENOTSUP}
+"""The errors by which a file system says that it makes no (more) hard links."""
+
+
+@contextmanager
+def commit_lock(layout: Layout) -> Iterator[None]:
+    """Holds the dataset's commit lock; what a dead writer logged is applied first."""
+    with exclusive(layout.lock):
+        _finish_pending(layout)
+        yield
+
+
+def recover(root: str) -> None:
+    """Ends what dead writers left: applies logged commits, removes what was only staged.
+
+    Does nothing in a folder to which nothing was ever committed. A reader without permission
+    to write leaves it to the next writer.
+    """
+    layout = Layout(root)
+    if not os.path.isdir(layout.log):
+        return
+    try:
+        with commit_lock(layout):
+            sweep(layout)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+
+
+def sweep(layout: Layout) -> None:
+    """Removes the staged files of writers that are dead."""
+    with os.scandir(layout.staged) as entries:
+        writers = [entry.name for entry in entries if entry.is_dir()]
+    for writer in writers:
+        alive = os.path.join(layout.staged, writer + ".alive")
+        if not is_held(alive):
+            shutil.rmtree(os.path.join(layout.staged, writer), ignore_errors=True)
+            with suppress(FileNotFoundError):
+                os.unlink(alive)
+
+
+def _finish_pending(layout: Layout) -> None:
+    for name in sorted(os.listdir(layout.log)):
+        if not name.endswith(".json"):
+            continue
+        path = os.path.join(layout.log, name)
+        with open(path, "rb") as file:
+            text = file.read()
+        try:
+            record = CommitRecord.from_bytes(text)
+        except (ValueError, TypeError, KeyError) as error:
+            raise DatasetError(
+                f"{path}: this pending commit cannot be read ({error}). Run `python -m "
+                f"prefect_pipestream check --fix {layout.root}`, which puts it aside."
+            ) from error
+        _log.info("%s: finishing commit %s of a process that died", layout.root, record.id)
+        place(layout, record)
+
+
+def place(layout: Layout, record: CommitRecord, *, durable: bool = False) -> None:
+    """Applies a logged commit and moves its record to the run's ledger."""
+    os.makedirs(layout.data, exist_ok=True)
+    before = os.stat(layout.data).st_mtime_ns
+    _apply(layout, record)
+    if durable:
+        sync_folder(layout.data)
+        sync_folder(layout.root)
+    after = _mark_folder(layout.data)
+    changes = list(_name_changes(record))
+    Journal(layout.journal).append(before, after, changes)
+    _finish(layout, record, durable=durable)
+
+
+def _apply(layout: Layout, record: CommitRecord) -> None:
+    staged = os.path.join(layout.private, record.staged)
+    for name in record.shared:
+        _place_if_absent(os.path.join(staged, staged_name(name)), layout.final(name))
+    for sample in record.samples:
+        for name in sample.writes or ():
+            with suppress(FileNotFoundError):  # it is in its place already
+                os.rename(os.path.join(staged, name), layout.final(name))
+        for name in sample.removes:
+            with suppress(FileNotFoundError):
+                os.unlink(layout.final(name))
+
+
+def _place_if_absent(staged: str, final: str) -> None:
+    if not os.path.lexists(staged):
+        return
+    try:
+        os.link(staged, final)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if not os.path.lexists(final):
+            os.rename(staged, final)
+
+
+def _mark_folder(folder: str) -> int:
+    """Gives the folder a modification time of its own, unlike the clock's coarse ticks.
+
+    What anyone else does to the folder from now on changes that time, even within this tick.
+    """
+    now = time.time_ns()
+    with suppress(PermissionError):  # not our folder: readers scan a little more often
+        os.utime(folder, ns=(now, now))
+    return os.stat(folder).st_mtime_ns
+
+
+def _name_changes(record: CommitRecord) -> Iterator[NameChange]:
+    for sample in record.samples:
+        added = [name for name in sample.writes or () if name not in sample.replaces]
+        if added or sample.removes:
+            idx = sample.idx if sample.target is None else sample.target
+            yield NameChange(idx, added, list(sample.removes))
+
+
+def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
+    staged = os.path.join(layout.private, record.staged)
+    run = layout.run(record.run_key)
+    done = os.path.join(run.done, record.tag)
+    os.makedirs(done, exist_ok=True)
+    with suppress(FileNotFoundError):  # nothing to undo, or moved already
+        os.makedirs(run.undo, exist_ok=True)
+        os.rename(os.path.join(staged, UNDO), run.undo_of(record.id))
+    os.rename(layout.pending(record.id), os.path.join(done, record.id + ".json"))
+    if durable:
+        for folder in (run.undo, done, layout.log):
+            sync_folder(folder)
+    shutil.rmtree(staged, ignore_errors=True)
+
+
+def revert(layout: Layout, record: CommitRecord) -> None:
+    """Takes back a logged commit that could not be applied, and its record with it.
+
+    New files go back to the stage first, so that a process that is killed in here leaves a
+    commit that can still be applied whole.
+    """
+    staged = os.path.join(layout.private, record.staged)
+    undo = os.path.join(staged, UNDO)
+    if not os.path.isdir(undo):
+        undo = layout.run(record.run_key).undo_of(record.id)
+    for sample in record.samples:
+        for name in sample.writes or ():
+            final, back = layout.final(name), os.path.join(staged, name)
+            if not os.path.lexists(back):
+                os.rename(final, back)
+            if name in sample.replaces:
+                _restore(os.path.join(undo, name), final)
+        for name in sample.removes:
+            _restore(os.path.join(undo, name), layout.final(name))
+    os.unlink(layout.pending(record.id))
+
+
+def _restore(kept: str, final: str) -> None:
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.lstat(kept), os.lstat(final)):
+            return
+    fresh = kept + ".restored"
+    link_or_copy(kept, fresh)
+    os.replace(fresh, final)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Makes `target` the same file as `source`, or a copy where there are no hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copy2(source, target + ".part", follow_symlinks=False)
+        os.replace(target + ".part", target)
+
+
+def sync_folder(folder: str) -> None:
+    """Makes the names in a folder survive a loss of power."""
+    with suppress(FileNotFoundError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

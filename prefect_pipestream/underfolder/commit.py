@@ -1,0 +1,448 @@
+"""One commit: stage the files of some samples, then put them all in place or none."""
+
+import copy
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError
+from prefect_pipestream.items import FileSource, FileStamp, Item, SerializationMode
+from prefect_pipestream.underfolder.apply import (
+    RECORD,
+    UNDO,
+    commit_lock,
+    link_or_copy,
+    place,
+    revert,
+    sync_folder,
+)
+from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder, tick_ns
+from prefect_pipestream.underfolder.layout import Layout, staged_name
+from prefect_pipestream.underfolder.names import Kind, check_index, check_key, key_of
+from prefect_pipestream.underfolder.records import (
+    CommitRecord,
+    SampleRecord,
+    mark_of,
+    signature_of,
+)
+
+OnConflict = Literal["raise", "overwrite"]
+
+_LONGEST_WAIT_NS = 3_000_000_000
+
+
+@dataclass
+class StagedFile:
+    """One staged file: the item it holds and the name it gets."""
+
+    key: str
+    name: str
+    source: FileSource
+    item: Item[Any]
+
+
+@dataclass
+class StagedSample:
+    """One sample of a commit that is being prepared."""
+
+    record: SampleRecord
+    origin: SampleOrigin | None
+    files: list[StagedFile] = field(default_factory=list)
+
+    @property
+    def target(self) -> int:
+        """The index under which it is written."""
+        return self.record.idx if self.record.target is None else self.record.target
+
+
+class Commit:
+    """Samples that are written together.
+
+    Files are staged as they come, below ``.pipestream/staged``; `publish` puts them in place.
+
+    Args:
+        dataset: The dataset that is written, for its index.
+        folder: The folder for the staged files; it is made when needed.
+        zfill: The digits to which new names are padded; None keeps names that exist.
+        default_zfill: The digits for new names where `zfill` is None.
+        modes: The serialization mode of items, by key.
+        durable: Whether the commit survives a loss of power once `publish` returns.
+        on_conflict: Whether another writer's change to a sample since it was read is an error.
+        signed: Whether the records say what the samples' files are like after the commit.
+    """
+
+    def __init__(
+        self,
+        dataset: Underfolder,
+        folder: str,
+        *,
+        zfill: int | None = None,
+        default_zfill: int = 0,
+        modes: Mapping[str, SerializationMode] | None = None,
+        durable: bool = False,
+        on_conflict: OnConflict = "raise",
+        signed: bool = False,
+    ) -> None:
+        self._dataset = dataset
+        self._layout = Layout(str(dataset.folder))
+        self._folder = folder
+        self._zfill = zfill
+        self._default_zfill = default_zfill
+        self._modes = modes or {}
+        self._durable = durable
+        self._on_conflict = on_conflict
+        self._signed = signed
+        self._samples: dict[int, StagedSample] = {}
+        self._shared: dict[str, Item[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __contains__(self, idx: int) -> bool:
+        """Whether a sample is to be written under `idx`, or was read under it."""
+        return idx in self._samples or any(s.target == idx for s in self._samples.values())
+
+    def is_empty(self) -> bool:
+        """Whether there is no file to put in place."""
+        return not self._shared and not any(s.files for s in self._samples.values())
+
+    # -- staging -----------------------------------------------------------------------
+
+    def add(
+        self,
+        idx: int,
+        items: Mapping[str, Item[Any]],
+        *,
+        keys: Collection[str] | None = None,
+        origin: SampleOrigin | None = None,
+        target: int | None = None,
+        attempts: int = 1,
+    ) -> None:
+        """Stages the files of one sample that are not in place already.
+
+        Args:
+            idx: The index under which the sample was read.
+            items: Its items.
+            keys: The items to write; None is all. A key that the sample lacks is left alone.
+            origin: The files it was read from.
+            target: The index under which it is written; None is `idx`.
+            attempts: How often it was tried.
+
+        Raises:
+            ItemNameError: If a key or an index cannot be part of a file name.
+            EncodeError, DecodeError: If an item cannot be written; the message names it.
+            DatasetWriteError: If the disk is full, read-only or not permitted.
+        """
+        target = check_index(idx if target is None else target)
+        staged = StagedSample(
+            SampleRecord(idx, "unchanged", target=None if target == idx else target), origin
+        )
+        staged.record = replace(staged.record, attempts=attempts)
+        try:
+            for key, item in items.items():
+                if keys is None or key in keys:
+                    self._stage(staged, check_key(key), item)
+        except BaseException:
+            self._drop_files(staged)
+            raise
+        self._samples[idx] = staged
+
+    def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:
+        """Notes the outcome of a sample of which nothing is written."""
+        self._samples[record.idx] = StagedSample(record, origin)
+
+    def _stage(self, staged: StagedSample, key: str, item: Item[Any]) -> None:
+        if key in self._modes:
+            item = copy.copy(item)
+            item.serialization_mode = self._modes[key]
+        if item.is_shared:
+            self._stage_shared(key, item)
+            return
+        name = self._name_for(staged.target, key, item)
+        if not item.is_stored_at(self._layout.final(name)):
+            source = self._store(f"Sample {staged.target}, item {key!r}", name, item)
+            staged.files.append(StagedFile(key, name, source, item))
+
+    def _stage_shared(self, key: str, item: Item[Any]) -> None:
+        name = "/" + item.as_default_name(Path(key)).name
+        if name in self._shared or key in self._dataset.shared_files():
+            return  # written once, and never overwritten
+        self._store(f"Shared item {key!r}", name, item)
+        self._shared[name] = item
+
+    def _store(self, what: str, name: str, item: Item[Any]) -> FileSource:
+        path = os.path.join(self._folder, staged_name(name))
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+            return item.store(path)
+        except ItemError as error:
+            raise type(error)(f"{what}: {error}") from error
+        except OSError as error:
+            raise DatasetWriteError(
+                error.errno,
+                f"{what} could not be written to {self._layout.final(name)}: "
+                f"{error.strerror or error}. The dataset is as it was",
+            ) from error
+
+    def _name_for(self, idx: int, key: str, item: Item[Any]) -> str:
+        extensions = item.file_extensions()
+        default = item.as_default_name(Path(key)).suffix
+        extension = default
+        for kind in self._dataset.index().kinds_of(idx):
+            if kind.key == key and (
+                kind.extension.lower() in extensions or kind.extension == default
+            ):
+                if self._zfill is None:
+                    return kind.name_of(idx)
+                extension = kind.extension
+        zfill = self._default_zfill if self._zfill is None else self._zfill
+        return Kind(key + extension, zfill).name_of(idx)
+
+    def _drop_files(self, staged: StagedSample) -> None:
+        for file in staged.files:
+            with suppress(FileNotFoundError):
+                os.unlink(file.source.path)
+
+    def discard(self) -> None:
+        """Removes what was staged."""
+        self._samples.clear()
+        self._shared.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # -- publishing --------------------------------------------------------------------
+
+    def publish(self, run_key: str, tag: str) -> list[StagedSample]:
+        """Puts all files in place and notes the outcomes in the run's ledger.
+
+        Returns:
+            The samples as committed, each file's source now in its place.
+
+        Raises:
+            ConflictError: If another writer changed samples since they were read; the others
+                are committed, and ``error.indices`` are to be read and transformed anew.
+            DatasetWriteError: If it could not be written; the dataset is as it was.
+        """
+        if not self._samples and not self._shared:
+            return []
+        if self._signed:
+            self._wait_until_not_racy()
+        try:
+            with commit_lock(self._layout):
+                conflicts = self._drop_conflicting()
+                if self._samples or self._shared:
+                    self._place(self._log(run_key, tag))
+        except OSError as error:
+            if isinstance(error, DatasetWriteError):
+                raise
+            self.discard()
+            raise DatasetWriteError(
+                error.errno,
+                f"{self._layout.root}: the commit could not be written: "
+                f"{error.strerror or error} ({error.filename}). The dataset is as it was",
+            ) from error
+        committed = list(self._samples.values())
+        self._take_over(committed)
+        self._samples.clear()
+        self._shared.clear()
+        if conflicts:
+            raise ConflictError(
+                f"{self._layout.root}: another writer changed sample"
+                f"{'s' if len(conflicts) > 1 else ''} {_some(conflicts)} after they were read: "
+                "read and transform them anew.",
+                conflicts,
+            )
+        return committed
+
+    def _wait_until_not_racy(self) -> None:
+        """Lets the clock's tick pass in which a source was changed just before it was read.
+
+        After it, size and time tell whether the file was changed again.
+        """
+        now = time.time_ns()
+        left = max(
+            (
+                source.stamp.mtime_ns + tick_ns(source.stamp.mtime_ns) - now
+                for staged in self._samples.values()
+                if staged.origin is not None
+                for source in staged.origin.sources.values()
+                if source.stamp is not None
+            ),
+            default=0,
+        )
+        if 0 < left < _LONGEST_WAIT_NS:  # a time in the future is no fresh change
+            time.sleep(left / 1e9)
+
+    def _drop_conflicting(self) -> list[int]:
+        if self._on_conflict == "overwrite":
+            return []
+        conflicts = [idx for idx, staged in self._samples.items() if self._is_stale(staged)]
+        for idx in conflicts:
+            self._drop_files(self._samples.pop(idx))
+        return conflicts
+
+    def _is_stale(self, staged: StagedSample) -> bool:
+        """Whether a file that the sample was made from, or replaces, is another one now."""
+        origin = staged.origin
+        if origin is None or origin.folder != self._layout.root:
+            return False
+        replaced: set[str | None] = {file.key for file in staged.files} if origin.idx == staged.target else set()
+        for name, source in origin.sources.items():
+            key = None if name[0] == "/" else key_of(name)
+            if (source.digest is not None or key in replaced) and _is_changed(source):
+                return True
+            replaced -= {key}
+        # What is left of the keys had no file when the sample was read: nor may it have now.
+        return any(
+            os.path.lexists(self._layout.final(file.name))
+            for file in staged.files
+            if file.key in replaced
+        )
+
+    def _log(self, run_key: str, tag: str) -> CommitRecord:
+        """Keeps the old files, then writes the record: from here on the commit happens."""
+        index = self._dataset.refreshed_index()
+        samples = tuple(
+            self._final_record(staged, index.kinds_of(staged.target)) for staged in self._in_order()
+        )
+        record = CommitRecord(
+            id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
+            run_key=run_key,
+            tag=tag,
+            staged=os.path.relpath(self._folder, self._layout.private),
+            at=time.time(),
+            samples=samples,
+            shared=tuple(self._shared),
+        )
+        os.makedirs(self._folder, exist_ok=True)
+        self._keep_old(samples)
+        path = os.path.join(self._folder, RECORD)
+        with open(path, "wb") as file:
+            file.write(record.to_bytes())
+            if self._durable:
+                self._sync_staged()
+                file.flush()
+                os.fsync(file.fileno())
+        os.rename(path, self._layout.pending(record.id))
+        if self._durable:
+            sync_folder(self._layout.log)
+        return record
+
+    def _in_order(self) -> list[StagedSample]:
+        return [self._samples[idx] for idx in sorted(self._samples)]
+
+    def _final_record(self, staged: StagedSample, there: list[Kind]) -> SampleRecord:
+        """Says what is to be done for a sample, given the files that are there."""
+        record = staged.record
+        if staged.files:
+            keys = {file.key for file in staged.files}
+            writes = {file.name: mark_of(_stamp(file.source)) for file in staged.files}
+            names = [kind.name_of(staged.target) for kind in there if kind.key in keys]
+            record = replace(
+                record,
+                outcome="written",
+                writes=writes,
+                replaces=tuple(name for name in writes if self._exists(name)),
+                removes=tuple(n for n in names if n not in writes and self._exists(n)),
+            )
+        if self._signed:
+            record = replace(record, signature=self._signature(staged, record))
+        staged.record = record
+        return record
+
+    def _exists(self, name: str) -> bool:
+        return os.path.lexists(self._layout.final(name))
+
+    def _signature(self, staged: StagedSample, record: SampleRecord) -> str | None:
+        """The signature of the source's files, as they are after this commit."""
+        origin = staged.origin
+        if origin is None:
+            return None
+        files = {name: source.stamp for name, source in origin.sources.items()}
+        if (origin.folder, origin.idx) == (self._layout.root, staged.target):
+            files.update((file.name, file.source.stamp) for file in staged.files)
+            for name in record.removes:
+                files.pop(name, None)
+        known = {name: stamp for name, stamp in files.items() if stamp is not None}
+        return signature_of(known.items()) if len(known) == len(files) else None
+
+    def _keep_old(self, samples: tuple[SampleRecord, ...]) -> None:
+        undo = os.path.join(self._folder, UNDO)
+        made = False
+        for sample in samples:
+            for name in (*sample.replaces, *sample.removes):
+                if not made:
+                    os.mkdir(undo)
+                    made = True
+                link_or_copy(self._layout.final(name), os.path.join(undo, name))
+
+    def _sync_staged(self) -> None:
+        for folder in (os.path.join(self._folder, UNDO), self._folder):
+            if os.path.isdir(folder):
+                for entry in os.scandir(folder):
+                    if entry.is_file(follow_symlinks=False):
+                        handle = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+                        os.fsync(handle)
+                        os.close(handle)
+                sync_folder(folder)
+
+    def _place(self, record: CommitRecord) -> None:
+        try:
+            place(self._layout, record, durable=self._durable)
+        except OSError as error:
+            if not os.path.lexists(self._layout.pending(record.id)):
+                raise
+            try:
+                revert(self._layout, record)
+            except OSError as second:
+                raise DatasetWriteError(
+                    error.errno,
+                    f"{self._layout.root}: commit {record.id} is logged but could be neither "
+                    f"applied ({error}) nor taken back ({second}). The next writer applies it",
+                ) from error
+            raise
+
+    def _take_over(self, committed: list[StagedSample]) -> None:
+        """Lets the items, and samples read earlier, know of the files that hold them now."""
+        for staged in committed:
+            for file in staged.files:
+                file.source.path = self._layout.final(file.name)
+                file.item.add_source(file.source)
+                self._dataset.note_written(staged.target, file.key, file.source)
+        for name, item in self._shared.items():
+            source = FileSource(self._layout.final(name))
+            item.add_source(source)
+
+
+def _stamp(source: FileSource) -> FileStamp:
+    if source.stamp is None:
+        source.stamp = FileStamp.of(os.stat(source.path))
+    return source.stamp
+
+
+def _is_changed(source: FileSource) -> bool:
+    """Whether a file's content is not what it was: by its stamp, else by its digest."""
+    try:
+        stamp = FileStamp.of(os.stat(source.path))
+    except FileNotFoundError:
+        return True
+    was = source.stamp
+    if stamp == was and (
+        source.digest is None or source.read_at_ns - was.mtime_ns > tick_ns(was.mtime_ns)
+    ):
+        return False
+    if source.digest is None or source.stamp is None or stamp.size != source.stamp.size:
+        return True
+    with open(source.path, "rb") as file:
+        return blake2b(file.read(), digest_size=len(source.digest)).digest() != source.digest
+
+
+def _some(indices: list[int]) -> str:
+    shown = ", ".join(map(str, indices[:5]))
+    return f"{shown} and {len(indices) - 5} more" if len(indices) > 5 else shown

@@ -1,0 +1,110 @@
+"""Which names came and went with each commit, so that nobody has to scan the folder again.
+
+A line of ``.pipestream/journal`` is one commit: the modification time of the data folder
+before and after it, and the names that it added and removed. Whoever knows the folder as of
+the first time knows it, having read the line, as of the second. The file is a short cut, not a
+record: where a line is missing or torn, readers scan the folder.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from prefect_pipestream.underfolder.index import UnderfolderIndex
+
+_ROTATE_AT = 1 << 20  # bytes
+_TAIL = 64  # bytes, in which the last line's times stand
+_LAST_TIME = re.compile(rb",(\d+)\]\n$")
+
+
+class NameChange(NamedTuple):
+    """The names of one sample that a commit added and removed."""
+
+    idx: int
+    added: Sequence[str]
+    removed: Sequence[str]
+
+
+class Journal:
+    """The journal of one dataset, read from where this reader stopped."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._offset = 0
+        self._inode = 0
+
+    def skip_to_end(self) -> int | None:
+        """Takes what is written by now as known.
+
+        Returns:
+            The folder's modification time after the last commit; None where there is none.
+        """
+        try:
+            with open(self._path, "rb") as file:
+                status = os.fstat(file.fileno())
+                file.seek(max(0, status.st_size - _TAIL))
+                tail = file.read()
+        except FileNotFoundError:
+            self._offset = self._inode = 0
+            return None
+        self._offset = status.st_size - len(tail) + tail.rfind(b"\n") + 1
+        self._inode = status.st_ino
+        match = _LAST_TIME.search(tail)
+        return int(match[1]) if match else None
+
+    def fold_into(self, index: UnderfolderIndex, mtime_ns: int) -> int | None:
+        """Applies the new lines to `index`, which is right as of the folder's `mtime_ns`.
+
+        Returns:
+            The folder's modification time as of which `index` is right now; None where the
+            lines do not lead on from `mtime_ns`.
+        """
+        lines = self._new_lines()
+        if lines is None:
+            return None
+        known = [n for n, (_, _, after) in enumerate(lines) if after == mtime_ns]
+        for changes, before, after in lines[known[-1] + 1 if known else 0 :]:
+            if before != mtime_ns:
+                return None
+            for idx, added, removed in changes:
+                index.update(idx, added=added, removed=removed)
+            mtime_ns = after
+        return mtime_ns
+
+    def _new_lines(self) -> list[tuple[list[NameChange], int, int]] | None:
+        try:
+            with open(self._path, "rb") as file:
+                if os.fstat(file.fileno()).st_ino != self._inode:
+                    if self._inode:
+                        return None
+                    self._inode = os.fstat(file.fileno()).st_ino
+                file.seek(self._offset)
+                text = file.read()
+        except FileNotFoundError:
+            return None
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError:
+            return None  # torn by a killed writer and then continued: scan instead
+
+    def append(self, before: int, after: int, changes: Sequence[NameChange]) -> None:
+        """Adds the line of a commit; the caller holds the commit lock."""
+        line = json.dumps([changes, before, after], separators=(",", ":")).encode() + b"\n"
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                line = b"\n" + line  # ends what a killed writer left; readers will scan
+            if size < _ROTATE_AT:
+                os.write(handle, line)
+                return
+        finally:
+            os.close(handle)
+        fresh = self._path + ".new"
+        with open(fresh, "wb") as file:
+            file.write(line)
+        os.replace(fresh, self._path)

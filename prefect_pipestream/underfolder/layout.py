@@ -1,0 +1,100 @@
+"""Where this package keeps its own files in a dataset: ``<dataset>/.pipestream/``.
+
+::
+
+    lock                        held by whoever commits
+    journal                     names that came and went (see `journal`)
+    claim.json                  the run that created the dataset
+    staged/<writer>.alive       held as long as a writer lives
+    staged/<writer>/<commit>/   new files of a commit that is being prepared
+    log/<commit>.json           the one commit that is being applied: the commit point
+    runs/<run>/run.json         what the run is: key, start, transform, host
+    runs/<run>/done/<tag>/      its done commits, one record each
+    runs/<run>/undo/<commit>/   the files that the commit replaced or removed
+"""
+
+import hashlib
+import os
+from urllib.parse import quote, unquote
+
+from prefect_pipestream.underfolder.names import DATA_FOLDER, PRIVATE_FOLDER
+
+_LONGEST = 120
+
+
+class Layout:
+    """The paths of one dataset."""
+
+    __slots__ = ("data", "journal", "lock", "log", "private", "root", "runs", "staged")
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.data = os.path.join(root, DATA_FOLDER)
+        self.private = os.path.join(root, PRIVATE_FOLDER)
+        self.lock = os.path.join(self.private, "lock")
+        self.journal = os.path.join(self.private, "journal")
+        self.staged = os.path.join(self.private, "staged")
+        self.log = os.path.join(self.private, "log")
+        self.runs = os.path.join(self.private, "runs")
+
+    @property
+    def claim(self) -> str:
+        """The file that names the run which created the dataset."""
+        return os.path.join(self.private, "claim.json")
+
+    def make(self) -> None:
+        """Makes the folders that are missing.
+
+        Raises:
+            OSError: If one cannot be made.
+        """
+        for folder in (self.data, self.staged, self.log, self.runs):
+            os.makedirs(folder, exist_ok=True)
+
+    def pending(self, commit_id: str) -> str:
+        """The record of a commit from its commit point until it is applied."""
+        return os.path.join(self.log, commit_id + ".json")
+
+    def run(self, run_key: str) -> "RunLayout":
+        """The paths of one run."""
+        return RunLayout(os.path.join(self.runs, folder_of(run_key)))
+
+    def final(self, name: str) -> str:
+        """The path of an item: ``/<name>`` is a shared one in the root, else a sample's own."""
+        return self.root + name if name[0] == "/" else os.path.join(self.data, name)
+
+
+class RunLayout:
+    """The paths of one run of one dataset."""
+
+    __slots__ = ("done", "folder", "info", "undo")
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.info = os.path.join(folder, "run.json")
+        self.done = os.path.join(folder, "done")
+        self.undo = os.path.join(folder, "undo")
+
+    def undo_of(self, commit_id: str) -> str:
+        """The folder of the files that a commit replaced or removed."""
+        return os.path.join(self.undo, commit_id)
+
+
+def folder_of(run_key: str) -> str:
+    """The name of a run's folder: the run key where it can be a name, else made from it."""
+    name = quote(run_key, safe=" +,=@()[]{}")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) <= _LONGEST:
+        return name
+    return name[: _LONGEST - 20] + "~" + hashlib.blake2b(run_key.encode(), digest_size=8).hexdigest()
+
+
+def run_key_of(folder: str) -> str:
+    """The run key of a run folder that has no readable ``run.json``."""
+    return unquote(folder)
+
+
+def staged_name(name: str) -> str:
+    """The name under which a file is staged: flat, also for shared items."""
+    return "root." + name[1:] if name[0] == "/" else name

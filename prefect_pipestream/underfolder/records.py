@@ -1,0 +1,146 @@
+"""What a commit says of itself, and of each of its samples: the ledger's entries."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from prefect_pipestream.items import FileStamp
+
+Outcome = Literal["written", "unchanged", "skipped", "failed"]
+"""What became of a sample in a run.
+
+``written``: at least one of its files is new. ``unchanged``: the transform returned it as it was.
+``skipped``: the transform returned None. ``failed``: reading, transforming or encoding it failed.
+"""
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFailure:
+    """Why a sample failed."""
+
+    error_type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """One sample's entry in a commit.
+
+    Attributes:
+        idx: The index under which the sample was read.
+        outcome: What became of it.
+        signature: `signature_of` the source's files after the commit; None where unknown.
+        target: The index under which it was written.
+        writes: Each file placed, by name, with its `mark_of`.
+        replaces: Of these, the names that were there before; their old files are kept.
+        removes: Names that the new files supersede; their files are kept.
+        attempts: How often it was tried.
+        failure: Why it failed.
+    """
+
+    idx: int
+    outcome: Outcome
+    signature: str | None = None
+    target: int | None = None
+    writes: Mapping[str, str] | None = None
+    replaces: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
+    attempts: int = 1
+    failure: SampleFailure | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain values, without what is default."""
+        entry: dict[str, Any] = {"idx": self.idx, "outcome": self.outcome}
+        for name in ("signature", "target", "writes", "replaces", "removes"):
+            if value := getattr(self, name):
+                entry[name] = value
+        if self.target == 0:
+            entry["target"] = 0
+        if self.attempts != 1:
+            entry["attempts"] = self.attempts
+        if self.failure is not None:
+            failure = self.failure
+            entry["failure"] = [failure.error_type, failure.message, failure.traceback]
+        return entry
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "SampleRecord":
+        """The reverse of `to_json`."""
+        values = dict(entry)
+        if failure := values.get("failure"):
+            values["failure"] = SampleFailure(*failure)
+        for name in ("replaces", "removes"):
+            values[name] = tuple(values.get(name, ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """One commit: its samples, and the shared items that it was the first to write.
+
+    Attributes:
+        id: Unique, and sorts by time.
+        run_key: The run that it is part of.
+        tag: The part of the run (a chunk) that made it.
+        staged: The folder of its staged files, relative to ``.pipestream``.
+        at: Seconds since the epoch.
+        samples: Its samples.
+        shared: Names of shared items, each with a leading slash.
+    """
+
+    id: str
+    run_key: str
+    tag: str
+    staged: str
+    at: float
+    samples: tuple[SampleRecord, ...]
+    shared: tuple[str, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """The record as JSON."""
+        entry = {
+            "format": FORMAT,
+            "id": self.id,
+            "run_key": self.run_key,
+            "tag": self.tag,
+            "staged": self.staged,
+            "at": self.at,
+            "shared": self.shared,
+            "samples": [sample.to_json() for sample in self.samples],
+        }
+        return json.dumps(entry, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, text: bytes) -> "CommitRecord":
+        """The reverse of `to_bytes`.
+
+        Raises:
+            ValueError: If it is no record, or of a format that this version does not know.
+        """
+        entry = json.loads(text)
+        if not isinstance(entry, dict) or entry.pop("format", None) != FORMAT:
+            raise ValueError("not a commit record of a known format")
+        entry["samples"] = tuple(SampleRecord.from_json(sample) for sample in entry["samples"])
+        entry["shared"] = tuple(entry["shared"])
+        return cls(**entry)
+
+
+def mark_of(stamp: FileStamp) -> str:
+    """A short mark of a file's size and time, by which a later change is seen.
+
+    It leaves out the inode, so that it survives a copy that keeps times.
+    """
+    text = f"{stamp.size}:{stamp.mtime_ns}".encode()
+    return hashlib.blake2b(text, digest_size=6).hexdigest()
+
+
+def signature_of(files: Iterable[tuple[str, FileStamp]]) -> str:
+    """A short mark of all files of a sample: their names, sizes and times."""
+    text = "\n".join(sorted(f"{name}:{stamp.size}:{stamp.mtime_ns}" for name, stamp in files))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,358 @@
+"""Writing a dataset folder: every write is a commit, alone or in a group."""
+
+import getpass
+import itertools
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetError,
+    DatasetExistsError,
+    DatasetWriteError,
+)
+from prefect_pipestream.items import Item, SerializationMode
+from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.commit import Commit, OnConflict, StagedSample
+from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
+from prefect_pipestream.underfolder.layout import Layout
+from prefect_pipestream.underfolder.ledger import done_indices, note_run
+from prefect_pipestream.underfolder.lock import Liveness
+from prefect_pipestream.underfolder.records import Outcome, SampleFailure, SampleRecord
+
+GROUP_COUNT = 100
+GROUP_SECONDS = 1.0
+
+
+class UnderfolderWriter:
+    """Writes samples into a dataset folder, each commit entirely or not at all.
+
+    Nothing on disk is touched before the first write (or `claim`). Pickled copies are part of
+    the same run, so that they may go on with a folder that one of them created.
+
+    Args:
+        folder: The dataset's root.
+        zfill: The digits to which the names written are padded. None: a file that exists keeps
+            its name; a new one gets the digits of the last index, or wider ones found on disk.
+        exists_ok: Whether the folder may exist.
+        length: How many samples the source has, for the padding; None: the dataset itself.
+        key_serialization_mode: How items are written, by key, where it is not the item's own.
+        run_key: The run that the commits belong to; by default one of this writer's own.
+        dataset: The folder as opened for reading, to share its index.
+        durable: Whether a commit survives a loss of power (several `fsync` each).
+        on_conflict: ``"raise"`` a `ConflictError` if another writer changed a sample since it
+            was read, or ``"overwrite"`` what it wrote.
+
+    Raises:
+        DatasetExistsError: If the folder exists, may not, and was not created by this run.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        zfill: int | None = None,
+        exists_ok: bool = False,
+        length: int | None = None,
+        key_serialization_mode: Mapping[str, SerializationMode | str] | None = None,
+        run_key: str | None = None,
+        dataset: Underfolder | None = None,
+        durable: bool = False,
+        on_conflict: OnConflict = "raise",
+    ) -> None:
+        self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
+        self.run_key = run_key or new_run_key("stream")
+        self._zfill = zfill
+        self._exists_ok = exists_ok
+        self._length = length
+        self._modes = {
+            key: mode if isinstance(mode, SerializationMode) else SerializationMode[mode.upper()]
+            for key, mode in (key_serialization_mode or {}).items()
+        }
+        self._durable = durable
+        self._on_conflict = on_conflict
+        self._layout = Layout(str(self.dataset.folder))
+        self._reset()
+        if not exists_ok and os.path.lexists(self._layout.root):
+            self._check_claim()
+
+    def _reset(self) -> None:
+        self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._alive: Liveness | None = None
+        self._numbers = itertools.count(1)
+        self._here = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        hidden = ("_name", "_alive", "_numbers", "_here")
+        return {name: value for name, value in self.__dict__.items() if name not in hidden}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    @property
+    def folder(self) -> Path:
+        """The dataset's root, absolute."""
+        return self.dataset.folder
+
+    # -- opening -----------------------------------------------------------------------
+
+    def claim(self) -> None:
+        """Creates the dataset folder, as this run's own where it may not exist yet.
+
+        Raises:
+            DatasetExistsError: If it exists, may not, and was not created by this run.
+            DatasetWriteError: If it cannot be created.
+        """
+        root = self._layout.root
+        try:
+            if self._exists_ok or os.path.isdir(self._layout.private):
+                os.makedirs(root, exist_ok=True)
+            else:
+                self._create()
+            if not self._exists_ok:
+                self._check_claim()
+            self._layout.make()
+        except OSError as error:
+            if isinstance(error, DatasetError):
+                raise
+            raise DatasetWriteError(
+                error.errno,
+                f"{root} cannot be opened for writing: {error.strerror or error} "
+                f"({error.filename}). Nothing was changed",
+            ) from error
+
+    def _create(self) -> None:
+        """Makes the folder together with its claim: of two runs, one gets it."""
+        root = self._layout.root
+        os.makedirs(os.path.dirname(root), exist_ok=True)
+        fresh = os.path.join(
+            os.path.dirname(root), f".{os.path.basename(root)}.{secrets.token_hex(6)}"
+        )
+        layout = Layout(fresh)
+        layout.make()
+        Path(layout.claim).write_text(json.dumps({"run_key": self.run_key}), encoding="utf-8")
+        try:
+            os.rename(fresh, root)
+        except OSError:
+            remove_tree(fresh)
+            if not os.path.isdir(root):
+                raise
+
+    def _check_claim(self) -> None:
+        try:
+            claim = json.loads(Path(self._layout.claim).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            claim = {}
+        if claim.get("run_key") == self.run_key:
+            return
+        whose = f" (created by run {claim['run_key']!r})" if "run_key" in claim else ""
+        raise DatasetExistsError(
+            f"Dataset {self._layout.root} exists{whose} and is not to be overwritten. Give "
+            "another folder, or set `exists_ok` (`create_output_stream`) to write into it."
+        )
+
+    def _prepare(self) -> None:
+        if self._alive is not None:
+            return
+        self.claim()
+        layout = self._layout
+        if os.stat(layout.private).st_dev != os.stat(layout.data).st_dev:
+            raise DatasetError(
+                f"{layout.private} and {layout.data} are on different file systems: files cannot "
+                "be renamed from one to the other. Put both on one."
+            )
+        recover(layout.root)
+        self._alive = Liveness(os.path.join(layout.staged, self._name + ".alive"))
+        note_run(layout, self.run_key, {"host": socket.gethostname(), "user": _user()})
+
+    def new_commit(self, *, signed: bool = False) -> Commit:
+        """Returns an empty commit."""
+        self._prepare()
+        folder = os.path.join(self._layout.staged, self._name, str(next(self._numbers)))
+        index = self.dataset.index()
+        length = len(index) if self._length is None else self._length
+        return Commit(
+            self.dataset,
+            folder,
+            zfill=self._zfill,
+            default_zfill=max(len(str(max(length - 1, 0))), index.widest()),
+            modes=self._modes,
+            durable=self._durable,
+            on_conflict=self._on_conflict,
+            signed=signed,
+        )
+
+    # -- writing -----------------------------------------------------------------------
+
+    def write(
+        self,
+        idx: int,
+        items: Mapping[str, Item[Any]],
+        keys: Collection[str] | None = None,
+        origin: SampleOrigin | None = None,
+    ) -> list[StagedSample]:
+        """Writes one sample: a commit of its own, or part of the group that is open.
+
+        Args:
+            idx: The sample's index.
+            items: Its items by key. Items on disk under other keys are left alone.
+            keys: The keys to write; None is all.
+            origin: The files it was read from, for the conflict check.
+
+        Returns:
+            What was committed: nothing as long as a group collects.
+
+        Raises:
+            ConflictError: If another writer changed the sample since it was read.
+            ItemError: If a key, an index or a value cannot be written.
+            DatasetWriteError: If the disk cannot take it; the dataset is as it was.
+        """
+        group: Group | None = getattr(self._here, "group", None)
+        if group is not None:
+            group.write(idx, items, keys, origin)
+            return []
+        commit = self.new_commit()
+        try:
+            commit.add(idx, items, keys=keys, origin=origin)
+            if commit.is_empty():
+                return []
+            return commit.publish(self.run_key, "main")
+        finally:
+            commit.discard()
+
+    @contextmanager
+    def group(
+        self,
+        *,
+        tag: str = "main",
+        signed: bool = False,
+        count: int = GROUP_COUNT,
+        seconds: float = GROUP_SECONDS,
+    ) -> Iterator["Group"]:
+        """Collects what is written inside into commits of up to `count` samples or `seconds`.
+
+        What is complete is committed on leaving, also after an exception; a process that is
+        killed loses the samples of the group that was open, and nothing else. What this thread
+        writes meanwhile by `write` joins the group.
+        """
+        group = Group(self, tag, signed, count, seconds)
+        self._here.group = group
+        try:
+            yield group
+        finally:
+            self._here.group = None
+            group.flush()
+
+
+class Group:
+    """Collects samples, and commits them in groups. See `UnderfolderWriter.group`."""
+
+    def __init__(
+        self, writer: UnderfolderWriter, tag: str, signed: bool, count: int, seconds: float
+    ) -> None:
+        self._writer = writer
+        self._tag = tag
+        self._signed = signed
+        self._count = count
+        self._seconds = seconds
+        self._commit: Commit | None = None
+        self._began = 0.0
+
+    def write(
+        self,
+        idx: int,
+        items: Mapping[str, Item[Any]],
+        keys: Collection[str] | None = None,
+        origin: SampleOrigin | None = None,
+        *,
+        target: int | None = None,
+        attempts: int = 1,
+    ) -> None:
+        """Adds a sample; see `Commit.add`. Raises also what an earlier sample's commit does."""
+        if self._commit is not None and (
+            idx in self._commit or (target is not None and target in self._commit)
+        ):
+            self.flush()
+        self._open().add(idx, items, keys=keys, origin=origin, target=target, attempts=attempts)
+        self._flush_if_due()
+
+    def record(
+        self,
+        idx: int,
+        outcome: Outcome,
+        *,
+        failure: SampleFailure | None = None,
+        attempts: int = 1,
+        origin: SampleOrigin | None = None,
+    ) -> None:
+        """Adds the outcome of a sample of which nothing is written."""
+        record = SampleRecord(idx, outcome, attempts=attempts, failure=failure)
+        self._open().record(record, origin)
+        self._flush_if_due()
+
+    def _open(self) -> Commit:
+        if self._commit is None:
+            self._commit = self._writer.new_commit(signed=self._signed)
+            self._began = time.monotonic()
+        return self._commit
+
+    def _flush_if_due(self) -> None:
+        commit = self._commit
+        if commit is not None and (
+            len(commit) >= self._count or time.monotonic() - self._began >= self._seconds
+        ):
+            self.flush()
+
+    def flush(self) -> list[StagedSample]:
+        """Commits what was collected.
+
+        Raises:
+            ConflictError: For samples that another writer changed and that this run has not
+                done yet; the others are committed.
+            DatasetWriteError: If it could not be written; none of the group is.
+        """
+        commit, self._commit = self._commit, None
+        if commit is None:
+            return []
+        writer = self._writer
+        try:
+            return commit.publish(writer.run_key, self._tag)
+        except ConflictError as error:
+            # A worker of this same run that was thought dead may have done them meanwhile.
+            done = done_indices(writer.folder, writer.run_key)
+            left = [idx for idx in error.indices if idx not in done]
+            if left:
+                raise ConflictError(str(error), left) from error
+            return []
+        finally:
+            commit.discard()
+
+
+def new_run_key(what: str) -> str:
+    """Returns a run key that nobody else has, which begins with `what` and the time."""
+    now = datetime.now(UTC)
+    return f"{what}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def remove_tree(folder: str) -> None:
+    """Removes a folder that this process has just made."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return str(os.getuid())
