@@ -1,0 +1,423 @@
+"""The item: one value of a sample, decoded from its file when it is asked for."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
+
+from prefect_pipestream.errors import DecodeError, EncodeError, UnpicklingNotAllowedError
+from prefect_pipestream.items import settings, storing
+from prefect_pipestream.items.files import FileSource
+from prefect_pipestream.items.registry import (
+    CLASS_BY_EXTENSION,
+    class_for,
+    register,
+)
+from prefect_pipestream.items.settings import SerializationMode
+
+T = TypeVar("T")
+ItemT = TypeVar("ItemT", bound="Item[Any]")
+
+
+class _Unset(Enum):
+    UNSET = "unset"  # an enum member stays itself when pickled
+
+
+_UNSET: Literal[_Unset.UNSET] = _Unset.UNSET
+
+
+class _MakeNew:
+    """`make_new`, callable on a class and on an item, which hands on its options."""
+
+    def __get__(self, item: "Item[Any] | None", cls: type[ItemT]) -> Callable[..., ItemT]:
+        def make_new(*sources: Any, shared: bool = False) -> ItemT:
+            """Make another item of the same class (of the default one of an abstract class).
+
+            Args:
+                *sources: As for the item class itself.
+                shared: Whether all samples of a dataset share the new item.
+            """
+            new = cast("type[ItemT]", cls.default_concrete())(*sources, shared=shared)
+            if item is not None:
+                new.allow_pickle = item.allow_pickle
+                new._options = item._options
+            return new
+
+        return make_new
+
+
+class Item(ABC, Generic[T]):
+    """A value of a sample: in memory, or in files and decoded at each call.
+
+    Calling the item returns the value, or None for an item without any source. A value is kept
+    after decoding only where caching is switched on, for the item or its class.
+
+    A subclass that defines `file_extensions`, `decode` and `encode` is registered for its
+    extensions.
+
+    Args:
+        *sources: Any of: the value itself (at most one); a `pathlib.Path` of a file (a `str` is
+            a value); a binary stream, decoded at once; another item, whose file or value this
+            item then has (a file of another class is decoded as what it is); a `FileSource`.
+        shared: Whether all samples of a dataset share the item.
+
+    Raises:
+        EncodeError: A value is not one that this class can hold, or there are two.
+        DecodeError: A stream's content is not valid.
+        ValueError: A path's extension is that of another item class.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_cached",
+        "_files",
+        "_mode",
+        "_options",
+        "_shared",
+        "_value",
+        "allow_pickle",
+        "cache_data",
+    )
+
+    #: Names and defaults of what the encoder can be told.
+    encoder_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: Whether a file without content is valid.
+    may_be_empty: ClassVar[bool] = False
+
+    cache_data: bool | None
+    allow_pickle: bool
+    _value: T | Literal[_Unset.UNSET]
+    _cached: T | Literal[_Unset.UNSET]
+    _files: tuple[FileSource, ...]
+    _shared: bool
+    _mode: SerializationMode | None
+    _options: dict[str, Any] | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "file_extensions" in cls.__dict__:
+            register(cls, tuple(cls.file_extensions()))
+
+    def __init__(self, *sources: Any, shared: bool = False) -> None:
+        self._value = self._cached = _UNSET
+        self._files = ()
+        self._shared = shared
+        self.cache_data = self._mode = self._options = None
+        self.allow_pickle = False
+        for source in sources:
+            self._add_source(source)
+
+    # -- making items ----------------------------------------------------------------------
+
+    @staticmethod
+    def get_instance(
+        path: "str | os.PathLike[str]", shared_item: bool = False, *, allow_pickle: bool = False
+    ) -> "Item[Any]":
+        """Make the item of a file, of the class that its extension (any case) tells.
+
+        Nothing is read: whether the file exists shows when the item is called. Costs about 1 µs.
+        """
+        return Item.from_source(FileSource(_absolute(path)), shared_item, allow_pickle)
+
+    @staticmethod
+    def from_source(
+        source: FileSource, shared: bool = False, allow_pickle: bool = False
+    ) -> "Item[Any]":
+        """Make the item of a file source; `get_instance` without its checks of the path."""
+        path = source.path
+        cls = CLASS_BY_EXTENSION.get(path[path.rfind(".") :]) or class_for(path) or UnknownItem
+        item: Item[Any] = object.__new__(cls)
+        item._value = item._cached = _UNSET
+        item._files = (source,)
+        item._shared = shared
+        item.cache_data = item._mode = item._options = None
+        item.allow_pickle = allow_pickle
+        return item
+
+    make_new = _MakeNew()
+
+    def with_options(self: ItemT, **options: Any) -> ItemT:
+        """Return the same item with other encoder options; it is always encoded anew.
+
+        Raises:
+            EncodeError: This class's encoder has no such option.
+        """
+        allowed = type(self).encoder_defaults
+        for name in options:
+            if name not in allowed:
+                raise EncodeError(
+                    f"{type(self).__name__} has no encoder option {name!r}; "
+                    f"it has: {', '.join(allowed) or 'none'}."
+                )
+        new = type(self)(self, shared=self._shared)
+        new.allow_pickle = self.allow_pickle
+        new.cache_data = self.cache_data
+        new._mode = self._mode
+        new._options = {**(self._options or {}), **options}
+        return new
+
+    def _add_source(self, source: Any) -> None:
+        if isinstance(source, Item):
+            if source._files:
+                self._files += tuple(f for f in source._files if f not in self._files)
+            if source._value is not _UNSET:
+                same = type(source) is type(self)
+                self._set_value(source._value if same else self.validate(source._value))
+            self.allow_pickle = self.allow_pickle or source.allow_pickle
+        elif isinstance(source, FileSource):
+            self._files += (source,)
+        elif isinstance(source, os.PathLike):
+            self._files += (FileSource(self._checked(_absolute(source))),)
+        elif callable(getattr(source, "readinto", None)):  # a binary stream, by its duck type
+            name = getattr(source, "name", None)
+            self._set_value(self._decoded(source.read(), str(name or "<stream>")))
+        else:
+            self._set_value(self.validate(source))
+
+    def _set_value(self, value: T) -> None:
+        if self._value is not _UNSET:
+            raise EncodeError(f"{type(self).__name__}: two values given; an item holds one.")
+        self._value = value
+
+    def _checked(self, path: str) -> str:
+        extensions = self.file_extensions()
+        if extensions and class_for(path) is not type(self):
+            raise ValueError(
+                f"{path}: a {type(self).__name__} is in a file with the extension "
+                f"{' or '.join(extensions)}; for any file use Item.get_instance(path)."
+            )
+        return path
+
+    # -- the value -------------------------------------------------------------------------
+
+    def __call__(self) -> T:
+        """Return the value; None if the item has no source at all.
+
+        Raises:
+            DecodeError: No file is there (any more), or its content is not valid.
+            UnpicklingNotAllowedError: It is a pickle and the item was not made for reading it.
+        """
+        if self._value is not _UNSET:
+            return self._value
+        keep = self.cache_data
+        if keep is not False and self._cached is not _UNSET:
+            return self._cached
+        if not self._files:
+            return cast("T", None)
+        value = self._read_value()
+        if settings.is_cached(type(self)) if keep is None else keep:
+            self._cached = value
+        return value
+
+    def _read_value(self) -> T:
+        for source in self._files:
+            try:
+                data = source.read()
+            except FileNotFoundError:
+                continue
+            cls = class_for(source.path) or type(self)
+            if not self.allow_pickle:
+                value = cls._decoded(data, source.path)
+            else:
+                with settings.allow_unpickling():
+                    value = cls._decoded(data, source.path)
+            if cls is not type(self):
+                # Only where the item was made from another one, or its file got a new extension.
+                value = self._converted(value, source.path)
+            return cast("T", value)
+        path = self._files[0].path
+        what = "is a broken symbolic link" if os.path.islink(path) else "there is no such file"
+        raise DecodeError(f"{path}: {what} (any more). Restore the file or read the sample anew.")
+
+    def _converted(self, value: Any, path: str) -> T:
+        try:
+            return self.validate(value)
+        except EncodeError as error:
+            raise DecodeError(f"{path}: is no {type(self).__name__}: {error}") from error
+
+    @classmethod
+    def _decoded(cls, data: bytes, path: str) -> T:
+        if not data and not cls.may_be_empty:
+            raise DecodeError(f"{path}: the file is empty. Restore the file or remove it.")
+        try:
+            return cls.decode(BytesIO(data))
+        except DecodeError as error:
+            raise DecodeError(f"{path}: {error}") from error
+        except UnpicklingNotAllowedError as error:
+            raise UnpicklingNotAllowedError(f"{path}: {error}") from error
+        except Exception as error:  # decoders raise whatever broken content makes them raise
+            raise DecodeError(
+                f"{path}: cannot be decoded by {cls.__name__} "
+                f"({type(error).__name__}: {error}). Restore the file or remove it."
+            ) from error
+
+    # -- what a class of items is ----------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return the extensions of the class's files, with their dots; it writes the first."""
+
+    @classmethod
+    @abstractmethod
+    def decode(cls, stream: BinaryIO) -> T:
+        """Read the value from a stream; any exception tells that the content is not valid."""
+
+    @classmethod
+    @abstractmethod
+    def encode(cls, value: T, stream: BinaryIO) -> None:
+        """Write the value to a stream; any exception tells that this class cannot hold it."""
+
+    @classmethod
+    def encode_with(cls, value: T, stream: BinaryIO, options: Mapping[str, Any]) -> None:
+        """Write the value with encoder options; a class with `encoder_defaults` overrides this."""
+        cls.encode(value, stream)
+
+    @classmethod
+    def validate(cls, value: Any) -> T:
+        """Return the value as this class holds it.
+
+        Raises:
+            EncodeError: This class cannot hold the value.
+        """
+        return cast("T", value)
+
+    @classmethod
+    def default_concrete(cls) -> "type[Item[Any]]":
+        """Return the class that `make_new` makes items of: this one, unless it is abstract."""
+        return cls
+
+    # -- what an item is -------------------------------------------------------------------
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all samples of a dataset share the item."""
+        return self._shared
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the item was given a value, rather than only files to decode."""
+        return self._value is not _UNSET
+
+    @property
+    def file_sources(self) -> tuple[FileSource, ...]:
+        """The files that hold the item's value."""
+        return self._files
+
+    @property
+    def local_sources(self) -> tuple[Path, ...]:
+        """The paths of the files that hold the item's value."""
+        return tuple(Path(source.path) for source in self._files)
+
+    @property
+    def encoder_options(self) -> dict[str, Any]:
+        """The encoder options set for this item, over the defaults of its class."""
+        return dict(self._options or ())
+
+    @property
+    def serialization_mode(self) -> SerializationMode:
+        """The mode in force: the item's own, else the lowest set on its class or a base of it.
+
+        Assign a mode, its name, or None for the class's. A disabled mode gives way to the next
+        lower one. An item with encoder options is always encoded anew.
+        """
+        if self._options:
+            return SerializationMode.CREATE_NEW_FILE
+        return settings.effective_mode(type(self), self._mode)
+
+    @serialization_mode.setter
+    def serialization_mode(self, mode: SerializationMode | str | None) -> None:
+        self._mode = None if mode is None else SerializationMode.of(mode)
+
+    def __repr__(self) -> str:
+        what = [repr(source.path) for source in self._files]
+        if self._value is not _UNSET:
+            shape = getattr(self._value, "shape", None)
+            name = type(self._value).__name__
+            what.insert(0, name if shape is None else f"{name} {tuple(shape)}")
+        return f"{type(self).__name__}({', '.join(what)}{', shared' * self._shared})"
+
+    def __getstate__(self) -> Any:
+        attributes, slots = cast("tuple[Any, dict[str, Any]]", super().__getstate__())
+        return attributes, {**slots, "_cached": _UNSET}
+
+    # -- writing it ------------------------------------------------------------------------
+
+    def as_default_name(self, path: "str | os.PathLike[str]") -> Path:
+        """Return the path with the extension that this item's class writes."""
+        path = Path(path)
+        extensions = self.file_extensions()
+        return path.with_suffix(extensions[0]) if extensions else path
+
+    def serialize(self, *paths: "str | os.PathLike[str]") -> None:
+        """Write the item to each path, by its serialization mode; then it has these sources, too.
+
+        A path without an extension of this class gets the default one. Missing folders are made.
+        An existing file is replaced, never written through, and only once the new one is whole.
+
+        Raises:
+            EncodeError: The value cannot be encoded, or there is none.
+            DatasetWriteError: A path cannot be written.
+        """
+        for path in paths:
+            target = Path(path)
+            if class_for(target.name) is not type(self):
+                target = self.as_default_name(target)
+            self._files = storing.serialize(self, _absolute(target))
+
+    def store(self, path: str) -> FileSource:
+        """Create the file `path`, which must not exist, by the serialization mode.
+
+        The item gets no new source. A file is linked or copied only if it holds this item's
+        value, in the format that the extension of `path` stands for.
+
+        Raises:
+            EncodeError: The value cannot be encoded, or there is none.
+            DatasetWriteError: The path exists or cannot be written; nothing is left there.
+        """
+        return storing.store(self, path, path)
+
+    def add_source(self, source: FileSource) -> None:
+        """Let the item know of one more file that holds its value."""
+        self._files = (*(f for f in self._files if f.path != source.path), source)
+
+    def is_stored_at(self, path: str) -> bool:
+        """Tell whether the file at this absolute path already is what `store` would make."""
+        return storing.is_stored_at(self, path)
+
+
+class UnknownItem(Item[Any]):
+    """An item in a file that no class can read: it can be linked and copied, not decoded."""
+
+    __slots__ = ()
+
+    @classmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return no extension: every file that no other class claims is an unknown item."""
+        return ()
+
+    @classmethod
+    def decode(cls, stream: BinaryIO) -> Any:
+        """Raise, as the format is not known."""
+        raise DecodeError(
+            "no item class reads files with this extension, they can only be linked and copied. "
+            "Define an Item subclass for it, or leave the item out."
+        )
+
+    @classmethod
+    def encode(cls, value: Any, stream: BinaryIO) -> None:
+        """Raise, as the format is not known."""
+        raise EncodeError("An UnknownItem has no encoder: make an item of the class to write.")
+
+    def as_default_name(self, path: "str | os.PathLike[str]") -> Path:
+        """Return the path with the extension of the item's first file, if it has one."""
+        path = Path(path)
+        return path.with_suffix(Path(self._files[0].path).suffix) if self._files else path
+
+
+def _absolute(path: "str | os.PathLike[str]") -> str:
+    name = os.fspath(path)
+    return name if name.startswith("/") else os.path.abspath(name)

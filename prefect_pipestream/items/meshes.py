@@ -1,0 +1,122 @@
+"""Items that hold 3-D models, through trimesh (the extra `prefect-pipestream[mesh]`)."""
+
+from collections.abc import Sequence
+from typing import Any, BinaryIO, ClassVar
+
+from prefect_pipestream.errors import EncodeError, MissingExtraError
+from prefect_pipestream.items.base import Item
+
+
+def _trimesh() -> Any:
+    try:
+        import trimesh
+    except ImportError as error:
+        raise MissingExtraError(
+            "3-D models need trimesh: pip install 'prefect-pipestream[mesh]'."
+        ) from error
+    return trimesh
+
+
+class Model3DItem(Item[Any]):
+    """A `trimesh.Trimesh`, `trimesh.Scene` or another geometry of trimesh."""
+
+    __slots__ = ()
+    file_type: ClassVar[str] = ""
+
+    @classmethod
+    def decode(cls, stream: BinaryIO) -> Any:
+        """Read the model."""
+        return _trimesh().load(stream, file_type=cls.file_type)
+
+    @classmethod
+    def encode(cls, value: Any, stream: BinaryIO) -> None:
+        """Write the model."""
+        content = value.export(file_type=cls.file_type)
+        stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+    @classmethod
+    def validate(cls, value: Any) -> Any:
+        """Return the value if trimesh can export it."""
+        trimesh = _trimesh()
+        if not isinstance(value, (trimesh.Trimesh, trimesh.Scene, trimesh.PointCloud)):
+            raise EncodeError(
+                f"{cls.__name__} holds a mesh or scene of trimesh, not {type(value).__name__}."
+            )
+        return value
+
+    @classmethod
+    def default_concrete(cls) -> type[Item[Any]]:
+        """Return the class itself, or `OBJModel3DItem` for the abstract one."""
+        return cls if "file_extensions" in cls.__dict__ else OBJModel3DItem
+
+
+class STLModel3DItem(Model3DItem):
+    """A mesh as binary STL."""
+
+    __slots__ = ()
+    file_type: ClassVar[str] = "stl"
+
+    @classmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return `.stl`."""
+        return (".stl",)
+
+
+class OBJModel3DItem(Model3DItem):
+    """A mesh as Wavefront OBJ."""
+
+    __slots__ = ()
+    file_type: ClassVar[str] = "obj"
+
+    @classmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return `.obj`."""
+        return (".obj",)
+
+
+class PLYModel3DItem(Model3DItem):
+    """A mesh as binary PLY."""
+
+    __slots__ = ()
+    file_type: ClassVar[str] = "ply"
+
+    @classmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return `.ply`."""
+        return (".ply",)
+
+
+class OFFModel3DItem(Model3DItem):
+    """A mesh as OFF."""
+
+    __slots__ = ()
+    file_type: ClassVar[str] = "off"
+
+    @classmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return `.off`."""
+        return (".off",)
+
+
+class GLBModel3DItem(Model3DItem):
+    """A scene as binary glTF."""
+
+    __slots__ = ()
+    file_type: ClassVar[str] = "glb"
+
+    @classmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return `.glb`."""
+        return (".glb",)
+
+
+class GLTFModel3DItem(Model3DItem):
+    """A scene as glTF, its buffers inside the file."""
+
+    __slots__ = ()
+    file_type: ClassVar[str] = "gltf"
+
+    @classmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return `.gltf`."""
+        return (".gltf",)

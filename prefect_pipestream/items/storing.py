@@ -1,0 +1,139 @@
+"""How an item gets into a file: by a link, a copy or its encoder."""
+
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from prefect_pipestream.errors import DatasetWriteError, EncodeError
+from prefect_pipestream.items import files, settings
+from prefect_pipestream.items.files import FileSource
+from prefect_pipestream.items.registry import class_for, extension_of
+from prefect_pipestream.items.settings import SerializationMode
+
+if TYPE_CHECKING:
+    from prefect_pipestream.items.base import Item
+
+_temporary_number = count()
+
+
+def store(item: "Item[Any]", path: str, final_path: str) -> FileSource:
+    """Create the file `path` in the format of `final_path`; see `Item.store`."""
+    cls = class_for(final_path) or type(item)
+    mode = item.serialization_mode
+    can_encode = bool(cls.file_extensions())
+    if mode is not SerializationMode.CREATE_NEW_FILE or not can_encode:
+        for source in _holding_value(item, cls, extension_of(final_path)):
+            stored = _link_or_copy(source, path, mode, cls, force=not can_encode)
+            if stored is not None:
+                return stored
+    return files.write_new(path, encoded(item, cls))
+
+
+def _holding_value(
+    item: "Item[Any]", cls: "type[Item[Any]]", extension: str
+) -> Iterator[FileSource]:
+    """Yield the files that hold the item's value in the format of a class."""
+    for source in item.file_sources:
+        same = (class_for(source.path) or type(item)) is cls
+        if not cls.file_extensions() and extension:  # an unknown format is known by its name only
+            same = extension_of(source.path) == extension
+        if same and (source.is_current() if item.has_value else os.path.exists(source.path)):
+            yield source
+
+
+def _link_or_copy(
+    source: FileSource, path: str, mode: SerializationMode, cls: type, *, force: bool
+) -> FileSource | None:
+    if mode >= SerializationMode.SYM_LINK:
+        symbolic = mode is SerializationMode.SYM_LINK
+        linked = files.link_new(source, path, symbolic=symbolic)
+        if linked is not None:
+            return linked
+    if not force and not settings.is_mode_enabled(cls, SerializationMode.DEEP_COPY):
+        return None
+    try:
+        return files.copy_new(source, path)
+    except FileNotFoundError:  # gone since it was looked at
+        return None
+
+
+def encoded(item: "Item[Any]", cls: "type[Item[Any]]") -> bytes:
+    """Return the item's value as the content of a file of this class.
+
+    Raises:
+        EncodeError: There is no value, or this class cannot hold it.
+        DecodeError: The value is in a file that cannot be decoded.
+    """
+    if not item.has_value and not item.file_sources:
+        raise EncodeError(f"{item!r} has no value and no file: there is nothing to write.")
+    if not settings.is_mode_enabled(cls, SerializationMode.CREATE_NEW_FILE):
+        raise EncodeError(
+            f"{item!r} would have to be written to a new file, and CREATE_NEW_FILE is disabled. "
+            "Enable it for this item class."
+        )
+    value = item()
+    own_class = cls is type(item)
+    options = {**cls.encoder_defaults, **(item.encoder_options if own_class else {})}
+    stream = BytesIO()
+    try:
+        cls.encode_with(value if own_class else cls.validate(value), stream, options)
+    except EncodeError:
+        raise
+    except Exception as error:  # encoders raise whatever a value makes them raise
+        raise EncodeError(
+            f"{cls.__name__} cannot encode {_described(value)} ({type(error).__name__}: {error}). "
+            "Convert the value or use another item class."
+        ) from error
+    return stream.getvalue()
+
+
+def _described(value: Any) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return f"an array of {dtype} with shape {tuple(shape)}"
+    return f"a value of type {type(value).__name__}"
+
+
+def is_stored_at(item: "Item[Any]", path: str) -> bool:
+    """Tell whether the file at `path` already holds the item; see `Item.is_stored_at`."""
+    if item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
+        return False
+    for source in item.file_sources:
+        if source.path == path:
+            return not item.has_value or source.is_current()
+    return False
+
+
+def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
+    """Write the item to `path`, over what is there; return its sources with the new one."""
+    if is_stored_at(item, path) and os.path.exists(path):
+        return item.file_sources
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{os.getpid()}-{next(_temporary_number)}-{name}"
+    try:
+        os.makedirs(folder, exist_ok=True)
+        stored = store(item, temporary, path)
+        try:
+            os.replace(temporary, path)
+        finally:
+            # A rename of one hard link over another of the same file leaves both.
+            if os.path.lexists(temporary):
+                os.unlink(temporary)
+    except DatasetWriteError:
+        raise
+    except OSError as error:
+        failure = DatasetWriteError(
+            f"{path}: cannot be written ({error.strerror}). Nothing was changed; check the path, "
+            "its permissions and the free space on the disk."
+        )
+        failure.errno = error.errno
+        raise failure from error
+    for source in item.file_sources:
+        if source.path == path:
+            source.stamp, source.digest = stored.stamp, stored.digest
+            source.read_at_ns = stored.read_at_ns
+            return item.file_sources
+    stored.path = path
+    return (*item.file_sources, stored)

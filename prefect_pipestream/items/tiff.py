@@ -1,0 +1,73 @@
+"""The TIFF item: any array, through tifffile."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from prefect_pipestream.errors import DecodeError
+from prefect_pipestream.items.arrays import Array
+from prefect_pipestream.items.images import ImageItem, check_pixels, expect_signature
+
+_SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+
+class TiffImageItem(ImageItem):
+    """A TIFF of one or more pages: an array of any shape, of booleans, integers or floats.
+
+    Of a file with several series of pages, the first one is the value.
+    """
+
+    __slots__ = ()
+    encoder_defaults: ClassVar[Mapping[str, Any]] = {"compression": "zlib"}
+
+    @classmethod
+    def file_extensions(cls) -> Sequence[str]:
+        """Return `.tiff` and `.tif`."""
+        return (".tiff", ".tif")
+
+    @classmethod
+    def decode(cls, stream: BinaryIO) -> Array:
+        """Read the array."""
+        import tifffile
+
+        start = stream.read(4)
+        if start not in _SIGNATURES:
+            expect_signature(start, _SIGNATURES[0], "TIFF")
+        stream.seek(0)
+        with tifffile.TiffFile(stream) as tiff:
+            series = tiff.series[0]
+            page = series.keyframe
+            check_pixels(page.imagewidth, page.imagelength)
+            try:
+                array = np.asarray(series.asarray())
+            except ValueError as error:
+                if "imagecodecs" not in str(error):
+                    raise
+                array = _decoded_by_pillow(stream, tuple(series.shape), series.dtype, error)
+            return array
+
+    @classmethod
+    def encode_with(cls, value: Array, stream: BinaryIO, options: Mapping[str, Any]) -> None:
+        """Write the array; option: `compression`, of those that tifffile has."""
+        import tifffile
+
+        tifffile.imwrite(stream, value, **options)
+
+
+def _decoded_by_pillow(
+    stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any] | None, error: ValueError
+) -> Array:
+    """Decode a compression that tifffile leaves to `imagecodecs` (LZW, JPEG, …), if Pillow can."""
+    from PIL import ImageSequence
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    stream.seek(0)
+    with TiffImageFile(stream) as image:
+        pages = [np.array(page) for page in ImageSequence.Iterator(image)]
+    array = pages[0] if len(pages) == 1 else np.stack(pages)
+    if array.dtype != dtype or array.shape != shape:  # Pillow would have dropped something
+        raise DecodeError(
+            f"{error}. Install imagecodecs, or write the file with another compression."
+        ) from error
+    return array
