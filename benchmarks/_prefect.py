@@ -1,0 +1,31 @@
+"""A Prefect of the benchmark's own: its database in a temporary folder, its log quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def own_prefect(folder: Path) -> Iterator[None]:
+    """Keep what runs inside away from the user's Prefect profile, server and database."""
+    from prefect.settings import (
+        PREFECT_API_DATABASE_CONNECTION_URL,
+        PREFECT_API_URL,
+        PREFECT_HOME,
+        PREFECT_LOGGING_LEVEL,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        temporary_settings,
+    )
+
+    home = folder / "prefect"
+    home.mkdir()
+    updates = {
+        PREFECT_HOME: str(home),
+        PREFECT_API_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{home}/prefect.db",
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
+        PREFECT_LOGGING_LEVEL: "WARNING",
+    }
+    with temporary_settings(updates=updates, restore_defaults={PREFECT_API_URL}):
+        yield
