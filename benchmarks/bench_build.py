@@ -1,4 +1,4 @@
-"""A full pass from a source to a new dataset, against the reference's `map(…).to_underfolder(…)`."""
+"""A full pass from a source to a new dataset, against the reference's own pipe."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """`process_samples` by chunk: against three `.map` calls a sample, and against a plain loop."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable

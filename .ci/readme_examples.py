@@ -1,0 +1,107 @@
+"""Runs the README's examples: every block below a `<!-- runnable -->` line, in order.
+
+    python .ci/readme_examples.py README.md
+
+All blocks run in one temporary folder, so that a later one finds what an earlier one made; the
+repository's `flows` folder is at hand there, as it is for a reader in a clone. A block marked
+`<!-- runnable: fails -->` must end with an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+MARKED = re.compile(
+    r"^<!-- runnable(?P<fails>: fails)? -->\n+```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+MARK = re.compile(r"^<!-- runnable", re.MULTILINE)
+AT_HAND = ("flows", "prefect.yaml")
+TIMEOUT_S = 300
+
+
+class Example(NamedTuple):
+    """A block of the README that is run."""
+
+    line: int
+    language: str
+    code: str
+    fails: bool
+
+
+def examples(text: str) -> list[Example]:
+    """Find the marked blocks.
+
+    Raises:
+        ValueError: When a mark has no block below it.
+    """
+    found = [
+        Example(
+            line=text.count("\n", 0, match.start("code")) + 1,
+            language=match["language"],
+            code=match["code"],
+            fails=match["fails"] is not None,
+        )
+        for match in MARKED.finditer(text)
+    ]
+    marks = len(MARK.findall(text))
+    if marks != len(found):
+        raise ValueError(f"{marks} blocks are marked runnable, {len(found)} could be read.")
+    return found
+
+
+def command(example: Example, folder: Path) -> list[str]:
+    """Write the example to a file and give the command that runs it."""
+    if example.language == "python":
+        script = folder / f"readme_line_{example.line}.py"
+        script.write_text(example.code)
+        return [sys.executable, str(script)]
+    if example.language in ("bash", "sh", "shell"):
+        return ["bash", "-euo", "pipefail", "-c", example.code]
+    raise ValueError(f"line {example.line}: cannot run a block of {example.language!r}.")
+
+
+def main() -> None:
+    """Run the examples; stop at the first that does not do as it says."""
+    readme = Path(sys.argv[1]).resolve()
+    found = examples(readme.read_text())
+    if not found:
+        raise SystemExit(f"{readme.name} has no block marked runnable.")
+    environment = dict(os.environ)
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for path in AT_HAND:
+            (folder / path).symlink_to(readme.parent / path)
+        for example in found:
+            begin = time.perf_counter()
+            done = subprocess.run(
+                command(example, folder),
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+            as_said = (done.returncode != 0) == example.fails
+            print(
+                f"{'ok    ' if as_said else 'FAILED'} {readme.name}:{example.line} "
+                f"{example.language}, {time.perf_counter() - begin:.1f} s",
+                flush=True,
+            )
+            if not as_said:
+                raise SystemExit(f"{example.code}\nprinted:\n{done.stdout}")
+
+
+if __name__ == "__main__":
+    main()
