@@ -3,7 +3,6 @@
 import copy
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from prefect_pipestream.underfolder.apply import (
     RECORD,
     UNDO,
     commit_lock,
+    empty_folder,
     link_or_copy,
     place,
     revert,
@@ -69,7 +69,7 @@ class Commit:
 
     Args:
         dataset: The dataset that is written, for its index.
-        folder: The folder for the staged files; it is made when needed.
+        folder: The folder for the staged files: empty, and no other commit's.
         zfill: The digits to which new names are padded; None keeps names that exist.
         default_zfill: The digits for new names where `zfill` is None.
         modes: The serialization mode of items, by key.
@@ -101,6 +101,7 @@ class Commit:
         self._signed = signed
         self._samples: dict[int, StagedSample] = {}
         self._shared: dict[str, Item[Any]] = {}
+        self._is_logged = False  # and not yet applied: the staged files are needed
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -145,10 +146,11 @@ class Commit:
             SampleRecord(idx, "unchanged", target=None if target == idx else target), origin
         )
         staged.record = replace(staged.record, attempts=attempts)
+        there = {kind.key: kind for kind in self._dataset.index().kinds_of(target)}
         try:
             for key, item in items.items():
                 if keys is None or key in keys:
-                    self._stage(staged, check_key(key), item)
+                    self._stage(staged, check_key(key), item, there.get(key))
         except BaseException:
             self._drop_files(staged)
             raise
@@ -158,14 +160,16 @@ class Commit:
         """Notes the outcome of a sample of which nothing is written."""
         self._samples[record.idx] = StagedSample(record, origin)
 
-    def _stage(self, staged: StagedSample, key: str, item: Item[Any]) -> None:
+    def _stage(
+        self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None
+    ) -> None:
         if key in self._modes:
             item = copy.copy(item)
             item.serialization_mode = self._modes[key]
         if item.is_shared:
             self._stage_shared(key, item)
             return
-        name = self._name_for(staged.target, key, item)
+        name = self._kind_for(key, item, there).name_of(staged.target)
         if not item.is_stored_at(self._layout.final(name)):
             source = self._store(f"Sample {staged.target}, item {key!r}", name, item)
             staged.files.append(StagedFile(key, name, source, item))
@@ -180,7 +184,6 @@ class Commit:
     def _store(self, what: str, name: str, item: Item[Any]) -> FileSource:
         path = os.path.join(self._folder, staged_name(name))
         try:
-            os.makedirs(self._folder, exist_ok=True)
             return item.store(path)
         except ItemError as error:
             raise type(error)(f"{what}: {error}") from error
@@ -191,30 +194,34 @@ class Commit:
                 f"{error.strerror or error}. The dataset is as it was",
             ) from error
 
-    def _name_for(self, idx: int, key: str, item: Item[Any]) -> str:
+    def _kind_for(self, key: str, item: Item[Any], there: Kind | None) -> Kind:
+        """The name's form: as the file that is there, if it may be, else as for a new one."""
         extensions = item.file_extensions()
-        default = item.as_default_name(Path(key)).suffix
-        extension = default
-        for kind in self._dataset.index().kinds_of(idx):
-            if kind.key == key and (
-                kind.extension.lower() in extensions or kind.extension == default
-            ):
-                if self._zfill is None:
-                    return kind.name_of(idx)
-                extension = kind.extension
+        extension = extensions[0] if extensions else item.as_default_name(Path(key)).suffix
         zfill = self._default_zfill if self._zfill is None else self._zfill
-        return Kind(key + extension, zfill).name_of(idx)
+        if there is not None and there.extension.lower() in (extensions or (extension.lower(),)):
+            if self._zfill is None:
+                return there
+            extension = there.extension
+        return Kind(key + extension, zfill)
 
     def _drop_files(self, staged: StagedSample) -> None:
         for file in staged.files:
             with suppress(FileNotFoundError):
                 os.unlink(file.source.path)
 
-    def discard(self) -> None:
-        """Removes what was staged."""
-        self._samples.clear()
-        self._shared.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def discard(self) -> bool:
+        """Removes what was staged and not published.
+
+        Returns:
+            Whether the folder is empty now: not if the commit is logged and still to be applied.
+        """
+        if self._samples or self._shared:
+            self._samples.clear()
+            self._shared.clear()
+            if not self._is_logged:
+                empty_folder(self._folder)
+        return not self._is_logged
 
     # -- publishing --------------------------------------------------------------------
 
@@ -320,7 +327,6 @@ class Commit:
             samples=samples,
             shared=tuple(self._shared),
         )
-        os.makedirs(self._folder, exist_ok=True)
         self._keep_old(samples)
         path = os.path.join(self._folder, RECORD)
         with open(path, "wb") as file:
@@ -330,6 +336,7 @@ class Commit:
                 file.flush()
                 os.fsync(file.fileno())
         os.rename(path, self._layout.pending(record.id))
+        self._is_logged = True
         if self._durable:
             sync_folder(self._layout.log)
         return record
@@ -395,11 +402,12 @@ class Commit:
     def _place(self, record: CommitRecord) -> None:
         try:
             place(self._layout, record, durable=self._durable)
+            self._is_logged = False
         except OSError as error:
-            if not os.path.lexists(self._layout.pending(record.id)):
-                raise
             try:
-                revert(self._layout, record)
+                if os.path.lexists(self._layout.pending(record.id)):
+                    revert(self._layout, record)
+                self._is_logged = False
             except OSError as second:
                 raise DatasetWriteError(
                     error.errno,

@@ -4,12 +4,15 @@ import getpass
 import itertools
 import json
 import os
+import queue
 import secrets
+import shutil
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,11 +91,12 @@ class UnderfolderWriter:
     def _reset(self) -> None:
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._alive: Liveness | None = None
+        self._folders: queue.SimpleQueue[str] = queue.SimpleQueue()  # free to stage files in
         self._numbers = itertools.count(1)
         self._here = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_name", "_alive", "_numbers", "_here")
+        hidden = ("_name", "_alive", "_folders", "_numbers", "_here")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -144,7 +148,7 @@ class UnderfolderWriter:
         try:
             os.rename(fresh, root)
         except OSError:
-            remove_tree(fresh)
+            shutil.rmtree(fresh, ignore_errors=True)
             if not os.path.isdir(root):
                 raise
 
@@ -172,16 +176,24 @@ class UnderfolderWriter:
                 "be renamed from one to the other. Put both on one."
             )
         recover(layout.root)
-        self._alive = Liveness(os.path.join(layout.staged, self._name + ".alive"))
+        folder = os.path.join(layout.staged, self._name)
+        self._alive = Liveness(folder + ".alive")
+        os.mkdir(folder)
+        weakref.finalize(self, _leave, folder, self._alive)
         note_run(layout, self.run_key, {"host": socket.gethostname(), "user": _user()})
 
-    def new_commit(self, *, signed: bool = False) -> Commit:
-        """Returns an empty commit."""
+    @contextmanager
+    def commit(self, *, signed: bool = False) -> Iterator[Commit]:
+        """Gives an empty commit; what is not published inside is discarded."""
         self._prepare()
-        folder = os.path.join(self._layout.staged, self._name, str(next(self._numbers)))
+        try:
+            folder = self._folders.get_nowait()
+        except queue.Empty:
+            folder = os.path.join(self._layout.staged, self._name, str(next(self._numbers)))
+            os.mkdir(folder)
         index = self.dataset.index()
         length = len(index) if self._length is None else self._length
-        return Commit(
+        commit = Commit(
             self.dataset,
             folder,
             zfill=self._zfill,
@@ -191,6 +203,11 @@ class UnderfolderWriter:
             on_conflict=self._on_conflict,
             signed=signed,
         )
+        try:
+            yield commit
+        finally:
+            if commit.discard():
+                self._folders.put(folder)
 
     # -- writing -----------------------------------------------------------------------
 
@@ -221,14 +238,9 @@ class UnderfolderWriter:
         if group is not None:
             group.write(idx, items, keys, origin)
             return []
-        commit = self.new_commit()
-        try:
+        with self.commit() as commit:
             commit.add(idx, items, keys=keys, origin=origin)
-            if commit.is_empty():
-                return []
-            return commit.publish(self.run_key, "main")
-        finally:
-            commit.discard()
+            return [] if commit.is_empty() else commit.publish(self.run_key, "main")
 
     @contextmanager
     def group(
@@ -266,6 +278,7 @@ class Group:
         self._count = count
         self._seconds = seconds
         self._commit: Commit | None = None
+        self._closing = ExitStack()
         self._began = 0.0
 
     def write(
@@ -302,7 +315,7 @@ class Group:
 
     def _open(self) -> Commit:
         if self._commit is None:
-            self._commit = self._writer.new_commit(signed=self._signed)
+            self._commit = self._closing.enter_context(self._writer.commit(signed=self._signed))
             self._began = time.monotonic()
         return self._commit
 
@@ -325,17 +338,16 @@ class Group:
         if commit is None:
             return []
         writer = self._writer
-        try:
-            return commit.publish(writer.run_key, self._tag)
-        except ConflictError as error:
-            # A worker of this same run that was thought dead may have done them meanwhile.
-            done = done_indices(writer.folder, writer.run_key)
-            left = [idx for idx in error.indices if idx not in done]
-            if left:
-                raise ConflictError(str(error), left) from error
-            return []
-        finally:
-            commit.discard()
+        with self._closing:
+            try:
+                return commit.publish(writer.run_key, self._tag)
+            except ConflictError as error:
+                # A worker of this same run that was thought dead may have done them meanwhile.
+                done = done_indices(writer.folder, writer.run_key)
+                left = [idx for idx in error.indices if idx not in done]
+                if left:
+                    raise ConflictError(str(error), left) from error
+                return []
 
 
 def new_run_key(what: str) -> str:
@@ -344,11 +356,15 @@ def new_run_key(what: str) -> str:
     return f"{what}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
-def remove_tree(folder: str) -> None:
-    """Removes a folder that this process has just made."""
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+def _leave(folder: str, alive: Liveness) -> None:
+    """Removes a writer's stage; a logged commit that is still to be applied keeps it."""
+    for name in os.listdir(folder):
+        with suppress(OSError):  # not empty: the sweep after that commit removes it
+            os.rmdir(os.path.join(folder, name))
+    with suppress(OSError):
+        os.rmdir(folder)
+        os.unlink(folder + ".alive")
+    alive.close()
 
 
 def _user() -> str:
