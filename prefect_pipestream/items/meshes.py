@@ -117,6 +117,13 @@ class GLTFModel3DItem(Model3DItem):
     file_type: ClassVar[str] = "gltf"
 
     @classmethod
+    def encode(cls, value: Any, stream: BinaryIO) -> None:
+        """Write the model."""
+        # Without embedding, trimesh gives one file for the model and one for each buffer.
+        (content,) = value.export(file_type=cls.file_type, embed_buffers=True).values()
+        stream.write(content)
+
+    @classmethod
     def file_extensions(cls) -> Sequence[str]:
         """Return `.gltf`."""
         return (".gltf",)
