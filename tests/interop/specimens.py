@@ -134,6 +134,10 @@ def canonical(value: Any) -> Any:
         return ("mesh", type(value).__name__, _triangles(value))
     if isinstance(value, np.generic):
         return ("scalar", value.dtype.str, value.item())
+    if isinstance(value, dict):  # a parser may use a class of its own
+        return {key: canonical(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [canonical(inner) for inner in value]
     return value
 
 
