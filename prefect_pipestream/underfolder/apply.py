@@ -154,7 +154,8 @@ def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
     if durable:
         for folder in (run.undo, done, layout.log):
             sync_folder(folder)
-    empty_folder(staged)
+    with suppress(OSError):  # the commit is done; the sweep removes what is left here
+        empty_folder(staged)
 
 
 def empty_folder(folder: str) -> None:

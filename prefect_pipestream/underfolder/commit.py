@@ -146,7 +146,7 @@ class Commit:
             SampleRecord(idx, "unchanged", target=None if target == idx else target), origin
         )
         staged.record = replace(staged.record, attempts=attempts)
-        there = {kind.key: kind for kind in self._dataset.index().kinds_of(target)}
+        there = {kind.key: kind for kind in self._dataset.kinds_of(target)}
         try:
             for key, item in items.items():
                 if keys is None or key in keys:
@@ -160,9 +160,7 @@ class Commit:
         """Notes the outcome of a sample of which nothing is written."""
         self._samples[record.idx] = StagedSample(record, origin)
 
-    def _stage(
-        self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None
-    ) -> None:
+    def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
         if key in self._modes:
             item = copy.copy(item)
             item.serialization_mode = self._modes[key]
@@ -299,7 +297,9 @@ class Commit:
         origin = staged.origin
         if origin is None or origin.folder != self._layout.root:
             return False
-        replaced: set[str | None] = {file.key for file in staged.files} if origin.idx == staged.target else set()
+        replaced: set[str | None] = (
+            {file.key for file in staged.files} if origin.idx == staged.target else set()
+        )
         for name, source in origin.sources.items():
             key = None if name[0] == "/" else key_of(name)
             if (source.digest is not None or key in replaced) and _is_changed(source):
@@ -314,9 +314,9 @@ class Commit:
 
     def _log(self, run_key: str, tag: str) -> CommitRecord:
         """Keeps the old files, then writes the record: from here on the commit happens."""
-        index = self._dataset.refreshed_index()
         samples = tuple(
-            self._final_record(staged, index.kinds_of(staged.target)) for staged in self._in_order()
+            self._final_record(staged, self._dataset.kinds_of(staged.target))
+            for staged in self._in_order()
         )
         record = CommitRecord(
             id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",

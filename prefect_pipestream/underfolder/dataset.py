@@ -15,7 +15,13 @@ from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, Duplic
 from prefect_pipestream.items import FileSource, FileStamp, Item
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.journal import Journal
-from prefect_pipestream.underfolder.names import DATA_FOLDER, PRIVATE_FOLDER, key_of, parse_root_name
+from prefect_pipestream.underfolder.names import (
+    DATA_FOLDER,
+    PRIVATE_FOLDER,
+    Kind,
+    key_of,
+    parse_root_name,
+)
 
 _TICK_NS = 20_000_000  # above the kernel's clock tick, in which two changes get one mtime
 _COARSE_TICK_NS = 2_100_000_000  # on file systems that keep whole seconds
@@ -187,9 +193,7 @@ class Underfolder:
     def _sources(self, idx: int) -> dict[str, FileSource]:
         index = self.index()
         if not 0 <= idx < len(index):
-            raise IndexError(
-                f"Sample {idx} of {self._root}: the dataset has {len(index)} samples."
-            )
+            raise IndexError(f"Sample {idx} of {self._root}: the dataset has {len(index)} samples.")
         sources: dict[str, FileSource] = {}
         for kind in index.kinds_of(idx):
             key, name = kind.key, kind.name_of(idx)
@@ -293,6 +297,20 @@ class Underfolder:
         # time that a commit gave it is nobody else's.
         self._mtime = None if _is_racy(mtime) and mtime != own_mtime else mtime
         return self._index
+
+    def kinds_of(self, idx: int) -> list[Kind]:
+        """The kinds of the files that sample `idx` has now; see `refreshed_index`.
+
+        A part of a dataset knows its own samples; of others, it looks for names of known kinds.
+        """
+        index = self.refreshed_index()
+        if self._part is None or idx in index:
+            return index.kinds_of(idx)
+        return [
+            kind
+            for kind in index.kinds()
+            if os.path.lexists(self._data + os.sep + kind.name_of(idx))
+        ]
 
     def settle(self) -> None:
         """Waits for a commit under way, ends one that died, and scans the folder anew."""

@@ -87,7 +87,9 @@ def folder_of(run_key: str) -> str:
         name = "%2E" + name[1:]
     if len(name) <= _LONGEST:
         return name
-    return name[: _LONGEST - 20] + "~" + hashlib.blake2b(run_key.encode(), digest_size=8).hexdigest()
+    return (
+        name[: _LONGEST - 20] + "~" + hashlib.blake2b(run_key.encode(), digest_size=8).hexdigest()
+    )
 
 
 def run_key_of(folder: str) -> str:

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.ledger import done_indices, note_run
 from prefect_pipestream.underfolder.lock import Liveness
 from prefect_pipestream.underfolder.records import Outcome, SampleFailure, SampleRecord
+
+_run_in_force: ContextVar[str | None] = ContextVar("_run_in_force", default=None)
 
 GROUP_COUNT = 100
 GROUP_SECONDS = 1.0
@@ -73,7 +76,7 @@ class UnderfolderWriter:
         on_conflict: OnConflict = "raise",
     ) -> None:
         self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
-        self.run_key = run_key or new_run_key("stream")
+        self.run_key = run_key or _run_in_force.get() or new_run_key("stream")
         self._zfill = zfill
         self._exists_ok = exists_ok
         self._length = length
@@ -348,6 +351,16 @@ class Group:
                 if left:
                     raise ConflictError(str(error), left) from error
                 return []
+
+
+@contextmanager
+def writing_as(run_key: str) -> Iterator[None]:
+    """Writers made inside belong to this run, unless they are given another one."""
+    token = _run_in_force.set(run_key)
+    try:
+        yield
+    finally:
+        _run_in_force.reset(token)
 
 
 def new_run_key(what: str) -> str:
