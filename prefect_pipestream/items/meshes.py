@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, BinaryIO, ClassVar
 
-from prefect_pipestream.errors import EncodeError, MissingExtraError
+from prefect_pipestream.errors import DecodeError, EncodeError, MissingExtraError
 from prefect_pipestream.items.base import Item
+
+_STL_HEADER_SIZE = 84
 
 
 def _trimesh() -> Any:
@@ -26,13 +28,23 @@ class Model3DItem(Item[Any]):
     @classmethod
     def decode(cls, stream: BinaryIO) -> Any:
         """Read the model."""
-        return _trimesh().load(stream, file_type=cls.file_type)
+        model = _trimesh().load(stream, file_type=cls.file_type)
+        if model.is_empty:  # what trimesh makes of many a damaged file
+            raise DecodeError("no geometry was found in it. Restore the file or remove it.")
+        return model
 
     @classmethod
     def encode(cls, value: Any, stream: BinaryIO) -> None:
         """Write the model."""
-        content = value.export(file_type=cls.file_type)
+        if value.is_empty:
+            raise EncodeError(f"{cls.__name__} cannot hold a model without any geometry.")
+        content = cls._exported(value)
         stream.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+    @classmethod
+    def _exported(cls, value: Any) -> bytes | str:
+        content: bytes | str = value.export(file_type=cls.file_type)
+        return content
 
     @classmethod
     def validate(cls, value: Any) -> Any:
@@ -60,6 +72,16 @@ class STLModel3DItem(Model3DItem):
     def file_extensions(cls) -> Sequence[str]:
         """Return `.stl`."""
         return (".stl",)
+
+    @classmethod
+    def encode(cls, value: Any, stream: BinaryIO) -> None:
+        """Write the model's faces; there must be some."""
+        start = stream.tell()
+        super().encode(value, stream)
+        if stream.tell() - start <= _STL_HEADER_SIZE:
+            raise EncodeError(
+                "STL holds faces, and the model has none. Use PLYModel3DItem for points."
+            )
 
 
 class OBJModel3DItem(Model3DItem):
@@ -117,13 +139,13 @@ class GLTFModel3DItem(Model3DItem):
     file_type: ClassVar[str] = "gltf"
 
     @classmethod
-    def encode(cls, value: Any, stream: BinaryIO) -> None:
-        """Write the model."""
-        # Without embedding, trimesh gives one file for the model and one for each buffer.
-        (content,) = value.export(file_type=cls.file_type, embed_buffers=True).values()
-        stream.write(content)
-
-    @classmethod
     def file_extensions(cls) -> Sequence[str]:
         """Return `.gltf`."""
         return (".gltf",)
+
+    @classmethod
+    def _exported(cls, value: Any) -> bytes | str:
+        # Without embedding, trimesh gives one file for the model and one for each buffer.
+        content: bytes | str
+        (content,) = value.export(file_type=cls.file_type, embed_buffers=True).values()
+        return content

@@ -3,7 +3,7 @@
 import datetime
 import functools
 from collections.abc import Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -172,6 +172,12 @@ def _yaml_dumper() -> "type[yaml.SafeDumper]":
 
     class Dumper(base):  # type: ignore[misc, valid-type]  # the base is chosen when it is run
         """The safe dumper, which also knows numpy's types and subclasses of plain ones."""
+
+        def represent_mapping(self, tag: str, mapping: Any, flow_style: Any = None) -> yaml.Node:
+            for key in mapping:
+                if isinstance(key, (tuple, frozenset)):  # would be written, and never read back
+                    raise EncodeError(f"YAML has only plain keys, not {key!r}.")
+            return cast("yaml.Node", super().represent_mapping(tag, mapping, flow_style))
 
     def represent_numpy(dumper: yaml.SafeDumper, value: Any) -> yaml.Node:
         return dumper.represent_data(_numpy_to_plain(value))

@@ -1,5 +1,6 @@
 """The TIFF item: any array, through tifffile."""
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, ClassVar
 
@@ -31,9 +32,10 @@ class TiffImageItem(ImageItem):
         """Read the array."""
         import tifffile
 
-        start = stream.read(4)
-        if start not in _SIGNATURES:
-            expect_signature(start, _SIGNATURES[0], "TIFF")
+        data = stream.read()
+        if not data.startswith(_SIGNATURES):
+            expect_signature(data, _SIGNATURES[0], "TIFF")
+        _check_pages(data)
         stream.seek(0)
         with tifffile.TiffFile(stream) as tiff:
             series = tiff.series[0]
@@ -53,6 +55,28 @@ class TiffImageItem(ImageItem):
         import tifffile
 
         tifffile.imwrite(stream, value, **options)
+
+
+def _check_pages(data: bytes) -> None:
+    """Raise `DecodeError` if the list of pages leads out of the file.
+
+    tifffile reads the pages before that point as if there were no more: a truncated stack would
+    lose its last pages unseen. Format: TIFF 6.0, section 2; BigTIFF has wider fields.
+    """
+    order = "<" if data[:1] == b"I" else ">"
+    big = data[:4] in _SIGNATURES[2:]
+    offset, tags = struct.Struct(order + "IQ"[big]), struct.Struct(order + "HQ"[big])
+    seen: set[int] = set()
+    at = 8 if big else 4  # where the first page's offset is
+    try:
+        while (page := offset.unpack_from(data, at)[0]) and page not in seen:
+            seen.add(page)
+            at = page + tags.size + tags.unpack_from(data, page)[0] * (20 if big else 12)
+    except struct.error:
+        raise DecodeError(
+            f"the TIFF is truncated: page {len(seen)} or its end is missing. "
+            "Restore the file or remove it."
+        ) from None
 
 
 def _decoded_by_pillow(
