@@ -120,22 +120,27 @@ class UnderfolderWriter:
             DatasetExistsError: If it exists, may not, and was not created by this run.
             DatasetWriteError: If it cannot be created.
         """
-        root = self._layout.root
-        try:
+        with self._explained():
             if self._exists_ok or os.path.isdir(self._layout.private):
-                os.makedirs(root, exist_ok=True)
+                os.makedirs(self._layout.root, exist_ok=True)
             else:
                 self._create()
             if not self._exists_ok:
                 self._check_claim()
             self._layout.make()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says of an operating system's error what it means for the dataset."""
+        try:
+            yield
+        except DatasetError:
+            raise
         except OSError as error:
-            if isinstance(error, DatasetError):
-                raise
             raise DatasetWriteError(
                 error.errno,
-                f"{root} cannot be opened for writing: {error.strerror or error} "
-                f"({error.filename}). Nothing was changed",
+                f"{self._layout.root} cannot be opened for writing: {error.strerror or error} "
+                f"({error.filename}). The dataset is as it was",
             ) from error
 
     def _create(self) -> None:
@@ -172,6 +177,11 @@ class UnderfolderWriter:
         if self._alive is not None:
             return
         self.claim()
+        with self._explained():
+            self._enter()
+
+    def _enter(self) -> None:
+        """Takes a place below ``staged``, after ending what dead writers left."""
         layout = self._layout
         if os.stat(layout.private).st_dev != os.stat(layout.data).st_dev:
             raise DatasetError(
@@ -179,22 +189,20 @@ class UnderfolderWriter:
                 "be renamed from one to the other. Put both on one."
             )
         recover(layout.root)
-        folder = os.path.join(layout.staged, self._name)
-        self._alive = Liveness(folder + ".alive")
-        os.mkdir(folder)
-        weakref.finalize(self, _leave, folder, self._alive)
         note_run(layout, self.run_key, {"host": socket.gethostname(), "user": _user()})
+        folder = os.path.join(layout.staged, self._name)
+        alive = Liveness(folder + ".alive")
+        os.makedirs(folder, exist_ok=True)
+        weakref.finalize(self, _leave, folder, alive)
+        self._alive = alive
 
     @contextmanager
     def commit(self, *, signed: bool = False) -> Iterator[Commit]:
         """Gives an empty commit; what is not published inside is discarded."""
         self._prepare()
-        try:
-            folder = self._folders.get_nowait()
-        except queue.Empty:
-            folder = os.path.join(self._layout.staged, self._name, str(next(self._numbers)))
-            os.mkdir(folder)
-        index = self.dataset.index()
+        with self._explained():
+            folder = self._free_folder()
+            index = self.dataset.index()
         length = len(index) if self._length is None else self._length
         commit = Commit(
             self.dataset,
@@ -211,6 +219,14 @@ class UnderfolderWriter:
         finally:
             if commit.discard():
                 self._folders.put(folder)
+
+    def _free_folder(self) -> str:
+        try:
+            return self._folders.get_nowait()
+        except queue.Empty:
+            folder = os.path.join(self._layout.staged, self._name, str(next(self._numbers)))
+            os.mkdir(folder)
+            return folder
 
     # -- writing -----------------------------------------------------------------------
 
@@ -371,10 +387,9 @@ def new_run_key(what: str) -> str:
 
 def _leave(folder: str, alive: Liveness) -> None:
     """Removes a writer's stage; a logged commit that is still to be applied keeps it."""
-    for name in os.listdir(folder):
-        with suppress(OSError):  # not empty: the sweep after that commit removes it
+    with suppress(OSError):  # not empty, or not there any more: the next sweep removes the rest
+        for name in os.listdir(folder):
             os.rmdir(os.path.join(folder, name))
-    with suppress(OSError):
         os.rmdir(folder)
         os.unlink(folder + ".alive")
     alive.close()
