@@ -4,12 +4,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
 
-from prefect_pipestream.errors import DecodeError, EncodeError, UnpicklingNotAllowedError
-from prefect_pipestream.items import settings, storing
+from prefect_pipestream.errors import DecodeError, EncodeError
+from prefect_pipestream.items import loading, settings, storing
 from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.registry import (
     CLASS_BY_EXTENSION,
@@ -173,7 +172,7 @@ class Item(ABC, Generic[T]):
             self._files += (FileSource(self._checked(_absolute(source))),)
         elif callable(getattr(source, "readinto", None)):  # a binary stream, by its duck type
             name = getattr(source, "name", None)
-            self._set_value(self._decoded(source.read(), str(name or "<stream>")))
+            self._set_value(loading.decode(type(self), source.read(), str(name or "<stream>")))
         else:
             self._set_value(self.validate(source))
 
@@ -207,52 +206,10 @@ class Item(ABC, Generic[T]):
             return self._cached
         if not self._files:
             return cast("T", None)
-        value = self._read_value()
+        value: T = loading.read_value(self)
         if settings.is_cached(type(self)) if keep is None else keep:
             self._cached = value
         return value
-
-    def _read_value(self) -> T:
-        for source in self._files:
-            try:
-                data = source.read()
-            except FileNotFoundError:
-                continue
-            cls = class_for(source.path) or type(self)
-            if not self.allow_pickle:
-                value = cls._decoded(data, source.path)
-            else:
-                with settings.allow_unpickling():
-                    value = cls._decoded(data, source.path)
-            if cls is not type(self):
-                # Only where the item was made from another one, or its file got a new extension.
-                value = self._converted(value, source.path)
-            return cast("T", value)
-        path = self._files[0].path
-        what = "is a broken symbolic link" if os.path.islink(path) else "there is no such file"
-        raise DecodeError(f"{path}: {what} (any more). Restore the file or read the sample anew.")
-
-    def _converted(self, value: Any, path: str) -> T:
-        try:
-            return self.validate(value)
-        except EncodeError as error:
-            raise DecodeError(f"{path}: is no {type(self).__name__}: {error}") from error
-
-    @classmethod
-    def _decoded(cls, data: bytes, path: str) -> T:
-        if not data and not cls.may_be_empty:
-            raise DecodeError(f"{path}: the file is empty. Restore the file or remove it.")
-        try:
-            return cls.decode(BytesIO(data))
-        except DecodeError as error:
-            raise DecodeError(f"{path}: {error}") from error
-        except UnpicklingNotAllowedError as error:
-            raise UnpicklingNotAllowedError(f"{path}: {error}") from error
-        except Exception as error:  # decoders raise whatever broken content makes them raise
-            raise DecodeError(
-                f"{path}: cannot be decoded by {cls.__name__} "
-                f"({type(error).__name__}: {error}). Restore the file or remove it."
-            ) from error
 
     # -- what a class of items is ----------------------------------------------------------
 

@@ -6,7 +6,7 @@ from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from prefect_pipestream.errors import DatasetWriteError, EncodeError
+from prefect_pipestream.errors import DatasetWriteError, EncodeError, MissingExtraError
 from prefect_pipestream.items import files, settings
 from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.registry import class_for, extension_of
@@ -79,7 +79,7 @@ def encoded(item: "Item[Any]", cls: "type[Item[Any]]") -> bytes:
     stream = BytesIO()
     try:
         cls.encode_with(value if own_class else cls.validate(value), stream, options)
-    except EncodeError:
+    except (EncodeError, MissingExtraError):
         raise
     except Exception as error:  # encoders raise whatever a value makes them raise
         raise EncodeError(
