@@ -1,0 +1,139 @@
+"""How an image stage finds its images in a sample, reads them and puts changed ones back."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BeforeValidator, Field, StringConstraints
+
+from prefect_pipestream.errors import SampleError
+from prefect_pipestream.items import ImageItem, Item, NumpyItem
+from prefect_pipestream.sequences.fields import format_key
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.stages._pixels import Image, UnsupportedImageError
+
+Key = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+KeyList = Annotated[list[Key], BeforeValidator(_as_list)]
+"""Keys of items; a single one need not be in a list."""
+
+
+def images_field() -> Any:
+    """Returns the field `images`, the same in all image stages."""
+    return Field(
+        default_factory=list,
+        description="Keys of the images. Leave it empty for every image item of the sample.",
+    )
+
+
+def select_images(sample: Sample, keys: Sequence[str]) -> list[str]:
+    """Returns the keys of the images to work on: those given, else those of all image items.
+
+    Raises:
+        SampleError: the sample has no item of a given key, or one that cannot hold an image.
+    """
+    if not keys:
+        return [key for key, item in sample.items() if isinstance(item, ImageItem)]
+    for key in keys:
+        require_key(sample, key)
+        # An image may also be kept in an item of plain numbers, as `.npy`.
+        if not isinstance(sample[key], NumpyItem):
+            raise SampleError(
+                f"item {where(key, sample[key])} is a {type(sample[key]).__name__}, not an image: "
+                "leave the key out."
+            )
+    return list(keys)
+
+
+def require_key(sample: Sample, key: str) -> None:
+    """Raises SampleError unless the sample has an item of the key."""
+    if key not in sample:
+        raise SampleError(
+            f"the sample has no item {key!r}; it has {', '.join(map(repr, sample)) or 'no items'}."
+        )
+
+
+def where(key: str, item: Item[Any], image: Image | None = None) -> str:
+    """Names an item in a message: its key, file, and its image's shape and dtype."""
+    details = [source.path for source in item.file_sources[:1]]
+    if image is not None:
+        details.append("×".join(map(str, image.shape)) + f" {image.dtype}")
+    return f"{key!r} ({', '.join(details)})" if details else repr(key)
+
+
+def read_image(sample: Sample, key: str) -> Image:
+    """Returns the array of an item, in the machine's byte order.
+
+    Raises:
+        DecodeError: its file cannot be decoded.
+        SampleError: the item has no value.
+    """
+    image = sample[key]()
+    if not isinstance(image, np.ndarray):
+        raise SampleError(f"item {where(key, sample[key])} holds no image.")
+    return np.asarray(image, dtype=image.dtype.newbyteorder("="))
+
+
+def each_image(sample: Sample, keys: Sequence[str]) -> Iterator[tuple[str, Image]]:
+    """Yields the key and the array of each image; see `select_images` and `read_image`."""
+    for key in select_images(sample, keys):
+        yield key, read_image(sample, key)
+
+
+def evaluate(
+    sample: Sample, key: str, image: Image, function: Callable[[Image], Any], doing: str
+) -> Any:
+    """Returns what a function makes of an image.
+
+    Raises:
+        SampleError: the function cannot work on the image; the message names the key, the
+            file, the shape and the dtype.
+    """
+    try:
+        return function(image)
+    except UnsupportedImageError as error:
+        raise SampleError(
+            f"cannot {doing} image {where(key, sample[key], image)}: {error}"
+        ) from error
+
+
+def change_images(
+    sample: Sample,
+    keys: Sequence[str],
+    change: Callable[[Image], Image],
+    doing: str,
+    key_format: str = "*",
+) -> Sample:
+    """Returns the sample with the images changed, each in an item of the same class.
+
+    Args:
+        sample: the sample.
+        keys: the images; none: every image item.
+        change: makes the new image. Where it returns the very array that it got, the item
+            is carried over, so that its file is linked rather than encoded anew.
+        doing: what is done, for messages: "cannot `doing` image …".
+        key_format: makes the key of the result, see `KEY_FORMAT`.
+
+    Raises:
+        SampleError: a key is missing, or `change` cannot work on an image.
+        DecodeError: an image cannot be decoded.
+    """
+    items = dict(sample)
+    for key, image in each_image(sample, keys):
+        changed = evaluate(sample, key, image, change, doing)
+        item = sample[key]
+        if changed is not image:
+            item = item.make_new(changed, shared=item.is_shared)
+        items[format_key(key_format, key)] = item
+    return Sample.of(items)
+
+
+KEY_FORMAT = (
+    "How the result's key is made of the image's: each `*` stands for that key, and text "
+    "without one is put behind it. The default replaces the image."
+)

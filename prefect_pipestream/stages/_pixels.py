@@ -1,0 +1,322 @@
+"""Arithmetic on the values of an image: plain functions from array to array.
+
+An image is H×W (gray) or H×W×C, of bool, uint8, uint16 or a float dtype. The full range of
+a dtype is 0 to its largest value, for floats 0 to 1. In an H×W×2 or H×W×4 image the last
+channel is alpha, which no function here changes unless it says so. A function returns the
+very array that it was given if it has nothing to change. NaN stays NaN unless said otherwise.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[Any]
+
+# ITU-R 601-2 luma, the weights that Pillow and OpenCV make gray of RGB with.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+class UnsupportedImageError(ValueError):
+    """An image is not one that an operation can work on; the message says what it can."""
+
+
+def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Returns the values of black and white in an image of this dtype.
+
+    Raises:
+        UnsupportedImageError: the dtype is none of bool, uint8, uint16 and the floats.
+    """
+    if dtype.kind == "f" or dtype.kind == "b":
+        return 0, 1
+    if dtype == np.uint8 or dtype == np.uint16:
+        return 0, int(np.iinfo(dtype).max)
+    raise UnsupportedImageError(
+        f"values of {dtype} have no known range: expected bool, uint8, uint16 or a float; "
+        "use `convert-image` with `scale: false` first."
+    )
+
+
+def has_alpha(image: Image) -> bool:
+    """Tells whether the last channel is alpha."""
+    return image.ndim == 3 and image.shape[2] in (2, 4)
+
+
+def colours(image: Image) -> Image:
+    """Returns a view of the image without its alpha."""
+    return image[..., :-1] if has_alpha(image) else image
+
+
+def _with_colours(image: Image, changed: Image) -> Image:
+    """Puts changed colours and the image's own alpha together."""
+    if not has_alpha(image):
+        return changed
+    return np.concatenate([changed, image[..., -1:]], axis=2)
+
+
+# -- invert ----------------------------------------------------------------------------------
+
+
+def invert(image: Image, white: float | None = None) -> Image:
+    """Returns `white` minus the image, in the same dtype and shape.
+
+    Applied twice it gives the image again: exactly for integers, up to rounding for floats.
+
+    Args:
+        image: bool, uint8, uint16 or float.
+        white: the value that black becomes; None: the top of the dtype's full range.
+
+    Raises:
+        UnsupportedImageError: another dtype, or integers above `white`.
+    """
+    top = full_range(image.dtype)[1]
+    values = colours(image)
+    if image.dtype.kind == "b":
+        return _with_colours(image, np.logical_not(values))
+    if white is None:
+        white = top
+    if image.dtype.kind == "u":
+        if white != int(white) or white > top:
+            raise UnsupportedImageError(f"white = {white} is no value of {image.dtype}.")
+        highest = int(values.max(initial=0))
+        if highest > white:
+            raise UnsupportedImageError(
+                f"the value {highest} is above white = {white}, and its inverse below 0: "
+                "raise `white` or use `clip-values` first."
+            )
+    return _with_colours(image, np.subtract(image.dtype.type(white), values, dtype=image.dtype))
+
+
+# -- autocontrast ----------------------------------------------------------------------------
+
+
+def stretch(image: Image, cutoff: float = 0.0, per_channel: bool = False) -> Image:
+    """Stretches the values to the full range of the dtype.
+
+    NaN and infinite values do not count when the range is sought; infinite ones go to its
+    ends. An image of one value, or one that fills the range already, stays as it is.
+
+    Args:
+        image: bool (stays as it is), uint8, uint16 or float.
+        cutoff: the percentage of the values to saturate at each end, below 50.
+        per_channel: find the range of each colour channel on its own.
+
+    Raises:
+        UnsupportedImageError: another dtype.
+    """
+    full_range(image.dtype)
+    values = colours(image)
+    if image.dtype.kind == "b":
+        return image
+    if not (per_channel and values.ndim == 3):
+        changed = _stretch_plane(values, cutoff)
+        return image if changed is values else _with_colours(image, changed)
+    planes = [values[..., channel] for channel in range(values.shape[2])]
+    stretched = [_stretch_plane(plane, cutoff) for plane in planes]
+    if all(new is old for new, old in zip(stretched, planes, strict=True)):
+        return image
+    return _with_colours(image, np.stack(stretched, axis=-1))
+
+
+def _stretch_plane(plane: Image, cutoff: float) -> Image:
+    black, white = full_range(plane.dtype)
+    bounds = _bounds(plane, cutoff)
+    if bounds is None or bounds[0] == bounds[1] or bounds == (black, white):
+        return plane
+    low, high = bounds
+    if plane.dtype.kind == "u":
+        # A table of all values: exact, and faster than arithmetic on every pixel.
+        table = (np.arange(white + 1) - low) * (white / (high - low))
+        return np.asarray(np.rint(table).clip(0, white).astype(plane.dtype)[plane])
+    wide = np.result_type(plane.dtype, np.float32).type
+    half = wide(0.5)  # of extreme values the difference overflows, the half of it does not
+    with np.errstate(over="ignore"):
+        span = wide(high) - wide(low)
+        if np.isfinite(span):
+            scaled = (plane.astype(wide, copy=False) - wide(low)) / span
+        else:
+            halves = half * wide(high) - half * wide(low)
+            scaled = (plane.astype(wide, copy=False) * half - half * wide(low)) / halves
+    return np.asarray(scaled.clip(0, 1).astype(plane.dtype))
+
+
+def _bounds(plane: Image, cutoff: float) -> tuple[float, float] | None:
+    """Returns the lowest and highest value once `cutoff` percent at each end are left out."""
+    if plane.dtype.kind == "u":
+        counts = np.bincount(plane.ravel()).cumsum()
+        if not counts.size:
+            return None
+        skipped = int(counts[-1] * cutoff / 100)
+        low = int(np.searchsorted(counts, skipped, side="right"))
+        high = int(np.searchsorted(counts, counts[-1] - skipped, side="left"))
+        return low, high
+    finite = plane[np.isfinite(plane)]
+    if not finite.size:
+        return None
+    skipped = int(finite.size * cutoff / 100)
+    if skipped:
+        finite = np.partition(finite, [skipped, finite.size - 1 - skipped])
+        return float(finite[skipped]), float(finite[-1 - skipped])
+    return float(finite.min()), float(finite.max())
+
+
+# -- clip ------------------------------------------------------------------------------------
+
+
+def clip(image: Image, low: float | None, high: float | None) -> Image:
+    """Moves values below `low` up to it and values above `high` down to it.
+
+    For integers the limits are rounded inwards. Infinite values are clipped as any other.
+
+    Args:
+        image: bool, uint8, uint16 or float.
+        low: the lowest value to keep; None: no limit.
+        high: the highest value to keep; None: no limit.
+
+    Raises:
+        UnsupportedImageError: another dtype, or no value of the dtype is within the limits.
+    """
+    full_range(image.dtype)
+    values = colours(image)
+    if image.dtype.kind == "f":
+        largest = float(np.finfo(image.dtype).max)
+        bottom: float = -np.inf if low is None else max(low, -largest)
+        top: float = np.inf if high is None else min(high, largest)
+        if bottom > largest or top < -largest:
+            bottom, top = 1, 0
+    else:
+        largest = full_range(image.dtype)[1]
+        bottom = 0 if low is None else max(0, int(np.ceil(low)))
+        top = largest if high is None else min(largest, int(np.floor(high)))
+    if bottom > top:
+        raise UnsupportedImageError(f"no value of {image.dtype} is between {low} and {high}.")
+    as_dtype = image.dtype.type
+    if not ((values < as_dtype(bottom)) | (values > as_dtype(top))).any():
+        return image
+    return _with_colours(image, values.clip(as_dtype(bottom), as_dtype(top)))
+
+
+# -- convert ---------------------------------------------------------------------------------
+
+
+def to_dtype(image: Image, dtype: str, scale: bool = True) -> Image:
+    """Returns the image, alpha included, in another dtype.
+
+    Args:
+        image: bool, uint8, uint16 or float; with `scale` False any integer or float.
+        dtype: bool, uint8, uint16, float32 or float64. A value becomes True where it is at
+            least half of white with `scale`, where it is not 0 without.
+        scale: map the full range of the one dtype on that of the other, rounding to the
+            nearest. False: keep the values, rounded to integers and saturated where the new
+            dtype has no such value.
+
+    Raises:
+        UnsupportedImageError: NaN is to become an integer; or, with `scale`, the dtype has
+            no known range or a float is outside of 0 to 1.
+    """
+    target = np.dtype(dtype)
+    if image.dtype == target:
+        return image
+    if scale:
+        return _scaled(image, target)
+    if image.dtype.kind not in "buif":
+        raise UnsupportedImageError(f"values of {image.dtype} cannot be converted.")
+    if target.kind == "u":
+        _refuse_nan(image, target)
+        rounded = np.rint(image) if image.dtype.kind == "f" else image
+        if image.dtype.kind == "b":
+            return image.astype(target)
+        return _saturated(rounded, target)
+    return image.astype(target)
+
+
+def _saturated(image: Image, target: np.dtype[Any]) -> Image:
+    # Limits of the target that the source cannot hold are no limits.
+    largest = int(np.iinfo(target).max)
+    if image.dtype.kind == "f":
+        return np.asarray(image.astype(np.float64).clip(0, largest).astype(target))
+    limits = np.iinfo(image.dtype)
+    bottom, top = max(0, int(limits.min)), min(largest, int(limits.max))
+    return np.asarray(image.clip(bottom, top).astype(target))
+
+
+def _scaled(image: Image, target: np.dtype[Any]) -> Image:
+    white = full_range(image.dtype)[1]
+    if image.dtype.kind == "f":
+        if target.kind == "f":
+            return image.astype(target)
+        _refuse_nan(image, target)
+        low, high = (image.min(), image.max()) if image.size else (0, 0)
+        if low < 0 or high > 1:
+            raise UnsupportedImageError(
+                f"its values go from {low:g} to {high:g}, and floats are scaled from 0 to 1: "
+                "use `clip-values` or `autocontrast` first, or `scale: false`."
+            )
+    if target.kind == "b":
+        return np.asarray(image * 2.0 >= white) if image.dtype.kind == "f" else image > white // 2
+    if target.kind == "f":
+        return (image / np.float64(white)).astype(target)
+    factor = full_range(target)[1] / white
+    return np.rint(image * np.float64(factor)).astype(target)
+
+
+def _refuse_nan(image: Image, target: np.dtype[Any]) -> None:
+    missing = int(np.isnan(image).sum()) if image.dtype.kind == "f" else 0
+    if missing:
+        raise UnsupportedImageError(
+            f"{missing} of its values are NaN, which {target} cannot hold: replace them first."
+        )
+
+
+def to_channels(image: Image, channels: Literal["gray", "rgb", "rgba"]) -> Image:
+    """Returns the image with other channels, in the same dtype.
+
+    Gray of colours is their ITU-R 601 luma, as Pillow and OpenCV compute it. Alpha is dropped
+    where the new image has none, and opaque where the old one has none.
+
+    Args:
+        image: H×W or H×W×1 (gray), H×W×2 (gray and alpha), H×W×3 (RGB) or H×W×4 (RGBA).
+        channels: "gray" (H×W), "rgb" or "rgba".
+
+    Raises:
+        UnsupportedImageError: another shape or dtype.
+    """
+    if image.ndim not in (2, 3) or (image.ndim == 3 and not 1 <= image.shape[2] <= 4):
+        raise UnsupportedImageError("its shape is none of H×W and H×W×1 to H×W×4.")
+    now = "gray" if image.ndim == 2 else {3: "rgb", 4: "rgba"}.get(image.shape[2])
+    if now == channels:
+        return image
+    values = colours(image)
+    if channels == "gray":
+        return luma(values)
+    if values.ndim == 2 or values.shape[2] == 1:
+        gray = values.reshape(values.shape[:2])
+        values = np.stack([gray] * 3, axis=-1)
+    if channels == "rgb":
+        return np.ascontiguousarray(values)
+    if has_alpha(image):
+        return np.concatenate([values, image[..., -1:]], axis=2)
+    opaque = np.full((*values.shape[:2], 1), full_range(image.dtype)[1], dtype=image.dtype)
+    return np.concatenate([values, opaque], axis=2)
+
+
+def luma(values: Image) -> Image:
+    """Returns the gray (H×W) of colours without alpha (H×W, H×W×1 or H×W×3), in their dtype.
+
+    Raises:
+        UnsupportedImageError: another dtype.
+    """
+    top = full_range(values.dtype)[1]
+    if values.ndim == 2:
+        return values
+    if values.shape[2] == 1:
+        return values[..., 0]
+    red, green, blue = (values[..., channel] for channel in range(3))
+    if values.dtype.kind == "f":
+        wide = np.result_type(values.dtype, np.float32).type
+        red, green, blue = (wide(w) * c for w, c in zip(_LUMA, (red, green, blue), strict=True))
+        return np.asarray((red + green + blue).astype(values.dtype))
+    gray = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    if values.dtype.kind == "b":
+        return np.asarray(gray >= 0.5)
+    return np.asarray(np.rint(gray).clip(0, top).astype(values.dtype))
