@@ -1,5 +1,6 @@
 """The folder format: names, an index of what is on disk, atomic commits and their ledger."""
 
+from prefect_pipestream.underfolder.commit import StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
 from prefect_pipestream.underfolder.ledger import done_indices, outcomes
 from prefect_pipestream.underfolder.records import (
@@ -19,6 +20,7 @@ __all__ = [
     "SampleFailure",
     "SampleOrigin",
     "SampleRecord",
+    "StagedSample",
     "Underfolder",
     "UnderfolderWriter",
     "done_indices",

@@ -54,9 +54,7 @@ def recover(root: str) -> None:
 
 def sweep(layout: Layout) -> None:
     """Removes the staged files of writers that are dead."""
-    with os.scandir(layout.staged) as entries:
-        writers = [entry.name for entry in entries if entry.is_dir()]
-    for writer in writers:
+    for writer in {name.removesuffix(".alive") for name in os.listdir(layout.staged)}:
         alive = os.path.join(layout.staged, writer + ".alive")
         if not is_held(alive):
             shutil.rmtree(os.path.join(layout.staged, writer), ignore_errors=True)

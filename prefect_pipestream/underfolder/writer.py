@@ -1,5 +1,6 @@
 """Writing a dataset folder: every write is a commit, alone or in a group."""
 
+import copy
 import getpass
 import itertools
 import json
@@ -11,7 +12,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from prefect_pipestream.errors import (
     DatasetWriteError,
 )
 from prefect_pipestream.items import Item, SerializationMode
-from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.commit import Commit, OnConflict, StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
 from prefect_pipestream.underfolder.layout import Layout
@@ -84,8 +85,8 @@ class UnderfolderWriter:
             key: mode if isinstance(mode, SerializationMode) else SerializationMode[mode.upper()]
             for key, mode in (key_serialization_mode or {}).items()
         }
-        self._durable = durable
-        self._on_conflict = on_conflict
+        self.durable = durable
+        self.on_conflict = on_conflict
         self._layout = Layout(str(self.dataset.folder))
         self._reset()
         if not exists_ok and os.path.lexists(self._layout.root):
@@ -105,6 +106,26 @@ class UnderfolderWriter:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._reset()
+
+    def for_run(self, run_key: str) -> "UnderfolderWriter":
+        """Returns a writer of the same folder as part of another run.
+
+        Raises:
+            DatasetExistsError: If the folder may not exist and was created by this run.
+        """
+        other = copy.copy(self)
+        other.run_key = run_key
+        if not other._exists_ok and os.path.lexists(other._layout.root):
+            other._check_claim()
+        return other
+
+    def for_part(self, indices: Iterable[int]) -> "UnderfolderWriter":
+        """Returns a writer of the same run that knows just these samples; small to pickle."""
+        other = copy.copy(self)
+        if other._length is None:
+            other._length = len(self.dataset)
+        other.dataset = self.dataset.restricted_to(indices)
+        return other
 
     @property
     def folder(self) -> Path:
@@ -188,12 +209,13 @@ class UnderfolderWriter:
                 f"{layout.private} and {layout.data} are on different file systems: files cannot "
                 "be renamed from one to the other. Put both on one."
             )
-        recover(layout.root)
-        note_run(layout, self.run_key, {"host": socket.gethostname(), "user": _user()})
         folder = os.path.join(layout.staged, self._name)
-        alive = Liveness(folder + ".alive")
-        os.makedirs(folder, exist_ok=True)
+        with commit_lock(layout):
+            sweep(layout)
+            alive = Liveness(folder + ".alive")
+            os.makedirs(folder, exist_ok=True)
         weakref.finalize(self, _leave, folder, alive)
+        note_run(layout, self.run_key, {"host": socket.gethostname(), "user": _user()})
         self._alive = alive
 
     @contextmanager
@@ -210,8 +232,8 @@ class UnderfolderWriter:
             zfill=self._zfill,
             default_zfill=max(len(str(max(length - 1, 0))), index.widest()),
             modes=self._modes,
-            durable=self._durable,
-            on_conflict=self._on_conflict,
+            durable=self.durable,
+            on_conflict=self.on_conflict,
             signed=signed,
         )
         try:

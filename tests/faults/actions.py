@@ -1,0 +1,78 @@
+"""What is done to a dataset, and killed on the way."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from prefect_pipestream.items import JpegImageItem, PngImageItem, TxtNumpyItem
+from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
+from prefect_pipestream.underfolder.apply import recover
+
+RUN = "the-run"
+
+
+def image(value: int) -> PngImageItem:
+    return PngImageItem(np.full((4, 5, 3), value, dtype=np.uint8))
+
+
+def _writer(folder: Path, **options: object) -> UnderfolderWriter:
+    return UnderfolderWriter(folder, exists_ok=True, run_key=RUN, **options)  # type: ignore[arg-type]
+
+
+def set_one(folder: Path) -> None:
+    """Replaces an item, adds one, and supersedes one under another extension."""
+    _writer(folder).write(
+        2,
+        {
+            "image": JpegImageItem(np.full((4, 5, 3), 100, dtype=np.uint8)),
+            "label": TxtNumpyItem(np.array([1002])),
+            "extra": TxtNumpyItem(np.array([1002])),
+        },
+    )
+
+
+def set_one_durably(folder: Path) -> None:
+    """The same, with the calls that make it survive a loss of power."""
+    writer = _writer(folder, durable=True)
+    writer.write(2, {"image": image(100), "label": TxtNumpyItem(np.array([1002]))})
+
+
+def add_to_labels(folder: Path) -> None:
+    """Adds 1000 to each label, once: goes on where an earlier, killed run of it stopped."""
+    from prefect_pipestream.underfolder import done_indices
+
+    dataset = Underfolder(folder, watch=True)
+    writer = _writer(folder, dataset=dataset)
+    writer.claim()
+    recover(os.fspath(folder))
+    done = done_indices(folder, RUN)
+    with writer.group(count=3) as group:
+        for idx in dataset.indices().tolist():
+            if idx not in done:
+                items, origin = dataset.take(idx)
+                value = int(items["label"]()[0]) + 1000
+                items["label"] = items["label"].make_new(np.array([value]))
+                items["image"] = image(100)
+                group.write(idx, items, None, origin)
+
+
+def recover_it(folder: Path) -> None:
+    """Ends what a killed writer left."""
+    recover(os.fspath(folder))
+
+
+def undo(folder: Path) -> None:
+    """Takes the run back."""
+    from prefect_pipestream.underfolder import undo_run
+
+    undo_run(folder, RUN)
+
+
+def create(folder: Path) -> None:
+    """Creates a dataset beside the given one, or goes on with it."""
+    source = Underfolder(folder)
+    writer = UnderfolderWriter(folder / "new", zfill=6, run_key=RUN)
+    with writer.group(count=3) as group:
+        for idx in source.indices().tolist():
+            group.write(idx, source.read(idx))
