@@ -9,7 +9,7 @@ specification from a parameter form or a file.
 import importlib
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, cast, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -25,6 +25,9 @@ from prefect_pipestream.sequences.sample import Sample
 
 StageSpec = Any
 """A stage, "name", {"name": arguments}, "package.module:name", or a list of these."""
+
+StageResult = Sample | None | tuple[Sample, int]
+"""A sample to write, None to write nothing, or a sample and the index to write it at."""
 
 _STAGES: dict[str, type["SampleStage"]] = {}
 # Packages that register stages when they are imported. This module cannot import them
@@ -88,8 +91,8 @@ class SampleStage(BaseModel):
             _register(cls.stage_title, cls)
 
     @abstractmethod
-    def __call__(self, sample: Sample) -> Sample | None:
-        """Returns the changed sample, or None if it is not to be written."""
+    def __call__(self, sample: Sample) -> StageResult:
+        """Returns the changed sample, None if it is not to be written, or it and its new index."""
 
     def __rshift__(self, other: "SampleStage") -> "StageCompose":
         """`a >> b`: first a, then b."""
@@ -135,7 +138,7 @@ def resolve_stage(spec: StageSpec, *, allow_callable: bool = False) -> SampleSta
     if isinstance(spec, type) and issubclass(spec, SampleStage):
         return construct(spec, spec.stage_name())
     if allow_callable and callable(spec):
-        return StageLambda(func=spec)
+        return StageLambda(spec)
     raise PipeBuildingError(
         f'{spec!r} is not a stage: expected "name", {{"name": arguments}}, '
         '"package.module:name" or a list of these.'
@@ -159,34 +162,47 @@ class StageCompose(SampleStage, title="compose"):
 
     stages: list[StageInput] = Field(description="The stages, in the order they are applied.")
 
-    def __call__(self, sample: Sample) -> Sample | None:
-        """Returns what the last stage returns, None if one of them did."""
-        result: Sample | None = sample
+    def __init__(self, stages: Sequence[StageSpec]) -> None:
+        fields: dict[str, Any] = {"stages": stages}
+        super().__init__(**fields)
+
+    def __call__(self, sample: Sample) -> StageResult:
+        """Returns what the last stage returns, None if one of them did.
+
+        A new index that a stage gives stays with the sample, unless a later one gives another.
+        """
+        index: int | None = None
         for stage in self.stages:
+            result = stage(sample)
             if result is None:
                 return None
-            result = stage(result)
-        return result
+            if isinstance(result, tuple):
+                sample, index = result
+            else:
+                sample = result
+        return sample if index is None else (sample, index)
 
 
 class StageLambda(SampleStage, title="lambda"):
     """Applies a callable. Only from Python: no specification can name one."""
 
-    func: Callable[[Sample], Sample | None] = Field(
-        description="The callable that takes a sample and returns a sample, or None."
+    func: Callable[[Sample], StageResult] = Field(
+        description="The callable that takes a sample and returns a sample, None, or a sample "
+        "and its new index."
     )
 
-    def __init__(self, func: Callable[[Sample], Sample | None]) -> None:
-        super().__init__(func=func)
+    def __init__(self, func: Callable[[Sample], StageResult]) -> None:
+        fields: dict[str, Any] = {"func": func}
+        super().__init__(**fields)
 
-    def __call__(self, sample: Sample) -> Sample | None:
+    def __call__(self, sample: Sample) -> StageResult:
         """Returns what the callable returns."""
         return self.func(sample)
 
 
 # -- functions as stages ---------------------------------------------------------------------
 
-StageFunction = Callable[..., Sample | None]
+StageFunction = Callable[..., StageResult]
 
 
 class FunctionStage(SampleStage):
@@ -194,7 +210,7 @@ class FunctionStage(SampleStage):
 
     function: ClassVar[StageFunction]
 
-    def __call__(self, sample: Sample) -> Sample | None:
+    def __call__(self, sample: Sample) -> StageResult:
         """Calls the function with the sample and this stage's arguments."""
         return type(self).function(sample, **{n: getattr(self, n) for n in type(self).model_fields})
 
@@ -206,7 +222,7 @@ def sample_stage(*, title: str | None = None) -> Callable[[StageFunction], type[
 def sample_stage(
     function: StageFunction | None = None, *, title: str | None = None
 ) -> type[FunctionStage] | Callable[[StageFunction], type[FunctionStage]]:
-    """Makes a stage class of a function `(sample, **arguments) -> Sample | None`.
+    """Makes a stage class of a function `(sample, **arguments) -> StageResult`.
 
     The function's other arguments become the stage's fields, checked by their annotations:
 

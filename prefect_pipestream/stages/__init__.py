@@ -9,6 +9,7 @@ from prefect_pipestream.sequences.stage import (
     StageCompose,
     StageInput,
     StageLambda,
+    StageResult,
     resolve_stage,
     sample_stage,
 )
@@ -42,6 +43,7 @@ __all__ = [
     # what a stage is
     "SampleStage",
     "StageInput",
+    "StageResult",
     "resolve_stage",
     "sample_stage",
     "fingerprint",

@@ -34,9 +34,8 @@ def measure(image: Image) -> dict[str, Any]:
     black, white = full_range(image.dtype)
     values = colours(image)
     finite = values[np.isfinite(values)] if image.dtype.kind == "f" else values
-    clipped: Image = np.asarray((values <= black) | (values >= white))
-    if clipped.ndim == 3:
-        clipped = clipped.any(axis=2)
+    at_an_end = (values <= black) | (values >= white)
+    clipped = at_an_end.any(axis=2) if values.ndim == 3 else at_an_end
     return {
         "width": int(image.shape[1]),
         "height": int(image.shape[0]),
@@ -44,7 +43,7 @@ def measure(image: Image) -> dict[str, Any]:
         "mean": float(finite.mean(dtype=np.float64)) if finite.size else None,
         "std": float(finite.std(dtype=np.float64)) if finite.size else None,
         "sharpness": sharpness(image),
-        "clipped": float(clipped.mean()) if clipped.size else 0.0,
+        "clipped": float(np.mean(clipped)) if values.size else 0.0,
     }
 
 

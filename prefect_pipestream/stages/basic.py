@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.stage import SampleStage, StageInput
+from prefect_pipestream.sequences.stage import SampleStage, StageInput, StageResult
 from prefect_pipestream.stages._images import Key
 
 
@@ -38,8 +38,8 @@ class StageTimer(SampleStage, title="timer"):
     def __init__(self, stage: Any, **arguments: Any) -> None:
         super().__init__(**{"stage": stage, **arguments})
 
-    def __call__(self, sample: Sample) -> Sample | None:
-        """Returns what the stage returns, with the time if that is a sample.
+    def __call__(self, sample: Sample) -> StageResult:
+        """Returns what the stage returns, with the time in its sample.
 
         Raises:
             SampleError: the path goes through a value that cannot hold it.
@@ -52,4 +52,7 @@ class StageTimer(SampleStage, title="timer"):
         if self._seen <= self.skip_first or result is None:
             return result
         name = self.stage.stage_title or type(self.stage).__name__
-        return result.deep_set(self.time_key_path.replace("*", name), elapsed)
+        path = self.time_key_path.replace("*", name)
+        if isinstance(result, tuple):
+            return result[0].deep_set(path, elapsed), result[1]
+        return result.deep_set(path, elapsed)

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
+from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import MetadataItem, YamlMetadataItem
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
@@ -15,6 +16,7 @@ from prefect_pipestream.stages._images import (
     each_image,
     evaluate,
     images_field,
+    where,
 )
 
 
@@ -37,8 +39,8 @@ class StageMeasureImages(SampleStage, title="measure-images"):
         """Returns the sample with the metadata item; itself if that holds the figures already.
 
         Raises:
-            SampleError: a key is missing, or an image is of a shape or dtype that cannot be
-                measured.
+            SampleError: a key is missing, an image is of a shape or dtype that cannot be
+                measured, or the item of the output key is no metadata.
             DecodeError: an image or the metadata item cannot be decoded.
         """
         figures: dict[str, Any] = {
@@ -46,7 +48,12 @@ class StageMeasureImages(SampleStage, title="measure-images"):
             for key, image in each_image(sample, self.images)
         }
         item = sample.get(self.output_key)
-        if not isinstance(item, MetadataItem):
+        if item is not None and not isinstance(item, MetadataItem):
+            raise SampleError(
+                f"item {where(self.output_key, item)} is a {type(item).__name__}, not metadata: "
+                "choose another `output_key`."
+            )
+        if item is None:
             return sample.set_item(self.output_key, YamlMetadataItem(figures))
         if canonical(item()) == canonical(figures):
             return sample
