@@ -78,7 +78,7 @@ def set_in(value: Any, tokens: Sequence[Token], new: Any, where: str) -> Any:
 def _step(value: Any, token: Token) -> Any:
     if isinstance(value, Mapping):
         key = _mapping_key(value, token)
-        return value[key] if key in value else _MISSING
+        return value.get(key, _MISSING)
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
         index = _as_index(token)
         if index is not None:

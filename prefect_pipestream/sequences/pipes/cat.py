@@ -1,0 +1,60 @@
+"""Sequences one behind the other."""
+
+from bisect import bisect_right
+from functools import cached_property
+from itertools import accumulate
+
+from pydantic import Field
+
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import (
+    PipedSequence,
+    SamplesSequence,
+    SequenceInput,
+    piped_sequence,
+)
+
+
+@piped_sequence
+class ConcatSequences(PipedSequence, title="cat"):
+    """Puts sequences one behind the other, or takes a sample of each in turn."""
+
+    to_cat: list[SequenceInput] = Field(description="The other sequences.")
+    interleave: bool = Field(False, description="Whether to take a sample of each in turn.")
+
+    @cached_property
+    def _parts(self) -> list[SamplesSequence]:
+        return [self.source, *self.to_cat]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(part.size() for part in self._parts))
+
+    @cached_property
+    def _rounds(self) -> list[tuple[int, int, list[SamplesSequence]]]:
+        """Where the number of sequences that are not yet at their end changes.
+
+        Each is the index of the first sample, its index in the sequences, and the sequences.
+        """
+        sizes = [part.size() for part in self._parts]
+        rounds, first, done = [], 0, 0
+        for size in sorted(set(sizes) - {0}):
+            alive = [p for p, n in zip(self._parts, sizes, strict=True) if n > done]
+            rounds.append((first, done, alive))
+            first += (size - done) * len(alive)
+            done = size
+        return rounds
+
+    def size(self) -> int:
+        """Returns the sum of the lengths."""
+        return self._ends[-1]
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns the sample of the sequence that the index falls into."""
+        if self.interleave:
+            which = bisect_right(self._rounds, idx, key=lambda each: each[0]) - 1
+            first, done, alive = self._rounds[which]
+            turn, position = divmod(idx - first, len(alive))
+            return alive[position].get_sample(done + turn)
+        which = bisect_right(self._ends, idx)
+        return self._parts[which].get_sample(idx - (self._ends[which - 1] if which else 0))

@@ -1,0 +1,24 @@
+"""Decoded values not kept in memory."""
+
+from pydantic import Field
+
+from prefect_pipestream.items import no_data_cache
+from prefect_pipestream.sequences.fields import ItemClass
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import PipedSequence, piped_sequence
+
+
+@piped_sequence
+class NoDataCache(PipedSequence, title="no_data_cache"):
+    """Lets items that the pipes before this one decode be decoded anew at each call."""
+
+    takes_whole_argument = True
+
+    items: list[ItemClass] = Field(
+        default_factory=list, description="The item classes; none are all classes."
+    )
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns the sample, made with item caching off."""
+        with no_data_cache(*self.items):
+            return self.source.get_sample(idx)

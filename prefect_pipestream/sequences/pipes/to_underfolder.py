@@ -1,0 +1,65 @@
+"""Samples written to a dataset folder as they pass."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from prefect_pipestream.items import SerializationMode
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import PipedSequence, piped_sequence
+from prefect_pipestream.underfolder import UnderfolderWriter
+
+
+@piped_sequence
+class ToUnderfolder(PipedSequence, title="to_underfolder"):
+    """Writes each sample that is read into a dataset folder, and passes it on.
+
+    Nothing is created before the first sample; an empty sample is not written.
+
+    Raises:
+        DatasetExistsError: the folder exists and may not.
+    """
+
+    folder: Path = Field(description="The dataset's root.")
+    zfill: int | None = Field(
+        None, ge=0, description="The digits to pad the index to; none: those of the last index."
+    )
+    key_serialization_mode: Mapping[str, SerializationMode] | None = Field(
+        None, description="How the items of a key are written, whatever their own mode is."
+    )
+    exists_ok: bool = Field(False, description="Whether the folder may exist.")
+
+    _run_key: str = PrivateAttr(default="")
+
+    @field_validator("key_serialization_mode", mode="before")
+    @classmethod
+    def _modes(cls, modes: Any) -> Any:
+        if isinstance(modes, Mapping):
+            return {str(key): SerializationMode.of(mode) for key, mode in modes.items()}
+        return modes
+
+    def model_post_init(self, context: Any) -> None:
+        """Looks whether the folder may be written, without creating anything."""
+        self._run_key = UnderfolderWriter(self.folder, exists_ok=self.exists_ok).run_key
+
+    @cached_property
+    def writer(self) -> UnderfolderWriter:
+        """The writer; pickled copies of this sequence write as parts of the same run."""
+        return UnderfolderWriter(
+            self.folder,
+            zfill=self.zfill,
+            exists_ok=self.exists_ok,
+            length=self.source.size() if self.zfill is None else None,
+            key_serialization_mode=self.key_serialization_mode,
+            run_key=self._run_key,
+        )
+
+    def get_sample(self, idx: int) -> Sample:
+        """Writes the sample and returns it."""
+        sample = self.source.get_sample(idx)
+        if sample:
+            self.writer.write(idx, sample)
+        return sample

@@ -1,0 +1,383 @@
+"""SamplesSequence: a lazy sequence of samples, and the registry of sources and pipes."""
+
+import importlib
+import operator
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar, overload
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from prefect_pipestream.sequences.building import construct, suggestion
+from prefect_pipestream.sequences.operations import Operations
+from prefect_pipestream.sequences.sample import Sample
+
+if TYPE_CHECKING:
+    import torch.utils.data
+
+EMPTY_SAMPLE = Sample()
+
+# Each is in a module of its own name, which registers it when it is imported.
+BUILTIN_SOURCES = (
+    "from_underfolder",
+    "from_list",
+    "from_callable",
+    "from_images",
+    "from_video",
+    "toy_dataset",
+)
+BUILTIN_PIPES = (
+    "map",
+    "map_if",
+    "zip",
+    "cat",
+    "filter",
+    "sort",
+    "slice",
+    "select",
+    "shuffle",
+    "enumerate",
+    "repeat",
+    "cache",
+    "data_cache",
+    "no_data_cache",
+    "batched",
+    "unbatched",
+    "validate_samples",
+    "to_underfolder",
+)
+
+
+class SamplesSequence(Operations, BaseModel, Sequence[Sample]):  # type: ignore[misc]
+    """A lazy sequence of samples: nothing is read before a sample is asked for.
+
+    A pydantic model: its fields are the arguments of the source or pipe, and others are
+    refused. Sequences are immutable and picklable. Every source is a constructor, every pipe
+    a method:
+
+        reader = SamplesSequence.from_underfolder("datasets/mini_mnist")
+        reader[::2].shuffle(seed=1).to_underfolder("half").run(num_workers=4)
+
+    A new one derives from this class (or from `PipedSequence`), says how many samples it has
+    (`size`) and gives one (`get_sample`), and registers with `source_sequence` or
+    `piped_sequence`.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
+
+    sequence_title: ClassVar[str | None] = None
+    # Takes a list, or a mapping none of whose keys is one of its fields, as its one argument.
+    takes_whole_argument: ClassVar[bool] = False
+
+    @abstractmethod
+    def size(self) -> int:
+        """Returns the number of samples."""
+
+    @abstractmethod
+    def get_sample(self, idx: int) -> Sample:
+        """Returns sample `idx`, which is at least 0 and less than the size."""
+
+    # -- the sequence --------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.size()
+
+    @overload
+    def __getitem__(self, idx: int) -> Sample: ...
+    @overload
+    def __getitem__(self, idx: "slice[Any, Any, Any]") -> "SamplesSequence": ...
+    def __getitem__(self, idx: "int | slice[Any, Any, Any]") -> "Sample | SamplesSequence":
+        if isinstance(idx, slice):
+            return self.slice(start=idx.start, stop=idx.stop, step=idx.step)
+        idx, size = operator.index(idx), self.size()
+        if idx < 0:
+            idx += size
+        if not 0 <= idx < size:
+            shown = idx if idx >= 0 else idx - size
+            raise IndexError(f"sample {shown} is out of range: there are {size} samples.")
+        return self.get_sample(idx)
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override] # a model iterates its fields
+        get_sample = self.get_sample
+        for idx in range(self.size()):
+            yield get_sample(idx)
+
+    def __add__(self, other: "SamplesSequence") -> "SamplesSequence":
+        return self.cat(other) if isinstance(other, SamplesSequence) else NotImplemented
+
+    def is_normalized(self, max_items: int = -1) -> bool:
+        """Tells whether all samples have the same keys. Reads samples, decodes nothing.
+
+        Args:
+            max_items: how many samples to look at, at most; negative: all.
+        """
+        stop = self.size() if max_items < 0 else min(max_items, self.size())
+        keys = {frozenset(self.get_sample(idx)) for idx in range(stop)}
+        return len(keys) <= 1
+
+    def best_zfill(self) -> int:
+        """Returns the number of digits of the last index."""
+        return len(str(max(self.size() - 1, 0)))
+
+    # -- other ways to look at it --------------------------------------------------------
+
+    def direct_access(self) -> Sequence[Mapping[str, Any]]:
+        """Returns a view that gives values: `sequence.direct_access()[3]["image"]`."""
+        from prefect_pipestream.sequences.views import DirectAccess
+
+        return DirectAccess(self)
+
+    def batch(
+        self, batch_size: int, drop_last: bool = False, fill: Sample = EMPTY_SAMPLE
+    ) -> Iterator[tuple[Sample, ...]]:
+        """Yields the samples in tuples of `batch_size`.
+
+        Args:
+            batch_size: how many samples there are in a tuple.
+            drop_last: whether to leave out the last tuple if it is not full.
+            fill: what to fill the last tuple up with.
+
+        Raises:
+            ValueError: `batch_size` is less than 1.
+        """
+        from prefect_pipestream.sequences.views import batches
+
+        return batches(self, batch_size, drop_last, fill)
+
+    def torch_dataset(self) -> "torch.utils.data.Dataset[Sample]":
+        """Returns a map-style PyTorch dataset of the samples.
+
+        Raises:
+            MissingExtraError: PyTorch is not installed.
+        """
+        from prefect_pipestream.sequences.views import torch_dataset
+
+        return torch_dataset(self)
+
+    # -- going through it ----------------------------------------------------------------
+
+    def run(
+        self,
+        num_workers: int = 0,
+        prefetch: int = 2,
+        keep_order: bool = False,
+        sample_fn: "Callable[[Sample], object] | Callable[[Sample, int], object] | None" = None,
+        track_fn: "bool | str | Callable[[Iterable[Any]], Iterable[Any]] | None" = True,
+    ) -> None:
+        """Goes through all samples once, for what the pipes do on the way.
+
+        Args:
+            num_workers: processes to do it in; 0: this one, negative: one a core.
+            prefetch: how many samples each worker prepares ahead of `sample_fn`.
+            keep_order: whether `sample_fn` gets the samples in order, also from workers.
+            sample_fn: called in this process with each sample, or with each sample and its
+                index if it takes two arguments.
+            track_fn: True shows a progress bar on a terminal, with the text if it is one; a
+                callable gets an iterable and returns one, as `tqdm` does.
+
+        Raises:
+            Exception: whatever a sample raised, with a note that has the sample's index. What
+                `to_underfolder` wrote before stays, each sample entirely.
+            WorkerDiedError: a worker process was killed.
+        """
+        from prefect_pipestream.sequences.running import run
+
+        run(self, num_workers, prefetch, keep_order, sample_fn, track_fn)
+
+    def apply(
+        self,
+        num_workers: int = 0,
+        prefetch: int = 2,
+        track_fn: "bool | str | Callable[[Iterable[Any]], Iterable[Any]] | None" = True,
+    ) -> "SamplesSequence":
+        """Like `run`, and returns the processed samples, in order, as a sequence.
+
+        All of them are held in memory, as far as their items hold values.
+        """
+        from prefect_pipestream.sequences.running import run
+
+        samples: list[Sample] = []
+        run(self, num_workers, prefetch, True, samples.append, track_fn)
+        return self.from_list(samples)
+
+    # -- how it was made -----------------------------------------------------------------
+
+    def to_pipe(self, recursive: bool = True, objs_to_str: bool = True) -> list[dict[str, Any]]:
+        """Returns the list of operations from which `build_pipe` makes this sequence again.
+
+        Args:
+            recursive: whether sequences among the arguments become lists of operations too.
+            objs_to_str: whether paths, classes and other objects become text.
+        """
+        from prefect_pipestream.sequences.pipe import to_pipe
+
+        return to_pipe(self, recursive, objs_to_str)
+
+    @classmethod
+    def name(cls) -> str:
+        """Returns the name of the source or pipe."""
+        return cls.sequence_title or f"{cls.__module__}:{cls.__qualname__}"
+
+    def upstream(self) -> Iterator["SamplesSequence"]:
+        """Yields the sequences that this one reads from directly."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SamplesSequence):
+                yield value
+            elif isinstance(value, list | tuple):
+                yield from (v for v in value if isinstance(v, SamplesSequence))
+
+    def __repr__(self) -> str:
+        from prefect_pipestream.sequences.pipe import describe
+
+        return describe(self)
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _pipe(self, title: str, *args: Any, **kwargs: Any) -> "SamplesSequence":
+        return make_pipe(title, self, args, kwargs)
+
+    @classmethod
+    def _source(cls, title: str, *args: Any, **kwargs: Any) -> "SamplesSequence":
+        return make_source(title, args, kwargs)
+
+
+def _as_sequence(spec: Any) -> Any:
+    from prefect_pipestream.sequences.pipe import build_pipe
+
+    return build_pipe(spec) if isinstance(spec, str | Mapping | list | tuple) else spec
+
+
+SequenceInput = Annotated[SamplesSequence, BeforeValidator(_as_sequence)]
+"""A field that takes a sequence, or the list of operations that makes one."""
+
+
+class PipedSequence(SamplesSequence):
+    """Base of the pipes: a sequence that reads from another, by default as long as that."""
+
+    source: SequenceInput = Field(
+        description="The sequence that the pipe reads.", json_schema_extra={"pipe_source": True}
+    )
+
+    def size(self) -> int:
+        """Returns the number of samples of the source."""
+        return self.source.size()
+
+
+# -- the registry ----------------------------------------------------------------------------
+
+
+class Operation(NamedTuple):
+    """A registered source or pipe; a pipe has the field that takes its source."""
+
+    cls: type[SamplesSequence]
+    source_field: str | None
+
+
+_OPERATIONS: dict[str, Operation] = {}
+
+S = TypeVar("S", bound=type[SamplesSequence])
+
+
+def source_sequence(cls: S) -> S:
+    """Registers a source: `SamplesSequence.<title>(…)` and `build_pipe` then make it.
+
+    The title is the class's `title`: `class Grid(SamplesSequence, title="grid")`.
+
+    Raises:
+        ValueError: the class has no title, or the title is taken.
+    """
+    _register(cls, None)
+    return cls
+
+
+def piped_sequence(cls: S) -> S:
+    """Registers a pipe: `sequence.<title>(…)` and `build_pipe` then make it.
+
+    The title is the class's `title`. One field, marked `pipe_source=True`, takes the sequence
+    that the pipe reads; `PipedSequence` has such a field.
+
+    Raises:
+        ValueError: the class has no title or not one such field, or the title is taken.
+    """
+    marked = [n for n, f in cls.model_fields.items() if _is_pipe_source(f.json_schema_extra)]
+    if len(marked) != 1:
+        raise ValueError(
+            f"{cls.__qualname__} has {len(marked)} fields marked `pipe_source=True`, expected one."
+        )
+    _register(cls, marked[0])
+    return cls
+
+
+def _is_pipe_source(extra: Any) -> bool:
+    return isinstance(extra, Mapping) and bool(extra.get("pipe_source"))
+
+
+def _register(cls: type[SamplesSequence], source_field: str | None) -> None:
+    title = cls.model_config.get("title")
+    if not title or not title.isidentifier():
+        raise ValueError(f"{cls.__qualname__} has the title {title!r}, expected an identifier.")
+    if title not in (*BUILTIN_SOURCES, *BUILTIN_PIPES):
+        known = _OPERATIONS.get(title)
+        same = known and (known.cls.__module__, known.cls.__qualname__) == (
+            cls.__module__,
+            cls.__qualname__,
+        )
+        if hasattr(SamplesSequence, title) and not same:
+            raise ValueError(f"the title {title!r} of {cls.__qualname__} is taken: choose another.")
+        setattr(SamplesSequence, title, _as_method(title, cls, source_field))
+    elif not cls.__module__.startswith(f"{__package__}."):
+        raise ValueError(f"the title {title!r} of {cls.__qualname__} is taken: choose another.")
+    cls.sequence_title = title
+    _OPERATIONS[title] = Operation(cls, source_field)
+
+
+def _as_method(title: str, cls: type[SamplesSequence], source_field: str | None) -> Any:
+    def pipe(self: SamplesSequence, *args: Any, **kwargs: Any) -> SamplesSequence:
+        return make_pipe(title, self, args, kwargs)
+
+    def source(*args: Any, **kwargs: Any) -> SamplesSequence:
+        return make_source(title, args, kwargs)
+
+    method = source if source_field is None else pipe
+    method.__name__, method.__doc__ = title, cls.__doc__
+    return staticmethod(method) if source_field is None else method
+
+
+def operation_names() -> list[str]:
+    """Returns the names of all sources and pipes."""
+    return [*BUILTIN_SOURCES, *BUILTIN_PIPES, *sorted(_OPERATIONS.keys() - set(BUILTIN_SOURCES + BUILTIN_PIPES))]
+
+
+def find_operation(title: str) -> Operation:
+    """Returns the source or pipe of this name.
+
+    Raises:
+        PipeBuildingError: there is none.
+    """
+    from prefect_pipestream.errors import PipeBuildingError
+
+    if title not in _OPERATIONS:
+        for folder, titles in (("sources", BUILTIN_SOURCES), ("pipes", BUILTIN_PIPES)):
+            if title in titles:
+                importlib.import_module(f"{__package__}.{folder}.{title}")
+    if title not in _OPERATIONS:
+        known = operation_names()
+        raise PipeBuildingError(
+            f"no operation {title!r}.{suggestion(title, known)} Known: {', '.join(known)}."
+        )
+    return _OPERATIONS[title]
+
+
+def make_source(title: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> SamplesSequence:
+    """Makes the source of this name; see `building.construct` for its errors."""
+    return construct(find_operation(title).cls, title, args, kwargs)
+
+
+def make_pipe(
+    title: str, source: SamplesSequence, args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> SamplesSequence:
+    """Makes the pipe of this name on top of `source`; see `building.construct` for its errors."""
+    cls, source_field = find_operation(title)
+    return construct(cls, title, args, kwargs, given={source_field or "source": source})

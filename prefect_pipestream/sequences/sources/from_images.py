@@ -1,0 +1,71 @@
+"""Images of a folder, each as a sample."""
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from prefect_pipestream.errors import DatasetNotFoundError
+from prefect_pipestream.items import ImageItem, Item
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence, source_sequence
+
+
+@source_sequence
+class FromImages(SamplesSequence, title="from_images"):
+    """Takes every image file in a folder as a sample. The folder is read once, when needed.
+
+    Raises:
+        DatasetNotFoundError: the folder must exist and does not.
+    """
+
+    folder: Path = Field(description="The folder to look in.")
+    must_exist: bool = Field(
+        True, description="Whether a missing folder is an error, not an empty sequence."
+    )
+    image_key: str = Field("image", description="The key of the image in the samples.")
+    sort_files: bool = Field(
+        False, description="Whether the images are in the order of their paths."
+    )
+    recursive: bool = Field(True, description="Whether to look in the folders inside too.")
+
+    def model_post_init(self, context: Any) -> None:
+        """Checks the folder."""
+        if self.must_exist and not self.folder.is_dir():
+            raise DatasetNotFoundError(
+                f"there is no folder {self.folder}: give the folder that holds the images."
+            )
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        extensions = tuple(_image_extensions(ImageItem))
+        paths = [
+            os.path.join(where, name)
+            for where, _, names in self._walk()
+            for name in names
+            if name.lower().endswith(extensions)
+        ]
+        return sorted(paths) if self.sort_files else paths
+
+    def _walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
+        for found in os.walk(self.folder.absolute()):
+            yield found
+            if not self.recursive:
+                return
+
+    def size(self) -> int:
+        """Returns the number of images."""
+        return len(self._paths)
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns a sample with the one image, not decoded."""
+        return Sample.of({self.image_key: Item.get_instance(self._paths[idx])})
+
+
+def _image_extensions(cls: type[Item[Any]]) -> Iterator[str]:
+    for sub in cls.__subclasses__():
+        yield from sub.file_extensions()
+        yield from _image_extensions(sub)

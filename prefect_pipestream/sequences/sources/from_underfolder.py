@@ -1,0 +1,59 @@
+"""Samples of a dataset folder."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence, source_sequence
+from prefect_pipestream.underfolder import Underfolder
+
+
+@source_sequence
+class FromUnderfolder(SamplesSequence, title="from_underfolder"):
+    """Reads a dataset folder.
+
+    Raises:
+        DatasetNotFoundError: the folder must exist and does not.
+    """
+
+    folder: Path = Field(description="The dataset's root.")
+    merge_root_items: bool = Field(
+        True, description="Whether the shared items in the root are part of each sample."
+    )
+    must_exist: bool = Field(
+        True, description="Whether a missing folder is an error, not an empty sequence."
+    )
+    watch: bool = Field(False, description="Whether changes on disk are seen by the next read.")
+    allow_pickle: bool = Field(
+        False, description="Whether `.pkl` items may be decoded, which runs code in them."
+    )
+
+    def model_post_init(self, context: Any) -> None:
+        """Opens the dataset, so that a missing folder is seen now."""
+        self.dataset  # noqa: B018 # opens it
+
+    @cached_property
+    def dataset(self) -> Underfolder:
+        """The open dataset."""
+        return Underfolder(
+            self.folder,
+            merge_root_items=self.merge_root_items,
+            must_exist=self.must_exist,
+            watch=self.watch,
+            allow_pickle=self.allow_pickle,
+        )
+
+    def size(self) -> int:
+        """Returns the last index plus one."""
+        return len(self.dataset)
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns the sample's own and shared items, none of them decoded."""
+        return Sample.of(self.dataset.read(idx))
+
+    def best_zfill(self) -> int:
+        """Returns the digits of the last index, or of wider names on disk."""
+        return self.dataset.best_zfill()

@@ -1,0 +1,141 @@
+"""Generated samples, for trials and tests."""
+
+import math
+import secrets
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, PositiveInt, PrivateAttr, field_validator
+
+from prefect_pipestream.items import (
+    Item,
+    NpyNumpyItem,
+    PngImageItem,
+    TxtNumpyItem,
+    YamlMetadataItem,
+)
+from prefect_pipestream.sequences.fields import format_key
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence, source_sequence
+
+NonNegative = Annotated[int, Field(ge=0)]
+Box = tuple[int, int, int, int]  # left, top, right, bottom, the last two included
+
+
+@source_sequence
+class ToyDataset(SamplesSequence, title="toy_dataset"):
+    """Generates samples: noise with rectangular objects, and what is known of them."""
+
+    length: PositiveInt = Field(description="The number of samples.")
+    with_images: bool = Field(True, description="Whether there is `image`: uint8, H×W×3.")
+    with_masks: bool = Field(
+        True, description="Whether there is `mask`: uint8, H×W, each object's label plus 1."
+    )
+    with_instances: bool = Field(
+        True, description="Whether there is `instances`: uint8, H×W, each object's number."
+    )
+    with_objects: bool = Field(True, description="Whether there are objects at all.")
+    with_bboxes: bool = Field(
+        True, description="Whether there is `bboxes`: float64, N×5: x1, y1, x2, y2, label."
+    )
+    with_kpts: bool = Field(
+        True,
+        description="Whether there is `keypoints`: for each object two corners as "
+        "[x, y, angle, scale, label, number].",
+    )
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = Field(
+        256, description="The side of the images, or (width, height), in pixels."
+    )
+    key_format: str = Field(
+        "*", description="The keys' format: `*` stands for the name; without one it is a suffix."
+    )
+    max_labels: NonNegative = Field(5, description="The greatest label.")
+    objects_range: tuple[NonNegative, NonNegative] = Field(
+        (1, 5), description="The least and the greatest number of objects in a sample."
+    )
+    seed: int | None = Field(None, description="Makes the samples reproducible.")
+
+    _entropy: int = PrivateAttr(default=0)
+
+    @field_validator("objects_range")
+    @classmethod
+    def _check(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError("expected the least number, then the greatest")
+        return value
+
+    def model_post_init(self, context: Any) -> None:
+        """Draws a seed where none was given: a sample stays the same at each access."""
+        self._entropy = secrets.randbits(32) if self.seed is None else abs(self.seed)
+
+    def size(self) -> int:
+        """Returns the length as given."""
+        return self.length
+
+    def get_sample(self, idx: int) -> Sample:
+        """Generates the sample; the same index gives the same sample."""
+        rng = np.random.default_rng((self._entropy, idx))
+        boxes, labels = self._objects(rng)
+        known = {"label": int(rng.integers(self.max_labels + 1)), "id": idx}
+        items: dict[str, Item[Any]] = {}
+        if self.with_images:
+            items["image"] = PngImageItem(self._image(rng, boxes))
+        if self.with_masks:
+            items["mask"] = PngImageItem(self._painted(boxes, [n + 1 for n in labels]))
+        if self.with_instances:
+            items["instances"] = PngImageItem(self._painted(boxes, range(1, len(boxes) + 1)))
+        if self.with_bboxes and self.with_objects:
+            bboxes = [[*map(float, box), n] for box, n in zip(boxes, labels, strict=True)]
+            items["bboxes"] = NpyNumpyItem(np.asarray(bboxes, float).reshape(-1, 5))
+            known["bboxes"] = bboxes
+        if self.with_kpts and self.with_objects:
+            known["keypoints"] = [_corners(box, n) for box, n in zip(boxes, labels, strict=True)]
+            items["keypoints"] = YamlMetadataItem(known["keypoints"])
+        items["metadata"] = YamlMetadataItem(
+            {format_key(self.key_format, k): v for k, v in known.items()}
+        )
+        items["label"] = TxtNumpyItem(known["label"])
+        return Sample.of({format_key(self.key_format, k): v for k, v in items.items()})
+
+    def _size(self) -> tuple[int, int]:
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else size
+
+    def _objects(self, rng: np.random.Generator) -> tuple[list[Box], list[int]]:
+        if not self.with_objects:
+            return [], []
+        least, greatest = self.objects_range
+        count = int(rng.integers(least, greatest + 1))
+        width, height = self._size()
+        boxes = []
+        for _ in range(count):
+            left, right = sorted(int(v) for v in rng.integers(width, size=2))
+            top, bottom = sorted(int(v) for v in rng.integers(height, size=2))
+            boxes.append((left, top, right, bottom))
+        return boxes, [int(v) for v in rng.integers(self.max_labels + 1, size=count)]
+
+    def _image(self, rng: np.random.Generator, boxes: list[Box]) -> npt.NDArray[np.uint8]:
+        width, height = self._size()
+        image = rng.integers(256, size=(height, width, 3), dtype=np.uint8)
+        for left, top, right, bottom in boxes:
+            image[top : bottom + 1, left : right + 1] = rng.integers(256, size=3, dtype=np.uint8)
+        return image
+
+    def _painted(self, boxes: list[Box], values: Any) -> npt.NDArray[np.uint8]:
+        width, height = self._size()
+        mask = np.zeros((height, width), np.uint8)
+        for (left, top, right, bottom), value in zip(boxes, values, strict=True):
+            mask[top : bottom + 1, left : right + 1] = value
+        return mask
+
+
+def _corners(box: Box, label: int) -> list[list[float]]:
+    """Two keypoints that look at each other, along the box's diagonal."""
+    left, top, right, bottom = box
+    angle = -math.atan2(bottom - top, right - left)
+    scale = math.hypot(right - left, bottom - top) / 2
+    return [
+        [float(left), float(top), angle, scale, label, 1],
+        [float(right), float(bottom), angle + math.pi, scale, label, 2],
+    ]
