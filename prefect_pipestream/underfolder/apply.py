@@ -10,12 +10,12 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.underfolder.journal import Journal, NameChange
-from prefect_pipestream.underfolder.layout import Layout, staged_name
+from prefect_pipestream.underfolder.layout import Layout, RunLayout, staged_name
 from prefect_pipestream.underfolder.lock import exclusive, is_held
 from prefect_pipestream.underfolder.records import CommitRecord
 
@@ -101,7 +101,7 @@ def _apply(layout: Layout, record: CommitRecord) -> None:
     for sample in record.samples:
         for name in sample.writes or ():
             with suppress(FileNotFoundError):  # it is in its place already
-                os.rename(os.path.join(staged, name), layout.final(name))
+                os.rename(os.path.join(staged, staged_name(name)), layout.final(name))
         for name in sample.removes:
             with suppress(FileNotFoundError):
                 os.unlink(layout.final(name))
@@ -134,10 +134,11 @@ def _mark_folder(folder: str) -> int:
 
 def _name_changes(record: CommitRecord) -> Iterator[NameChange]:
     for sample in record.samples:
-        added = [name for name in sample.writes or () if name not in sample.replaces]
-        if added or sample.removes:
+        added = [n for n in sample.writes or () if n not in sample.replaces and n[0] != "/"]
+        removed = [n for n in sample.removes if n[0] != "/"]
+        if added or removed:
             idx = sample.idx if sample.target is None else sample.target
-            yield NameChange(idx, added, list(sample.removes))
+            yield NameChange(idx, added, removed)
 
 
 def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
@@ -148,12 +149,23 @@ def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
     with suppress(FileNotFoundError):  # nothing to undo, or moved already
         os.makedirs(run.undo, exist_ok=True)
         os.rename(os.path.join(staged, UNDO), run.undo_of(record.id))
+    drop_commits(layout, record.drops)
     os.rename(layout.pending(record.id), os.path.join(done, record.id + ".json"))
     if durable:
         for folder in (run.undo, done, layout.log):
             sync_folder(folder)
     with suppress(OSError):  # the commit is done; the sweep removes what is left here
         empty_folder(staged)
+
+
+def drop_commits(layout: Layout, commits: Iterable[str]) -> None:
+    """Notes that commits, each given as ``<run folder>/<commit id>``, are of their run no more."""
+    for name in commits:
+        folder, _, commit_id = name.rpartition("/")
+        run = RunLayout(os.path.join(layout.runs, folder))
+        os.makedirs(run.dropped, exist_ok=True)
+        with open(os.path.join(run.dropped, commit_id), "ab"):
+            pass
 
 
 def empty_folder(folder: str) -> None:
@@ -178,13 +190,17 @@ def revert(layout: Layout, record: CommitRecord) -> None:
         undo = layout.run(record.run_key).undo_of(record.id)
     for sample in record.samples:
         for name in sample.writes or ():
-            final, back = layout.final(name), os.path.join(staged, name)
+            final, back = layout.final(name), os.path.join(staged, staged_name(name))
             if not os.path.lexists(back):
                 os.rename(final, back)
             if name in sample.replaces:
-                _restore(os.path.join(undo, name), final)
+                _restore(os.path.join(undo, staged_name(name)), final)
         for name in sample.removes:
-            _restore(os.path.join(undo, name), layout.final(name))
+            _restore(os.path.join(undo, staged_name(name)), layout.final(name))
+    for name in record.drops:
+        folder, _, commit_id = name.rpartition("/")
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(layout.runs, folder, "dropped", commit_id))
     os.unlink(layout.pending(record.id))
 
 

@@ -4,7 +4,7 @@ import copy
 import os
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -29,6 +29,7 @@ from prefect_pipestream.underfolder.names import Kind, check_index, check_key, k
 from prefect_pipestream.underfolder.records import (
     CommitRecord,
     SampleRecord,
+    mark_at,
     mark_of,
     signature_of,
 )
@@ -50,11 +51,21 @@ class StagedFile:
 
 @dataclass
 class StagedSample:
-    """One sample of a commit that is being prepared."""
+    """One sample of a commit that is being prepared.
+
+    Attributes:
+        record: Its entry in the ledger, as far as it is known.
+        origin: The files it was read from.
+        files: The files to place.
+        removes: Names to remove, besides those that the files supersede.
+        found: `mark_at` of files, by name: a file of another mark is another writer's change.
+    """
 
     record: SampleRecord
     origin: SampleOrigin | None
     files: list[StagedFile] = field(default_factory=list)
+    removes: tuple[str, ...] = ()
+    found: Mapping[str, str | None] | None = None
 
     @property
     def target(self) -> int:
@@ -100,7 +111,7 @@ class Commit:
         self._on_conflict = on_conflict
         self._signed = signed
         self._samples: dict[int, StagedSample] = {}
-        self._shared: dict[str, Item[Any]] = {}
+        self._shared: dict[str, StagedFile] = {}
         self._is_logged = False  # and not yet applied: the staged files are needed
 
     def __len__(self) -> int:
@@ -112,7 +123,7 @@ class Commit:
 
     def is_empty(self) -> bool:
         """Whether there is no file to put in place."""
-        return not self._shared and not any(s.files for s in self._samples.values())
+        return not self._shared and not any(s.files or s.removes for s in self._samples.values())
 
     # -- staging -----------------------------------------------------------------------
 
@@ -160,6 +171,36 @@ class Commit:
         """Notes the outcome of a sample of which nothing is written."""
         self._samples[record.idx] = StagedSample(record, origin)
 
+    def restore(
+        self,
+        idx: int,
+        files: Mapping[str, str],
+        removes: Iterable[str] = (),
+        found: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Stages files that were kept, as they are, to be put back under their old names.
+
+        Other files of their keys are superseded by them.
+
+        Args:
+            idx: The sample.
+            files: The path of each kept file, by the name that it gets.
+            removes: Names to remove.
+            found: `mark_at` of files, by name. A file of another mark is a conflict.
+
+        Raises:
+            OSError: If a file cannot be linked or copied to the stage.
+        """
+        staged = StagedSample(SampleRecord(idx, "written"), None)
+        staged.removes, staged.found = tuple(removes), found
+        self._samples[idx] = staged
+        for name, kept in files.items():
+            path = os.path.join(self._folder, staged_name(name))
+            link_or_copy(kept, path)
+            source = FileSource(path, _stamp_of_kept(path, self._layout.final(name)))
+            key = key_of(name) if name[0] != "/" else name
+            staged.files.append(StagedFile(key, name, source, Item.from_source(source)))
+
     def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
         if key in self._modes:
             item = copy.copy(item)
@@ -176,8 +217,8 @@ class Commit:
         name = "/" + item.as_default_name(Path(key)).name
         if name in self._shared or key in self._dataset.shared_files():
             return  # written once, and never overwritten
-        self._store(f"Shared item {key!r}", name, item)
-        self._shared[name] = item
+        source = self._store(f"Shared item {key!r}", name, item)
+        self._shared[name] = StagedFile(key, name, source, item)
 
     def _store(self, what: str, name: str, item: Item[Any]) -> FileSource:
         path = os.path.join(self._folder, staged_name(name))
@@ -223,8 +264,13 @@ class Commit:
 
     # -- publishing --------------------------------------------------------------------
 
-    def publish(self, run_key: str, tag: str) -> list[StagedSample]:
+    def publish(self, run_key: str, tag: str, drops: Iterable[str] = ()) -> list[StagedSample]:
         """Puts all files in place and notes the outcomes in the run's ledger.
+
+        Args:
+            run_key: The run.
+            tag: The part of the run.
+            drops: Commits that this one takes back; see `CommitRecord`.
 
         Returns:
             The samples as committed, each file's source now in its place.
@@ -242,7 +288,7 @@ class Commit:
             with commit_lock(self._layout):
                 conflicts = self._drop_conflicting()
                 if self._samples or self._shared:
-                    self._place(self._log(run_key, tag))
+                    self._place(self._log(run_key, tag, tuple(drops)))
         except OSError as error:
             if isinstance(error, DatasetWriteError):
                 raise
@@ -293,13 +339,17 @@ class Commit:
         return conflicts
 
     def _is_stale(self, staged: StagedSample) -> bool:
-        """Whether a file that the sample was made from, or replaces, is another one now."""
+        """Whether a file that the sample was made from, or replaces, is another one now.
+
+        The source may be another dataset: then a sample is not to mix old items with new ones.
+        """
+        if staged.found is not None:
+            return any(mark_at(self._layout.final(n)) != mark for n, mark in staged.found.items())
         origin = staged.origin
-        if origin is None or origin.folder != self._layout.root:
+        if origin is None:
             return False
-        replaced: set[str | None] = (
-            {file.key for file in staged.files} if origin.idx == staged.target else set()
-        )
+        in_place = (origin.folder, origin.idx) == (self._layout.root, staged.target)
+        replaced: set[str | None] = {file.key for file in staged.files} if in_place else set()
         for name, source in origin.sources.items():
             key = None if name[0] == "/" else key_of(name)
             if (source.digest is not None or key in replaced) and _is_changed(source):
@@ -312,7 +362,7 @@ class Commit:
             if file.key in replaced
         )
 
-    def _log(self, run_key: str, tag: str) -> CommitRecord:
+    def _log(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
         """Keeps the old files, then writes the record: from here on the commit happens."""
         samples = tuple(
             self._final_record(staged, self._dataset.kinds_of(staged.target))
@@ -325,7 +375,8 @@ class Commit:
             staged=os.path.relpath(self._folder, self._layout.private),
             at=time.time(),
             samples=samples,
-            shared=tuple(self._shared),
+            shared={name: mark_of(_stamp(file.source)) for name, file in self._shared.items()},
+            drops=drops,
         )
         self._keep_old(samples)
         path = os.path.join(self._folder, RECORD)
@@ -347,10 +398,11 @@ class Commit:
     def _final_record(self, staged: StagedSample, there: list[Kind]) -> SampleRecord:
         """Says what is to be done for a sample, given the files that are there."""
         record = staged.record
-        if staged.files:
+        if staged.files or staged.removes:
             keys = {file.key for file in staged.files}
             writes = {file.name: mark_of(_stamp(file.source)) for file in staged.files}
             names = [kind.name_of(staged.target) for kind in there if kind.key in keys]
+            names = list(dict.fromkeys([*staged.removes, *names]))
             record = replace(
                 record,
                 outcome="written",
@@ -387,7 +439,7 @@ class Commit:
                 if not made:
                     os.mkdir(undo)
                     made = True
-                link_or_copy(self._layout.final(name), os.path.join(undo, name))
+                link_or_copy(self._layout.final(name), os.path.join(undo, staged_name(name)))
 
     def _sync_staged(self) -> None:
         for folder in (os.path.join(self._folder, UNDO), self._folder):
@@ -423,15 +475,23 @@ class Commit:
                 file.source.path = self._layout.final(file.name)
                 file.item.add_source(file.source)
                 self._dataset.note_written(staged.target, file.key, file.source)
-        for name, item in self._shared.items():
+        for name, file in self._shared.items():
             source = FileSource(self._layout.final(name))
-            item.add_source(source)
+            file.item.add_source(source)
 
 
 def _stamp(source: FileSource) -> FileStamp:
     if source.stamp is None:
         source.stamp = FileStamp.of(os.stat(source.path))
     return source.stamp
+
+
+def _stamp_of_kept(path: str, final: str) -> FileStamp:
+    """The stamp that a kept file will have in its place: a link leads on from there."""
+    if os.path.islink(path):
+        with suppress(OSError):
+            return FileStamp.of(os.stat(os.path.join(os.path.dirname(final), os.readlink(path))))
+    return FileStamp.of(os.lstat(path))
 
 
 def _is_changed(source: FileSource) -> bool:

@@ -11,6 +11,13 @@
     runs/<run>/run.json         what the run is: key, start, transform, host
     runs/<run>/done/<tag>/      its done commits, one record each
     runs/<run>/undo/<commit>/   the files that the commit replaced or removed
+    runs/<run>/compact-<n>/     the done commits of a run that has ended, packed
+    runs/<run>/dropped/         ids of commits that were taken back
+    runs/<run>/undoing.json     there as long as an undo of the run is under way
+    runs/<run>~undone-<time>/   a run that was undone
+    seen/<fingerprint>.npz      signatures from runs that were pruned
+    aside/<time>/               what `check` put aside
+    ledger.lock                 held by whoever undoes, packs or prunes runs
 """
 
 import hashlib
@@ -36,6 +43,11 @@ class Layout:
         self.staged = os.path.join(self.private, "staged")
         self.log = os.path.join(self.private, "log")
         self.runs = os.path.join(self.private, "runs")
+
+    @property
+    def ledger_lock(self) -> str:
+        """The lock of those who undo, pack or prune runs."""
+        return os.path.join(self.private, "ledger.lock")
 
     @property
     def claim(self) -> str:
@@ -67,13 +79,20 @@ class Layout:
 class RunLayout:
     """The paths of one run of one dataset."""
 
-    __slots__ = ("done", "folder", "info", "undo")
+    __slots__ = ("done", "dropped", "folder", "info", "undo", "undoing")
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.info = os.path.join(folder, "run.json")
         self.done = os.path.join(folder, "done")
         self.undo = os.path.join(folder, "undo")
+        self.dropped = os.path.join(folder, "dropped")
+        self.undoing = os.path.join(folder, "undoing.json")
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        return os.path.basename(self.folder)
 
     def undo_of(self, commit_id: str) -> str:
         """The folder of the files that a commit replaced or removed."""

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from prefect_pipestream.items import FileStamp
@@ -37,7 +38,8 @@ class SampleRecord:
         outcome: What became of it.
         signature: `signature_of` the source's files after the commit; None where unknown.
         target: The index under which it was written.
-        writes: Each file placed, by name, with its `mark_of`.
+        writes: Each file placed, by name, with its `mark_of`. A name with a leading slash, here
+            and below, is a shared item that an undo puts back or removes.
         replaces: Of these, the names that were there before; their old files are kept.
         removes: Names that the new files supersede; their files are kept.
         attempts: How often it was tried.
@@ -91,7 +93,10 @@ class CommitRecord:
         staged: The folder of its staged files, relative to ``.pipestream``.
         at: Seconds since the epoch.
         samples: Its samples.
-        shared: Names of shared items, each with a leading slash.
+        shared: Shared items, placed where there was none: the `mark_of` each, by name with a
+            leading slash.
+        drops: Commits that this one takes back, as ``<run folder>/<commit id>``: they leave
+            their ledger as this one is done.
     """
 
     id: str
@@ -100,7 +105,8 @@ class CommitRecord:
     staged: str
     at: float
     samples: tuple[SampleRecord, ...]
-    shared: tuple[str, ...] = ()
+    shared: Mapping[str, str] = field(default_factory=dict)
+    drops: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The record as JSON."""
@@ -111,7 +117,8 @@ class CommitRecord:
             "tag": self.tag,
             "staged": self.staged,
             "at": self.at,
-            "shared": self.shared,
+            "shared": dict(self.shared),
+            "drops": self.drops,
             "samples": [sample.to_json() for sample in self.samples],
         }
         return json.dumps(entry, separators=(",", ":")).encode()
@@ -127,7 +134,7 @@ class CommitRecord:
         if not isinstance(entry, dict) or entry.pop("format", None) != FORMAT:
             raise ValueError("not a commit record of a known format")
         entry["samples"] = tuple(SampleRecord.from_json(sample) for sample in entry["samples"])
-        entry["shared"] = tuple(entry["shared"])
+        entry["drops"] = tuple(entry["drops"])
         return cls(**entry)
 
 
@@ -138,6 +145,20 @@ def mark_of(stamp: FileStamp) -> str:
     """
     text = f"{stamp.size}:{stamp.mtime_ns}".encode()
     return hashlib.blake2b(text, digest_size=6).hexdigest()
+
+
+def mark_at(path: str) -> str | None:
+    """`mark_of` the file at `path`, links followed; None where there is none.
+
+    A broken link has a mark of its own.
+    """
+    try:
+        return mark_of(FileStamp.of(os.stat(path)))
+    except OSError:
+        try:
+            return mark_of(FileStamp.of(os.lstat(path)))
+        except FileNotFoundError:
+            return None
 
 
 def signature_of(files: Iterable[tuple[str, FileStamp]]) -> str:
