@@ -116,7 +116,7 @@ class JpegImageItem(ImageItem):
         """Read the image, not turned by its EXIF orientation."""
         from PIL.JpegImagePlugin import JpegImageFile
 
-        expect_signature(stream.read(4), b"\xff\xd8\xff", "JPEG")
+        expect_signature(stream.read(16), b"\xff\xd8\xff", "JPEG")
         stream.seek(0)
         with JpegImageFile(stream) as image:
             check_pixels(image.width, image.height)
@@ -144,7 +144,7 @@ class BmpImageItem(ImageItem):
         """Read the image."""
         from PIL.BmpImagePlugin import BmpImageFile
 
-        expect_signature(stream.read(4), b"BM", "BMP")
+        expect_signature(stream.read(16), b"BM", "BMP")
         stream.seek(0)
         with BmpImageFile(stream) as image:
             check_pixels(image.width, image.height)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import yaml
 
 _PLAIN = (str, int, float, bool, bytes, Mapping, Sequence, Set, datetime.date, datetime.time)
+_MAX_YAML_DEPTH = 300
 _REPAIR = "Correct the file or remove it."
 
 
@@ -87,8 +88,10 @@ class YamlMetadataItem(MetadataItem):
         """Read the data."""
         import yaml
 
+        data = stream.read()
         try:
-            return yaml.load(stream.read(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            _check_depth(data)
+            return yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -141,6 +144,29 @@ class TomlMetadataItem(MetadataItem):
         stream.write(text.encode("utf-8"))
 
 
+def _check_depth(data: bytes) -> None:
+    """Raise `DecodeError` for YAML nested so deep that PyYAML's C loader overflows the stack.
+
+    Every level takes one of a few characters: nearly all files pass without being parsed for it.
+    """
+    import yaml
+
+    if sum(map(data.count, (b"[", b"{", b"-", b":", b"?"))) <= _MAX_YAML_DEPTH:
+        return
+    depth = 0
+    for event in yaml.parse(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_YAML_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else "?"
+                raise DecodeError(
+                    f"malformed YAML in line {line}: nested deeper than {_MAX_YAML_DEPTH} levels. "
+                    f"{_REPAIR}"
+                )
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def _numpy_to_plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
@@ -182,8 +208,12 @@ def _yaml_dumper() -> "type[yaml.SafeDumper]":
     def represent_numpy(dumper: yaml.SafeDumper, value: Any) -> yaml.Node:
         return dumper.represent_data(_numpy_to_plain(value))
 
+    def represent_subclass(dumper: yaml.SafeDumper, value: Any) -> yaml.Node:
+        plain = next(c for c in type(value).__mro__ if c in dumper.yaml_representers)
+        return dumper.represent_data(str.__str__(value) if plain is str else plain(value))
+
     for numpy_type in (np.ndarray, np.generic):
         Dumper.add_multi_representer(numpy_type, represent_numpy)
     for plain in (dict, list, tuple, str, int, float):
-        Dumper.add_multi_representer(plain, yaml.SafeDumper.yaml_representers[plain])
+        Dumper.add_multi_representer(plain, represent_subclass)
     return Dumper

@@ -54,7 +54,12 @@ class TiffImageItem(ImageItem):
         """Write the array; option: `compression`, of those that tifffile has."""
         import tifffile
 
-        tifffile.imwrite(stream, value, **options)
+        # Told, because what tifffile guesses is to change; the shape is kept in either case.
+        photometric = None
+        if value.ndim >= 2:
+            is_rgb = value.ndim > 2 and value.shape[-1] in (3, 4) and value.dtype != np.bool_
+            photometric = "rgb" if is_rgb else "minisblack"
+        tifffile.imwrite(stream, value, photometric=photometric, **options)
 
 
 def _check_pages(data: bytes) -> None:
