@@ -69,7 +69,9 @@ def test_no_name_makes_the_parser_fail(name: str) -> None:
     parse_root_name(name)
 
 
-@pytest.mark.parametrize("key", ["a/b", "../up", "a.b", "", ".hidden", "a\\b", "a\nb", "a\0b", "\ud800"])
+@pytest.mark.parametrize(
+    "key", ["a/b", "../up", "a.b", "", ".hidden", "a\\b", "a\nb", "a\0b", "\ud800"]
+)
 def test_a_key_that_could_leave_the_folder_is_refused(key: str) -> None:
     with pytest.raises(ItemNameError, match="Item key"):
         check_key(key)

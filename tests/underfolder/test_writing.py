@@ -68,7 +68,9 @@ def test_a_sample_taken_earlier_shows_the_new_value(dataset: Path) -> None:
     jpeg = JpegImageItem(np.zeros((4, 5, 3), dtype=np.uint8))
     writer.write(3, {"image": jpeg}, origin=origin)
     assert items["image"]().mean() == 0
-    assert sorted(p.name for p in (dataset / "data").glob("000003_image.*")) == ["000003_image.jpeg"]
+    assert sorted(p.name for p in (dataset / "data").glob("000003_image.*")) == [
+        "000003_image.jpeg"
+    ]
 
 
 def test_hard_links_of_the_old_file_keep_the_old_content(dataset: Path, tmp_path: Path) -> None:
@@ -159,7 +161,9 @@ def test_a_value_that_cannot_be_encoded_leaves_all_as_it_was(dataset: Path) -> N
 def test_duplicate_items_are_an_error_that_names_both_files(dataset: Path) -> None:
     (dataset / "data/2_image.png").write_bytes((dataset / "data/000002_image.png").read_bytes())
     for read in (Underfolder(dataset).read, Underfolder(dataset, watch=True).take):
-        with pytest.raises(DuplicateItemError, match=r"000002_image.png and 2_image.png|2_image.png"):
+        with pytest.raises(
+            DuplicateItemError, match=r"000002_image.png and 2_image.png|2_image.png"
+        ):
             read(2)
         read(3)
 
@@ -229,7 +233,9 @@ def test_only_the_conflicting_samples_of_a_group_are_left_out(dataset: Path) -> 
     other.write(4, {"image": white()})
     with pytest.raises(ConflictError) as caught, writer.group() as group:
         for idx, (_, origin) in taken.items():
-            group.write(idx, {"image": PngImageItem(np.full((4, 5, 3), 77, np.uint8))}, None, origin)
+            group.write(
+                idx, {"image": PngImageItem(np.full((4, 5, 3), 77, np.uint8))}, None, origin
+            )
     assert caught.value.indices == [4]
     assert [reader.read(i)["image"]().mean() for i in range(6)] == [77, 77, 77, 77, 255, 77]
     assert strays(dataset) == []

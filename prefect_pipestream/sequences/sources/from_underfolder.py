@@ -1,5 +1,6 @@
 """Samples of a dataset folder."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,15 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
 
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample's own and shared items, none of them decoded."""
+        if self.watch:
+            return Sample.of(*self.dataset.take(idx))
         return Sample.of(self.dataset.read(idx))
+
+    def restricted_to(self, indices: Iterable[int]) -> "FromUnderfolder":
+        """Returns the same source for just these samples; see `Underfolder.restricted_to`."""
+        part = self.model_copy()
+        part.__dict__["dataset"] = self.dataset.restricted_to(indices)
+        return part
 
     def best_zfill(self) -> int:
         """Returns the digits of the last index, or of wider names on disk."""
