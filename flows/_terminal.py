@@ -1,0 +1,144 @@
+"""What the flows have in common when they are run as scripts: a terminal with one story."""
+
+import argparse
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.exceptions import PrefectException
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import PREFECT_API_URL
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.process import RunReport, TooManyFailedError
+
+_SHOWN_FAILURES = 20
+_COLOURS = {"written": "green", "unchanged": "cyan", "skipped": "yellow", "failed": "red"}
+
+console = Console()
+
+
+def parse_operations(text: str) -> list[str | dict[str, Any]]:
+    """Reads operations from the command line: a name, or YAML (which JSON is part of).
+
+    Raises:
+        argparse.ArgumentTypeError: If it is neither a name, a mapping nor a list.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"not YAML: {error}") from error
+    operations = value if isinstance(value, list) else [value]
+    if not operations or not all(isinstance(one, str | dict) for one in operations):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of operations. Write a name, or YAML such as "
+            '\'["invert", {"resize-images": {"size": [64, 64]}}]\'.'
+        )
+    return operations
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that all processing scripts share."""
+    parser.add_argument(
+        "--transform",
+        type=parse_operations,
+        metavar="OPERATIONS",
+        help="what to do with each sample, as YAML or JSON: "
+        '\'["verify-items", {"resize-images": {"size": [64, 64]}}]\'',
+    )
+    parser.add_argument(
+        "--keys", nargs="+", metavar="KEY", help="write only these items (default: all)"
+    )
+    parser.add_argument(
+        "--max-failed", type=float, metavar="SHARE", help="the share of samples that may fail"
+    )
+    parser.add_argument(
+        "--run-key", metavar="KEY", help="the run to resume, or a name for a new one"
+    )
+
+
+def run_and_report(run: Callable[[], RunReport], folder: Path) -> int:
+    """Runs a flow, shows its progress, and prints its report.
+
+    Args:
+        run: Calls the flow.
+        folder: The dataset that is written.
+
+    Returns:
+        The exit code: 0, or 1 if too many samples failed, or 2 if nothing could be done.
+    """
+    _quieten()
+    try:
+        report, code = run(), 0
+    except TooManyFailedError as error:
+        report, code = error.report, 1
+    except (PipestreamError, PrefectException) as error:
+        console.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), str(error)))
+        return 2
+    print_report(report, folder)
+    if code:
+        console.print("[bold red]Too many samples failed:[/] the flow run ended as Failed.")
+    return code
+
+
+def _quieten() -> None:
+    """Leaves the terminal to the progress bar and the report; Prefect's API gets every line."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.setLevel(logging.CRITICAL)
+    if PREFECT_API_URL.value() is None:
+        console.print("Starting Prefect's embedded API (some seconds) …", style="dim")
+        # Of these only the embedded server, which is a process of its own, takes note.
+        os.environ.setdefault("PREFECT_LOGGING_ROOT_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+
+
+def print_report(report: RunReport, folder: Path) -> None:
+    """Prints the counts, each failed sample with its file and reason, and where to look."""
+    counts = Table.grid(padding=(0, 2))
+    for outcome, number in report.counts.items():
+        style = _COLOURS[outcome] if number else "dim"
+        counts.add_row(
+            Text(f"{number:,}", style=style, justify="right"), Text(outcome, style=style)
+        )
+    console.print()
+    console.print(
+        f"[bold]{report.total:,} samples[/] in {report.duration_s:.1f} s, "
+        f"{report.samples_per_second:,.0f} samples/s"
+    )
+    console.print(counts)
+    if report.failures:
+        console.print(_failures_table(report, folder))
+    if len(report.failures) > _SHOWN_FAILURES:
+        console.print(f"… and {len(report.failures) - _SHOWN_FAILURES:,} more failed samples.")
+    _print_where_to_look(report, folder)
+
+
+def _failures_table(report: RunReport, folder: Path) -> Table:
+    table = Table(title="Failed samples", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("sample", justify="right", style="red")
+    table.add_column("tries", justify="right")
+    table.add_column("file and reason", overflow="fold")
+    inside = f"{folder.resolve()}{os.sep}"
+    for failure in report.failures[:_SHOWN_FAILURES]:
+        reason = Text(failure.message.replace(inside, ""))
+        table.add_row(str(failure.idx), str(failure.attempts), reason)
+    return table
+
+
+def _print_where_to_look(report: RunReport, folder: Path) -> None:
+    console.print(f"\nDataset  {folder}", highlight=False, soft_wrap=True)
+    console.print(f"Run key  {report.run_key}", highlight=False, soft_wrap=True)
+    console.print(
+        "Prefect  `prefect server start`, then http://127.0.0.1:4200/runs shows the flow run",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,255 @@
+"""The work of one chunk: read, transform and write many samples, past the bad ones."""
+
+import errno
+import random
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from logging import Logger, LoggerAdapter
+from threading import Event
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prefect import get_run_logger
+
+from prefect_pipestream._prefect_report import ChunkReport, describe_error, describe_indices
+from prefect_pipestream._prefect_streams import StreamLike, opened
+from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
+from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
+from prefect_pipestream.sequences.stage import StageResult
+from prefect_pipestream.sequences.stream import StreamGroup
+from prefect_pipestream.underfolder import done_indices, outcomes
+
+Indices = Sequence[int] | npt.NDArray[np.int64]
+Log = Logger | LoggerAdapter[Any]
+
+FIRST_RETRY_S = 0.25
+"""The wait before failed samples are tried again; it doubles with each time."""
+
+_MOST_ROUNDS = 100
+# A write that fails for one of these is the fault of the sample's own names.
+_ERRNOS_OF_A_SAMPLE = (errno.ENAMETOOLONG, errno.EINVAL)
+
+# Set in a flow, and seen by the tasks that it runs on threads, which get a copy of its context.
+_stop: ContextVar[Event | None] = ContextVar("prefect_pipestream_stop", default=None)
+
+
+class Transform:
+    """A transform, resolved: from a sample, what is to be written of it.
+
+    It is no pydantic model, so that Prefect passes it to tasks without looking inside.
+
+    Args:
+        spec: A stage, a list of operations, or a callable.
+
+    Raises:
+        PipeBuildingError: If the specification is wrong.
+    """
+
+    __slots__ = ("stage",)
+
+    def __init__(self, spec: Any) -> None:
+        self.stage: SampleStage = resolve_stage(spec, allow_callable=True)
+
+    def __call__(self, sample: Sample) -> StageResult:
+        """Applies the transform.
+
+        Raises:
+            TypeError: If it returns what no transform may.
+        """
+        result: StageResult = self.stage(sample)
+        parts = result if isinstance(result, tuple) else (result, 0)
+        match parts:
+            case (Sample() | None, int()):
+                return result
+        raise TypeError(
+            f"The transform returned {type(result).__name__}, expected a Sample, None, or "
+            "a pair (Sample, new index)."
+        )
+
+
+def as_transform(spec: Any) -> Transform:
+    """Resolves a transform's specification, unless that is done."""
+    return spec if isinstance(spec, Transform) else Transform(spec)
+
+
+def stop_event() -> Event:
+    """Returns a new event that stops, when set, the chunks that this context starts on threads."""
+    event = Event()
+    _stop.set(event)
+    return event
+
+
+class ChunkStopped(Exception):
+    """The flow asked its chunks to stop; what the chunk did is committed."""
+
+
+def process(
+    source: StreamLike,
+    transform: Any,
+    indices: Indices,
+    target: StreamLike | None,
+    keys: Collection[str] | None,
+    retries: int,
+) -> ChunkReport:
+    """Processes a chunk inside of a task run; see `tasks.process_chunk`."""
+    log = get_run_logger()
+    if not len(indices):
+        return ChunkReport()
+    reader = opened(source)
+    writer = reader if target is None else opened(target)
+    name = describe_indices(indices)
+    chunk = ChunkRun(reader, writer, as_transform(transform), keys, retries, name, log)
+    report = chunk.run(indices)
+    log.info("Samples %s: %s", name, report.summary())
+    return report
+
+
+def name_of_run(parameters: dict[str, Any]) -> str:
+    """The name of a chunk's task run: the samples that it is about."""
+    indices = parameters["indices"]
+    return f"samples {describe_indices(indices)}" if len(indices) else "no samples"
+
+
+@dataclass
+class ChunkRun:
+    """One chunk that is being processed.
+
+    Args:
+        source: Where samples are read.
+        target: Where they are written; may be the source.
+        transform: What happens in between.
+        keys: The items to write; None is all.
+        retries: How often a failed sample is tried again.
+        tag: The chunk's name in the ledger.
+        log: Where failed samples are told.
+    """
+
+    source: DataStream
+    target: DataStream
+    transform: Transform
+    keys: Collection[str] | None
+    retries: int
+    tag: str
+    log: Log
+    _stop: Event | None = field(default_factory=_stop.get)
+    _met_conflict: bool = False
+
+    def run(self, indices: Indices) -> ChunkReport:
+        """Processes the samples that an earlier attempt at the chunk has not done.
+
+        Raises:
+            DatasetError: If the dataset cannot be written at all.
+            ChunkStopped: If the flow asked for it.
+        """
+        began = time.perf_counter()
+        with self.target.commit_group(tag=self.tag) as group:
+            todo = self._undone(indices)
+            for _ in range(_MOST_ROUNDS):
+                if not todo:
+                    break
+                todo = self._round(todo, group)
+                if todo:
+                    self._pause(random.uniform(0, 0.05))  # two writers are not to meet again
+            for idx in todo:
+                self._give_up(idx, ConflictError("other writers changed it every time."), group)
+        report = self.report_on(indices)
+        report.seconds = time.perf_counter() - began
+        return report
+
+    def report_on(self, indices: Indices) -> ChunkReport:
+        """What the ledger says of samples of this chunk."""
+        records = outcomes(self.target.output_folder, self.target.run_key, self.tag)
+        report = ChunkReport()
+        for idx in indices:
+            if idx in records:
+                report.add_record(records[idx])
+        return report
+
+    def _undone(self, indices: Indices) -> list[int]:
+        done = done_indices(self.target.output_folder, self.target.run_key, self.tag)
+        return [int(idx) for idx in indices if idx not in done]
+
+    def _round(self, todo: list[int], group: StreamGroup) -> list[int]:
+        """Processes samples; those that fail are tried again after the others.
+
+        Returns:
+            The samples that other writers changed meanwhile: they are to be done anew.
+        """
+        self._met_conflict = False
+        left: list[int] = todo
+        errors: dict[int, Exception] = {}
+        for attempt in range(1, self.retries + 2):
+            if attempt > 1:
+                self._pause(FIRST_RETRY_S * 2 ** (attempt - 2))
+            errors = {}
+            for idx in left:
+                self._raise_if_stopped()
+                try:
+                    with self._noting_conflicts():
+                        self._process(idx, attempt, group)
+                except Exception as error:
+                    if _is_of_dataset(error):
+                        raise
+                    errors[idx] = error
+            left = list(errors)
+            if not left:
+                break
+        for idx, met in errors.items():
+            with self._noting_conflicts():
+                self._give_up(idx, met, group)
+        with self._noting_conflicts():
+            group.flush()
+        if not self._met_conflict:
+            return []
+        return [idx for idx in self._undone(todo) if idx not in errors]
+
+    @contextmanager
+    def _noting_conflicts(self) -> Iterator[None]:
+        """Lets conflicts pass: they are of any samples of the group; the ledger knows which."""
+        try:
+            yield
+        except ConflictError:
+            self._met_conflict = True
+
+    def _process(self, idx: int, attempt: int, group: StreamGroup) -> None:
+        sample = self.source.get_input(idx)
+        result = self.transform(sample)
+        if result is None:
+            group.record(idx, "skipped", sample=sample, attempts=attempt)
+            return
+        changed, target = result if isinstance(result, tuple) else (result, None)
+        group.set_output(idx, changed, self.keys, target=target, attempts=attempt)
+
+    def _give_up(self, idx: int, error: Exception, group: StreamGroup) -> None:
+        attempts = self.retries + 1
+        failure = describe_error(error)
+        self.log.warning(
+            "Sample %d failed after %d attempt%s: %s: %s",
+            idx,
+            attempts,
+            "s" if attempts > 1 else "",
+            failure.error_type,
+            failure.message,
+        )
+        group.record(idx, "failed", failure=failure, attempts=attempts)
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop is None:
+            time.sleep(seconds)
+        else:
+            self._stop.wait(seconds)
+
+    def _raise_if_stopped(self) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise ChunkStopped("The flow stopped its chunks; what was done until then is kept.")
+
+
+def _is_of_dataset(error: Exception) -> bool:
+    """Whether an error is not one sample's: the other samples would meet it too."""
+    if isinstance(error, DatasetWriteError):
+        return error.errno not in _ERRNOS_OF_A_SAMPLE
+    return isinstance(error, DatasetError) and not isinstance(error, ConflictError)

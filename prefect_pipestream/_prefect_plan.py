@@ -1,0 +1,130 @@
+"""How many samples a chunk gets, and how many chunks run at once."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+CHUNK_S = 3.0
+"""The work of a chunk that is aimed at, in seconds: beside it a task run costs nothing."""
+MOST_CHUNKS = 300
+"""The task runs that a run is kept to, so that its page in the UI can be read."""
+
+_PROBE = 8
+_GROWTH = 10
+_SHARES = 2
+_SHORTEST_S = 0.2
+_UNKNOWN_WORKERS = 16
+
+
+class Workers:
+    """What a task runner can do at once.
+
+    Attributes:
+        number: How many tasks it works on at a time.
+        in_flight: How many should be submitted and not finished, so that none of them waits
+            for work, and the sizes of later chunks can follow what earlier ones took.
+    """
+
+    def __init__(self, runner: "TaskRunner[Any] | None") -> None:
+        # Prefect has no public name for it; a runner that lacks it counts as of unknown size.
+        most: int | None = getattr(runner, "_max_workers", None)
+        cores = os.cpu_count() or 1
+        if isinstance(runner, ThreadPoolTaskRunner):
+            # Without a limit of the user's own, more threads than cores only hinder each other.
+            self.number = cores if most is None or most == sys.maxsize else most
+            self.in_flight = self.number
+        elif isinstance(runner, ProcessPoolTaskRunner):
+            self.number = most or cores
+            self.in_flight = 2 * self.number
+        else:
+            self.number = _UNKNOWN_WORKERS
+            self.in_flight = MOST_CHUNKS
+
+
+class ChunkSizer:
+    """Sizes chunks by how long the ones before them took.
+
+    The first are small, to measure. Those after them are of a few seconds of work, as few as
+    keep the run within `MOST_CHUNKS`, and get smaller towards the end, so that all workers
+    finish together.
+
+    Args:
+        total: How many samples there are.
+        workers: How many chunks are worked on at a time.
+        fixed: The size of every chunk, where the user gave one.
+    """
+
+    def __init__(self, total: int, workers: int, fixed: int | None = None) -> None:
+        self._left = total
+        self._workers = workers
+        self._fixed = fixed
+        self._given = 0
+        self._largest = _PROBE
+        self._sample_s: float | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is known how long a sample takes, or need not be."""
+        return self._fixed is not None or self._sample_s is not None
+
+    def next_size(self) -> int:
+        """The size of the next chunk; 0 after the last."""
+        size = min(self._left, self._fixed or self._size())
+        self._left -= size
+        self._given += 1
+        return size
+
+    def _size(self) -> int:
+        share = -(-self._left // (_SHARES * self._workers))
+        if self._sample_s is None:
+            return max(1, min(_PROBE, share))
+        wanted = min(CHUNK_S / self._sample_s, _GROWTH * self._largest, share)
+        least = self._left / max(1, MOST_CHUNKS - self._given)
+        return max(1, int(max(wanted, _SHORTEST_S / self._sample_s, least)))
+
+    def measured(self, samples: int, seconds: float) -> None:
+        """Takes note of what a chunk took."""
+        if samples:
+            took = max(seconds / samples, 1e-6)
+            # The newest counts half: a dataset's samples are seldom alike from end to end.
+            self._sample_s = took if self._sample_s is None else (self._sample_s + took) / 2
+            self._largest = max(self._largest, samples)
+
+
+def in_flight(
+    submissions: Iterator[PrefectFuture[Any]], limit: Callable[[], int]
+) -> Iterator[PrefectFuture[Any]]:
+    """Takes futures from an iterator that submits them, and yields each when it is finished.
+
+    Args:
+        submissions: Submits a task with each step.
+        limit: How many may be unfinished at the moment.
+    """
+    finished: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
+    running, exhausted = 0, False
+    while True:
+        while not exhausted and running < limit():
+            future = next(submissions, None)
+            if future is None:
+                exhausted = True
+            else:
+                future.add_done_callback(finished.put)
+                running += 1
+        if not running:
+            return
+        yield _next_finished(finished)
+        running -= 1
+
+
+def _next_finished(finished: "SimpleQueue[PrefectFuture[Any]]") -> PrefectFuture[Any]:
+    while True:
+        try:
+            # Not without end: a flow's timeout and cancellation interrupt between two calls.
+            return finished.get(timeout=0.5)
+        except Empty:
+            continue

@@ -1,0 +1,157 @@
+"""What a chunk and a run tell about their samples."""
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.underfolder import OUTCOMES, Outcome, SampleFailure, SampleRecord
+
+_FRAMES = 12
+
+
+class FailedSample(BaseModel):
+    """One sample that could not be processed, and why."""
+
+    model_config = ConfigDict(frozen=True)
+
+    idx: int = Field(description="The sample's index in the source.")
+    error_type: str = Field(description="The class of the error.")
+    message: str = Field(description="What was wrong, with the file's name where there is one.")
+    traceback: str = Field(description="Where it happened, innermost call last.")
+    attempts: int = Field(description="How often the sample was tried.")
+
+
+class RunReport(BaseModel):
+    """What became of the samples of a run.
+
+    `counts` and `failures` are those of the whole run: a resumed run's earlier parts are in
+    them. The time and the rate are those of this process.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_key: str = Field(description="The run's name in the dataset's ledger.")
+    counts: dict[Outcome, int] = Field(description="How many samples had each outcome.")
+    failures: list[FailedSample] = Field(description="The samples that failed, by index.")
+    duration_s: float = Field(description="How long the processing took, in seconds.")
+    samples_per_second: float = Field(description="Samples processed per second of it.")
+
+    @property
+    def total(self) -> int:
+        """The number of samples that the run was about."""
+        return sum(self.counts.values())
+
+    def summary(self) -> str:
+        """The counts in one line: ``290 written, 8 skipped, 2 failed``."""
+        return describe_counts(self.counts)
+
+
+class TooManyFailedError(PipestreamError):
+    """More samples failed than the run allows; everything else is written.
+
+    Attributes:
+        report: The run's report.
+    """
+
+    def __init__(self, report: RunReport, max_failed: float) -> None:
+        self.report = report
+        self.max_failed = max_failed
+        failed, first = report.counts["failed"], report.failures[0]
+        super().__init__(
+            f"{failed:,} of {report.total:,} samples failed ({failed / report.total:.2%}), "
+            f"more than max_failed={max_failed:g} allows. The others: {report.summary()}. "
+            f"First failure, sample {first.idx}: {first.error_type}: {first.message}"
+        )
+
+    def __reduce__(self) -> tuple[type["TooManyFailedError"], tuple[RunReport, float]]:
+        return type(self), (self.report, self.max_failed)
+
+
+@dataclass
+class ChunkReport:
+    """What became of the samples of one chunk, or of several.
+
+    Attributes:
+        counts: How many samples had each outcome.
+        failures: The samples that failed.
+        seconds: How long their processing took.
+    """
+
+    counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+    failures: list[FailedSample] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """How many samples have an outcome."""
+        return sum(self.counts.values())
+
+    def add(self, other: "ChunkReport") -> None:
+        """Adds another chunk's samples and time to this one's."""
+        for outcome, number in other.counts.items():
+            self.counts[outcome] += number
+        self.failures += other.failures
+        self.seconds += other.seconds
+
+    def add_record(self, record: SampleRecord) -> None:
+        """Adds a sample as the ledger has it."""
+        self.counts[record.outcome] += 1
+        if record.failure is not None:
+            self.failures.append(failed_sample(record.idx, record.failure, record.attempts))
+
+    def add_failure(self, failure: FailedSample) -> None:
+        """Adds a sample that failed and is not in the ledger."""
+        self.counts["failed"] += 1
+        self.failures.append(failure)
+
+    def summary(self) -> str:
+        """The counts and the rate in one line."""
+        rate = f" ({self.total / self.seconds:,.0f}/s)" if self.seconds > 0 else ""
+        return f"{describe_counts(self.counts)} in {self.seconds:.1f} s{rate}"
+
+
+def describe_counts(counts: Mapping[Outcome, int]) -> str:
+    """The counts that are not zero in one line, ``none`` if all are."""
+    parts = [f"{counts[outcome]:,} {outcome}" for outcome in OUTCOMES if counts.get(outcome)]
+    return ", ".join(parts) or "none"
+
+
+def describe_indices(indices: Sequence[int] | npt.NDArray[np.int64]) -> str:
+    """A short name for ascending indices: ``12`` or ``0-99``."""
+    first, last = int(indices[0]), int(indices[-1])
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def failed_sample(idx: int, failure: SampleFailure, attempts: int) -> FailedSample:
+    """A sample's failure as reports have it."""
+    return FailedSample(
+        idx=idx,
+        error_type=failure.error_type,
+        message=failure.message,
+        traceback=failure.traceback,
+        attempts=attempts,
+    )
+
+
+def describe_error(error: BaseException) -> SampleFailure:
+    """An error's class, message and traceback; of long tracebacks the innermost calls."""
+    lines = traceback.format_exception(
+        type(error), error, _innermost(error.__traceback__), chain=error.__cause__ is not None
+    )
+    return SampleFailure(type(error).__name__, str(error), "".join(lines))
+
+
+def _innermost(trace: TracebackType | None) -> TracebackType | None:
+    length, step = 0, trace
+    while step is not None:
+        length, step = length + 1, step.tb_next
+    for _ in range(length - _FRAMES):
+        assert trace is not None
+        trace = trace.tb_next
+    return trace

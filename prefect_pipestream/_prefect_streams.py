@@ -1,0 +1,81 @@
+"""From the blocks and streams that tasks are given to open streams, and one sample's write."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from prefect.runtime import flow_run, task_run
+
+from prefect_pipestream.blocks import DataStreamBlock
+from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.sequences.stage import StageResult
+
+StreamLike = DataStreamBlock | DataStream
+
+_MOST_OPEN = 32
+
+
+def run_key_in_force() -> str | None:
+    """The key of the run that Prefect is executing: the flow run's id, which its retries keep.
+
+    Returns:
+        The flow run's id; outside of a flow the task run's, which a retry keeps too; outside of
+        Prefect None.
+    """
+    return flow_run.id or task_run.id or None
+
+
+def opened(stream: StreamLike, run_key: str | None = None) -> DataStream:
+    """Opens a block; an open stream is given back.
+
+    A block is opened once in each process and run, so that tasks mapped over a dataset do not
+    scan it again and again, and write a dataset that one of them created.
+
+    Args:
+        stream: The stream or the block.
+        run_key: The run that its writes belong to; by default the one that Prefect executes.
+    """
+    if isinstance(stream, DataStream):
+        return stream if run_key is None else stream.with_run(run_key)
+    return _open(_BlockInRun(stream, run_key or run_key_in_force()))
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockInRun:
+    """A block and a run, as a key: blocks are equal if their fields are."""
+
+    block: DataStreamBlock
+    run_key: str | None
+
+    def __hash__(self) -> int:
+        return hash((type(self.block), self.block.model_dump_json(), self.run_key))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _BlockInRun)
+            and self.run_key == other.run_key
+            and type(self.block) is type(other.block)
+            and self.block.model_dump() == other.block.model_dump()
+        )
+
+
+@lru_cache(maxsize=_MOST_OPEN)
+def _open(wanted: _BlockInRun) -> DataStream:
+    return wanted.block.open(wanted.run_key)
+
+
+def write_one(
+    stream: DataStream, idx: int, result: StageResult, keys: Sequence[str] | None
+) -> int | None:
+    """Writes what a transform returned, as a commit of its own.
+
+    Returns:
+        The index under which it was written; None if nothing was to be written.
+    """
+    with stream.commit_group() as group:
+        if result is None:
+            group.record(idx, "skipped")
+            return None
+        sample, target = result if isinstance(result, tuple) else (result, idx)
+        group.set_output(idx, sample, keys, target=target)
+    return target

@@ -1,0 +1,174 @@
+"""The construction of a `DataStream`, as Prefect blocks.
+
+A block names a dataset and how it is read and written, so that it can be saved, chosen from a
+list in the Prefect UI and given to a flow or a task; `open` makes the stream.
+"""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from prefect.blocks.core import Block
+from pydantic import Field, HttpUrl
+
+from prefect_pipestream.sequences import DataStream, build_pipe
+
+Operation = str | dict[str, Any]
+"""An operation on a sequence or a sample: "name", or {"name": arguments}."""
+
+# The logo of Prefect's own block for local files; it must be an address that browsers reach.
+_LOGO = HttpUrl(
+    "https://raw.githubusercontent.com/PrefectHQ/prefect/"
+    "420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos/filesystem.png"
+)
+_DOCUMENTATION = HttpUrl("https://pypi.org/project/prefect-pipestream/")
+_ZFILL = "How many digits the index in a new file's name is padded to."
+
+
+class DataStreamBlock(Block, ABC):
+    """What can be opened as a `DataStream`: the base of this package's blocks, and of yours."""
+
+    @abstractmethod
+    def open(self, run_key: str | None = None) -> DataStream:
+        """Opens the stream.
+
+        Args:
+            run_key: The run that its writes belong to; by default one of the stream's own.
+        """
+
+
+class ReadWriteUnderfolder(DataStreamBlock):
+    """A dataset folder whose samples are read, changed and written back in place.
+
+    Example:
+        ```python
+        from prefect_pipestream.blocks import ReadWriteUnderfolder
+
+        dataset = ReadWriteUnderfolder.load("BLOCK_NAME")
+        stream = dataset.open()
+        sample = stream[0]
+        stream.set_output(0, sample.set_value("image", 255 - sample["image"]()))
+        ```
+    """
+
+    _block_type_name = "Read-Write Underfolder"
+    _block_type_slug = "read-write-underfolder"
+    _logo_url = _LOGO
+    _documentation_url = _DOCUMENTATION
+
+    folder: Path = Field(description="The dataset folder, which holds the folder `data`.")
+    must_exist: bool = Field(
+        default=True,
+        description="Whether a missing folder is an error; otherwise the dataset starts empty.",
+    )
+    zfill: int | None = Field(
+        default=None,
+        ge=0,
+        description=_ZFILL + " By default files keep their names and new ones follow them.",
+    )
+
+    def open(self, run_key: str | None = None) -> DataStream:
+        """Opens the dataset for reading and writing.
+
+        Raises:
+            DatasetNotFoundError: If the folder is missing and must exist.
+        """
+        return DataStream.read_write_underfolder(
+            self.folder, must_exist=self.must_exist, zfill=self.zfill, run_key=run_key
+        )
+
+
+class CreateNewUnderfolder(DataStreamBlock):
+    """A new dataset folder that is written: an error if it exists, unless the same run made it.
+
+    Example:
+        ```python
+        from prefect_pipestream.blocks import CreateNewUnderfolder
+
+        dataset = CreateNewUnderfolder.load("BLOCK_NAME")
+        stream = dataset.open()
+        stream.set_output(0, sample)
+        ```
+    """
+
+    _block_type_name = "Create New Underfolder"
+    _block_type_slug = "create-new-underfolder"
+    _logo_url = _LOGO
+    _documentation_url = _DOCUMENTATION
+
+    folder: Path = Field(description="The dataset folder to create. It must not exist.")
+    zfill: int = Field(default=6, ge=0, description=_ZFILL)
+
+    def open(self, run_key: str | None = None) -> DataStream:
+        """Creates the dataset, to write only; it belongs to the run.
+
+        Raises:
+            DatasetExistsError: If the folder exists and was not created by this run.
+        """
+        return DataStream.create_new_underfolder(self.folder, zfill=self.zfill, run_key=run_key)
+
+
+class OutputUnderfolder(DataStreamBlock):
+    """A dataset folder that is written only: created, or updated where it exists.
+
+    Example:
+        ```python
+        from prefect_pipestream.blocks import OutputUnderfolder
+
+        dataset = OutputUnderfolder.load("BLOCK_NAME")
+        stream = dataset.open()
+        stream.set_output(0, sample)
+        ```
+    """
+
+    _block_type_name = "Output Underfolder"
+    _block_type_slug = "output-underfolder"
+    _logo_url = _LOGO
+    _documentation_url = _DOCUMENTATION
+
+    folder: Path = Field(description="The dataset folder to write into.")
+    zfill: int = Field(default=6, ge=0, description=_ZFILL)
+
+    def open(self, run_key: str | None = None) -> DataStream:
+        """Opens the dataset for writing."""
+        return DataStream.create_output_stream(self.folder, zfill=self.zfill, run_key=run_key)
+
+
+class PipedDataStream(DataStreamBlock):
+    """A stream from any source, through any operations, to any output.
+
+    Example:
+        ```python
+        from prefect_pipestream.blocks import PipedDataStream
+
+        images = PipedDataStream.load("BLOCK_NAME")
+        stream = images.open()
+        print(len(stream))
+        ```
+    """
+
+    _block_type_name = "Piped Data Stream"
+    _block_type_slug = "piped-data-stream"
+    _logo_url = _LOGO
+    _documentation_url = _DOCUMENTATION
+
+    input: list[Operation] = Field(
+        description=(
+            "The operations that give the samples, a source first: "
+            '`[{"from_images": {"folder": "photos"}}, {"slice": {"stop": 100}}]`.'
+        )
+    )
+    output_pipe: list[Operation] = Field(
+        description=(
+            "The operations that each written sample passes: "
+            '`[{"to_underfolder": {"folder": "dataset", "exists_ok": true}}]`.'
+        )
+    )
+
+    def open(self, run_key: str | None = None) -> DataStream:
+        """Builds the sequence and opens the stream.
+
+        Raises:
+            PipeBuildingError: If an operation's name or an argument is wrong.
+        """
+        return DataStream(build_pipe(self.input), self.output_pipe, run_key=run_key)

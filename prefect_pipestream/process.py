@@ -1,0 +1,132 @@
+"""`process_samples`: the flow that maps the tasks across the samples of a dataset."""
+
+import time
+from typing import Annotated, Any, Literal, cast
+
+from prefect import flow, get_run_logger
+from prefect.context import FlowRunContext
+from prefect.states import Failed
+from pydantic import Field, InstanceOf
+
+from prefect_pipestream._prefect_chunk import Transform
+from prefect_pipestream._prefect_progress import progress_bar
+from prefect_pipestream._prefect_report import FailedSample, RunReport, TooManyFailedError
+from prefect_pipestream._prefect_run import ProcessRun
+from prefect_pipestream._prefect_streams import opened, run_key_in_force
+from prefect_pipestream.blocks import (
+    CreateNewUnderfolder,
+    DataStreamBlock,
+    OutputUnderfolder,
+    PipedDataStream,
+    ReadWriteUnderfolder,
+)
+from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.underfolder.writer import new_run_key
+
+__all__ = ["FailedSample", "RunReport", "TooManyFailedError", "process_samples"]
+
+AnyStream = InstanceOf[DataStreamBlock] | InstanceOf[DataStream]
+Source = ReadWriteUnderfolder | PipedDataStream | AnyStream
+Target = (
+    CreateNewUnderfolder | OutputUnderfolder | ReadWriteUnderfolder | PipedDataStream | AnyStream
+)
+
+
+@flow(name="process-samples")
+def process_samples(
+    source: Source,
+    transform: Any,
+    target: Target | None = None,
+    indices: list[int] | InstanceOf[range] | None = None,
+    keys: list[str] | None = None,
+    tasks_per: Literal["chunk", "sample"] = "chunk",
+    chunk_size: Annotated[int, Field(gt=0)] | None = None,
+    sample_retries: Annotated[int, Field(ge=0)] = 2,
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    run_key: str | None = None,
+) -> RunReport:
+    """Reads, transforms and writes samples, in place or from a source to a target.
+
+    A bad sample never stops the others: it is tried again, then recorded in the report and in
+    the dataset's ledger. What is done is committed in groups; a retry of the flow run, or a new
+    run given the same run key, goes on where the last one was stopped.
+
+    Args:
+        source: The dataset to read.
+        transform: What to do with each sample: a list of operations, each "name" or
+            {"name": arguments}, such as ["verify-items", {"resize-images": {"size": [64, 64]}}];
+            "package.module:name" names a stage of your own. From Python also a stage, or a
+            function from a sample to a sample, to None (write nothing) or to a pair of a sample
+            and its new index.
+        target: The dataset to write; by default the source itself.
+        indices: The samples to process; by default all.
+        keys: The items to write; by default all.
+        tasks_per: "chunk" processes many samples in each task run. "sample" runs three tasks
+            for each sample, so that every one is seen in the UI; it costs some 30 ms a sample.
+        chunk_size: How many samples a chunk has; by default a few seconds of work.
+        sample_retries: How often a sample that fails is tried again, each time after a pause
+            twice as long as the last.
+        max_failed: The share of the samples that may fail before the run counts as failed.
+        run_key: The run's name in the dataset's ledger; by default the flow run's id.
+
+    Returns:
+        What became of the samples.
+
+    Raises:
+        PipeBuildingError: If the transform's name or an argument is wrong; nothing has run.
+        TooManyFailedError: If more than the share `max_failed` failed; it has the report.
+        DatasetError: If a dataset cannot be opened or written.
+        IndexError: If the source has no sample of one of the indices.
+
+    Example:
+        ```python
+        from prefect_pipestream.blocks import ReadWriteUnderfolder
+        from prefect_pipestream.process import process_samples
+
+        if __name__ == "__main__":
+            dataset = ReadWriteUnderfolder(folder="datasets/mini_mnist")
+            report = process_samples(dataset, ["invert"])
+            print(report.summary())
+        ```
+    """
+    prepared = Transform(transform)
+    key = run_key or run_key_in_force() or new_run_key("run")
+    reader = opened(source, key)
+    run = ProcessRun(
+        source=reader,
+        target=reader if target is None else opened(target, key),
+        transform=prepared,
+        keys=keys,
+        retries=sample_retries,
+        log=get_run_logger(),
+    )
+    began = time.perf_counter()
+    todo = run.select(indices)
+    with progress_bar(run.total, run.total - len(todo), "Samples") as advance:
+        if tasks_per == "chunk":
+            run.by_chunk(todo, chunk_size, advance)
+        else:
+            run.by_sample(todo, advance)
+    report = run.report(time.perf_counter() - began, len(todo))
+    run.log.info("Run %s: %s in %.1f s", key, report.summary(), report.duration_s)
+    return _end(report, max_failed)
+
+
+def _end(report: RunReport, max_failed: float) -> RunReport:
+    """Gives the report, or ends the flow run as failed with an error that carries it."""
+    if report.counts["failed"] <= max_failed * report.total:
+        return report
+    error = TooManyFailedError(report, max_failed)
+    if _will_retry():
+        raise error  # only after an exception does Prefect run the flow function again
+    # A state in place of a result ends the run without a stack trace in its log. Where the flow
+    # was called from Python, Prefect raises the error.
+    return cast(RunReport, Failed(message=str(error), data=error))
+
+
+def _will_retry() -> bool:
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return True
+    retries = context.flow_run.empirical_policy.retries or 0
+    return context.flow_run.run_count <= retries
