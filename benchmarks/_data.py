@@ -107,7 +107,7 @@ def write_thumbnails(
             if first != idx and (link_images or not name.startswith("image")):
                 os.link(path(first, name), path(idx, name))
             else:
-                with open(path(idx, name), "wb") as file:  # noqa: PTH123 - a million of them
+                with open(path(idx, name), "wb") as file:
                     file.write(content)
 
 

@@ -11,11 +11,11 @@ from _prefect import own_prefect
 from _report import figure, parser, ratio, temporary_folder, title
 from prefect import flow, unmapped
 from prefect.futures import wait
+
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.process import process_samples
-from prefect_pipestream.tasks import read_sample, set_output, transform_sample
-
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.tasks import read_sample, set_output, transform_sample
 
 TRANSFORM = [{"invert": {"images": ["image"]}}]
 
