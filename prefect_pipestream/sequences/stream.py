@@ -26,7 +26,8 @@ from prefect_pipestream.underfolder import (
     SampleFailure,
     StagedSample,
 )
-from prefect_pipestream.underfolder.writer import OnConflict, new_run_key, writing_as
+from prefect_pipestream.underfolder.commit import OnConflict
+from prefect_pipestream.underfolder.writer import new_run_key, writing_as
 
 
 class DataStream(Sequence[Sample]):

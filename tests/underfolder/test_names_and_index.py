@@ -45,8 +45,10 @@ def test_a_name_is_split_and_written_back(name: str, idx: int, key: str, extensi
 
 @pytest.mark.parametrize(
     "name",
-    ["image.png", "x_1.txt", "_a.txt", "+6_p.txt", "-1_n.txt", "٣_ar.txt", "²_u.txt", "7_.txt"]
-    + ["8_k", "8_k.", "7", "", "_", "123456789012345678_a.txt", " 0_s.txt", "1_.png"],
+    [
+        *("image.png", "x_1.txt", "_a.txt", "+6_p.txt", "-1_n.txt", "٣_ar.txt", "²_u.txt"),
+        *("7_.txt", "8_k", "8_k.", "7", "", "_", "123456789012345678_a.txt", " 0_s.txt", "1_.png"),
+    ],
 )
 def test_other_names_are_no_items(name: str) -> None:
     assert parse_item_name(name) is None

@@ -161,9 +161,7 @@ def test_a_value_that_cannot_be_encoded_leaves_all_as_it_was(dataset: Path) -> N
 def test_duplicate_items_are_an_error_that_names_both_files(dataset: Path) -> None:
     (dataset / "data/2_image.png").write_bytes((dataset / "data/000002_image.png").read_bytes())
     for read in (Underfolder(dataset).read, Underfolder(dataset, watch=True).take):
-        with pytest.raises(
-            DuplicateItemError, match=r"000002_image.png and 2_image.png|2_image.png"
-        ):
+        with pytest.raises(DuplicateItemError, match=r"\b2_image.png"):
             read(2)
         read(3)
 
@@ -231,7 +229,7 @@ def test_only_the_conflicting_samples_of_a_group_are_left_out(dataset: Path) -> 
     _, other = open_both(dataset)
     taken = {idx: reader.take(idx) for idx in range(6)}
     other.write(4, {"image": white()})
-    with pytest.raises(ConflictError) as caught, writer.group() as group:
+    with pytest.raises(ConflictError) as caught, writer.group() as group:  # noqa: PT012
         for idx, (_, origin) in taken.items():
             group.write(
                 idx, {"image": PngImageItem(np.full((4, 5, 3), 77, np.uint8))}, None, origin
@@ -419,7 +417,7 @@ def test_reads_and_writes_do_not_scan_the_folder_again(dataset: Path) -> None:
     reader.take(0)
     index = reader.index()
     for number in range(30):
-        items, origin = reader.take(number % 6)
+        _, origin = reader.take(number % 6)
         writer.write(number % 6, {"image": white(), f"k{number}": white()}, origin=origin)
         other.write(number % 6, {f"other{number}": white()})
         assert f"other{number}" in reader.take(number % 6)[0]
