@@ -167,8 +167,9 @@ TestStream.settings = settings(max_examples=25, stateful_step_count=20, deadline
 TestStream.pytestmark = [pytest.mark.timeout(300)]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 class TestStreamLong(StreamMachine.TestCase):
     """The same for longer."""
 
-    settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
-    pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+    settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
