@@ -139,7 +139,7 @@ class Item(ABC, Generic[T]):
     make_new = _MakeNew()
 
     def with_options(self: ItemT, **options: Any) -> ItemT:
-        """Return the same item with other encoder options; it is always encoded anew.
+        """Return the same item with other encoder options (or none); it is always encoded anew.
 
         Raises:
             EncodeError: This class's encoder has no such option.
@@ -279,9 +279,9 @@ class Item(ABC, Generic[T]):
         """The mode in force: the item's own, else the lowest set on its class or a base of it.
 
         Assign a mode, its name, or None for the class's. A disabled mode gives way to the next
-        lower one. An item with encoder options is always encoded anew.
+        lower one. An item made by `with_options` is always encoded anew.
         """
-        if self._options:
+        if self._options is not None:
             return SerializationMode.CREATE_NEW_FILE
         return settings.effective_mode(type(self), self._mode)
 

@@ -147,11 +147,13 @@ class TomlMetadataItem(MetadataItem):
 def _check_depth(data: bytes) -> None:
     """Raise `DecodeError` for YAML nested so deep that PyYAML's C loader overflows the stack.
 
-    Every level takes one of a few characters: nearly all files pass without being parsed for it.
+    Nearly all files pass without being parsed for it: a level in flow style takes a bracket, one
+    in block style a column, or none for a list in a mapping.
     """
     import yaml
 
-    if sum(map(data.count, (b"[", b"{", b"-", b":", b"?"))) <= _MAX_YAML_DEPTH:
+    brackets = data.count(b"[") + data.count(b"{")
+    if brackets + 2 * max(map(len, data.splitlines()), default=0) <= _MAX_YAML_DEPTH:
         return
     depth = 0
     for event in yaml.parse(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):

@@ -11,6 +11,8 @@ from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.images import ImageItem, check_pixels, expect_signature
 
 _SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+# No compression of real data gets there; a damaged header does, and would fill the memory.
+_MAX_PIXELS_PER_BYTE = 10_000
 
 
 class TiffImageItem(ImageItem):
@@ -41,6 +43,11 @@ class TiffImageItem(ImageItem):
             series = tiff.series[0]
             page = series.keyframe
             check_pixels(page.imagewidth, page.imagelength)
+            if series.size > _MAX_PIXELS_PER_BYTE * len(data):
+                raise DecodeError(
+                    f"it claims an array of shape {tuple(series.shape)} in {len(data)} bytes. "
+                    "Restore the file or remove it."
+                )
             try:
                 array = np.asarray(series.asarray())
             except ValueError as error:

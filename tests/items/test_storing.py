@@ -294,6 +294,8 @@ def test_encoder_options_make_the_item_encode_anew(tmp_path: Path) -> None:
     better.serialize(tmp_path / "better.jpg")
     sizes = [(tmp_path / f"{n}.jpg").stat().st_size for n in ("default", "better")]
     assert sizes[1] > 1.5 * sizes[0]
+    anew = Item.get_instance(tmp_path / "default.jpg").with_options()
+    assert not Path(anew.store(str(tmp_path / "anew.jpg")).path).samefile(tmp_path / "default.jpg")
     assert np.array_equal(
         Item.get_instance(tmp_path / "default.jpg")(), JpegImageItem(tmp_path / "default.jpg")()
     )
