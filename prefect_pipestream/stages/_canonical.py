@@ -31,8 +31,8 @@ def canonical(value: Any, depth: int = 0) -> bytes:
     Raises:
         NotPlainError: it is something else, or nested too deep (as what contains itself).
     """
-    if depth > 200:
-        raise NotPlainError("the value is nested more than 200 deep, or contains itself.")
+    if depth > 50:
+        raise NotPlainError("the value is nested more than 50 deep, or contains itself.")
     if value is None or isinstance(value, bool):
         return tagged("constant", str(value).encode())
     if isinstance(value, Enum):
