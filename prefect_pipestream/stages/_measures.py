@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from prefect_pipestream.stages._conversions import luma
 from prefect_pipestream.stages._pixels import (
     Image,
     UnsupportedImageError,
     colours,
     full_range,
-    luma,
 )
 
 

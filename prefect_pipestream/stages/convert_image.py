@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
-from prefect_pipestream.stages import _pixels
+from prefect_pipestream.stages import _conversions
 from prefect_pipestream.stages._images import KeyList, change_images, images_field
+from prefect_pipestream.stages._pixels import Image
 
 
 class StageConvertImage(SampleStage, title="convert-image"):
@@ -48,10 +49,10 @@ class StageConvertImage(SampleStage, title="convert-image"):
         """
         return change_images(sample, self.images, self._converted, "convert")
 
-    def _converted(self, image: _pixels.Image) -> _pixels.Image:
+    def _converted(self, image: Image) -> Image:
         # Alpha is made opaque, and luma rounded, in whichever dtype has a known range.
         if self.dtype is not None:
-            image = _pixels.to_dtype(image, self.dtype, self.scale)
+            image = _conversions.to_dtype(image, self.dtype, self.scale)
         if self.channels is not None:
-            image = _pixels.to_channels(image, self.channels)
+            image = _conversions.to_channels(image, self.channels)
         return image

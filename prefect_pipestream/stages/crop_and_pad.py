@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
-from prefect_pipestream.stages import _geometry, _pixels
+from prefect_pipestream.stages import _conversions, _geometry, _pixels
 from prefect_pipestream.stages._images import KEY_FORMAT, KeyList, change_images
 
 Band = Annotated[int, Field(ge=0, le=255)]
@@ -117,7 +117,7 @@ def _fill(image: _pixels.Image, color: str | tuple[int, ...]) -> _pixels.Image:
     elif channels > 4:
         raise _pixels.UnsupportedImageError(f"only black is known for {channels} channels.")
     else:
-        gray = _pixels.luma(rgba[..., :3])[..., None]
+        gray = _conversions.luma(rgba[..., :3])[..., None]
         pixel = np.concatenate([gray, rgba[..., 3:]], axis=2) if channels == 2 else gray
-    scaled = _pixels.to_dtype(pixel, str(image.dtype))[0, 0]
+    scaled = _conversions.to_dtype(pixel, str(image.dtype))[0, 0]
     return np.asarray(scaled if image.ndim == 3 else scaled[0])

@@ -3,7 +3,6 @@
 import functools
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -179,49 +178,56 @@ closed = (lambda kinds: lambda s: kinds)(KINDS)
 """
 
 SCRIPT = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import transforms as t
+import importlib, sys
 from prefect_pipestream.stages import StageLambda, fingerprint, StageInvert
-for one in [t.function, t.Own(), t.Own(level=2), t.decorated(), t.decorated(amount=2), *t.pair,
-            t.closed, StageLambda(t.function), StageInvert(images=["a"])]:
-    print(fingerprint(one))
+for folder in sys.argv[1:]:
+    sys.path.insert(0, folder)
+    sys.modules.pop("transforms", None)
+    importlib.invalidate_caches()
+    t = importlib.import_module("transforms")
+    print(*map(fingerprint, [
+        t.function, t.Own(), t.Own(level=2), t.decorated(), t.decorated(amount=2), *t.pair,
+        t.closed, StageLambda(t.function), StageInvert(images=["a"]),
+    ]))
 """
 
 
-def prints_of(folder, source, seed="0"):
-    folder.mkdir(exist_ok=True)
-    (folder / "transforms.py").write_text(textwrap.dedent(source))
+def prints_of(folder, sources, seed="0"):
+    """The fingerprints of the transforms in each source, all made in another process."""
+    for number, source in enumerate(sources):
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / "transforms.py").write_text(source)
     run = subprocess.run(
-        [sys.executable, "-B", "-c", SCRIPT, str(folder)],
+        [sys.executable, "-B", "-c", SCRIPT, *map(str, sorted(folder.iterdir()))],
         env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    return run.stdout.split()
+    return [line.split() for line in run.stdout.splitlines()]
 
 
-def test_it_is_the_same_in_all_processes_and_changes_with_the_source(tmp_path):
-    prints = prints_of(tmp_path / "one", MODULE)
+def test_it_is_the_same_in_all_processes_and_with_all_hash_seeds(tmp_path):
+    (prints,) = prints_of(tmp_path / "one", [MODULE])
     assert len(set(prints)) == len(prints) == 10
-    assert prints_of(tmp_path / "elsewhere", MODULE, seed="7") == prints
-    edits = {
-        "x + 1": "x + 2",  # a function that `function` calls
-        "AMOUNT = 10": "AMOUNT = 11",
-        "return helper(AMOUNT)": "return helper(AMOUNT) or None",
-    }
-    for old, new in edits.items():
-        changed = prints_of(tmp_path / "one", MODULE.replace(old, new))
-        assert [a == b for a, b in zip(prints, changed, strict=True)] == [
-            False, True, True, True, True, True, True, True, False, True,
-        ], old  # fmt: skip
-    changed = prints_of(tmp_path / "one", MODULE.replace("        return sample", "        pass"))
-    assert [a == b for a, b in zip(prints, changed, strict=True)][:4] == [True, False, False, True]
-    changed = prints_of(
-        tmp_path / "one", MODULE.replace("amount: int = 1):", "amount: int = 1):\n    pass")
-    )
-    assert [a == b for a, b in zip(prints, changed, strict=True)][2:6] == [True, False, False, True]
+    assert prints_of(tmp_path / "elsewhere", [MODULE], seed="7") == [prints]
+
+
+def test_it_changes_with_the_source_and_with_nothing_else(tmp_path):
+    function, own, decorated, rest = {0, 8}, {1, 2}, {3, 4}, set()
+    edits = [
+        ("x + 1", "x + 2", function),  # in a function that `function` calls
+        ("AMOUNT = 10", "AMOUNT = 11", function),  # a constant that it uses
+        ("return helper(AMOUNT)", "return helper(AMOUNT) or None", function),
+        ("level: int = 1", "level: int = 1  # the level", own),
+        ("amount: int = 1):", "amount: int = 1):\n    sample = sample", decorated),
+        ("import SampleStage", "import SampleStage\n\n\n# moved down", rest),
+    ]
+    sources = [MODULE, *(MODULE.replace(old, new, 1) for old, new, _ in edits)]
+    original, *edited = prints_of(tmp_path / "sources", sources)
+    for (old, _, expected), prints in zip(edits, edited, strict=True):
+        changed = {n for n, (a, b) in enumerate(zip(original, prints, strict=True)) if a != b}
+        assert changed == expected, old
 
 
 def test_without_source_the_bytecode_counts():
