@@ -94,3 +94,7 @@ class PipeBuildingError(PipestreamError, ValueError):
 
 class SampleError(PipestreamError):
     """A sample does not have what an operation needs of it."""
+
+
+class WorkerDiedError(PipestreamError, RuntimeError):
+    """A worker process ended in the middle of its work, mostly because it was killed."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect_pipestream.sequences.pipe import build_pipe as build_pipe
+    from prefect_pipestream.sequences.registry import piped_sequence as piped_sequence
+    from prefect_pipestream.sequences.registry import source_sequence as source_sequence
     from prefect_pipestream.sequences.sample import Sample as Sample
     from prefect_pipestream.sequences.samples_sequence import SamplesSequence as SamplesSequence
-    from prefect_pipestream.sequences.samples_sequence import piped_sequence as piped_sequence
-    from prefect_pipestream.sequences.samples_sequence import source_sequence as source_sequence
     from prefect_pipestream.sequences.stage import SampleStage as SampleStage
     from prefect_pipestream.sequences.stage import resolve_stage as resolve_stage
     from prefect_pipestream.sequences.stage import sample_stage as sample_stage
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Sample": "sample",
     "SamplesSequence": "samples_sequence",
-    "source_sequence": "samples_sequence",
-    "piped_sequence": "samples_sequence",
+    "source_sequence": "registry",
+    "piped_sequence": "registry",
     "build_pipe": "pipe",
     "DataStream": "stream",
     "SampleStage": "stage",

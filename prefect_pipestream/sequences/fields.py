@@ -1,7 +1,7 @@
 """Types of fields that several sources and pipes share."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
 
@@ -40,11 +40,15 @@ def find_item_class(spec: Any) -> type[Item[Any]]:
     return known[name]
 
 
-def _item_classes(cls: type[Item[Any]]) -> Iterator[type[Item[Any]]]:
+def _item_classes(cls: Any) -> Iterator[type[Item[Any]]]:
     yield cls
     for sub in cls.__subclasses__():
         yield from _item_classes(sub)
 
 
-ItemClass = Annotated[type[Item[Any]], BeforeValidator(find_item_class)]
+if TYPE_CHECKING:
+    ItemClass = type[Item[Any]]
+else:
+    # pydantic takes no `type[…]` of a generic class with its arguments.
+    ItemClass = Annotated[type, BeforeValidator(find_item_class)]
 """A field that takes an item class, its name, or "package.module:Name"."""

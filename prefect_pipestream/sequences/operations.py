@@ -134,11 +134,11 @@ class Operations:
         Args:
             length: how many samples.
             with_images: whether there is `image`, uint8, H×W×3.
-            with_masks: whether there is `mask`, uint8, H×W: each object's label.
+            with_masks: whether there is `mask`, uint8, H×W: each object's label plus 1.
             with_instances: whether there is `instances`, uint8, H×W: each object's number.
-            with_objects: whether there is `objects`, uint8, N×H×W: one mask an object.
-            with_bboxes: whether `metadata` has `bboxes`: x, y, x, y and label each.
-            with_kpts: whether `metadata` has `keypoints` of each object.
+            with_objects: whether there are objects at all.
+            with_bboxes: whether there is `bboxes`, float64, N×5: x1, y1, x2, y2, label.
+            with_kpts: whether there is `keypoints`: two corners of each object.
             image_size: the side, or width and height, in pixels.
             key_format: the keys' format, `*` stands for the name above.
             max_labels: the greatest label.
@@ -281,7 +281,7 @@ class Operations:
     def slice(
         self, start: int | None = None, stop: int | None = None, step: int | None = None
     ) -> "SamplesSequence":
-        """Takes the samples from `start` to before `stop`; the same as `sequence[start:stop:step]`."""
+        """Takes the samples from `start` to before `stop`, as `sequence[start:stop:step]` does."""
         return self._pipe("slice", start=start, stop=stop, step=step)
 
     def select(self, indexes: Sequence[int], *, negate: bool = False) -> "SamplesSequence":
@@ -334,7 +334,7 @@ class Operations:
         """Stacks the values of several samples into one.
 
         Arrays are stacked along a new first dimension (images as TIFF), other values become
-        lists; shared items are taken from the first sample.
+        lists; shared items are taken from the last sample.
 
         Args:
             batch_size: how many samples make one.

@@ -9,13 +9,9 @@ from pydantic import BaseModel
 
 from prefect_pipestream.errors import PipeBuildingError
 from prefect_pipestream.sequences.building import argument_name, split_arguments
+from prefect_pipestream.sequences.registry import find_operation, make_pipe, make_source
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import (
-    SamplesSequence,
-    find_operation,
-    make_pipe,
-    make_source,
-)
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.stage import SampleStage
 
 PipeSpec = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
@@ -61,8 +57,7 @@ def _operations(pipe_list: Any) -> Iterator[tuple[str, Any]]:
 
 def _bad_spec(spec: Any) -> str:
     return (
-        f"{spec!r} is not an operation: expected \"name\", {{\"name\": arguments}}, or a list of "
-        "these."
+        f'{spec!r} is not an operation: expected "name", {{"name": arguments}}, or a list of these.'
     )
 
 
@@ -126,7 +121,7 @@ def describe(sequence: SamplesSequence) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, list | tuple) and len(value) > 3:
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], int | str):
         return f"<{len(value)} {type(value[0]).__name__}>"
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -10,8 +10,10 @@ from prefect_pipestream.items import Item, YamlMetadataItem
 from prefect_pipestream.sequences.paths import get_in, set_in, split_path
 from prefect_pipestream.underfolder.dataset import SampleOrigin
 
+AnyItem = Item[Any]
 
-class Sample(Mapping[str, Item]):
+
+class Sample(Mapping[str, AnyItem]):
     """An immutable mapping from key to `Item`.
 
     Every change makes a new sample that shares the other items, so that it costs one
@@ -28,17 +30,17 @@ class Sample(Mapping[str, Item]):
 
     __slots__ = ("_data", "_origin")
 
-    _data: dict[str, Item]
+    _data: dict[str, AnyItem]
     _origin: SampleOrigin | None
 
-    def __init__(self, data: Mapping[str, Item] | None = None) -> None:
+    def __init__(self, data: Mapping[str, AnyItem] | None = None) -> None:
         self._origin = data.origin if isinstance(data, Sample) else None
         self._data = {} if data is None else dict(data)
         for key, item in self._data.items():
             _require_item(key, item)
 
     @classmethod
-    def of(cls, items: dict[str, Item], origin: SampleOrigin | None = None) -> "Sample":
+    def of(cls, items: dict[str, AnyItem], origin: SampleOrigin | None = None) -> "Sample":
         """Makes a sample around a dictionary, without a copy or a check.
 
         For the hot paths of readers, which have just built the dictionary and let go of it.
@@ -59,7 +61,7 @@ class Sample(Mapping[str, Item]):
 
     # -- one item ------------------------------------------------------------------------
 
-    def set_item(self, key: str, value: Item) -> "Sample":
+    def set_item(self, key: str, value: AnyItem) -> "Sample":
         """Returns a sample in which `key` holds the item `value`.
 
         Raises:
@@ -94,10 +96,12 @@ class Sample(Mapping[str, Item]):
         """
         reference = self._data[reference_key]
         shared = reference.is_shared if shared_item is None else shared_item
-        return Sample.of({**self._data, target_key: reference.make_new(value, shared=shared)}, self._origin)
+        return Sample.of(
+            {**self._data, target_key: reference.make_new(value, shared=shared)}, self._origin
+        )
 
     def deep_set(
-        self, path: str, value: Any, default_item_type: type[Item] = YamlMetadataItem
+        self, path: str, value: Any, default_item_type: type[AnyItem] = YamlMetadataItem
     ) -> "Sample":
         r"""Sets a value inside an item's value; this sample's own value is not touched.
 
@@ -154,7 +158,7 @@ class Sample(Mapping[str, Item]):
         """Returns the values by key, every item decoded."""
         return {key: item() for key, item in self._data.items()}
 
-    def to_schema(self) -> dict[str, type[Item]]:
+    def to_schema(self) -> dict[str, type[AnyItem]]:
         """Returns the item classes by key."""
         return {key: type(item) for key, item in self._data.items()}
 
@@ -193,7 +197,9 @@ class Sample(Mapping[str, Item]):
 
     def remove_keys(self, *key_to_remove: str) -> "Sample":
         """Returns a sample without the given keys; those it does not have are ignored."""
-        return Sample.of({k: v for k, v in self._data.items() if k not in key_to_remove}, self._origin)
+        return Sample.of(
+            {k: v for k, v in self._data.items() if k not in key_to_remove}, self._origin
+        )
 
     def extract_keys(self, *keys_to_keep: str) -> "Sample":
         """Returns a sample with only the given keys; those it does not have are ignored."""
@@ -201,31 +207,31 @@ class Sample(Mapping[str, Item]):
 
     # -- two samples ---------------------------------------------------------------------
 
-    def merge(self, other: Mapping[str, Item]) -> "Sample":
+    def merge(self, other: Mapping[str, AnyItem]) -> "Sample":
         """Returns a sample with the items of both; where both have a key, the other's."""
         return Sample.of({**self._data, **_items_of(other)}, self._origin)
 
-    def update(self, other: Mapping[str, Item]) -> "Sample":
+    def update(self, other: Mapping[str, AnyItem]) -> "Sample":
         """Same as `merge`."""
         return self.merge(other)
 
-    def zip(self, other: Mapping[str, Item]) -> "Sample":
+    def zip(self, other: Mapping[str, AnyItem]) -> "Sample":
         """Same as `merge`."""
         return self.merge(other)
 
-    def __add__(self, other: Mapping[str, Item]) -> "Sample":
+    def __add__(self, other: Mapping[str, AnyItem]) -> "Sample":
         return self.merge(other) if isinstance(other, Mapping) else NotImplemented
 
-    def __or__(self, other: Mapping[str, Item]) -> "Sample":
+    def __or__(self, other: Mapping[str, AnyItem]) -> "Sample":
         return self.merge(other) if isinstance(other, Mapping) else NotImplemented
 
-    def __sub__(self, other: Mapping[str, Item]) -> "Sample":
+    def __sub__(self, other: Mapping[str, AnyItem]) -> "Sample":
         return self.remove_keys(*other) if isinstance(other, Mapping) else NotImplemented
 
-    def __and__(self, other: Mapping[str, Item]) -> "Sample":
+    def __and__(self, other: Mapping[str, AnyItem]) -> "Sample":
         return self.extract_keys(*other) if isinstance(other, Mapping) else NotImplemented
 
-    def __xor__(self, other: Mapping[str, Item]) -> "Sample":
+    def __xor__(self, other: Mapping[str, AnyItem]) -> "Sample":
         if not isinstance(other, Mapping):
             return NotImplemented
         mine, theirs = self._data, _items_of(other)
@@ -235,7 +241,7 @@ class Sample(Mapping[str, Item]):
 
     # -- the mapping ---------------------------------------------------------------------
 
-    def __getitem__(self, key: str) -> Item:
+    def __getitem__(self, key: str) -> AnyItem:
         return self._data[key]
 
     def __contains__(self, key: object) -> bool:
@@ -251,11 +257,11 @@ class Sample(Mapping[str, Item]):
         """Returns a view on the keys."""
         return self._data.keys()
 
-    def values(self) -> ValuesView[Item]:
+    def values(self) -> ValuesView[AnyItem]:
         """Returns a view on the items."""
         return self._data.values()
 
-    def items(self) -> ItemsView[str, Item]:
+    def items(self) -> ItemsView[str, AnyItem]:
         """Returns a view on the keys and their items."""
         return self._data.items()
 
@@ -266,12 +272,15 @@ class Sample(Mapping[str, Item]):
         return Sample.of, (self._data, self._origin)
 
 
+EMPTY_SAMPLE = Sample()
+
+
 class _DirectAccess(Mapping[str, Any]):
     """The items' values by key, each decoded when it is asked for."""
 
     __slots__ = ("_data",)
 
-    def __init__(self, data: dict[str, Item]) -> None:
+    def __init__(self, data: dict[str, AnyItem]) -> None:
         self._data = data
 
     def __getitem__(self, key: str) -> Any:
@@ -300,7 +309,7 @@ def _require_item(key: object, item: object) -> None:
         )
 
 
-def _items_of(other: Mapping[str, Item]) -> dict[str, Item]:
+def _items_of(other: Mapping[str, AnyItem]) -> dict[str, AnyItem]:
     return other._data if isinstance(other, Sample) else Sample(other)._data
 
 

@@ -14,14 +14,14 @@ from typing import Annotated, Any, ClassVar, cast, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from prefect_pipestream.errors import PipeBuildingError
+from prefect_pipestream.errors import PipeBuildingError, SampleError
 from prefect_pipestream.sequences.building import (
     construct,
     import_member,
     split_arguments,
     suggestion,
 )
-from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 
 StageSpec = Any
 """A stage, "name", {"name": arguments}, "package.module:name", or a list of these."""
@@ -200,6 +200,23 @@ class StageLambda(SampleStage, title="lambda"):
         return self.func(sample)
 
 
+def applied(stage: SampleStage, sample: Sample, idx: int) -> Sample:
+    """Applies a stage where the result must stay in its place: an empty sample for None.
+
+    Raises:
+        SampleError: the stage gives the sample a new index.
+    """
+    result = stage(sample)
+    if result is None:
+        return EMPTY_SAMPLE
+    if isinstance(result, tuple):
+        raise SampleError(
+            f"sample {idx} was given the new index {result[1]}, but a sequence cannot move "
+            "samples: use `select` or `sort`, or `process_samples` to write them elsewhere."
+        )
+    return result
+
+
 # -- functions as stages ---------------------------------------------------------------------
 
 StageFunction = Callable[..., StageResult]
@@ -266,9 +283,9 @@ def _stage_of_function(function: StageFunction, title: str | None) -> type[Funct
         **{p.name: p.default for p in parameters[1:] if p.default is not p.empty},
     }
     config = {"title": title} if title else {}
+    metaclass: Any = type(FunctionStage)
     return cast(
-        type[FunctionStage],
-        type(FunctionStage)(function.__name__, (FunctionStage,), namespace, **config),
+        type[FunctionStage], metaclass(function.__name__, (FunctionStage,), namespace, **config)
     )
 
 
@@ -298,7 +315,7 @@ def _import_class(path: str) -> type[SampleStage]:
         )
     if inspect.isabstract(member):
         raise PipeBuildingError(f"{path!r} is abstract: it does not define __call__.")
-    return cast(type[SampleStage], member)
+    return member
 
 
 def _from_pair(name: Any, arguments: Any) -> SampleStage:

@@ -23,9 +23,7 @@ class DirectAccess(Sequence[Mapping[str, Any]]):
     def __getitem__(self, idx: int) -> Mapping[str, Any]: ...
     @overload
     def __getitem__(self, idx: "slice[Any, Any, Any]") -> "DirectAccess": ...
-    def __getitem__(
-        self, idx: "int | slice[Any, Any, Any]"
-    ) -> "Mapping[str, Any] | DirectAccess":
+    def __getitem__(self, idx: "int | slice[Any, Any, Any]") -> "Mapping[str, Any] | DirectAccess":
         if isinstance(idx, slice):
             return DirectAccess(self._samples[idx])
         return self._samples[idx].direct_access()

@@ -6,12 +6,12 @@ from itertools import accumulate
 
 from pydantic import Field
 
+from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import (
     PipedSequence,
     SamplesSequence,
     SequenceInput,
-    piped_sequence,
 )
 
 

@@ -2,13 +2,12 @@
 
 from pydantic import Field
 
+from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import (
-    EMPTY_SAMPLE,
     PipedSequence,
-    piped_sequence,
 )
-from prefect_pipestream.sequences.stage import StageInput
+from prefect_pipestream.sequences.stage import StageInput, applied
 
 
 @piped_sequence
@@ -20,6 +19,9 @@ class MappedSequence(PipedSequence, title="map"):
     stage: StageInput = Field(description="The stage, or its specification.")
 
     def get_sample(self, idx: int) -> Sample:
-        """Returns what the stage makes of the sample."""
-        sample = self.stage(self.source.get_sample(idx))
-        return EMPTY_SAMPLE if sample is None else sample
+        """Returns what the stage makes of the sample.
+
+        Raises:
+            SampleError: the stage gives the sample a new index.
+        """
+        return applied(self.stage, self.source.get_sample(idx), idx)

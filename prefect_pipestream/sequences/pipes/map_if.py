@@ -6,13 +6,12 @@ from functools import cached_property
 
 from pydantic import Field, field_validator
 
+from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import (
-    EMPTY_SAMPLE,
     PipedSequence,
-    piped_sequence,
 )
-from prefect_pipestream.sequences.stage import StageInput
+from prefect_pipestream.sequences.stage import StageInput, applied
 
 _MOST_ARGUMENTS = 3
 
@@ -44,8 +43,7 @@ class ConditionallyMappedSequence(PipedSequence, title="map_if"):
         sample = self.source.get_sample(idx)
         if not self.condition(*(idx, sample, self.source)[: self._arity]):
             return sample
-        mapped = self.stage(sample)
-        return EMPTY_SAMPLE if mapped is None else mapped
+        return applied(self.stage, sample, idx)
 
 
 def _arity(condition: Callable[..., bool]) -> int:

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from prefect_pipestream.errors import DatasetNotFoundError
 from prefect_pipestream.items import ImageItem, Item
+from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import SamplesSequence, source_sequence
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 
 @source_sequence
@@ -65,7 +66,7 @@ class FromImages(SamplesSequence, title="from_images"):
         return Sample.of({self.image_key: Item.get_instance(self._paths[idx])})
 
 
-def _image_extensions(cls: type[Item[Any]]) -> Iterator[str]:
+def _image_extensions(cls: Any) -> Iterator[str]:
     for sub in cls.__subclasses__():
         yield from sub.file_extensions()
         yield from _image_extensions(sub)

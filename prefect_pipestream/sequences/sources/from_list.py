@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from pydantic import Field, SkipValidation, field_validator
 
+from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import SamplesSequence, source_sequence
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 
 @source_sequence

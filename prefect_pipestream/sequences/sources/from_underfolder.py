@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import Field
 
+from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import SamplesSequence, source_sequence
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.underfolder import Underfolder
 
 

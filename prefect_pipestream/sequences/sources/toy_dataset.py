@@ -16,8 +16,9 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 from prefect_pipestream.sequences.fields import format_key
+from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import SamplesSequence, source_sequence
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 NonNegative = Annotated[int, Field(ge=0)]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, the last two included
@@ -77,7 +78,7 @@ class ToyDataset(SamplesSequence, title="toy_dataset"):
         """Generates the sample; the same index gives the same sample."""
         rng = np.random.default_rng((self._entropy, idx))
         boxes, labels = self._objects(rng)
-        known = {"label": int(rng.integers(self.max_labels + 1)), "id": idx}
+        known: dict[str, Any] = {"label": int(rng.integers(self.max_labels + 1)), "id": idx}
         items: dict[str, Item[Any]] = {}
         if self.with_images:
             items["image"] = PngImageItem(self._image(rng, boxes))

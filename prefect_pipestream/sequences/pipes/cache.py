@@ -1,0 +1,79 @@
+"""Samples kept in files, so that each is made only once."""
+
+import os
+import pickle
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped] # it ships no types
+from pydantic import Field, PrivateAttr
+
+from prefect_pipestream.errors import DatasetExistsError
+from prefect_pipestream.sequences.registry import piped_sequence
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import PipedSequence
+
+
+@piped_sequence
+class CachedSequence(PipedSequence, title="cache"):
+    """Keeps each sample in a file once it was read, so that it is made only once.
+
+    An item that is in a file is kept as the path of that file; one that holds a value, with
+    the value. The files are pickles: reuse only a folder that you wrote yourself.
+
+    Raises:
+        DatasetExistsError: the folder exists and is not to be reused.
+    """
+
+    cache_folder: Path | None = Field(
+        None, description="Where; none: a temporary folder, removed with the sequence."
+    )
+    reuse_cache: bool = Field(
+        False, description="Whether a folder that exists may be read and added to."
+    )
+
+    _folder: str = PrivateAttr(default="")
+
+    def model_post_init(self, context: Any) -> None:
+        """Makes the folder."""
+        if self.cache_folder is None:
+            self._folder = tempfile.mkdtemp(prefix="pipestream-cache-")
+            # Copies in worker processes share the folder; only its maker removes it.
+            weakref.finalize(self, _remove, self._folder, os.getpid())
+            return
+        self._folder = str(self.cache_folder.absolute())
+        if not self.reuse_cache and os.path.lexists(self._folder):
+            raise DatasetExistsError(
+                f"the cache folder {self._folder} exists: set `reuse_cache` if it is this "
+                "sequence's, or give another."
+            )
+        os.makedirs(self._folder, exist_ok=True)
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns the sample from its file, which is made at the first access."""
+        path = os.path.join(self._folder, f"{idx}.pickle")
+        try:
+            with open(path, "rb") as file:  # a hot path
+                sample = pickle.load(file)
+                assert isinstance(sample, Sample)
+                return sample
+        except FileNotFoundError:
+            pass
+        sample = self.source.get_sample(idx)
+        handle, staged = tempfile.mkstemp(dir=self._folder, prefix=f"{idx}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                cloudpickle.dump(sample, file)
+            os.replace(staged, path)
+        except BaseException:
+            os.unlink(staged)
+            raise
+        return sample
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)

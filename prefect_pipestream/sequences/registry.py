@@ -1,0 +1,156 @@
+"""The registry of sources and pipes: how one is added, found by its name, and made."""
+
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from prefect_pipestream.errors import PipeBuildingError
+from prefect_pipestream.sequences.building import construct, suggestion
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+
+# Each is in a module of its own name, which registers it when it is imported.
+BUILTIN_SOURCES = (
+    "from_underfolder",
+    "from_list",
+    "from_callable",
+    "from_images",
+    "from_video",
+    "toy_dataset",
+)
+BUILTIN_PIPES = (
+    "map",
+    "map_if",
+    "zip",
+    "cat",
+    "filter",
+    "sort",
+    "slice",
+    "select",
+    "shuffle",
+    "enumerate",
+    "repeat",
+    "cache",
+    "data_cache",
+    "no_data_cache",
+    "batched",
+    "unbatched",
+    "validate_samples",
+    "to_underfolder",
+)
+
+
+class Operation(NamedTuple):
+    """A registered source or pipe; a pipe has the field that takes its source."""
+
+    cls: type[SamplesSequence]
+    source_field: str | None
+
+
+_OPERATIONS: dict[str, Operation] = {}
+
+S = TypeVar("S", bound=SamplesSequence)
+
+
+def source_sequence(cls: type[S]) -> type[S]:
+    """Registers a source: `SamplesSequence.<title>(…)` and `build_pipe` then make it.
+
+    The title is the class's `title`: `class Grid(SamplesSequence, title="grid")`.
+
+    Raises:
+        ValueError: the class has no title, or the title is taken.
+    """
+    _register(cls, None)
+    return cls
+
+
+def piped_sequence(cls: type[S]) -> type[S]:
+    """Registers a pipe: `sequence.<title>(…)` and `build_pipe` then make it.
+
+    The title is the class's `title`. One field, marked `pipe_source=True`, takes the sequence
+    that the pipe reads; `PipedSequence` has such a field.
+
+    Raises:
+        ValueError: the class has no title or not one such field, or the title is taken.
+    """
+    marked = [n for n, f in cls.model_fields.items() if _is_pipe_source(f.json_schema_extra)]
+    if len(marked) != 1:
+        raise ValueError(
+            f"{cls.__qualname__} has {len(marked)} fields marked `pipe_source=True`, expected one."
+        )
+    _register(cls, marked[0])
+    return cls
+
+
+def _is_pipe_source(extra: Any) -> bool:
+    return isinstance(extra, Mapping) and bool(extra.get("pipe_source"))
+
+
+def _register(cls: type[SamplesSequence], source_field: str | None) -> None:
+    title = cls.model_config.get("title")
+    if not title or not title.isidentifier():
+        raise ValueError(f"{cls.__qualname__} has the title {title!r}, expected an identifier.")
+    if title not in (*BUILTIN_SOURCES, *BUILTIN_PIPES):
+        known = _OPERATIONS.get(title)
+        same = known and (known.cls.__module__, known.cls.__qualname__) == (
+            cls.__module__,
+            cls.__qualname__,
+        )
+        if hasattr(SamplesSequence, title) and not same:
+            raise ValueError(f"the title {title!r} of {cls.__qualname__} is taken: choose another.")
+        setattr(SamplesSequence, title, _as_method(title, cls, source_field))
+    elif not cls.__module__.startswith(f"{__package__}."):
+        raise ValueError(f"the title {title!r} of {cls.__qualname__} is taken: choose another.")
+    cls.sequence_title = title
+    _OPERATIONS[title] = Operation(cls, source_field)
+
+
+def _as_method(title: str, cls: type[SamplesSequence], source_field: str | None) -> Any:
+    def pipe(self: SamplesSequence, *args: Any, **kwargs: Any) -> SamplesSequence:
+        return make_pipe(title, self, args, kwargs)
+
+    def source(*args: Any, **kwargs: Any) -> SamplesSequence:
+        return make_source(title, args, kwargs)
+
+    method = source if source_field is None else pipe
+    method.__name__, method.__doc__ = title, cls.__doc__
+    return staticmethod(method) if source_field is None else method
+
+
+def operation_names() -> list[str]:
+    """Returns the names of all sources and pipes."""
+    return [
+        *BUILTIN_SOURCES,
+        *BUILTIN_PIPES,
+        *sorted(_OPERATIONS.keys() - set(BUILTIN_SOURCES + BUILTIN_PIPES)),
+    ]
+
+
+def find_operation(title: str) -> Operation:
+    """Returns the source or pipe of this name.
+
+    Raises:
+        PipeBuildingError: there is none.
+    """
+    if title not in _OPERATIONS:
+        for folder, titles in (("sources", BUILTIN_SOURCES), ("pipes", BUILTIN_PIPES)):
+            if title in titles:
+                importlib.import_module(f"{__package__}.{folder}.{title}")
+    if title not in _OPERATIONS:
+        known = operation_names()
+        raise PipeBuildingError(
+            f"no operation {title!r}.{suggestion(title, known)} Known: {', '.join(known)}."
+        )
+    return _OPERATIONS[title]
+
+
+def make_source(title: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> SamplesSequence:
+    """Makes the source of this name; see `building.construct` for its errors."""
+    return construct(find_operation(title).cls, title, args, kwargs)
+
+
+def make_pipe(
+    title: str, source: SamplesSequence, args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> SamplesSequence:
+    """Makes the pipe of this name on top of `source`; see `building.construct` for its errors."""
+    cls, source_field = find_operation(title)
+    return construct(cls, title, args, kwargs, given={source_field or "source": source})

@@ -1,0 +1,121 @@
+"""Going through a sequence: in this process, or in workers, with a progress bar."""
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import ExitStack, closing
+from typing import Any
+
+from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+
+SampleFn = Callable[[Sample], object] | Callable[[Sample, int], object]
+TrackFn = bool | str | Callable[[Iterable[Any]], Iterable[Any]] | None
+Result = tuple[int, Sample | None]
+
+
+def run(
+    sequence: SamplesSequence,
+    num_workers: int,
+    prefetch: int,
+    keep_order: bool,
+    sample_fn: SampleFn | None,
+    track_fn: TrackFn,
+) -> None:
+    """See `SamplesSequence.run`."""
+    if prefetch < 1:
+        raise ValueError(f"prefetch is {prefetch}, expected at least 1.")
+    workers = cores() if num_workers < 0 else num_workers
+    size = sequence.size()
+    for writer in writers_of(sequence):
+        # Once, here: afterwards each worker may write into the folder as part of this run.
+        writer.writer.claim()
+    give = _giver(sample_fn)
+    if workers == 0 or size == 0:
+        results: Iterator[Result] = _results_here(sequence, size)
+    else:
+        from prefect_pipestream.sequences.workers import results_of_workers
+
+        results = results_of_workers(
+            sequence,
+            size,
+            workers=min(workers, size),
+            prefetch=prefetch,
+            keep_order=keep_order,
+            with_samples=sample_fn is not None,
+        )
+    with closing(results):  # type: ignore[type-var] # both are generators
+        for idx, sample in _tracked(_Sized(results, size), track_fn):
+            if give is not None and sample is not None:
+                give(sample, idx)
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def writers_of(sequence: SamplesSequence) -> Iterator[ToUnderfolder]:
+    """Yields every `to_underfolder` in a sequence and what it reads from."""
+    if isinstance(sequence, ToUnderfolder):
+        yield sequence
+    for source in sequence.upstream():
+        yield from writers_of(source)
+
+
+def note_sample(error: BaseException, idx: int) -> None:
+    """Adds to an exception which sample it is about."""
+    error.add_note(f"This was sample {idx}.")
+
+
+def _results_here(sequence: SamplesSequence, size: int) -> Iterator[Result]:
+    with ExitStack() as groups:
+        for step in writers_of(sequence):
+            groups.enter_context(step.writer.group())
+        for idx in range(size):
+            try:
+                sample = sequence.get_sample(idx)
+            except Exception as error:
+                note_sample(error, idx)
+                raise
+            yield idx, sample
+
+
+def _giver(sample_fn: SampleFn | None) -> Callable[[Sample, int], object] | None:
+    """Calls `sample_fn` with the sample, or with sample and index if it takes both."""
+    if sample_fn is None:
+        return None
+    try:
+        inspect.signature(sample_fn).bind(None, None)
+    except TypeError:
+        return lambda sample, _: sample_fn(sample)  # type: ignore[call-arg]
+    except ValueError:  # some built-in functions have no signature
+        return lambda sample, _: sample_fn(sample)  # type: ignore[call-arg]
+    return sample_fn  # type: ignore[return-value]
+
+
+class _Sized(Iterable[Result], Sized):
+    """An iterator whose length is known, as progress bars want it."""
+
+    def __init__(self, results: Iterator[Result], size: int) -> None:
+        self._results = results
+        self._size = size
+
+    def __iter__(self) -> Iterator[Result]:
+        return self._results
+
+    def __len__(self) -> int:
+        return self._size
+
+
+def _tracked(results: _Sized, track_fn: TrackFn) -> Iterable[Result]:
+    if track_fn is None or track_fn is False:
+        return results
+    if callable(track_fn):
+        return track_fn(results)
+    from prefect_pipestream.sequences.progress import progress_bar
+
+    return progress_bar(results, "Samples" if track_fn is True else track_fn)
