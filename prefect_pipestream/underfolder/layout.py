@@ -50,6 +50,16 @@ class Layout:
         return os.path.join(self.private, "ledger.lock")
 
     @property
+    def seen(self) -> str:
+        """The folder of signatures from runs that were pruned."""
+        return os.path.join(self.private, "seen")
+
+    @property
+    def aside(self) -> str:
+        """The folder of what `check` put aside."""
+        return os.path.join(self.private, "aside")
+
+    @property
     def claim(self) -> str:
         """The file that names the run which created the dataset."""
         return os.path.join(self.private, "claim.json")

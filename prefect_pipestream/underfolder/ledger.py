@@ -1,68 +1,279 @@
 """The ledger of a run: what became of each of its samples, read from its done commits."""
 
-import json
 import os
+import re
+import secrets
+import shutil
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
+import numpy as np
+
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.underfolder.apply import sync_folder
+from prefect_pipestream.underfolder.compaction import (
+    PackedLedger,
+    Rows,
+    rows_of,
+    write_packed,
+)
+from prefect_pipestream.underfolder.facts import (
+    Folder,
+    info_of,
+    layout_of,
+    names_in,
+    update_run,
+)
 from prefect_pipestream.underfolder.layout import Layout, RunLayout
-from prefect_pipestream.underfolder.records import CommitRecord, SampleRecord
+from prefect_pipestream.underfolder.lock import exclusive
+from prefect_pipestream.underfolder.records import OUTCOMES, CommitRecord, Outcome, SampleRecord
+
+T = TypeVar("T")
+
+FAILED = OUTCOMES.index("failed")
+_PACKED = re.compile(r"compact-\d+")
+_TRIES = 5
 
 
-def note_run(layout: Layout, run_key: str, facts: Mapping[str, Any]) -> None:
-    """Writes ``run.json`` of a run that has none yet."""
-    run = layout.run(run_key)
-    if os.path.exists(run.info):
-        return
-    os.makedirs(run.done, exist_ok=True)
-    text = json.dumps({"run_key": run_key, "started": time.time(), **facts}, indent=1)
-    fresh = f"{run.info}.{os.getpid()}-{time.monotonic_ns()}"
-    Path(fresh).write_text(text, encoding="utf-8")
-    os.replace(fresh, run.info)
+# -- its commits ---------------------------------------------------------------------------
 
 
 def commits_of(run: RunLayout, tag: str | None = None) -> Iterator[CommitRecord]:
     """The done commits of a run (or of one part of it), in the order of their making.
 
     Raises:
-        ValueError: If a record cannot be read.
+        DatasetError: If a record cannot be read.
+        FileNotFoundError: If the ledger was packed meanwhile: read it again.
     """
-    tags = [tag] if tag is not None else _names_in(run.done)
-    found = [
-        (name, os.path.join(run.done, part, name))
+    loose, dropped, packed = _open(run, tag)
+    if packed is not None:
+        for commit in packed.commits():
+            if commit.id not in dropped and tag in (None, commit.tag):
+                yield commit
+    yield from map(_read_record, loose)
+
+
+def rows_in(run: RunLayout, tag: str | None = None) -> Rows:
+    """What became of the samples of a run (or of one part of it), in the order of commits.
+
+    Raises:
+        DatasetError: If a record cannot be read.
+    """
+    return _settled(lambda: _rows_in(run, tag))
+
+
+def _rows_in(run: RunLayout, tag: str | None) -> Rows:
+    loose, dropped, packed = _open(run, tag)
+    rows = rows_of(map(_read_record, loose))
+    if packed is None:
+        return rows
+    if not dropped and tag is None:
+        return Rows.joined([packed.rows(), rows])
+    kept = packed.rows(lambda commit_id, of: commit_id not in dropped and tag in (None, of))
+    return Rows.joined([kept, rows])
+
+
+def _open(run: RunLayout, tag: str | None) -> tuple[list[str], set[str], PackedLedger | None]:
+    """The records that are not packed, the ids of commits taken back, and what is packed.
+
+    They are looked up in the order in which packing moves them, so that none is missed; what is
+    found twice counts once.
+    """
+    found = _loose_records(run, tag)
+    dropped = set(names_in(run.dropped))
+    newest = _packed_folders(run)[-1:]
+    packed = PackedLedger(newest[0], info_of(run)["run_key"]) if newest else None
+    known = dropped.union(packed.ids()) if packed and found else dropped
+    return [path for commit_id, path in found if commit_id not in known], dropped, packed
+
+
+def _loose_records(run: RunLayout, tag: str | None = None) -> list[tuple[str, str]]:
+    """The id and path of each record that stands alone, in the order of their making."""
+    tags = [tag] if tag is not None else names_in(run.done)
+    return sorted(
+        (name.removesuffix(".json"), os.path.join(run.done, part, name))
         for part in tags
-        for name in _names_in(os.path.join(run.done, part))
+        for name in names_in(os.path.join(run.done, part))
         if name.endswith(".json")
-    ]
-    for _, path in sorted(found):
-        with open(path, "rb") as file:
-            yield CommitRecord.from_bytes(file.read())
+    )
 
 
-def _names_in(folder: str) -> list[str]:
+def _packed_folders(run: RunLayout) -> list[str]:
+    """The folders of packed records; there is more than one only while the run is packed."""
+    found = filter(_PACKED.fullmatch, names_in(run.folder))
+    names = sorted(found, key=lambda name: int(name.removeprefix("compact-")))
+    return [os.path.join(run.folder, name) for name in names]
+
+
+def _read_record(path: str) -> CommitRecord:
+    with open(path, "rb") as file:
+        text = file.read()
     try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
+        return CommitRecord.from_bytes(text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DatasetError(
+            f"{path}: this record of a commit cannot be read ({error}). `python -m "
+            "prefect_pipestream check --fix` puts it aside."
+        ) from error
 
 
-def outcomes(
-    folder: str | os.PathLike[str], run_key: str, tag: str | None = None
-) -> dict[int, SampleRecord]:
+def _settled(read: Callable[[], T]) -> T:
+    """Reads a ledger again if it was packed, or its run undone, meanwhile."""
+    for _ in range(_TRIES):
+        try:
+            return read()
+        except FileNotFoundError:
+            continue
+    return read()
+
+
+# -- questions -----------------------------------------------------------------------------
+
+
+def outcomes(folder: Folder, run_key: str, tag: str | None = None) -> dict[int, SampleRecord]:
     """What became of each sample of a run: its last record, by index; empty for no such run.
 
     Args:
         folder: The dataset's root.
         run_key: The run.
         tag: The part of the run (a chunk) to look at; None is all.
+
+    Raises:
+        DatasetError: If a record cannot be read.
     """
-    run = Layout(os.path.abspath(os.fspath(folder))).run(run_key)
-    return {record.idx: record for commit in commits_of(run, tag) for record in commit.samples}
+    run = layout_of(folder).run(run_key)
+    return _settled(
+        lambda: {record.idx: record for commit in commits_of(run, tag) for record in commit.samples}
+    )
 
 
-def done_indices(folder: str | os.PathLike[str], run_key: str, tag: str | None = None) -> set[int]:
-    """The indices that a run need not do again: all of its ledger but the failed ones."""
-    found = outcomes(folder, run_key, tag)
-    return {idx for idx, record in found.items() if record.outcome != "failed"}
+def done_indices(folder: Folder, run_key: str, tag: str | None = None) -> set[int]:
+    """The indices that a run need not do again: all of its ledger but the failed ones.
+
+    Raises:
+        DatasetError: If a record cannot be read, or the run is half undone.
+    """
+    run = layout_of(folder).run(run_key)
+    if os.path.exists(run.undoing):
+        raise DatasetError(
+            f"{layout_of(folder).root}: run {run_key!r} is being undone, or its undo was "
+            "interrupted. Finish it by calling `undo_run` again (`python -m prefect_pipestream "
+            "undo`), then run it anew."
+        )
+    rows = rows_in(run, tag).last_of_each()
+    return set(rows.idx[rows.outcome != FAILED].tolist())
+
+
+def counts(folder: Folder, run_key: str, tag: str | None = None) -> dict[Outcome, int]:
+    """How many samples of a run (or of one part of it) had each outcome."""
+    return counts_of(rows_in(layout_of(folder).run(run_key), tag))
+
+
+def counts_of(rows: Rows) -> dict[Outcome, int]:
+    """How many samples had each outcome, by the last row of each."""
+    found = np.bincount(rows.last_of_each().outcome, minlength=len(OUTCOMES)).tolist()
+    return dict(zip(OUTCOMES, found, strict=True))
+
+
+def failures(folder: Folder, run_key: str, tag: str | None = None) -> list[SampleRecord]:
+    """The records of the samples that failed in a run and were not done since, by index."""
+    run = layout_of(folder).run(run_key)
+    failed = set(failed_in(run, tag))
+    found: dict[int, SampleRecord] = {}
+    if failed:
+        for record in _settled(lambda: list(_failure_records(run, tag))):
+            if record.idx in failed:
+                found[record.idx] = record
+    return [found.get(idx) or SampleRecord(idx, "failed") for idx in sorted(failed)]
+
+
+def failed_in(run: RunLayout, tag: str | None = None) -> list[int]:
+    """The indices of the samples that failed in a run and were not done since, ascending."""
+    rows = rows_in(run, tag).last_of_each()
+    failed: list[int] = rows.idx[rows.outcome == FAILED].tolist()
+    return failed
+
+
+def _failure_records(run: RunLayout, tag: str | None) -> Iterator[SampleRecord]:
+    loose, dropped, packed = _open(run, tag)
+    if packed is not None:
+        if tag is None and not dropped:
+            yield from packed.failures()
+        else:
+            for commit in packed.commits():
+                if commit.id not in dropped and tag in (None, commit.tag):
+                    yield from (s for s in commit.samples if s.failure is not None)
+    for path in loose:
+        yield from (s for s in _read_record(path).samples if s.failure is not None)
+
+
+# -- packing -------------------------------------------------------------------------------
+
+
+@contextmanager
+def ledger_lock(layout: Layout) -> Iterator[None]:
+    """Keeps others from undoing, packing and pruning runs.
+
+    Raises:
+        DatasetWriteError: If the dataset cannot be written, in here or at all.
+    """
+    try:
+        with exclusive(layout.ledger_lock):
+            yield
+    except DatasetError:
+        raise
+    except OSError as error:
+        raise DatasetWriteError(
+            error.errno,
+            f"{layout.root}: its ledger cannot be written: {error.strerror or error} "
+            f"({error.filename})",
+        ) from error
+
+
+def compact(folder: Folder, run_key: str) -> None:
+    """Ends a run: packs its ledger, and notes that it has finished. Does nothing for no such run.
+
+    A million samples take some seconds, and up to 50 MB on disk. A process that is killed in
+    here loses nothing: the ledger is read from the old and the new files together.
+
+    Raises:
+        DatasetWriteError: If the packed files cannot be written; the ledger is as it was.
+    """
+    layout = layout_of(folder)
+    run = layout.run(run_key)
+    if os.path.isdir(run.folder):
+        with ledger_lock(layout):
+            update_run(run, finished=time.time())
+            pack(layout, run)
+
+
+def pack(layout: Layout, run: RunLayout) -> None:
+    """Packs a run's records, and forgets its commits that were taken back.
+
+    The caller holds the ledger lock. Writers of the run may go on meanwhile.
+    """
+    loose, old = _loose_records(run), _packed_folders(run)
+    dropped = names_in(run.dropped)
+    if loose or dropped or len(old) > 1:
+        fresh = os.path.join(run.folder, f".compact-{secrets.token_hex(4)}")
+        for name in os.listdir(run.folder):
+            if name.startswith(".compact-"):  # of a process that was killed
+                shutil.rmtree(os.path.join(run.folder, name))
+        os.mkdir(fresh)
+        write_packed(fresh, commits_of(run))
+        number = int(old[-1].rpartition("-")[2]) + 1 if old else 1
+        os.rename(fresh, os.path.join(run.folder, f"compact-{number}"))
+        sync_folder(run.folder)
+    for _, path in loose:
+        os.unlink(path)
+    for path in old:
+        shutil.rmtree(path)
+    for commit_id in dropped:
+        shutil.rmtree(run.undo_of(commit_id), ignore_errors=True)
+        os.unlink(os.path.join(run.dropped, commit_id))
+    with exclusive(layout.lock):  # a commit that is being applied may need the folder just now
+        for tag in names_in(run.done):
+            with suppress(OSError):  # not empty
+                os.rmdir(os.path.join(run.done, tag))

@@ -25,11 +25,17 @@ def exclusive(path: str) -> Iterator[None]:
 
 
 class Liveness:
-    """A lock held as long as its owner lives, by which others see that it does."""
+    """A lock held as long as its owner lives, by which others see that it does.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: The lock file.
+        note: What it says of its owner.
+    """
+
+    def __init__(self, path: str, note: str = "") -> None:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(self._handle, note.encode())
 
     def close(self) -> None:
         """Lets go of the lock."""

@@ -1,7 +1,6 @@
 """Writing a dataset folder: every write is a commit, alone or in a group."""
 
 import copy
-import getpass
 import itertools
 import json
 import os
@@ -29,8 +28,9 @@ from prefect_pipestream.items import Item, SerializationMode
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.commit import Commit, OnConflict, StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
+from prefect_pipestream.underfolder.facts import note_run
 from prefect_pipestream.underfolder.layout import Layout
-from prefect_pipestream.underfolder.ledger import done_indices, note_run
+from prefect_pipestream.underfolder.ledger import done_indices
 from prefect_pipestream.underfolder.lock import Liveness
 from prefect_pipestream.underfolder.records import Outcome, SampleFailure, SampleRecord
 
@@ -212,11 +212,14 @@ class UnderfolderWriter:
         folder = os.path.join(layout.staged, self._name)
         with commit_lock(layout):
             sweep(layout)
-            alive = Liveness(folder + ".alive")
+            alive = Liveness(folder + ".alive", json.dumps(self._owner()))
             os.makedirs(folder, exist_ok=True)
         weakref.finalize(self, _leave, folder, alive)
-        note_run(layout, self.run_key, {"host": socket.gethostname(), "user": _user()})
+        note_run(layout, self.run_key, {})
         self._alive = alive
+
+    def _owner(self) -> dict[str, Any]:
+        return {"run_key": self.run_key, "host": socket.gethostname(), "pid": os.getpid()}
 
     @contextmanager
     def commit(self, *, signed: bool = False) -> Iterator[Commit]:
@@ -415,10 +418,3 @@ def _leave(folder: str, alive: Liveness) -> None:
         os.rmdir(folder)
         os.unlink(folder + ".alive")
     alive.close()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        return str(os.getuid())

@@ -1,0 +1,85 @@
+"""What a run is, beside its commits: the facts in its ``run.json``."""
+
+import getpass
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect_pipestream.underfolder.layout import Layout, RunLayout, folder_of, run_key_of
+
+Folder = str | os.PathLike[str]
+
+
+def note_run(layout: Layout, run_key: str, facts: Mapping[str, Any]) -> None:
+    """Writes ``run.json`` of a run that has none yet: its key, start, user and host, and `facts`.
+
+    A run of a transform has its ``fingerprint`` among the facts: `signatures` looks for it.
+    """
+    run = layout.run(run_key)
+    if os.path.exists(run.info):
+        return
+    os.makedirs(run.done, exist_ok=True)
+    known = {"run_key": run_key, "started": time.time(), "user": _user()}
+    write_json(run.info, {**known, "host": socket.gethostname(), **facts})
+
+
+def update_run(run: RunLayout, **facts: Any) -> None:
+    """Adds facts to a run's ``run.json``."""
+    write_json(run.info, {**info_of(run), **facts})
+
+
+def info_of(run: RunLayout) -> dict[str, Any]:
+    """What ``run.json`` says of a run; at least its key."""
+    info = read_json(run.info)
+    info.setdefault("run_key", run_key_of(run.name))
+    return info
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The mapping in a file; an empty one where there is none that can be read."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: str, content: Mapping[str, Any]) -> None:
+    """Writes a file anew, whole or not at all."""
+    fresh = f"{path}.{os.getpid()}-{time.monotonic_ns()}"
+    Path(fresh).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return str(os.getuid())
+
+
+def layout_of(folder: Folder) -> Layout:
+    """The paths of the dataset at `folder`."""
+    return Layout(os.path.abspath(os.path.expanduser(os.fspath(folder))))
+
+
+def runs_of(layout: Layout) -> list[RunLayout]:
+    """All runs of a dataset, those that were undone among them."""
+    return [RunLayout(os.path.join(layout.runs, name)) for name in sorted(names_in(layout.runs))]
+
+
+def is_undone(run: RunLayout, run_key: str) -> bool:
+    """Whether a run was undone: then its folder is named otherwise than its key."""
+    return run.name != folder_of(run_key)
+
+
+def names_in(folder: str) -> list[str]:
+    """The names in a folder that do not begin with a dot; none where there is no folder."""
+    try:
+        return [name for name in os.listdir(folder) if name[0] != "."]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
