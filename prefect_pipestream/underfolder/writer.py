@@ -98,9 +98,10 @@ class UnderfolderWriter:
         self._folders: queue.SimpleQueue[str] = queue.SimpleQueue()  # free to stage files in
         self._numbers = itertools.count(1)
         self._here = threading.local()
+        self._entering = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_name", "_alive", "_folders", "_numbers", "_here")
+        hidden = ("_name", "_alive", "_folders", "_numbers", "_here", "_entering")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -195,11 +196,11 @@ class UnderfolderWriter:
         )
 
     def _prepare(self) -> None:
-        if self._alive is not None:
-            return
-        self.claim()
-        with self._explained():
-            self._enter()
+        with self._entering:
+            if self._alive is None:
+                self.claim()
+                with self._explained():
+                    self._enter()
 
     def _enter(self) -> None:
         """Takes a place below ``staged``, after ending what dead writers left."""
