@@ -1,0 +1,68 @@
+"""Sizing chunks; no Prefect API is needed."""
+
+import os
+
+import pytest
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+
+from prefect_pipestream._prefect_plan import MOST_CHUNKS, ChunkSizer, Workers
+
+
+def sizes(total: int, sample_s: float, workers: int) -> list[int]:
+    """The sizes of all chunks where each is measured before the next but `workers`."""
+    sizer = ChunkSizer(total, workers)
+    running: list[int] = []
+    found = []
+    while size := sizer.next_size():
+        found.append(size)
+        running.append(size)
+        if len(running) == workers:
+            done = running.pop(0)
+            sizer.measured(done, done * sample_s)
+    return found
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 300, 20_000, 1_000_000])
+@pytest.mark.parametrize("sample_s", [0.0002, 0.02, 2.0])
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_chunks_cover_all_samples_in_few_task_runs(
+    total: int, sample_s: float, workers: int
+) -> None:
+    chunks = sizes(total, sample_s, workers)
+
+    assert sum(chunks) == total
+    assert len(chunks) <= MOST_CHUNKS + workers
+
+
+def test_chunks_are_of_a_few_seconds_after_the_first_measure() -> None:
+    chunks = sizes(100_000, 0.001, 2)
+
+    assert max(chunks) == 3000
+    assert chunks[0] < 20
+
+
+def test_every_worker_gets_several_chunks_of_a_small_set() -> None:
+    assert len(sizes(400, 0.01, 4)) >= 12
+
+
+def test_last_chunks_are_small_so_that_workers_finish_together() -> None:
+    chunks = sizes(20_000, 0.001, 2)
+
+    assert max(chunks[-2:]) < max(chunks) / 3
+
+
+def test_given_chunk_size_is_kept() -> None:
+    sizer = ChunkSizer(25, 2, fixed=10)
+
+    assert [sizer.next_size() for _ in range(4)] == [10, 10, 5, 0]
+
+
+def test_workers_of_threads_are_the_cores_unless_the_user_sets_a_limit() -> None:
+    assert Workers(ThreadPoolTaskRunner()).number == os.cpu_count()
+    assert Workers(ThreadPoolTaskRunner(max_workers=7)).number == 7
+
+
+def test_processes_have_the_next_chunk_waiting() -> None:
+    workers = Workers(ProcessPoolTaskRunner(max_workers=3))
+
+    assert (workers.number, workers.in_flight) == (3, 6)
