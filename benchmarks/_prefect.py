@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Prefect reads these when it is imported, its server when it starts: import this module first.
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 
 @contextmanager
@@ -14,7 +20,6 @@ def own_prefect(folder: Path) -> Iterator[None]:
         PREFECT_API_DATABASE_CONNECTION_URL,
         PREFECT_API_URL,
         PREFECT_HOME,
-        PREFECT_LOGGING_LEVEL,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
         temporary_settings,
     )
@@ -25,7 +30,6 @@ def own_prefect(folder: Path) -> Iterator[None]:
         PREFECT_HOME: str(home),
         PREFECT_API_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{home}/prefect.db",
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
-        PREFECT_LOGGING_LEVEL: "WARNING",
     }
     with temporary_settings(updates=updates, restore_defaults={PREFECT_API_URL}):
         yield

@@ -28,10 +28,15 @@ def build(source: Path, target: Path, num_workers: int) -> float:
 
 def build_by_flow(source: Path, target: Path) -> float:
     """Do the same with `process_samples`; seconds, with the flow's start-up."""
+    from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
     from prefect_pipestream.process import process_samples
 
     begin = time.perf_counter()
-    process_samples(str(source), invert, target=str(target))
+    process_samples(
+        ReadWriteUnderfolder(folder=source),
+        invert,
+        target=CreateNewUnderfolder(folder=target, zfill=7),
+    )
     return time.perf_counter() - begin
 
 
