@@ -82,7 +82,23 @@ class RunNotFoundError(DatasetError, LookupError):
 
 
 class UndoRefusedError(DatasetError):
-    """Someone changed samples after the run that is to be undone."""
+    """Someone changed samples after the run that is to be undone, or it is still running.
+
+    Attributes:
+        indices: The samples that were changed.
+        files: Their files that were changed, by name.
+    """
+
+    def __init__(
+        self, message: str, indices: Sequence[int] = (), files: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, indices, files)
+        self.indices = list(indices)
+        self.files = list(files)
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return str(self.args[0])
 
 
 # -- sequences and stages ------------------------------------------------------------------

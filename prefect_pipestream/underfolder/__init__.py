@@ -2,7 +2,13 @@
 
 from prefect_pipestream.underfolder.commit import StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
-from prefect_pipestream.underfolder.ledger import done_indices, outcomes
+from prefect_pipestream.underfolder.ledger import (
+    compact,
+    counts,
+    done_indices,
+    failures,
+    outcomes,
+)
 from prefect_pipestream.underfolder.records import (
     OUTCOMES,
     CommitRecord,
@@ -10,6 +16,16 @@ from prefect_pipestream.underfolder.records import (
     SampleFailure,
     SampleRecord,
 )
+from prefect_pipestream.underfolder.runs import (
+    RunInfo,
+    RunState,
+    failed_indices,
+    last_run,
+    list_runs,
+    prune_runs,
+)
+from prefect_pipestream.underfolder.signatures import Signatures, signatures
+from prefect_pipestream.underfolder.undo import UndoReport, undo_commits, undo_run
 from prefect_pipestream.underfolder.writer import Group, UnderfolderWriter
 
 __all__ = [
@@ -17,12 +33,26 @@ __all__ = [
     "CommitRecord",
     "Group",
     "Outcome",
+    "RunInfo",
+    "RunState",
     "SampleFailure",
     "SampleOrigin",
     "SampleRecord",
+    "Signatures",
     "StagedSample",
     "Underfolder",
     "UnderfolderWriter",
+    "UndoReport",
+    "compact",
+    "counts",
     "done_indices",
+    "failed_indices",
+    "failures",
+    "last_run",
+    "list_runs",
     "outcomes",
+    "prune_runs",
+    "signatures",
+    "undo_commits",
+    "undo_run",
 ]

@@ -4,7 +4,8 @@ import copy
 import os
 import secrets
 import time
-from collections.abc import Collection, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -82,7 +83,7 @@ class Commit:
         dataset: The dataset that is written, for its index.
         folder: The folder for the staged files: empty, and no other commit's.
         zfill: The digits to which new names are padded; None keeps names that exist.
-        default_zfill: The digits for new names where `zfill` is None.
+        default_zfill: Tells the digits for new names where `zfill` is None.
         modes: The serialization mode of items, by key.
         durable: Whether the commit survives a loss of power once `publish` returns.
         on_conflict: Whether another writer's change to a sample since it was read is an error.
@@ -95,7 +96,7 @@ class Commit:
         folder: str,
         *,
         zfill: int | None = None,
-        default_zfill: int = 0,
+        default_zfill: Callable[[], int] = lambda: 0,
         modes: Mapping[str, SerializationMode] | None = None,
         durable: bool = False,
         on_conflict: OnConflict = "raise",
@@ -112,6 +113,7 @@ class Commit:
         self._signed = signed
         self._samples: dict[int, StagedSample] = {}
         self._shared: dict[str, StagedFile] = {}
+        self._shared_there: Mapping[str, str] | None = None
         self._is_logged = False  # and not yet applied: the staged files are needed
 
     def __len__(self) -> int:
@@ -215,7 +217,21 @@ class Commit:
 
     def _stage_shared(self, key: str, item: Item[Any]) -> None:
         name = "/" + item.as_default_name(Path(key)).name
-        if name in self._shared or key in self._dataset.shared_files():
+        if self._shared_there is None:
+            self._shared_there = self._dataset.shared_files()
+        there = self._shared_there.get(key)
+        if (
+            there is not None
+            and item.has_value
+            and not item.is_stored_at(self._layout.final("/" + there))
+        ):
+            warnings.warn(
+                f"{self._layout.root}: the shared item {there} is there already and stays as it "
+                "is. To change it for one sample, give that sample an item of its own "
+                "(`set_value_as(..., shared_item=False)`).",
+                stacklevel=2,
+            )
+        if there is not None or name in self._shared:
             return  # written once, and never overwritten
         source = self._store(f"Shared item {key!r}", name, item)
         self._shared[name] = StagedFile(key, name, source, item)
@@ -237,12 +253,11 @@ class Commit:
         """The name's form: as the file that is there, if it may be, else as for a new one."""
         extensions = item.file_extensions()
         extension = extensions[0] if extensions else item.as_default_name(Path(key)).suffix
-        zfill = self._default_zfill if self._zfill is None else self._zfill
         if there is not None and there.extension.lower() in (extensions or (extension.lower(),)):
             if self._zfill is None:
                 return there
             extension = there.extension
-        return Kind(key + extension, zfill)
+        return Kind(key + extension, self._default_zfill() if self._zfill is None else self._zfill)
 
     def _drop_files(self, staged: StagedSample) -> None:
         for file in staged.files:
@@ -277,7 +292,8 @@ class Commit:
 
         Raises:
             ConflictError: If another writer changed samples since they were read; the others
-                are committed, and ``error.indices`` are to be read and transformed anew.
+                are committed, unless this commit takes others back. ``error.indices`` are to
+                be read and transformed anew.
             DatasetWriteError: If it could not be written; the dataset is as it was.
         """
         if not self._samples and not self._shared:
@@ -287,6 +303,8 @@ class Commit:
         try:
             with commit_lock(self._layout):
                 conflicts = self._drop_conflicting()
+                if conflicts and drops:
+                    self.discard()  # what takes a commit back takes all of it back
                 if self._samples or self._shared:
                     self._place(self._log(run_key, tag, tuple(drops)))
         except OSError as error:

@@ -5,7 +5,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -270,10 +270,30 @@ def pack(layout: Layout, run: RunLayout) -> None:
         os.unlink(path)
     for path in old:
         shutil.rmtree(path)
-    for commit_id in dropped:
-        shutil.rmtree(run.undo_of(commit_id), ignore_errors=True)
-        os.unlink(os.path.join(run.dropped, commit_id))
+    _forget(run, dropped)
     with exclusive(layout.lock):  # a commit that is being applied may need the folder just now
         for tag in names_in(run.done):
             with suppress(OSError):  # not empty
                 os.rmdir(os.path.join(run.done, tag))
+
+
+def forget_dropped(layout: Layout, run: RunLayout) -> None:
+    """Removes the records and undo files of commits that were taken back.
+
+    The caller holds the ledger lock.
+    """
+    dropped = set(names_in(run.dropped))
+    newest = _packed_folders(run)[-1:]
+    if newest and not dropped.isdisjoint(PackedLedger(newest[0], "").ids()):
+        pack(layout, run)
+        return
+    for commit_id, path in _loose_records(run):
+        if commit_id in dropped:
+            os.unlink(path)
+    _forget(run, dropped)
+
+
+def _forget(run: RunLayout, dropped: Iterable[str]) -> None:
+    for commit_id in dropped:
+        shutil.rmtree(run.undo_of(commit_id), ignore_errors=True)
+        os.unlink(os.path.join(run.dropped, commit_id))
