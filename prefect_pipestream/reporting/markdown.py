@@ -1,0 +1,160 @@
+"""A run's report as Markdown, of bounded size whatever the run's size."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from prefect_pipestream.reporting.pictures import Change
+
+SHOWN_FAILURES = 50
+_LONGEST_MESSAGE = 300
+_MOST_PICTURES_BYTES = 300_000
+_MOST_BARS = 120
+_COLOURS = {
+    "written": (34, 160, 90),
+    "unchanged": (90, 160, 210),
+    "skipped": (230, 180, 40),
+    "failed": (210, 50, 50),
+}
+_MARKS = {"written": "🟩", "unchanged": "🟦", "skipped": "🟨", "failed": "🟥"}
+
+
+class ChunkTime(NamedTuple):
+    """What became of one chunk, and how long it took.
+
+    Attributes:
+        name: The range of its samples.
+        counts: Outcome → number.
+        seconds: The time of its processing.
+    """
+
+    name: str
+    counts: dict[str, int]
+    seconds: float
+
+
+class Failure(NamedTuple):
+    """A line of the table of failed samples."""
+
+    idx: int
+    reason: str
+    attempts: int
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table. Cells may hold Markdown, but neither line ends nor bars."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(text: str, longest: int = _LONGEST_MESSAGE) -> str:
+    """Plain text as a cell: on one line, cut where it is long, with nothing that is markup."""
+    flat = " ".join(text.split())
+    flat = flat if len(flat) <= longest else flat[: longest - 1] + "…"
+    for special in "\\|`*_<>[]#$":
+        flat = flat.replace(special, "\\" + special)
+    return flat
+
+
+def outcomes_section(counts: dict[str, int], seconds: float, rate: float) -> str:
+    """The counts by outcome with a bar each, and the rate."""
+    total = sum(counts.values())
+    rows = [
+        [name, f"{number:,}", f"{number / total:.1%}" if total else "–", _bar(name, number, total)]
+        for name, number in counts.items()
+    ]
+    pace = f"{total:,} samples · {seconds:,.1f} s · {rate:,.0f} samples/s"
+    return f"{pace}\n\n{table(['outcome', 'samples', 'share', ''], rows)}"
+
+
+def _bar(outcome: str, number: int, total: int) -> str:
+    length = round(20 * number / total) if total else 0
+    return _MARKS[outcome] * max(length, 1 if number else 0)
+
+
+def failures_section(failures: Sequence[Failure], total: int, full_list: str | None) -> str:
+    """The table of failed samples: the first ones; the others are counted.
+
+    Args:
+        failures: The failures to show at most, by index.
+        total: How many there are.
+        full_list: The file with all of them.
+    """
+    if not total:
+        return ""
+    shown = failures[:SHOWN_FAILURES]
+    rows = [[str(one.idx), cell(one.reason), str(one.attempts)] for one in shown]
+    parts = ["## Failed samples", table(["sample", "file and reason", "tries"], rows)]
+    if total > len(shown):
+        parts.append(f"… and **{total - len(shown):,} more** failed samples.")
+    if full_list is not None:
+        parts.append(f"The full list: `{full_list}`")
+    return "\n\n".join(parts)
+
+
+def pictures_section(changes: Iterable[Change], title: str = "Before and after") -> str:
+    """Changed samples side by side, as many as fit into some 300 KB."""
+    rows, size = [], 0
+    for change in changes:
+        size += change.size
+        if size > _MOST_PICTURES_BYTES:
+            break
+        moved = "" if change.target == change.idx else f" → {change.target}"
+        metadata = "<br>".join(cell(line) for line in change.metadata)
+        rows.append([f"**{change.idx}**{moved}", change.before, change.after, metadata])
+    if not rows:
+        return ""
+    return f"## {title}\n\n{table(['sample', 'before', 'after', 'metadata'], rows)}"
+
+
+def chunks_section(chunks: Sequence[ChunkTime]) -> str:
+    """A chart of the chunks: a bar each, as high as its time, coloured by outcome."""
+    if not chunks:
+        return ""
+    slowest = max(chunks, key=lambda chunk: chunk.seconds)
+    chart = base64.b64encode(chunks_chart(chunks)).decode()
+    return (
+        f"## Time per chunk\n\n![time per chunk](data:image/png;base64,{chart})\n\n"
+        f"{len(chunks):,} chunk{'s' if len(chunks) > 1 else ''}, in the order in which they "
+        f"ended; the slowest, samples {slowest.name}, took {slowest.seconds:,.1f} s."
+    )
+
+
+def chunks_chart(chunks: Sequence[ChunkTime]) -> bytes:
+    """Draws the chart as PNG; of many chunks, neighbours share a bar."""
+    from PIL import Image, ImageDraw
+
+    bars = _joined(chunks)
+    width = max(4, min(24, 720 // len(bars)))
+    height, gap = 120, 1 if width < 8 else 2
+    picture = Image.new("RGB", (max(width * len(bars), 120), height), (245, 245, 247))
+    draw = ImageDraw.Draw(picture)
+    highest = max(bar.seconds for bar in bars) or 1.0
+    for number, bar in enumerate(bars):
+        bottom, total = float(height), sum(bar.counts.values()) or 1
+        full = (height - 6) * bar.seconds / highest
+        for outcome, count in bar.counts.items():
+            top = bottom - full * count / total
+            if count:
+                left = number * width
+                box = (left, min(round(top), height - 2), left + width - gap - 1, round(bottom) - 1)
+                if box[3] >= box[1]:
+                    draw.rectangle(box, fill=_COLOURS[outcome])
+            bottom = top
+    content = io.BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _joined(chunks: Sequence[ChunkTime]) -> list[ChunkTime]:
+    step = -(-len(chunks) // _MOST_BARS)
+    joined = []
+    for begin in range(0, len(chunks), step):
+        part = chunks[begin : begin + step]
+        counts = {
+            name: sum(chunk.counts.get(name, 0) for chunk in part) for name in part[0].counts
+        }
+        seconds = sum(chunk.seconds for chunk in part) / len(part)
+        joined.append(ChunkTime(part[0].name, counts, seconds))
+    return joined

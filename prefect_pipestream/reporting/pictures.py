@@ -1,0 +1,139 @@
+"""Small pictures of images, before and after, that stand inline in Markdown."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+SIDE = 160
+"""The longer side of a picture, in pixels."""
+
+_SMALL_PNG = 6_000
+_JPEG_QUALITY = 82
+_MOST_DIFFERENCES = 6
+_LONGEST_VALUE = 40
+
+AnyImage = npt.NDArray[Any]
+
+
+class Change(NamedTuple):
+    """One sample that was changed, as it is shown.
+
+    Attributes:
+        idx: Its index.
+        before: A picture of it as Markdown; empty where there is none.
+        after: Likewise.
+        metadata: What changed in its metadata: ``key: old → new``.
+        target: The index that it was written under.
+    """
+
+    idx: int
+    before: str
+    after: str
+    metadata: tuple[str, ...]
+    target: int
+
+    @property
+    def size(self) -> int:
+        """How many characters it adds to a report."""
+        return len(self.before) + len(self.after) + sum(map(len, self.metadata)) + 20
+
+
+def inline_pair(before: AnyImage | None, after: AnyImage | None) -> tuple[str, str]:
+    """Markdown of two images, both in the same brightness scale so that they compare.
+
+    Args:
+        before: An image: bool, integer or float, H×W or H×W×C; None where there is none.
+        after: Likewise.
+    """
+    both = [image for image in (before, after) if image is not None]
+    if not both:
+        return "", ""
+    bright = max(_brightest(image) for image in both)
+    return _inline(before, bright, "before"), _inline(after, bright, "after")
+
+
+def _brightest(image: AnyImage) -> float:
+    """What is shown white: the type's greatest value for 8 bits, else the image's own."""
+    if image.dtype == np.uint8 or image.size == 0:
+        return 255.0
+    finite = image[np.isfinite(image)]
+    return float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+
+
+def _inline(image: AnyImage | None, bright: float, what: str) -> str:
+    if image is None or image.size == 0 or image.ndim not in (2, 3):
+        return ""
+    kind, content = _encoded(_thumbnail(_to_uint8(image, bright)))
+    return f"![{what}](data:image/{kind};base64,{base64.b64encode(content).decode()})"
+
+
+def _to_uint8(image: AnyImage, bright: float) -> npt.NDArray[np.uint8]:
+    if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
+        image = image[..., :3] if image.shape[2] > 4 else image[..., 0]
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if image.dtype == np.uint8:
+        return image
+    scaled = np.nan_to_num(image.astype(np.float32)) * (255.0 / bright)
+    return scaled.clip(0, 255).astype(np.uint8)
+
+
+def _thumbnail(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    """The image in a size that can be seen: large ones made smaller, tiny ones larger."""
+    longest = max(pixels.shape[:2])
+    step = max(1, longest // (4 * SIDE))  # a cheap first step for huge images
+    picture = Image.fromarray(np.ascontiguousarray(pixels[::step, ::step]))
+    factor = SIDE / max(picture.size)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
+    return picture.resize(size, how)
+
+
+def _encoded(picture: Image.Image) -> tuple[str, bytes]:
+    """The picture as PNG where that is small, else as JPEG."""
+    png = io.BytesIO()
+    picture.save(png, "PNG", optimize=True)
+    if png.tell() <= _SMALL_PNG:
+        return "png", png.getvalue()
+    jpeg = io.BytesIO()
+    picture.convert("RGB").save(jpeg, "JPEG", quality=_JPEG_QUALITY)
+    return ("jpeg", jpeg.getvalue()) if jpeg.tell() < png.tell() else ("png", png.getvalue())
+
+
+def metadata_differences(key: str, before: Any, after: Any) -> list[str]:
+    """What differs between two values of a metadata item, one line a field."""
+    old, new = _flat(before), _flat(after)
+    names = [name for name in {**old, **new} if old.get(name, _MISSING) != new.get(name, _MISSING)]
+    lines = [
+        f"{key}{name}: {_shown(old.get(name, _MISSING))} → {_shown(new.get(name, _MISSING))}"
+        for name in names[:_MOST_DIFFERENCES]
+    ]
+    if len(names) > _MOST_DIFFERENCES:
+        lines.append(f"{key}: {len(names) - _MOST_DIFFERENCES} more fields")
+    return lines
+
+
+_MISSING = object()
+
+
+def _flat(value: Any, path: str = "", depth: int = 4) -> dict[str, Any]:
+    """Nested mappings and lists as one mapping from path to value."""
+    if depth and isinstance(value, Mapping) and value:
+        parts = [(f"{path}.{name}", part) for name, part in value.items()]
+    elif depth and isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
+        parts = [(f"{path}[{number}]", part) for number, part in enumerate(value)]
+    else:
+        return {} if value is None and not path else {path: value}
+    return {name: leaf for at, part in parts for name, leaf in _flat(part, at, depth - 1).items()}
+
+
+def _shown(value: Any) -> str:
+    if value is _MISSING:
+        return "–"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

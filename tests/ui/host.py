@@ -1,0 +1,115 @@
+"""A Prefect server and a worker, as their users start them, with a home of their own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+_STARTUP_S = 120.0
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class PrefectHost:
+    """A server on a free port of loopback, and workers: processes in groups of their own.
+
+    Args:
+        home: The folder for Prefect's home and the logs of the processes.
+        settings: More environment variables for all of them.
+    """
+
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.url = f"http://127.0.0.1:{free_port()}"
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        self.env = {
+            **kept,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
+            "PREFECT_HOME": str(home / "prefect"),
+            "PREFECT_API_URL": f"{self.url}/api",
+            "PREFECT_UI_API_URL": f"{self.url}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_CLI_PROMPT": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            "NO_COLOR": "1",
+            "PYTHONPATH": str(REPOSITORY),  # of this checkout, whatever is installed
+            **(settings or {}),
+        }
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start_server(self) -> None:
+        """Starts the server, and waits until it answers."""
+        host, port = self.url.removeprefix("http://").split(":")
+        self._spawn("server", "server", "start", "--host", host, "--port", port)
+        deadline = time.monotonic() + _STARTUP_S
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/api/health", timeout=5).close()
+                return
+            except (urllib.error.URLError, OSError):
+                if time.monotonic() > deadline or self._processes[-1].poll() is not None:
+                    log = (self.home / "server.log").read_text("utf-8", "replace")
+                    raise TimeoutError(f"the server did not start:\n{log[-3000:]}") from None
+                time.sleep(0.25)
+
+    def start_worker(self, pool: str) -> subprocess.Popen[bytes]:
+        """Starts a worker of a process work pool, which it creates where it is missing."""
+        return self._spawn("worker", "worker", "start", "--pool", pool, "--type", "process")
+
+    def prefect(self, *arguments: str, cwd: Path = REPOSITORY) -> str:
+        """Runs Prefect's command line and gives what it printed."""
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            env=self.env,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=_STARTUP_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"prefect {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        self.home.mkdir(parents=True, exist_ok=True)
+        with open(self.home / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "prefect", *arguments],
+                env=self.env,
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        return process
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Kills a process and all that it started, at once."""
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+        if process in self._processes:
+            self._processes.remove(process)
+
+    def stop(self) -> None:
+        """Ends all processes."""
+        for process in reversed(self._processes.copy()):
+            self.kill(process)
