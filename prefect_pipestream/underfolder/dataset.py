@@ -57,7 +57,8 @@ class Underfolder:
             folders you trust.
 
     Raises:
-        DatasetNotFoundError: If the folder is missing and must exist, or is no folder.
+        DatasetNotFoundError: If the folder or its `data` is missing and must exist, or is no
+            folder.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class Underfolder:
     ) -> None:
         self._root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
         self._data = os.path.join(self._root, DATA_FOLDER)
-        if not os.path.isdir(self._root) and (must_exist or os.path.lexists(self._root)):
+        missing = self._root if not os.path.isdir(self._root) else self._data
+        if not os.path.isdir(missing) and (must_exist or os.path.lexists(missing)):
             raise DatasetNotFoundError(
-                f"Dataset {self._root}: no such folder. Give the folder that holds "
+                f"Dataset {self._root}: there is no folder {missing}. Give the folder that holds "
                 f"`{DATA_FOLDER}/`, or create it first."
             )
         self._merge_root_items = merge_root_items
@@ -91,6 +93,7 @@ class Underfolder:
         self._shared: dict[str, Item[Any]] = {}
         self._root_mtime: int | None = None
         self._readers: dict[int, list[weakref.ref[SampleOrigin]]] = {}
+        self._strays: set[str] = set()  # names in the data folder that were warned of
 
     @property
     def folder(self) -> Path:
@@ -229,26 +232,35 @@ class Underfolder:
         except FileNotFoundError:
             self._shared, self._root_mtime = {}, None
             return
+        except OSError as error:
+            raise _unreadable(self._root, error) from error
         if mtime == self._root_mtime:
             return
-        found: dict[str, Item[Any]] = {}
-        with os.scandir(self._root) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                parsed = parse_root_name(entry.name)
-                if parsed is None or entry.is_dir():
-                    continue
-                source = FileSource(entry.path)
-                if parsed[0] in found:
-                    raise DuplicateItemError(
-                        f"{self._root} has two files for the shared item {parsed[0]!r}: "
-                        f"{found[parsed[0]].local_sources[0].name} and {entry.name}. Remove one."
-                    )
-                _stat_into(source)
-                found[parsed[0]] = Item.from_source(
-                    source, shared=True, allow_pickle=self._allow_pickle
-                )
-        self._shared = found
+        try:
+            names = sorted(os.listdir(self._root))
+        except OSError as error:
+            raise _unreadable(self._root, error) from error
+        self._take_shared(names)
         self._root_mtime = None if _is_racy(mtime) else mtime
+
+    def _take_shared(self, names: Iterable[str]) -> None:
+        found: dict[str, Item[Any]] = {}
+        for name in names:
+            parsed = parse_root_name(name)
+            path = os.path.join(self._root, name)
+            if parsed is None or os.path.isdir(path):
+                continue
+            source = FileSource(path)
+            if parsed[0] in found:
+                raise DuplicateItemError(
+                    f"{self._root} has two files for the shared item {parsed[0]!r}: "
+                    f"{found[parsed[0]].local_sources[0].name} and {name}. Remove one."
+                )
+            _stat_into(source)
+            found[parsed[0]] = Item.from_source(
+                source, shared=True, allow_pickle=self._allow_pickle
+            )
+        self._shared = found
 
     # -- the index ---------------------------------------------------------------------
 
@@ -269,6 +281,8 @@ class Underfolder:
                 mtime = os.stat(self._data).st_mtime_ns
             except FileNotFoundError:
                 mtime = 0
+            except OSError as error:
+                raise _unreadable(self._data, error) from error
             if self._index is None or not self._is_right_as_of(mtime):
                 return self._scan()
             return self._index
@@ -290,13 +304,19 @@ class Underfolder:
             mtime = os.stat(self._data).st_mtime_ns
         except FileNotFoundError:
             mtime = 0
-        self._index = UnderfolderIndex.scan(self._data)
+        self._index = self._scanned()
         self._scanned_at = time.monotonic()
         self._scan_took = self._scanned_at - began
         # Changed within the clock's tick, it may be changed again under the same time; the
         # time that a commit gave it is nobody else's.
         self._mtime = None if _is_racy(mtime) and mtime != own_mtime else mtime
         return self._index
+
+    def _scanned(self) -> UnderfolderIndex:
+        try:
+            return UnderfolderIndex.scan(self._data, self._strays)
+        except OSError as error:
+            raise _unreadable(self._data, error) from error
 
     def kinds_of(self, idx: int) -> list[Kind]:
         """The kinds of the files that sample `idx` has now; see `refreshed_index`.
@@ -319,7 +339,7 @@ class Underfolder:
         recover(self._root)
         with self._guard:
             if self._part is not None:
-                whole = UnderfolderIndex.scan(self._data)
+                whole = self._scanned()
                 self._part = self._index = whole.restricted_to(self._part.indices().tolist())
             else:
                 self._scan()
@@ -361,9 +381,17 @@ def _stat_into(source: FileSource) -> None:
             return  # a broken link: decoding it says so
         raise
     except OSError as error:
-        raise DatasetError(f"{source.path}: {error.strerror}.") from error
+        if os.path.islink(source.path):
+            return  # one that leads in a circle, or where it may not: the same
+        raise _unreadable(source.path, error) from error
     source.stamp = FileStamp.of(status)
     source.read_at_ns = now
+
+
+def _unreadable(path: str, error: OSError) -> DatasetError:
+    return DatasetError(
+        f"{path}: cannot be read ({error.strerror}). Check the folder and its permissions."
+    )
 
 
 def tick_ns(mtime_ns: int) -> int:

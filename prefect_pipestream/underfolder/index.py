@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.underfolder.names import Kind, parse_item_name
+from prefect_pipestream.underfolder.names import MAX_INDEX, Kind, parse_item_name
 
 _KIND_BITS = 16
 _KIND_MASK = (1 << _KIND_BITS) - 1
 _MERGE_AT = 65_536
+_MOST_DIGITS = len(str(MAX_INDEX - 1))
+_WIDEST = 20
 
 
 class UnderfolderIndex:
@@ -36,11 +38,18 @@ class UnderfolderIndex:
     # -- building ----------------------------------------------------------------------
 
     @classmethod
-    def scan(cls, folder: str) -> "UnderfolderIndex":
+    def scan(cls, folder: str, warned_of: set[str] | None = None) -> "UnderfolderIndex":
         """Reads a data folder in one pass of `os.scandir`; a missing folder is empty.
 
         Names that are not ``<index>_<key>.<ext>`` are skipped with one warning for all of
         them; names that begin with a dot are skipped in silence.
+
+        Args:
+            folder: The data folder.
+            warned_of: Names to skip in silence, too; the new ones are added.
+
+        Raises:
+            OSError: If the folder cannot be read.
         """
         index = cls()
         strays: list[str] = []
@@ -49,6 +58,9 @@ class UnderfolderIndex:
                 index._take_all(entries, strays)
         except FileNotFoundError:
             return index
+        if warned_of is not None:
+            strays = [name for name in strays if name not in warned_of]
+            warned_of.update(strays)
         if strays:
             more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
             warnings.warn(
@@ -67,7 +79,7 @@ class UnderfolderIndex:
             try:
                 # "0" sorts before "1": a head below it is padded, unless it is no number
                 kind = known[tail, len(head) if head < "1" else 0]
-                if not (head.isdigit() and head.isascii()):
+                if not (head.isdigit() and head.isascii() and len(head) <= _MOST_DIGITS):
                     raise KeyError(name)
                 append(int(head) << _KIND_BITS | kind)
             except (KeyError, ValueError, OverflowError):
@@ -161,8 +173,12 @@ class UnderfolderIndex:
         return list(self._kinds)
 
     def widest(self) -> int:
-        """The digits of the widest padded index; 0 where no name is padded."""
-        return max((kind.width for kind in self._kinds), default=0)
+        """The digits of the widest padded index; 0 where no name is padded.
+
+        A name of more than 20 digits is no example to follow: others would get too long.
+        """
+        widths = (kind.width for kind in self._kinds)
+        return max((width for width in widths if width <= _WIDEST), default=0)
 
     # -- changing ----------------------------------------------------------------------
 

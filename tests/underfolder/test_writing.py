@@ -337,7 +337,7 @@ def test_a_full_disk_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
         pytest.skip("mounting a tmpfs needs the right to")
     try:
         writer = UnderfolderWriter(folder, exists_ok=True)
-        reader = Underfolder(folder)
+        reader = Underfolder(folder, must_exist=False)
         writer.write(0, {"blob": BinaryItem(b"x" * 1000)})
         before = contents(folder)
         with pytest.raises(DatasetWriteError) as caught:
