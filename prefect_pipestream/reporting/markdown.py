@@ -152,9 +152,7 @@ def _joined(chunks: Sequence[ChunkTime]) -> list[ChunkTime]:
     joined = []
     for begin in range(0, len(chunks), step):
         part = chunks[begin : begin + step]
-        counts = {
-            name: sum(chunk.counts.get(name, 0) for chunk in part) for name in part[0].counts
-        }
+        counts = {name: sum(chunk.counts.get(name, 0) for chunk in part) for name in part[0].counts}
         seconds = sum(chunk.seconds for chunk in part) / len(part)
         joined.append(ChunkTime(part[0].name, counts, seconds))
     return joined

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -53,6 +54,27 @@ def commits_of(run: RunLayout, tag: str | None = None) -> Iterator[CommitRecord]
             if commit.id not in dropped and tag in (None, commit.tag):
                 yield commit
     yield from map(_read_record, loose)
+
+
+def some_commits(run: RunLayout, most: int) -> list[CommitRecord]:
+    """Some of a run's done commits, spread over its course, at a cost that does not grow with it.
+
+    Of commits that are packed already, the first ones.
+
+    Raises:
+        DatasetError: If a record cannot be read.
+    """
+    return _settled(lambda: _some_commits(run, most))
+
+
+def _some_commits(run: RunLayout, most: int) -> list[CommitRecord]:
+    loose, dropped, packed = _open(run, None)
+    step = max(1, len(loose) / most)
+    chosen = [loose[int(number * step)] for number in range(min(most, len(loose)))]
+    found = [] if packed is None else islice(packed.commits(), most - len(chosen))
+    return [commit for commit in found if commit.id not in dropped] + [
+        _read_record(path) for path in chosen
+    ]
 
 
 def rows_in(run: RunLayout, tag: str | None = None) -> Rows:

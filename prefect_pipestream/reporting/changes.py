@@ -1,0 +1,163 @@
+"""Some of the samples that a run changed: before, from what undo keeps, and after."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.items import FileSource, Item, MetadataItem
+from prefect_pipestream.reporting.pictures import (
+    AnyImage,
+    Change,
+    inline_pair,
+    metadata_differences,
+)
+from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.underfolder.facts import layout_of
+from prefect_pipestream.underfolder.layout import Layout, staged_name
+from prefect_pipestream.underfolder.ledger import some_commits
+from prefect_pipestream.underfolder.names import key_of
+from prefect_pipestream.underfolder.records import CommitRecord, SampleRecord
+
+SHOWN_CHANGES = 16
+_LARGEST_FILE = 64 << 20  # bytes: a larger one is not worth the time for a thumbnail
+
+Items = Mapping[str, Item[Any]]
+
+
+def changes_of_run(
+    source: DataStream, target: DataStream, most: int = SHOWN_CHANGES
+) -> Iterator[Change]:
+    """Shows some of the samples that a run wrote, spread over its course.
+
+    Costs the decoding of these few samples, whatever the size of the run.
+
+    Args:
+        source: Where the run read samples.
+        target: Where it wrote them: its run key is the run.
+        most: How many are shown at most.
+
+    Raises:
+        DatasetError: If the run's ledger cannot be read.
+    """
+    layout = layout_of(target.output_folder)
+    commits = some_commits(layout.run(target.run_key), most)
+    for commit, record in _written(commits, most):
+        after = _after(layout, record)
+        if target.is_in_place:
+            before: Items = _kept(layout, commit, record)
+        else:
+            before = _read(source, record.idx)
+        keys = [key_of(name) for name in record.writes or ()]
+        index = record.idx if record.target is None else record.target
+        yield change_between(record.idx, before, after, keys, index)
+
+
+def _written(commits: list[CommitRecord], most: int) -> Iterator[tuple[CommitRecord, SampleRecord]]:
+    """Some written samples by index: as many of each commit as it takes."""
+    share = -(-most // max(1, len(commits)))
+    found = []
+    for commit in commits:
+        written = [record for record in commit.samples if record.writes]
+        step = max(1, len(written) / share)
+        chosen = [written[int(number * step)] for number in range(min(share, len(written)))]
+        found += [(commit, record) for record in chosen]
+    yield from sorted(found[:most], key=lambda pair: pair[1].idx)
+
+
+def _kept(layout: Layout, commit: CommitRecord, record: SampleRecord) -> Items:
+    """The items that the commit replaced or removed."""
+    folder = layout.run(commit.run_key).undo_of(commit.id)
+    names = (*record.replaces, *record.removes)
+    return _existing((name, os.path.join(folder, staged_name(name))) for name in names)
+
+
+def _after(layout: Layout, record: SampleRecord) -> Items:
+    return _existing((name, layout.final(name)) for name in record.writes or ())
+
+
+def _existing(files: Iterable[tuple[str, str]]) -> Items:
+    return {
+        key_of(name): Item.from_source(FileSource(path), shared=False)
+        for name, path in files
+        if name[0] != "/" and os.path.exists(path)
+    }
+
+
+def _read(source: DataStream, idx: int) -> Items:
+    try:
+        return source.get_input(idx)
+    except (IndexError, PipestreamError):  # gone since: then there is no picture of it
+        return Sample()
+
+
+def change_between(
+    idx: int, before: Items, after: Items, keys: Iterable[str], target: int
+) -> Change:
+    """Shows what changed in one sample: its first image, and its metadata.
+
+    Args:
+        idx: The sample's index.
+        before: Its items before.
+        after: Its items after; those that did not change may be missing.
+        keys: The keys that changed.
+        target: The index that it is written under.
+    """
+    changed = list(dict.fromkeys(keys))
+    images: tuple[AnyImage | None, AnyImage | None] = (None, None)
+    lines: list[str] = []
+    for key in changed:
+        old, new = _value(before.get(key)), _value(after.get(key))
+        if _is_image(old) or _is_image(new):
+            if images == (None, None):
+                images = (old if _is_image(old) else None, new if _is_image(new) else None)
+            if _is_image(old) and _is_image(new):
+                lines += _form_differences(key, old, new)
+        elif isinstance(after.get(key) or before.get(key), MetadataItem):
+            lines += metadata_differences(key, old, new)
+        else:
+            lines.append(f"{key}: written")
+    if images == (None, None):
+        images = _any_image(before), None
+    return Change(idx, *inline_pair(*images), tuple(lines), target)
+
+
+def _value(item: Item[Any] | None) -> Any:
+    """An item's value; None where it cannot be had: a picture of it is no reason to fail."""
+    if item is None:
+        return None
+    try:
+        if any(os.stat(source.path).st_size > _LARGEST_FILE for source in item.file_sources):
+            return None
+        return item()
+    except (PipestreamError, OSError):
+        return None
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim in (2, 3) and min(value.shape[:2]) > 1
+
+
+def _any_image(items: Items) -> AnyImage | None:
+    for item in items.values():
+        value = _value(item)
+        if _is_image(value):
+            image: AnyImage = value
+            return image
+    return None
+
+
+def _form_differences(key: str, old: AnyImage, new: AnyImage) -> list[str]:
+    """What a thumbnail does not show: another size or type."""
+    lines = []
+    if old.shape != new.shape:
+        lines.append(f"{key}: {_shape(old)} → {_shape(new)}")
+    if old.dtype != new.dtype:
+        lines.append(f"{key}: {old.dtype} → {new.dtype}")
+    return lines
+
+
+def _shape(image: AnyImage) -> str:
+    return "×".join(map(str, image.shape))
