@@ -82,8 +82,11 @@ def _finish_pending(layout: Layout) -> None:
 
 def place(layout: Layout, record: CommitRecord, *, durable: bool = False) -> None:
     """Applies a logged commit and moves its record to the run's ledger."""
-    os.makedirs(layout.data, exist_ok=True)
-    before = os.stat(layout.data).st_mtime_ns
+    try:
+        before = os.stat(layout.data).st_mtime_ns
+    except FileNotFoundError:
+        os.makedirs(layout.data)
+        before = 0
     _apply(layout, record)
     if durable:
         sync_folder(layout.data)
@@ -145,17 +148,24 @@ def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
     staged = os.path.join(layout.private, record.staged)
     run = layout.run(record.run_key)
     done = os.path.join(run.done, record.tag)
-    os.makedirs(done, exist_ok=True)
-    with suppress(FileNotFoundError):  # nothing to undo, or moved already
-        os.makedirs(run.undo, exist_ok=True)
-        os.rename(os.path.join(staged, UNDO), run.undo_of(record.id))
+    undo = os.path.join(staged, UNDO)
+    if os.path.isdir(undo):  # else there is nothing to undo, or it was moved already
+        _move(undo, run.undo_of(record.id))
     drop_commits(layout, record.drops)
-    os.rename(layout.pending(record.id), os.path.join(done, record.id + ".json"))
+    _move(layout.pending(record.id), os.path.join(done, record.id + ".json"))
     if durable:
         for folder in (run.undo, done, layout.log):
             sync_folder(folder)
     with suppress(OSError):  # the commit is done; the sweep removes what is left here
         empty_folder(staged)
+
+
+def _move(source: str, target: str) -> None:
+    try:
+        os.rename(source, target)
+    except FileNotFoundError:  # the first of its folder
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.rename(source, target)
 
 
 def drop_commits(layout: Layout, commits: Iterable[str]) -> None:

@@ -159,13 +159,19 @@ class Commit:
             SampleRecord(idx, "unchanged", target=None if target == idx else target), origin
         )
         staged.record = replace(staged.record, attempts=attempts)
-        there = {kind.key: kind for kind in self._dataset.kinds_of(target)}
         try:
+            there = {kind.key: kind for kind in self._dataset.kinds_of(target)}
             for key, item in items.items():
                 if keys is None or key in keys:
                     self._stage(staged, check_key(key), item, there.get(key))
-        except BaseException:
+        except BaseException as error:
             self._drop_files(staged)
+            if isinstance(error, OSError) and not isinstance(error, ItemError):
+                raise DatasetWriteError(
+                    error.errno,
+                    f"Sample {target} could not be written to {self._layout.root}: "
+                    f"{error.strerror or error}. The dataset is as it was",
+                ) from error
             raise
         self._samples[idx] = staged
 
@@ -242,12 +248,6 @@ class Commit:
             return item.store(path)
         except ItemError as error:
             raise type(error)(f"{what}: {error}") from error
-        except OSError as error:
-            raise DatasetWriteError(
-                error.errno,
-                f"{what} could not be written to {self._layout.final(name)}: "
-                f"{error.strerror or error}. The dataset is as it was",
-            ) from error
 
     def _kind_for(self, key: str, item: Item[Any], there: Kind | None) -> Kind:
         """The name's form: as the file that is there, if it may be, else as for a new one."""

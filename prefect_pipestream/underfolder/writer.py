@@ -228,13 +228,11 @@ class UnderfolderWriter:
         self._prepare()
         with self._explained():
             folder = self._free_folder()
-            index = self.dataset.index()
-        length = len(index) if self._length is None else self._length
         commit = Commit(
             self.dataset,
             folder,
             zfill=self._zfill,
-            default_zfill=max(len(str(max(length - 1, 0))), index.widest()),
+            default_zfill=self._digits,
             modes=self._modes,
             durable=self.durable,
             on_conflict=self.on_conflict,
@@ -245,6 +243,12 @@ class UnderfolderWriter:
         finally:
             if commit.discard():
                 self._folders.put(folder)
+
+    def _digits(self) -> int:
+        """The digits for new names: of the last index, or wider ones found on disk."""
+        index = self.dataset.index()
+        length = len(index) if self._length is None else self._length
+        return max(len(str(max(length - 1, 0))), index.widest())
 
     def _free_folder(self) -> str:
         try:

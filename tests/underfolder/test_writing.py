@@ -118,9 +118,11 @@ def test_a_new_item_is_padded_like_the_names_on_disk(dataset: Path) -> None:
 def test_shared_items_are_written_once_and_never_overwritten(dataset: Path) -> None:
     _, writer = open_both(dataset)
     old = (dataset / "common.yml").read_bytes()
-    writer.write(0, {"common": YamlMetadataItem({"new": 1}, shared=True)})
+    with pytest.warns(UserWarning, match="stays as it is"):
+        writer.write(0, {"common": YamlMetadataItem({"new": 1}, shared=True)})
     writer.write(0, {"more": YamlMetadataItem({"first": 1}, shared=True)})
-    writer.write(1, {"more": YamlMetadataItem({"second": 1}, shared=True)})
+    with pytest.warns(UserWarning, match="stays as it is"):
+        writer.write(1, {"more": YamlMetadataItem({"second": 1}, shared=True)})
     assert (dataset / "common.yml").read_bytes() == old
     assert YamlMetadataItem(dataset / "more.yaml")() == {"first": 1}
 
@@ -422,3 +424,11 @@ def test_reads_and_writes_do_not_scan_the_folder_again(dataset: Path) -> None:
         other.write(number % 6, {f"other{number}": white()})
         assert f"other{number}" in reader.take(number % 6)[0]
     assert reader.index() is index
+
+
+def test_a_change_to_a_shared_item_that_is_there_is_told(dataset: Path) -> None:
+    reader, writer = open_both(dataset)
+    items, _ = reader.take(0)
+    writer.write(0, items)  # unchanged: nothing to say
+    with pytest.warns(UserWarning, match="common.yml is there already and stays"):
+        writer.write(0, {"common": items["common"].make_new({"x": 1}, shared=True)})
