@@ -1,5 +1,6 @@
 """The folder format: names, an index of what is on disk, atomic commits and their ledger."""
 
+from prefect_pipestream.underfolder.check import check
 from prefect_pipestream.underfolder.commit import StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
 from prefect_pipestream.underfolder.ledger import (
@@ -9,6 +10,7 @@ from prefect_pipestream.underfolder.ledger import (
     failures,
     outcomes,
 )
+from prefect_pipestream.underfolder.problems import CheckReport, Problem, ProblemKind
 from prefect_pipestream.underfolder.records import (
     OUTCOMES,
     CommitRecord,
@@ -30,9 +32,12 @@ from prefect_pipestream.underfolder.writer import Group, UnderfolderWriter
 
 __all__ = [
     "OUTCOMES",
+    "CheckReport",
     "CommitRecord",
     "Group",
     "Outcome",
+    "Problem",
+    "ProblemKind",
     "RunInfo",
     "RunState",
     "SampleFailure",
@@ -43,6 +48,7 @@ __all__ = [
     "Underfolder",
     "UnderfolderWriter",
     "UndoReport",
+    "check",
     "compact",
     "counts",
     "done_indices",

@@ -103,15 +103,15 @@ def _open(run: RunLayout, tag: str | None) -> tuple[list[str], set[str], PackedL
     They are looked up in the order in which packing moves them, so that none is missed; what is
     found twice counts once.
     """
-    found = _loose_records(run, tag)
+    found = loose_records(run, tag)
     dropped = set(names_in(run.dropped))
-    newest = _packed_folders(run)[-1:]
+    newest = packed_folders(run)[-1:]
     packed = PackedLedger(newest[0], info_of(run)["run_key"]) if newest else None
     known = dropped.union(packed.ids()) if packed and found else dropped
     return [path for commit_id, path in found if commit_id not in known], dropped, packed
 
 
-def _loose_records(run: RunLayout, tag: str | None = None) -> list[tuple[str, str]]:
+def loose_records(run: RunLayout, tag: str | None = None) -> list[tuple[str, str]]:
     """The id and path of each record that stands alone, in the order of their making."""
     tags = [tag] if tag is not None else names_in(run.done)
     return sorted(
@@ -122,7 +122,7 @@ def _loose_records(run: RunLayout, tag: str | None = None) -> list[tuple[str, st
     )
 
 
-def _packed_folders(run: RunLayout) -> list[str]:
+def packed_folders(run: RunLayout) -> list[str]:
     """The folders of packed records; there is more than one only while the run is packed."""
     found = filter(_PACKED.fullmatch, names_in(run.folder))
     names = sorted(found, key=lambda name: int(name.removeprefix("compact-")))
@@ -276,7 +276,7 @@ def pack(layout: Layout, run: RunLayout) -> None:
 
     The caller holds the ledger lock. Writers of the run may go on meanwhile.
     """
-    loose, old = _loose_records(run), _packed_folders(run)
+    loose, old = loose_records(run), packed_folders(run)
     dropped = names_in(run.dropped)
     if loose or dropped or len(old) > 1:
         fresh = os.path.join(run.folder, f".compact-{secrets.token_hex(4)}")
@@ -305,11 +305,11 @@ def forget_dropped(layout: Layout, run: RunLayout) -> None:
     The caller holds the ledger lock.
     """
     dropped = set(names_in(run.dropped))
-    newest = _packed_folders(run)[-1:]
+    newest = packed_folders(run)[-1:]
     if newest and not dropped.isdisjoint(PackedLedger(newest[0], "").ids()):
         pack(layout, run)
         return
-    for commit_id, path in _loose_records(run):
+    for commit_id, path in loose_records(run):
         if commit_id in dropped:
             os.unlink(path)
     _forget(run, dropped)

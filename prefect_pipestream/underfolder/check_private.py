@@ -1,0 +1,158 @@
+"""Check the package's own files in a dataset, and what interrupted processes left."""
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, suppress
+
+from prefect_pipestream.errors import DatasetError, UndoRefusedError
+from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.compaction import PackedLedger
+from prefect_pipestream.underfolder.facts import info_of, is_undone, names_in, runs_of
+from prefect_pipestream.underfolder.layout import Layout, RunLayout
+from prefect_pipestream.underfolder.ledger import loose_records, packed_folders
+from prefect_pipestream.underfolder.lock import exclusive, is_held
+from prefect_pipestream.underfolder.problems import Aside, Problem, ProblemKind
+from prefect_pipestream.underfolder.records import CommitRecord
+from prefect_pipestream.underfolder.undo import undo_run
+
+_CREATION_S = 60.0  # far above what creating a dataset takes
+_DAMAGED = "This record of a commit is damaged."
+_DEAD = "A process that died staged it for a commit that it did not make."
+
+
+def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
+    """Finds, and mends where `fix` is true, what interrupted processes left.
+
+    Raises:
+        DatasetWriteError: If it is to be mended and cannot be.
+    """
+    yield from _check_siblings(layout, aside)
+    if not os.path.isdir(layout.log):
+        return
+    with ExitStack() as stack:
+        with suppress(OSError):  # without the right to lock, one may still look
+            stack.enter_context(exclusive(layout.lock))
+        pending = _pending(layout)
+        logged = [record for record in pending.values() if record is not None]
+        dead = _dead_stages(layout, {record.staged.partition(os.sep)[2] for record in logged})
+        for path, record in pending.items():
+            if record is None:
+                yield _put_aside(layout, aside, "unreadable-record", path, _DAMAGED)
+        if len(logged) < len(pending):  # the damaged record's files are in one of these
+            for path in dead:
+                yield _put_aside(layout, aside, "dead-stage", path, _DEAD)
+            dead = []
+    if fix:
+        recover(layout.root)
+    yield from _report_recovered(layout, logged, dead, fix)
+    for run in runs_of(layout):
+        yield from _check_ledger(layout, run, aside)
+        yield from _check_undoing(layout, run, fix)
+
+
+def _put_aside(layout: Layout, aside: Aside, kind: ProblemKind, path: str, message: str) -> Problem:
+    mended, remedy = aside.put(path)
+    return Problem(kind, os.path.relpath(path, layout.root), None, message, mended, remedy)
+
+
+def _check_siblings(layout: Layout, aside: Aside) -> Iterator[Problem]:
+    """Finds what creators of a dataset of this name left beside it as they were killed."""
+    parent, name = os.path.split(layout.root)
+    made = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}")
+    for found in filter(made.fullmatch, os.listdir(parent)):
+        path = os.path.join(parent, found)
+        with suppress(FileNotFoundError):
+            if time.time() - os.stat(path).st_mtime > _CREATION_S:
+                message = "The creation of a dataset was interrupted."
+                yield _put_aside(layout, aside, "leftover", path, message)
+
+
+def _pending(layout: Layout) -> dict[str, CommitRecord | None]:
+    """The pending records by path; None for one that cannot be read."""
+    paths = [os.path.join(layout.log, name) for name in sorted(names_in(layout.log))]
+    return {path: _record_at(path) for path in paths if path.endswith(".json")}
+
+
+def _record_at(path: str) -> CommitRecord | None:
+    try:
+        with open(path, "rb") as file:
+            return CommitRecord.from_bytes(file.read())
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _dead_stages(layout: Layout, needed: Collection[str]) -> list[str]:
+    """The stages of dead writers, but for those that a pending commit needs."""
+    writers = {name for name in names_in(layout.staged) if not name.endswith(".alive")}
+    writers -= {name.partition(os.sep)[0] for name in needed}
+    paths = [os.path.join(layout.staged, writer) for writer in sorted(writers)]
+    return [path for path in paths if not is_held(path + ".alive")]
+
+
+def _report_recovered(
+    layout: Layout, pending: list[CommitRecord], dead: list[str], fix: bool
+) -> Iterator[Problem]:
+    """Tells what `recover` ended, or would."""
+    for record in pending:
+        path = layout.pending(record.id)
+        mended = fix and not os.path.lexists(path)
+        yield Problem(
+            "pending",
+            os.path.relpath(path, layout.root),
+            None,
+            f"A commit of {len(record.samples)} samples, of run {record.run_key!r}, was logged "
+            "and not applied.",
+            mended,
+            "Applied." if mended else "`check` with `fix` applies it, as does the next write.",
+        )
+    for path in dead:
+        mended = fix and not os.path.lexists(path)
+        yield Problem(
+            "dead-stage",
+            os.path.relpath(path, layout.root),
+            None,
+            _DEAD,
+            mended,
+            "Removed." if mended else "`check` with `fix` removes it, as does the next write.",
+        )
+
+
+def _check_ledger(layout: Layout, run: RunLayout, aside: Aside) -> Iterator[Problem]:
+    """Finds records of a run that cannot be read."""
+    for _, path in loose_records(run):
+        with suppress(FileNotFoundError):  # packed meanwhile
+            if _record_at(path) is None:
+                yield _put_aside(layout, aside, "unreadable-record", path, _DAMAGED)
+    for folder in packed_folders(run):
+        try:
+            for _ in PackedLedger(folder, "").commits():
+                pass
+        except FileNotFoundError:  # packed again meanwhile
+            continue
+        except (DatasetError, ValueError, KeyError, IndexError, TypeError) as error:
+            message = f"This packed ledger is damaged: {error}"
+            yield _put_aside(layout, aside, "unreadable-record", folder, message)
+
+
+def _check_undoing(layout: Layout, run: RunLayout, fix: bool) -> Iterator[Problem]:
+    """Finds an undo that was interrupted, and finishes it."""
+    key = info_of(run)["run_key"]
+    if is_undone(run, key):
+        return
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(exclusive(layout.ledger_lock))  # no undo is under way, then
+        if not os.path.exists(run.undoing):
+            return
+    file = os.path.relpath(run.undoing, layout.root)
+    message = f"The undo of run {key!r} was interrupted."
+    mended, remedy = False, "`check` with `fix` finishes it, as does `undo_run`."
+    if fix:
+        try:
+            undo_run(layout.root, key)
+            mended, remedy = True, "Finished."
+        except UndoRefusedError as error:
+            remedy = str(error)
+    yield Problem("half-undone", file, None, message, mended, remedy)
