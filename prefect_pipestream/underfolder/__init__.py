@@ -4,12 +4,12 @@ from prefect_pipestream.underfolder.check import check
 from prefect_pipestream.underfolder.commit import StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
 from prefect_pipestream.underfolder.ledger import (
-    compact,
     counts,
     done_indices,
     failures,
     outcomes,
 )
+from prefect_pipestream.underfolder.packing import compact
 from prefect_pipestream.underfolder.problems import CheckReport, Problem, ProblemKind
 from prefect_pipestream.underfolder.records import (
     OUTCOMES,

@@ -20,8 +20,9 @@ from prefect_pipestream.underfolder.facts import (
     runs_of,
 )
 from prefect_pipestream.underfolder.layout import Layout, RunLayout
-from prefect_pipestream.underfolder.ledger import counts_of, failed_in, ledger_lock, rows_in
+from prefect_pipestream.underfolder.ledger import counts_of, failed_in, rows_in
 from prefect_pipestream.underfolder.lock import is_held
+from prefect_pipestream.underfolder.packing import ledger_lock
 from prefect_pipestream.underfolder.records import Outcome
 from prefect_pipestream.underfolder.signatures import keep_signatures
 

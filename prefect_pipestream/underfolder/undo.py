@@ -33,8 +33,9 @@ from prefect_pipestream.underfolder.facts import (
     write_json,
 )
 from prefect_pipestream.underfolder.layout import Layout, RunLayout
-from prefect_pipestream.underfolder.ledger import commits_of, forget_dropped, ledger_lock, pack
+from prefect_pipestream.underfolder.ledger import commits_of
 from prefect_pipestream.underfolder.net import Change, Plan, kept_path, net_changes, plan_of
+from prefect_pipestream.underfolder.packing import forget_dropped, ledger_lock, pack
 from prefect_pipestream.underfolder.runs import ROLLBACK, UNDO, live_writers, run_of
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
