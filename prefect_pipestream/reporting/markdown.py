@@ -2,10 +2,11 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from prefect_pipestream.reporting.pictures import Change
+from prefect_pipestream.underfolder import Outcome
 
 SHOWN_FAILURES = 50
 _LONGEST_MESSAGE = 300
@@ -30,7 +31,7 @@ class ChunkTime(NamedTuple):
     """
 
     name: str
-    counts: dict[str, int]
+    counts: Mapping[Outcome, int]
     seconds: float
 
 
@@ -57,11 +58,11 @@ def cell(text: str, longest: int = _LONGEST_MESSAGE) -> str:
     return flat
 
 
-def outcomes_section(counts: dict[str, int], seconds: float, rate: float) -> str:
+def outcomes_section(counts: Mapping[Outcome, int], seconds: float, rate: float) -> str:
     """The counts by outcome with a bar each, and the rate."""
     total = sum(counts.values())
     rows = [
-        [name, f"{number:,}", f"{number / total:.1%}" if total else "–", _bar(name, number, total)]
+        [name, f"{number:,}", f"{number / total:.1%}" if total else "-", _bar(name, number, total)]
         for name, number in counts.items()
     ]
     pace = f"{total:,} samples · {seconds:,.1f} s · {rate:,.0f} samples/s"

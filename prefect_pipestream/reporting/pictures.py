@@ -134,6 +134,6 @@ def _flat(value: Any, path: str = "", depth: int = 4) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     if value is _MISSING:
-        return "–"
+        return "(none)"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

@@ -1,5 +1,6 @@
 """A Prefect server and a worker, as their users start them, with a home of their own."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -101,10 +102,8 @@ class PrefectHost:
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kills a process and all that it started, at once."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
         if process in self._processes:
             self._processes.remove(process)

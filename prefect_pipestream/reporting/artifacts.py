@@ -1,0 +1,177 @@
+"""The report of a run, as an artifact of its flow run."""
+
+import csv
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
+
+from prefect_pipestream._prefect_report import FailedSample, RunReport
+from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.reporting.changes import changes_of_run
+from prefect_pipestream.reporting.markdown import (
+    SHOWN_FAILURES,
+    ChunkTime,
+    Failure,
+    chunks_section,
+    failures_section,
+    outcomes_section,
+    pictures_section,
+)
+from prefect_pipestream.reporting.progress import API_ERRORS
+from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.underfolder.facts import layout_of
+
+Log = logging.Logger | logging.LoggerAdapter[Any]
+
+
+def publish_report(
+    report: RunReport,
+    source: DataStream,
+    target: DataStream,
+    chunks: Sequence[ChunkTime],
+    log: Log,
+) -> None:
+    """Adds the report to the flow run's artifacts; what goes wrong with it is logged.
+
+    Args:
+        report: The run's report.
+        source: Where the run read samples.
+        target: Where it wrote them.
+        chunks: The times of its chunks.
+        log: The flow run's logger.
+    """
+    folder = target.output_folder
+    try:
+        full_list = write_failures(folder, report)
+        text = report_markdown(report, source, target, chunks, full_list)
+        add_markdown(text, artifact_key("report", folder), f"What became of {folder.name}")
+        resumed = _other_flow_run(report.run_key)
+        if resumed is not None:
+            add_note(resumed, f"This run was gone on with in {link_to_flow_run(flow_run.id)}.", log)
+    except (*API_ERRORS, PipestreamError) as error:
+        log.warning("The report could not be added to the flow run's artifacts: %s", error)
+
+
+def report_markdown(
+    report: RunReport,
+    source: DataStream,
+    target: DataStream,
+    chunks: Sequence[ChunkTime],
+    full_list: Path | None,
+) -> str:
+    """The report as Markdown: at most some 450 KB, whatever the size of the run."""
+    sections = [
+        f"# {target.output_folder.name}",
+        _where(report, source, target),
+        outcomes_section(report.counts, report.duration_s, report.samples_per_second),
+        failures_section(
+            failure_lines(report.failures, (source.input_folder, target.output_folder)),
+            report.counts["failed"],
+            None if full_list is None else str(full_list),
+        ),
+        pictures_section(changes_of_run(source, target)),
+        chunks_section(chunks),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _where(report: RunReport, source: DataStream, target: DataStream) -> str:
+    lines = []
+    if not target.is_in_place and source.input_folder is not None:
+        lines.append(f"From `{source.input_folder}`")
+    lines.append(f"Dataset `{target.output_folder}`")
+    lines.append(f"Run key `{report.run_key}`")
+    resumed = _other_flow_run(report.run_key)
+    if resumed is not None:
+        lines.append(f"Goes on with the run {link_to_flow_run(resumed)}")
+    return "  \n".join(lines)
+
+
+def failure_lines(
+    failures: Iterable[FailedSample], folders: Iterable[Path | None] = ()
+) -> list[Failure]:
+    """The first failed samples as lines of a table, with paths relative to the datasets."""
+    inside = [f"{folder}{os.sep}" for folder in folders if folder is not None]
+    lines = []
+    for _, failure in zip(range(SHOWN_FAILURES), failures, strict=False):
+        reason = f"{failure.error_type}: {failure.message}"
+        for prefix in inside:
+            reason = reason.replace(prefix, "")
+        lines.append(Failure(failure.idx, reason, failure.attempts))
+    return lines
+
+
+def write_failures(folder: Path, report: RunReport) -> Path | None:
+    """Writes the full list of failed samples beside the run's ledger, for a spreadsheet.
+
+    Returns:
+        The file; None if no sample failed.
+    """
+    path = Path(layout_of(folder).run(report.run_key).folder) / "failures.csv"
+    if not report.failures:
+        path.unlink(missing_ok=True)
+        return None
+    with path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["sample", "error", "message", "tries"])
+        lines.writerows(
+            (one.idx, one.error_type, one.message, one.attempts) for one in report.failures
+        )
+    return path
+
+
+# -- artifacts and links -------------------------------------------------------------------
+
+
+def add_markdown(text: str, key: str | None, description: str) -> None:
+    """Adds Markdown to the artifacts of the flow run that is executed."""
+    create_markdown_artifact(markdown=text, key=key, description=description)
+
+
+def add_note(of: str, text: str, log: Log) -> None:
+    """Adds a line of Markdown to another flow run's artifacts, if there is such a flow run."""
+    note = ArtifactCreate(
+        type="markdown", data=text, description="Note", flow_run_id=UUID(of), key=None
+    )
+    try:
+        with get_client(sync_client=True) as client:
+            client.create_artifact(note)
+    except API_ERRORS as error:
+        log.debug("No note was added to flow run %s: %s", of, error)
+
+
+def artifact_key(what: str, folder: Path) -> str:
+    """The key under which Prefect lists the versions of an artifact about a dataset."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
+    return f"{what}-{name}".strip("-")
+
+
+def link_to_flow_run(flow_run_id: str | None) -> str:
+    """A Markdown link to a flow run in the UI."""
+    if not flow_run_id:
+        return "another run"
+    address = url_for("flow-run", obj_id=flow_run_id)
+    return f"[{flow_run_id}]({address})" if address else f"`{flow_run_id}`"
+
+
+def flow_run_of(run_key: str) -> str | None:
+    """The flow run that a run key was made from; None where it has another name."""
+    try:
+        return str(UUID(run_key))
+    except ValueError:
+        return None
+
+
+def _other_flow_run(run_key: str) -> str | None:
+    first = flow_run_of(run_key)
+    return None if first == str(flow_run.id) else first

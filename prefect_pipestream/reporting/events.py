@@ -1,0 +1,87 @@
+"""Events about datasets, by which automations react to runs, and the datasets as assets."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.assets import Asset, materialize
+from prefect.assets.core import AssetProperties
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+PREFIX = "prefect-pipestream"
+
+
+def dataset_resource(folder: Path) -> dict[str, str]:
+    """A dataset as the resource of events."""
+    return {
+        "prefect.resource.id": f"{PREFIX}.dataset.{folder}",
+        "prefect.resource.name": folder.name,
+        f"{PREFIX}.folder": str(folder),
+    }
+
+
+def emit_dataset_event(what: str, folder: Path, **payload: Any) -> None:
+    """Emits ``prefect-pipestream.<what>`` about a dataset; Prefect adds the flow run to it.
+
+    Args:
+        what: What happened, such as ``run.finished``.
+        folder: The dataset's folder.
+        **payload: More about it.
+    """
+    emit_event(
+        event=f"{PREFIX}.{what}",
+        resource=dataset_resource(folder),
+        payload={"folder": str(folder), **payload},
+    )
+
+
+def emit_run_events(folder: Path, run_key: str, counts: Mapping[Any, int], is_ok: bool) -> None:
+    """Tells that a run ended, and apart from it whether samples failed.
+
+    Args:
+        folder: The dataset that was written.
+        run_key: The run.
+        counts: Outcome → number.
+        is_ok: Whether no more samples failed than the run allows.
+    """
+    about = {"run_key": run_key, "counts": dict(counts), "is_ok": is_ok}
+    emit_dataset_event("run.finished", folder, **about)
+    if counts.get("failed"):
+        emit_dataset_event("samples.failed", folder, failed=counts["failed"], **about)
+
+
+def record_asset(folder: Path, source: Path | None, metadata: Mapping[str, Any]) -> None:
+    """Records that a dataset was written, and of which one it was made, as Prefect's assets.
+
+    Costs one task run.
+
+    Args:
+        folder: The dataset that was written.
+        source: The dataset that was read; None, or the same, where there is no other.
+        metadata: What is known of it.
+    """
+    asset = _asset(folder)
+    upstream: list[Asset | str] = (
+        [_asset(source)] if source is not None and source != folder else []
+    )
+
+    @materialize(
+        asset,
+        by=PREFIX,
+        asset_deps=upstream,
+        name="record-dataset",
+        task_run_name=f"record {folder.name}",
+        cache_policy=NO_CACHE,
+    )
+    def record() -> None:
+        asset.add_metadata(dict(metadata))
+
+    record()
+
+
+def _asset(folder: Path) -> Asset:
+    # Prefect refuses these in a key, quoted or not.
+    key = re.sub(r"""[\s#?&%"'<>\[\]{}|\\^`]""", "_", f"file://{folder}")
+    return Asset(key=key, properties=AssetProperties(name=folder.name))
