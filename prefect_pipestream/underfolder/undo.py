@@ -124,7 +124,7 @@ def undo_commits(
     """Takes some commits of a run back, all or none of them, and out of its ledger.
 
     That is what a rollback needs: the run goes on, or is resumed, as if they had not been made.
-    Commits that the run does not have (any more) are no error.
+    Commits, or a run, that there are not (any more) are no error: then nothing is to be done.
 
     Args:
         folder: The dataset's root.
@@ -137,15 +137,16 @@ def undo_commits(
         What was done; `undo_run_key` is ``rollback:<run key>``.
 
     Raises:
-        RunNotFoundError: If there is no such run.
         UndoRefusedError: If someone, or another commit of the run, changed the samples since.
             Nothing was changed.
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written; it is as it was.
     """
+    undo_key = ROLLBACK + run_key
+    if not os.path.isdir(layout_of(folder).run(run_key).folder):
+        return UndoReport(run_key, undo_key, 0, 0)
     with _opened(folder) as layout:
         run = run_of(layout, run_key)
-        undo_key = ROLLBACK + run_key
         ids = None if commit_ids is None else set(commit_ids)
         commits = [c for c in commits_of(run, tag) if ids is None or c.id in ids]
         if not commits:
