@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -32,20 +32,16 @@ def run(
         # Once, here: afterwards each worker may write into the folder as part of this run.
         writer.writer.claim()
     give = _giver(sample_fn)
-    if workers == 0 or size == 0:
-        results: Iterator[Result] = _results_here(sequence, size)
-    else:
-        from prefect_pipestream.sequences.workers import results_of_workers
+    with ExitStack() as stack:
+        results: Iterator[Result]
+        if workers == 0 or size == 0:
+            results = stack.enter_context(closing(_results_here(sequence, size)))
+        else:
+            from prefect_pipestream.sequences.workers import Workers
 
-        results = results_of_workers(
-            sequence,
-            size,
-            workers=min(workers, size),
-            prefetch=prefetch,
-            keep_order=keep_order,
-            with_samples=sample_fn is not None,
-        )
-    with closing(results):  # type: ignore[type-var] # both are generators
+            # Started before a progress bar is: that has a thread, which must not be forked.
+            team = Workers(sequence, min(workers, size), with_samples=give is not None)
+            results = stack.enter_context(team).results(size, prefetch, keep_order)
         for idx, sample in _tracked(_Sized(results, size), track_fn):
             if give is not None and sample is not None:
                 give(sample, idx)
@@ -71,7 +67,7 @@ def note_sample(error: BaseException, idx: int) -> None:
     error.add_note(f"This was sample {idx}.")
 
 
-def _results_here(sequence: SamplesSequence, size: int) -> Iterator[Result]:
+def _results_here(sequence: SamplesSequence, size: int) -> Generator[Result, None, None]:
     with ExitStack() as groups:
         for step in writers_of(sequence):
             groups.enter_context(step.writer.group())

@@ -55,35 +55,6 @@ class _Failure(NamedTuple):
         return error
 
 
-def results_of_workers(
-    sequence: SamplesSequence,
-    size: int,
-    *,
-    workers: int,
-    prefetch: int,
-    keep_order: bool,
-    with_samples: bool,
-) -> Iterator[Result]:
-    """Yields index and sample (None unless `with_samples`) of all samples.
-
-    Raises:
-        Exception: what a sample raised in a worker, with a note of its index.
-        WorkerDiedError: a worker was killed.
-    """
-    # One sample at a time where they are handed over: prefetch counts samples then.
-    longest = 1 if with_samples else _LONGEST_RUN
-    run = max(1, min(longest, math.ceil(size / (workers * _RUNS_PER_WORKER))))
-    runs = deque(range(start, min(start + run, size)) for start in range(0, size, run))
-    payload = cloudpickle.dumps(sequence)
-    team = _Team(payload, workers, with_samples)
-    results = team.results(runs, prefetch, window=workers * prefetch * run if keep_order else None)
-    try:
-        yield from _in_order(results) if keep_order else results
-        team.finish()
-    finally:
-        team.stop()
-
-
 def _in_order(results: Iterator[Result]) -> Iterator[Result]:
     early: dict[int, Result] = {}
     due = 0
@@ -133,85 +104,122 @@ class _Worker:
         )
 
 
-class _Team:
-    """The worker processes of one run."""
+class Workers:
+    """The worker processes of one run, as a context: none of them is left after it.
 
-    def __init__(self, payload: bytes, count: int, with_samples: bool) -> None:
-        context = get_context("fork")
-        self.workers: list[_Worker] = []
+    Leaving it without an exception waits for what the workers have collected to be written.
+
+    Raises:
+        Exception: what that raised in a worker.
+        WorkerDiedError: a worker was killed.
+    """
+
+    def __init__(self, sequence: SamplesSequence, count: int, with_samples: bool) -> None:
+        self._with_samples = with_samples
+        self._workers: list[_Worker] = []
+        payload = cloudpickle.dumps(sequence)
         try:
             for _ in range(count):
-                mine, theirs = context.Pipe()
-                owners = [*(worker.pipe for worker in self.workers), mine]
-                process = context.Process(
-                    target=_work,
-                    args=(theirs, owners, payload, with_samples, os.getpid()),
-                    daemon=True,
-                )
-                process.start()
-                theirs.close()
-                self.workers.append(_Worker(process, mine))
+                self._start(payload)
         except BaseException:
-            self.stop()
+            self._stop()
             raise
 
-    def results(self, runs: deque[range], prefetch: int, window: int | None) -> Iterator[Result]:
-        """Hands out the runs and yields what comes back, in the order in which it does.
+    def _start(self, payload: bytes) -> None:
+        context = get_context("fork")
+        mine, theirs = context.Pipe()
+        owners = [*(worker.pipe for worker in self._workers), mine]
+        process = context.Process(
+            target=_work,
+            args=(theirs, owners, payload, self._with_samples, os.getpid()),
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        self._workers.append(_Worker(process, mine))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._stop()
+
+    def results(self, size: int, prefetch: int, keep_order: bool) -> Iterator[Result]:
+        """Lets the workers go through all samples.
+
+        Yields:
+            Index and sample (None unless `with_samples`), in order or as they come.
+
+        Raises:
+            Exception: what a sample raised in a worker, with a note of its index.
+            WorkerDiedError: a worker was killed.
+        """
+        count = len(self._workers)
+        # One sample at a time where they are handed over: prefetch counts samples then.
+        longest = 1 if self._with_samples else _LONGEST_RUN
+        length = max(1, min(longest, math.ceil(size / (count * _RUNS_PER_WORKER))))
+        runs = deque(range(at, min(at + length, size)) for at in range(0, size, length))
+        if keep_order:
+            return _in_order(self._results(runs, prefetch, window=count * prefetch * length))
+        return self._results(runs, prefetch, window=size)
+
+    def _results(self, runs: deque[range], prefetch: int, window: int) -> Iterator[Result]:
+        """Hands out the runs and yields what comes back.
 
         Args:
             runs: the runs of indices.
             prefetch: how many runs each worker has at a time.
             window: how far the indices handed out may be ahead of the lowest that is not back.
         """
-        open_runs: set[int] = set()
+        out: set[int] = set()  # where the runs begin that are handed out
 
         def hand_out() -> None:
             for _ in range(prefetch):
-                for worker in self.workers:
-                    limit = None if window is None else min(open_runs, default=0) + window
-                    too_far = limit is not None and open_runs and runs and runs[0].start >= limit
-                    if runs and len(worker.runs) < prefetch and not too_far:
-                        open_runs.add(runs[0].start)
+                for worker in self._workers:
+                    is_free = len(worker.runs) < prefetch
+                    if runs and is_free and (not out or runs[0].start < min(out) + window):
+                        out.add(runs[0].start)
                         worker.send(runs.popleft())
 
         hand_out()
-        while open_runs:
-            busy = {worker.pipe: worker for worker in self.workers if worker.runs}
+        while out:
+            busy = {worker.pipe: worker for worker in self._workers if worker.runs}
             for pipe in wait(list(busy)):
                 worker = busy[pipe]  # type: ignore[index] # wait returns what it is given
                 message = worker.receive()
                 if isinstance(message, _Failure):
                     raise message.to_exception()
                 run = worker.runs.popleft()
-                open_runs.remove(run.start)
+                out.remove(run.start)
                 hand_out()
                 for idx, sample in zip(run, message, strict=True):
                     yield idx, None if sample is None else pickle.loads(sample)
 
-    def finish(self) -> None:
-        """Lets the workers write what they collected, and waits for it.
-
-        Raises:
-            Exception: what that raised in a worker.
-            WorkerDiedError: a worker was killed.
-        """
-        for worker in self.workers:
-            with suppress(BrokenPipeError):
+    def _finish(self) -> None:
+        for worker in self._workers:
+            with suppress(BrokenPipeError):  # it died: `receive` says so
                 worker.pipe.send(None)
-        failures = [m for m in (worker.receive() for worker in self.workers) if m is not None]
-        if failures:
-            raise failures[0].to_exception()
+        for worker in self._workers:
+            message = worker.receive()
+            while isinstance(message, list):  # results that nobody asked for
+                message = worker.receive()
+            if isinstance(message, _Failure):
+                raise message.to_exception()
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """Ends the workers; those in the middle of a sample get some seconds."""
-        for worker in self.workers:
+        for worker in self._workers:
             with suppress(OSError):  # it has ended
                 worker.pipe.send(None)
             worker.pipe.close()
         deadline = time.monotonic() + _GRACE_S
-        for worker in self.workers:
+        for worker in self._workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
-        for worker in self.workers:
+        for worker in self._workers:
             if worker.process.is_alive():
                 worker.process.kill()  # commits are atomic: no sample is left half written
             worker.process.join()

@@ -63,6 +63,8 @@ class CachedSequence(PipedSequence, title="cache"):
         except FileNotFoundError:
             pass
         sample = self.source.get_sample(idx)
+        if self.cache_folder is None and not os.path.isdir(self._folder):
+            return sample  # a copy of this sequence has outlived its temporary folder
         handle, staged = tempfile.mkstemp(dir=self._folder, prefix=f"{idx}.")
         try:
             with os.fdopen(handle, "wb") as file:
