@@ -144,7 +144,12 @@ def describe_error(error: BaseException) -> SampleFailure:
     lines = traceback.format_exception(
         type(error), error, _innermost(error.__traceback__), chain=error.__cause__ is not None
     )
-    return SampleFailure(type(error).__name__, str(error), "".join(lines))
+    return SampleFailure(type(error).__name__, _printable(str(error)), _printable("".join(lines)))
+
+
+def _printable(text: str) -> str:
+    """The text without what is no Unicode: a file's name may be any bytes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _innermost(trace: TracebackType | None) -> TracebackType | None:

@@ -97,15 +97,19 @@ def _read_regular_file(path: str) -> tuple[bytes, os.stat_result]:
     fd = os.open(path, _READ_FLAGS)
     try:
         st = os.fstat(fd)
-        if not stat.S_ISREG(st.st_mode):
-            kind = "a directory" if stat.S_ISDIR(st.st_mode) else "no regular file"
-            raise DecodeError(f"{path}: is {kind}, a file was expected. Remove or rename it.")
+        _require_regular(st, path)
         data = os.read(fd, st.st_size + 1)
         if len(data) < st.st_size:  # read(2) hands out at most 2 GiB at a time
             data = b"".join(_rest_of(fd, data))
         return data, st
     finally:
         os.close(fd)
+
+
+def _require_regular(st: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(st.st_mode):
+        kind = "a directory" if stat.S_ISDIR(st.st_mode) else "no regular file"
+        raise DecodeError(f"{path}: is {kind}, a file was expected. Remove or rename it.")
 
 
 def _rest_of(fd: int, data: bytes) -> list[bytes]:
@@ -168,6 +172,7 @@ def copy_new(source: FileSource, path: str) -> FileSource:
     except OSError as error:
         _cannot_read(source.path, error)
     try:
+        _require_regular(os.fstat(source_fd), source.path)
         return _copy_from(source_fd, source.path, path)
     finally:
         os.close(source_fd)
@@ -207,6 +212,7 @@ def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | N
     """Make `path` a link to the file of `source`; None if the file system makes no such link.
 
     Raises:
+        DecodeError: The source is no regular file; nothing is left at `path`.
         DatasetWriteError: `path` exists or its folder cannot be written.
     """
     # A link to a symbolic link would break with it, or at once where its target is relative.
@@ -223,9 +229,22 @@ def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | N
         # fault, the copy fails on it and says so.
         return None
     now = time.time_ns()
-    stamp = stamp_of(path)
+    stamp = _stamp_of_link(path, source.path)
     digest = source.digest if stamp is not None and stamp == source.stamp else None
     return FileSource(path, stamp, digest, now)
+
+
+def _stamp_of_link(path: str, source_path: str) -> FileStamp | None:
+    try:
+        st = os.stat(path)
+    except OSError:
+        return None
+    try:
+        _require_regular(st, source_path)
+    except DecodeError:
+        _discard(path)
+        raise
+    return FileStamp.of(st)
 
 
 def _discard(path: str) -> None:

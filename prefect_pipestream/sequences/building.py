@@ -83,9 +83,9 @@ def import_member(path: str) -> Any:
         raise PipeBuildingError(f"{path!r} is not of the form 'package.module:name'.")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as err:
+    except (Exception, SystemExit) as err:  # a module runs what it likes when it is imported
         raise PipeBuildingError(
-            f"module {module_name!r} of {path!r} cannot be imported: {err}. "
+            f"module {module_name!r} of {path!r} cannot be imported: {type(err).__name__}: {err}. "
             "It must be installed, or on PYTHONPATH, where the work is done."
         ) from err
     if not hasattr(module, name):

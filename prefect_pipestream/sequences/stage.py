@@ -313,7 +313,7 @@ def _import_class(path: str) -> type[SampleStage]:
             f"{path!r} is not a stage: expected a subclass of SampleStage, or a function "
             "decorated with sample_stage."
         )
-    if inspect.isabstract(member):
+    if inspect.isabstract(member) or member is FunctionStage:
         raise PipeBuildingError(f"{path!r} is abstract: it does not define __call__.")
     return member
 

@@ -164,4 +164,5 @@ def mark_at(path: str) -> str | None:
 def signature_of(files: Iterable[tuple[str, FileStamp]]) -> str:
     """A short mark of all files of a sample: their names, sizes and times."""
     text = "\n".join(sorted(f"{name}:{stamp.size}:{stamp.mtime_ns}" for name, stamp in files))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    # Names on disk may be any bytes.
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()

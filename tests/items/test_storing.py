@@ -305,7 +305,7 @@ def test_missing_source_cannot_be_stored(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match=r"gone\.png: there is no such file"):
         Item.get_instance(tmp_path / "gone.png").store(str(tmp_path / "a.png"))
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(DecodeError, match=r"folder\.png: cannot be read \(Is a directory\)"):
+    with pytest.raises(DecodeError, match=r"folder\.png: is a directory, a file was"):
         Item.get_instance(tmp_path / "folder.png").store(str(tmp_path / "a.png"))
     assert not (tmp_path / "a.png").exists()
 

@@ -26,7 +26,10 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
 
     folder: Path = Field(description="The dataset's root.")
     zfill: int | None = Field(
-        None, ge=0, description="The digits to pad the index to; none: those of the last index."
+        None,
+        ge=0,
+        le=100,
+        description="The digits to pad the index to; none: those of the last index.",
     )
     key_serialization_mode: Mapping[str, SerializationMode] | None = Field(
         None, description="How the items of a key are written, whatever their own mode is."
