@@ -9,7 +9,7 @@ from prefect import flow
 from pydantic import Field
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.process import RunReport, process_samples
+from prefect_pipestream.process import RunReport, Select, process_samples
 
 
 @flow(name="clean-dataset")
@@ -21,6 +21,7 @@ def clean_dataset(
     chunk_size: Annotated[int, Field(gt=0)] | None = None,
     sample_retries: Annotated[int, Field(ge=0)] = 2,
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    select: Select = "all",
     run_key: str | None = None,
 ) -> RunReport:
     """Changes the samples of a dataset in place: each wholly or not at all, and each once.
@@ -35,6 +36,8 @@ def clean_dataset(
         chunk_size: How many samples each task run processes; empty for a few seconds of work.
         sample_retries: How often a sample that fails is tried again.
         max_failed: The share of samples that may fail before the run counts as failed.
+        select: Which samples: all; those that are new or changed since the same transform last
+            saw them; or those that failed in the last run, or in that of the run key.
         run_key: Give the key of an earlier run to go on with it; empty for a new run.
 
     Returns:
@@ -48,6 +51,7 @@ def clean_dataset(
         chunk_size=chunk_size,
         sample_retries=sample_retries,
         max_failed=max_failed,
+        select=select,
         run_key=run_key,
     )
 
@@ -77,6 +81,7 @@ def main() -> int:
             transform=given.transform or TRANSFORM,
             keys=given.keys,
             max_failed=max_failed or 0.0,
+            select=given.select,
             run_key=given.run_key,
         ),
         folder,

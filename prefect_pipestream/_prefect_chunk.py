@@ -16,6 +16,7 @@ import numpy.typing as npt
 from prefect import get_run_logger
 
 from prefect_pipestream._prefect_report import ChunkReport, describe_error, describe_indices
+from prefect_pipestream._prefect_rollback import tag_of_writes
 from prefect_pipestream._prefect_streams import StreamLike, opened
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
@@ -70,6 +71,13 @@ class Transform:
             "a pair (Sample, new index)."
         )
 
+    def fingerprint(self, keys: Collection[str] | None) -> str:
+        """What stays the same as long as the transform, and which items are written, do."""
+        from prefect_pipestream.stages import fingerprint
+
+        own = fingerprint(self.stage)
+        return own if keys is None else f"{own}:{','.join(sorted(keys))}"
+
 
 def as_transform(spec: Any) -> Transform:
     """Resolves a transform's specification, unless that is done."""
@@ -102,7 +110,8 @@ def process(
     reader = opened(source)
     writer = reader if target is None else opened(target)
     name = describe_indices(indices)
-    chunk = ChunkRun(reader, writer, as_transform(transform), keys, retries, name, log)
+    tag = tag_of_writes(writer, name)
+    chunk = ChunkRun(reader, writer, as_transform(transform), keys, retries, tag, log)
     report = chunk.run(indices)
     log.info("Samples %s: %s", name, report.summary())
     return report
@@ -146,7 +155,7 @@ class ChunkRun:
             ChunkStopped: If the flow asked for it.
         """
         began = time.perf_counter()
-        with self.target.commit_group(tag=self.tag) as group:
+        with self.target.commit_group(tag=self.tag, signed=True) as group:
             todo = self._undone(indices)
             for _ in range(_MOST_ROUNDS):
                 if not todo:

@@ -102,13 +102,8 @@ class ChunkReport:
     def add_record(self, record: SampleRecord) -> None:
         """Adds a sample as the ledger has it."""
         self.counts[record.outcome] += 1
-        if record.failure is not None:
-            self.failures.append(failed_sample(record.idx, record.failure, record.attempts))
-
-    def add_failure(self, failure: FailedSample) -> None:
-        """Adds a sample that failed and is not in the ledger."""
-        self.counts["failed"] += 1
-        self.failures.append(failure)
+        if record.outcome == "failed":
+            self.failures.append(failed_sample(record))
 
     def summary(self) -> str:
         """The counts and the rate in one line."""
@@ -128,14 +123,15 @@ def describe_indices(indices: Sequence[int] | npt.NDArray[np.int64]) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-def failed_sample(idx: int, failure: SampleFailure, attempts: int) -> FailedSample:
-    """A sample's failure as reports have it."""
+def failed_sample(record: SampleRecord) -> FailedSample:
+    """A failed sample of a ledger as reports have it."""
+    failure = record.failure or SampleFailure("", "unknown", "")
     return FailedSample(
-        idx=idx,
+        idx=record.idx,
         error_type=failure.error_type,
         message=failure.message,
         traceback=failure.traceback,
-        attempts=attempts,
+        attempts=record.attempts,
     )
 
 

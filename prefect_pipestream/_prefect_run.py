@@ -1,34 +1,30 @@
-"""A run over the samples of a dataset: what is left to do, submitted as tasks, and its report."""
+"""A run over the samples of a dataset: submitted as tasks, and reported."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from prefect_pipestream import tasks
-from prefect_pipestream._prefect_chunk import FIRST_RETRY_S, Indices, Log, Transform, stop_event
+from prefect_pipestream._prefect_chunk import Indices, Log, Transform, stop_event
 from prefect_pipestream._prefect_plan import ChunkSizer, Workers, in_flight
 from prefect_pipestream._prefect_progress import Advance
 from prefect_pipestream._prefect_report import (
     ChunkReport,
     RunReport,
     describe_error,
-    failed_sample,
+    describe_indices,
 )
-from prefect_pipestream.errors import ConflictError, DatasetError
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import SampleRecord, outcomes
-
-_SAMPLES_PER_WORKER = 4
-_MOST_ROUNDS = 100
 
 
 @dataclass
@@ -42,6 +38,7 @@ class ProcessRun:
         keys: The items to write; None is all.
         retries: How often a failed sample is tried again.
         log: The flow run's logger.
+        result: What became of samples so far.
     """
 
     source: DataStream
@@ -50,50 +47,7 @@ class ProcessRun:
     keys: Sequence[str] | None
     retries: int
     log: Log
-    total: int = 0
-    _result: ChunkReport = field(default_factory=ChunkReport)
-
-    # -- what is to be done ------------------------------------------------------------------
-
-    def select(self, indices: Sequence[int] | None) -> npt.NDArray[np.int64]:
-        """Says which samples are still to be processed: int64, ascending.
-
-        What the run's ledger has of others, from before this attempt, goes into the report.
-
-        Raises:
-            IndexError: If the source has no sample of one of the indices.
-        """
-        wanted = self.source.indices() if indices is None else self._checked(indices)
-        known = self._ledger()
-        done = [idx for idx, record in known.items() if record.outcome != "failed"]
-        todo = np.setdiff1d(wanted, np.array(done, dtype=np.int64))
-        again = set(todo.tolist()) if known else set()
-        for idx, record in known.items():
-            if idx not in again:
-                self._result.add_record(record)
-        if known:
-            self.log.info(
-                "Run %s goes on: %d samples are done, %d are left.",
-                self.target.run_key,
-                len(done),
-                len(todo),
-            )
-        self.total = self._result.total + len(todo)
-        return todo
-
-    def _checked(self, indices: Sequence[int]) -> npt.NDArray[np.int64]:
-        length = len(self.source)
-        wanted = np.unique(np.asarray(indices, dtype=np.int64))
-        for idx in wanted[(wanted < 0) | (wanted >= length)][:1]:
-            raise IndexError(
-                f"indices: there is no sample {idx}, the source has 0 to {length - 1}."
-            )
-        return wanted
-
-    def _ledger(self) -> dict[int, SampleRecord]:
-        return outcomes(self.target.output_folder, self.target.run_key)
-
-    # -- many samples a task run -------------------------------------------------------------
+    result: ChunkReport = field(default_factory=ChunkReport)
 
     def by_chunk(
         self, todo: npt.NDArray[np.int64], chunk_size: int | None, advance: Advance
@@ -103,7 +57,7 @@ class ProcessRun:
         Raises:
             DatasetError: If the dataset cannot be written; what was done until then is kept.
         """
-        workers = Workers(_task_runner())
+        workers = Workers(task_runner())
         sizer = ChunkSizer(len(todo), workers.number, chunk_size)
         chunks: dict[PrefectFuture[Any], Indices] = {}
 
@@ -119,12 +73,12 @@ class ProcessRun:
         def limit() -> int:
             return workers.in_flight if sizer.is_measured else workers.number
 
-        with self._stopping_on_error(), _reachable_api():
+        with self._stopping_on_error(), reachable_api():
             for future in in_flight(submissions(), limit):
                 report = self._chunk_report(future, chunks.pop(future))
                 sizer.measured(report.total, report.seconds)
                 advance(report.total, report.counts["failed"])
-                self._result.add(report)
+                self.result.add(report)
 
     def _submit_chunk(self, chunk: Indices) -> PrefectFuture[Any]:
         is_in_place = self.target is self.source
@@ -157,62 +111,12 @@ class ProcessRun:
         return self._report_of_failed_chunk(chunk, error)
 
     def _report_of_failed_chunk(self, chunk: Indices, error: BaseException) -> ChunkReport:
-        report, records = ChunkReport(), self._ledger()
-        failure = describe_error(error)
+        records = outcomes(self.target.output_folder, self.target.run_key, describe_indices(chunk))
+        unknown = describe_error(error)
+        report = ChunkReport()
         for idx in map(int, chunk):
-            record = records.get(idx)
-            if record is not None and record.outcome != "failed":
-                report.add_record(record)
-            else:
-                report.add_failure(failed_sample(idx, failure, 1))
+            report.add_record(records.get(idx) or SampleRecord(idx, "failed", failure=unknown))
         return report
-
-    # -- three task runs a sample ------------------------------------------------------------
-
-    def by_sample(self, todo: npt.NDArray[np.int64], advance: Advance) -> None:
-        """Processes samples by `read_sample`, `transform_sample` and `set_output`.
-
-        Raises:
-            DatasetError: If the dataset cannot be written; what was done until then is kept.
-        """
-        limit = _SAMPLES_PER_WORKER * Workers(_task_runner()).number
-        steps = _SampleTasks(self)
-        failures: dict[int, BaseException] = {}
-        left = todo.tolist()
-        for _ in range(_MOST_ROUNDS):
-            conflicts = []
-            with _reachable_api():
-                for idx, error in steps.run(left, limit):
-                    if isinstance(error, ConflictError):
-                        conflicts.append(idx)
-                        continue
-                    if isinstance(error, DatasetError):
-                        raise error
-                    if error is not None:
-                        failures[idx] = error
-                    advance(1, 0 if error is None else 1)
-            left = conflicts
-            if not left:
-                break
-        failures.update(
-            (idx, ConflictError("other writers changed it every time.")) for idx in left
-        )
-        self._record(failures)
-        records = self._ledger()
-        for idx in todo.tolist():
-            self._result.add_record(records[idx])
-
-    def _record(self, failures: Mapping[int, BaseException]) -> None:
-        attempts = self.retries + 1
-        with self.target.commit_group() as group:
-            for idx, error in sorted(failures.items()):
-                failure = describe_error(error)
-                group.record(idx, "failed", failure=failure, attempts=attempts)
-                self.log.warning(
-                    "Sample %d failed: %s: %s", idx, failure.error_type, failure.message
-                )
-
-    # -- the end -----------------------------------------------------------------------------
 
     def report(self, seconds: float, processed: int) -> RunReport:
         """The report on the whole run.
@@ -223,65 +127,11 @@ class ProcessRun:
         """
         return RunReport(
             run_key=self.target.run_key,
-            counts=self._result.counts,
-            failures=sorted(self._result.failures, key=lambda failure: failure.idx),
+            counts=self.result.counts,
+            failures=sorted(self.result.failures, key=lambda failure: failure.idx),
             duration_s=seconds,
             samples_per_second=processed / seconds if seconds > 0 else 0.0,
         )
-
-
-class _SampleTasks:
-    """Submits the three tasks of each sample."""
-
-    def __init__(self, run: ProcessRun) -> None:
-        self._run = run
-        delays = [FIRST_RETRY_S * 2**attempt for attempt in range(run.retries)]
-        options: dict[str, Any] = {"retries": run.retries, "retry_delay_seconds": delays or None}
-        self._read = tasks.read_sample.with_options(**options)
-        self._transform = tasks.transform_sample.with_options(**options)
-        self._write = tasks.set_output.with_options(**options, retry_condition_fn=_is_no_conflict)
-
-    def run(self, indices: list[int], limit: int) -> Iterator[tuple[int, BaseException | None]]:
-        """Processes samples.
-
-        Yields:
-            Each sample that is finished, in any order, and its error if it failed.
-        """
-        submitted: dict[PrefectFuture[Any], tuple[int, list[PrefectFuture[Any]]]] = {}
-
-        def submissions() -> Iterator[PrefectFuture[Any]]:
-            for idx in indices:
-                futures = self._submit(idx)
-                submitted[futures[-1]] = idx, futures
-                yield futures[-1]
-
-        for last in in_flight(submissions(), lambda: limit):
-            idx, futures = submitted.pop(last)
-            yield idx, _error_of(futures)
-
-    def _submit(self, idx: int) -> list[PrefectFuture[Any]]:
-        run = self._run
-        source = run.source.part([idx])
-        target = source if run.target is run.source else run.target.part([idx])
-        # A task takes futures in place of values; the types of its `submit` do not say so.
-        sample: Any = self._read.submit(source, idx)
-        changed: Any = self._transform.submit(sample, run.transform, idx)
-        return [sample, changed, self._write.submit(target, idx, changed, run.keys)]
-
-
-def _error_of(futures: list[PrefectFuture[Any]]) -> BaseException | None:
-    """The error of the first task run that did not complete; those after it did not start."""
-    for future in futures:
-        future.wait()
-        state = future.state
-        if not state.is_completed():
-            result = future.result(raise_on_failure=False)
-            return result if isinstance(result, BaseException) else RuntimeError(state.message)
-    return None
-
-
-def _is_no_conflict(task: Any, task_run: Any, state: State[Any]) -> bool:
-    return not isinstance(state.result(raise_on_failure=False), ConflictError)
 
 
 def _compact(indices: npt.NDArray[np.int64]) -> Indices:
@@ -290,13 +140,14 @@ def _compact(indices: npt.NDArray[np.int64]) -> Indices:
     return range(first, last + 1) if last - first + 1 == len(indices) else indices
 
 
-def _task_runner() -> TaskRunner[Any] | None:
+def task_runner() -> TaskRunner[Any] | None:
+    """The task runner of the flow run; None outside of one."""
     context = FlowRunContext.get()
     return None if context is None else context.task_runner
 
 
 @contextmanager
-def _reachable_api() -> Iterator[None]:
+def reachable_api() -> Iterator[None]:
     """Tells worker processes where the embedded API is, lest each starts one of its own."""
     context = FlowRunContext.get()
     if (

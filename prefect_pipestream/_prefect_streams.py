@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from prefect.runtime import flow_run, task_run
 
+from prefect_pipestream._prefect_rollback import tag_of_writes
 from prefect_pipestream.blocks import DataStreamBlock
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.stage import StageResult
@@ -72,7 +73,7 @@ def write_one(
     Returns:
         The index under which it was written; None if nothing was to be written.
     """
-    with stream.commit_group() as group:
+    with stream.commit_group(tag=tag_of_writes(stream, "main"), signed=True) as group:
         if result is None:
             group.record(idx, "skipped")
             return None

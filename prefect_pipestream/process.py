@@ -8,10 +8,12 @@ from prefect.context import FlowRunContext
 from prefect.states import Failed
 from pydantic import Field, InstanceOf
 
+from prefect_pipestream._prefect_by_sample import run_by_sample
 from prefect_pipestream._prefect_chunk import Transform
 from prefect_pipestream._prefect_progress import progress_bar
 from prefect_pipestream._prefect_report import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream._prefect_run import ProcessRun
+from prefect_pipestream._prefect_selection import Select, select_samples
 from prefect_pipestream._prefect_streams import opened, run_key_in_force
 from prefect_pipestream.blocks import (
     CreateNewUnderfolder,
@@ -21,9 +23,10 @@ from prefect_pipestream.blocks import (
     ReadWriteUnderfolder,
 )
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.underfolder import compact
 from prefect_pipestream.underfolder.writer import new_run_key
 
-__all__ = ["FailedSample", "RunReport", "TooManyFailedError", "process_samples"]
+__all__ = ["FailedSample", "RunReport", "Select", "TooManyFailedError", "process_samples"]
 
 AnyStream = InstanceOf[DataStreamBlock] | InstanceOf[DataStream]
 Source = ReadWriteUnderfolder | PipedDataStream | AnyStream
@@ -44,6 +47,7 @@ def process_samples(
     sample_retries: Annotated[int, Field(ge=0)] = 2,
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
     run_key: str | None = None,
+    select: Select = "all",
 ) -> RunReport:
     """Reads, transforms and writes samples, in place or from a source to a target.
 
@@ -67,7 +71,10 @@ def process_samples(
         sample_retries: How often a sample that fails is tried again, each time after a pause
             twice as long as the last.
         max_failed: The share of the samples that may fail before the run counts as failed.
-        run_key: The run's name in the dataset's ledger; by default the flow run's id.
+        run_key: The run's name in the dataset's ledger; by default the flow run's id. Give that
+            of an earlier run to go on with it.
+        select: Which samples: "all"; "changed" since a run of the same transform saw them;
+            "failed" in the run of the run key, or without one in the last run.
 
     Returns:
         What became of the samples.
@@ -77,6 +84,7 @@ def process_samples(
         TooManyFailedError: If more than the share `max_failed` failed; it has the report.
         DatasetError: If a dataset cannot be opened or written.
         IndexError: If the source has no sample of one of the indices.
+        RunNotFoundError: If failed samples are asked for, and no run was made.
 
     Example:
         ```python
@@ -90,25 +98,26 @@ def process_samples(
         ```
     """
     prepared = Transform(transform)
+    log = get_run_logger()
     key = run_key or run_key_in_force() or new_run_key("run")
     reader = opened(source, key)
-    run = ProcessRun(
-        source=reader,
-        target=reader if target is None else opened(target, key),
-        transform=prepared,
-        keys=keys,
-        retries=sample_retries,
-        log=get_run_logger(),
-    )
+    writer = reader if target is None else opened(target, key)
+    fingerprint = prepared.fingerprint(keys)
+    selection = select_samples(reader, writer, select, indices, fingerprint)
+    todo, before = selection.todo, selection.before
+    log.info("Run %s: %d samples to process, %d done before.", key, len(todo), before.total)
+    run = ProcessRun(reader, writer, prepared, keys, sample_retries, log, before)
     began = time.perf_counter()
-    todo = run.select(indices)
-    with progress_bar(run.total, run.total - len(todo), "Samples") as advance:
-        if tasks_per == "chunk":
-            run.by_chunk(todo, chunk_size, advance)
-        else:
-            run.by_sample(todo, advance)
+    if len(todo):
+        writer.begin_run(fingerprint=fingerprint)
+        with progress_bar(selection.total, before.total, "Samples") as advance:
+            if tasks_per == "chunk":
+                run.by_chunk(todo, chunk_size, advance)
+            else:
+                run_by_sample(run, todo, advance)
+        compact(writer.output_folder, key)
     report = run.report(time.perf_counter() - began, len(todo))
-    run.log.info("Run %s: %s in %.1f s", key, report.summary(), report.duration_s)
+    log.info("Run %s: %s in %.1f s", key, report.summary(), report.duration_s)
     return _end(report, max_failed)
 
 

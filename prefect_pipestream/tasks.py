@@ -11,8 +11,9 @@ from typing import Any, cast
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled
+from prefect.transactions import Transaction
 
-from prefect_pipestream import _prefect_chunk, _prefect_streams
+from prefect_pipestream import _prefect_chunk, _prefect_rollback, _prefect_streams
 from prefect_pipestream._prefect_chunk import Indices
 from prefect_pipestream._prefect_report import ChunkReport
 from prefect_pipestream._prefect_streams import StreamLike
@@ -128,6 +129,11 @@ def set_output(
     return _prefect_streams.write_one(_prefect_streams.opened(stream), idx, sample, keys)
 
 
+@set_output.on_rollback
+def _take_back_sample(transaction: Transaction) -> None:
+    _prefect_rollback.take_back(transaction)
+
+
 @task(
     # Prefect's type for such a function has a method more than a function has.
     task_run_name=_prefect_chunk.name_of_run,  # type: ignore[arg-type]
@@ -181,3 +187,8 @@ def process_chunk(
     except _prefect_chunk.ChunkStopped as stopped:
         # Prefect takes a state in place of a result, and puts the task run into it.
         return cast(ChunkReport, Cancelled(message=str(stopped)))
+
+
+@process_chunk.on_rollback
+def _take_back_chunk(transaction: Transaction) -> None:
+    _prefect_rollback.take_back(transaction)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PrivateAttr
 
-from prefect_pipestream.errors import DatasetError, PipeBuildingError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError, PipeBuildingError
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.pipe import PipeSpec, build_pipe
 from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
@@ -27,6 +27,7 @@ from prefect_pipestream.underfolder import (
     StagedSample,
 )
 from prefect_pipestream.underfolder.commit import OnConflict
+from prefect_pipestream.underfolder.facts import layout_of, note_run
 from prefect_pipestream.underfolder.writer import new_run_key, writing_as
 
 
@@ -261,6 +262,29 @@ class DataStream(Sequence[Sample]):
         """
         with self._writer.group(tag=tag, signed=signed, **limits) as group:
             yield StreamGroup(self, group)
+
+    def begin_run(self, **facts: Any) -> None:
+        """Creates the dataset where it does not exist, and notes facts on the run, for its list.
+
+        Writing does it too, without the facts. What the run's ledger knows already stays.
+
+        Args:
+            **facts: Plain values by name; a transform's ``fingerprint`` among them lets a later
+                run find the samples that changed since.
+
+        Raises:
+            DatasetExistsError: If the folder exists, may not, and was not created by this run.
+            DatasetWriteError: If the dataset cannot be written.
+        """
+        self._writer.claim()
+        try:
+            note_run(layout_of(self.output_folder), self.run_key, facts)
+        except OSError as error:
+            raise DatasetWriteError(
+                error.errno,
+                f"{self.output_folder}: run {self.run_key!r} cannot be noted: "
+                f"{error.strerror or error} ({error.filename}). The dataset is as it was",
+            ) from error
 
     # -- other streams -----------------------------------------------------------------
 

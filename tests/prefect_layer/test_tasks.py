@@ -14,6 +14,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import TaskRunSort
 from prefect.runtime import flow_run
 from prefect.task_runners import ProcessPoolTaskRunner
+from prefect.transactions import transaction
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.errors import DecodeError, PipeBuildingError
@@ -360,3 +361,51 @@ def test_decode_error_of_a_read_sample_names_the_file(folder: Path) -> None:
 
     with pytest.raises(DecodeError, match=str(truncated)):
         run()
+
+
+# -- transactions ----------------------------------------------------------------------------
+
+
+def test_failed_transaction_takes_back_what_tasks_wrote(folder: Path) -> None:
+    before = files_of(folder)
+
+    @flow
+    def relabel() -> None:
+        block = ReadWriteUnderfolder(folder=folder)
+        with transaction():
+            sample = read_sample(block, 0)
+            set_output(block, 0, sample.set_value("image", 255 - image_of(0)))
+            set_output(block, 7, sample)
+            process_chunk(block, ["invert"], range(2, 5))
+            raise RuntimeError("the labels are not plausible")
+
+    with pytest.raises(RuntimeError, match="not plausible"):
+        relabel()
+
+    assert files_of(folder) == before
+
+
+def test_write_before_a_failed_transaction_stays(folder: Path) -> None:
+    @flow
+    def relabel() -> None:
+        block = ReadWriteUnderfolder(folder=folder)
+        process_chunk(block, count_runs, range(3))
+        with transaction():
+            process_chunk(block, count_runs, range(3, 6))
+            raise RuntimeError("the labels are not plausible")
+
+    with pytest.raises(RuntimeError, match="not plausible"):
+        relabel()
+
+    assert runs_of(folder, range(6)) == [1, 1, 1, 0, 0, 0]
+
+
+def test_completed_transaction_keeps_what_tasks_wrote(folder: Path) -> None:
+    @flow
+    def relabel() -> None:
+        with transaction():
+            process_chunk(ReadWriteUnderfolder(folder=folder), count_runs, range(6))
+
+    relabel()
+
+    assert runs_of(folder, range(6)) == [1] * 6

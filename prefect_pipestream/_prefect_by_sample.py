@@ -1,0 +1,115 @@
+"""A run with three task runs a sample."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+
+from prefect_pipestream import tasks
+from prefect_pipestream._prefect_chunk import FIRST_RETRY_S
+from prefect_pipestream._prefect_plan import Workers, in_flight
+from prefect_pipestream._prefect_progress import Advance
+from prefect_pipestream._prefect_report import describe_error
+from prefect_pipestream._prefect_run import ProcessRun, reachable_api, task_runner
+from prefect_pipestream.errors import ConflictError, DatasetError
+from prefect_pipestream.underfolder import outcomes
+
+_SAMPLES_PER_WORKER = 4
+_MOST_ROUNDS = 100
+
+
+def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance) -> None:
+    """Processes samples by `read_sample`, `transform_sample` and `set_output`.
+
+    Raises:
+        DatasetError: If the dataset cannot be written; what was done until then is kept.
+    """
+    steps = _SampleTasks(run)
+    failed: dict[int, BaseException] = {}
+    left = todo.tolist()
+    with reachable_api():
+        for _ in range(_MOST_ROUNDS):
+            conflicts = {}
+            for idx, error in steps.run(left):
+                if isinstance(error, ConflictError):
+                    conflicts[idx] = error  # to be read and transformed anew
+                    continue
+                if isinstance(error, DatasetError):
+                    raise error
+                if error is not None:
+                    failed[idx] = error
+                advance(1, 0 if error is None else 1)
+            left = sorted(conflicts)
+            if not left:
+                break
+    _record_failures(run, {**failed, **conflicts})
+    records = outcomes(run.target.output_folder, run.target.run_key)
+    for idx in todo.tolist():
+        run.result.add_record(records[idx])
+
+
+def _record_failures(run: ProcessRun, failed: Mapping[int, BaseException]) -> None:
+    attempts = run.retries + 1
+    with run.target.commit_group() as group:
+        for idx, error in sorted(failed.items()):
+            failure = describe_error(error)
+            group.record(idx, "failed", failure=failure, attempts=attempts)
+            run.log.warning("Sample %d failed: %s: %s", idx, failure.error_type, failure.message)
+
+
+class _SampleTasks:
+    """Submits the three tasks of each sample."""
+
+    def __init__(self, run: ProcessRun) -> None:
+        self._run = run
+        delays = [FIRST_RETRY_S * 2**attempt for attempt in range(run.retries)]
+        options: dict[str, Any] = {"retries": run.retries, "retry_delay_seconds": delays or None}
+        self._read = tasks.read_sample.with_options(**options)
+        self._transform = tasks.transform_sample.with_options(**options)
+        self._write = tasks.set_output.with_options(**options, retry_condition_fn=_is_no_conflict)
+        self._limit = _SAMPLES_PER_WORKER * Workers(task_runner()).number
+
+    def run(self, indices: list[int]) -> Iterator[tuple[int, BaseException | None]]:
+        """Processes samples.
+
+        Yields:
+            Each sample that is finished, in any order, and its error if it failed.
+        """
+        submitted: dict[PrefectFuture[Any], tuple[int, list[PrefectFuture[Any]]]] = {}
+
+        def submissions() -> Iterator[PrefectFuture[Any]]:
+            for idx in indices:
+                futures = self._submit(idx)
+                submitted[futures[-1]] = idx, futures
+                yield futures[-1]
+
+        for last in in_flight(submissions(), lambda: self._limit):
+            idx, futures = submitted.pop(last)
+            yield idx, _error_of(futures)
+
+    def _submit(self, idx: int) -> list[PrefectFuture[Any]]:
+        run = self._run
+        source = run.source.part([idx])
+        target = source if run.target is run.source else run.target.part([idx])
+        # A task takes futures in place of values; the types of its `submit` do not say so.
+        sample: Any = self._read.submit(source, idx)
+        changed: Any = self._transform.submit(sample, run.transform, idx)
+        return [sample, changed, self._write.submit(target, idx, changed, run.keys)]
+
+
+def _error_of(futures: list[PrefectFuture[Any]]) -> BaseException | None:
+    """The error of the first task run that did not complete; those after it did not start."""
+    for future in futures:
+        future.wait()
+        state = future.state
+        if not state.is_completed():
+            result = future.result(raise_on_failure=False)
+            return result if isinstance(result, BaseException) else RuntimeError(state.message)
+    return None
+
+
+def _is_no_conflict(task: Any, task_run: Any, state: State[Any]) -> bool:
+    return not isinstance(state.result(raise_on_failure=False), ConflictError)

@@ -1,0 +1,113 @@
+"""Which samples a run is to process, and what its ledger has of the others."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_pipestream._prefect_report import ChunkReport, failed_sample
+from prefect_pipestream.errors import DatasetError, DuplicateItemError
+from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.underfolder.facts import layout_of
+from prefect_pipestream.underfolder.ledger import counts_of, done_indices, failures, rows_in
+from prefect_pipestream.underfolder.records import signature_of
+from prefect_pipestream.underfolder.runs import failed_indices
+from prefect_pipestream.underfolder.signatures import signatures
+
+Select = Literal["all", "changed", "failed"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a run is about.
+
+    Attributes:
+        todo: The samples to process: int64, ascending.
+        before: What earlier attempts at the run did of other samples.
+    """
+
+    todo: npt.NDArray[np.int64]
+    before: ChunkReport
+
+    @property
+    def total(self) -> int:
+        """The number of samples that the run is about."""
+        return self.before.total + len(self.todo)
+
+
+def select_samples(
+    source: DataStream,
+    target: DataStream,
+    select: Select,
+    indices: Sequence[int] | None,
+    fingerprint: str,
+) -> Selection:
+    """Says which samples are to be processed; what the run has done already is not.
+
+    Args:
+        source: Where samples are read.
+        target: Where they are written, as part of the run.
+        select: "all"; "changed": new or changed since a run of this fingerprint saw them;
+            "failed": failed in this run, if it was begun before, else in the last one.
+        indices: The samples to choose from; None is all.
+        fingerprint: The transform's.
+
+    Raises:
+        IndexError: If the source has no sample of one of the indices.
+        RunNotFoundError: If failed samples are asked for, and there is no run yet.
+    """
+    wanted = source.indices() if indices is None else _checked(indices, len(source))
+    folder, run_key = target.output_folder, target.run_key
+    if select == "failed":
+        begun = os.path.isdir(layout_of(folder).run(run_key).folder)
+        wanted = np.intersect1d(wanted, failed_indices(folder, run_key if begun else None))
+    elif select == "changed":
+        wanted = _changed(source, wanted, signatures(folder, fingerprint))
+    done = done_indices(folder, run_key)
+    todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
+    return Selection(todo, _before(target, todo))
+
+
+def _checked(indices: Sequence[int], length: int) -> npt.NDArray[np.int64]:
+    wanted = np.unique(np.asarray(indices, dtype=np.int64))
+    for idx in wanted[(wanted < 0) | (wanted >= length)][:1]:
+        raise IndexError(f"indices: there is no sample {idx}; the source has {length} samples.")
+    return wanted
+
+
+def _changed(
+    source: DataStream, wanted: npt.NDArray[np.int64], seen: Mapping[int, str]
+) -> npt.NDArray[np.int64]:
+    """The samples whose files are not what they were: one `stat` a file, no decoding."""
+    changed = [idx for idx in wanted.tolist() if _signature(source, idx) != seen.get(idx, "")]
+    return np.array(changed, dtype=np.int64)
+
+
+def _signature(source: DataStream, idx: int) -> str | None:
+    """What a sample's files are like now; None where it cannot be told."""
+    try:
+        origin = source.get_input(idx).origin
+    except (
+        DatasetError,
+        DuplicateItemError,
+    ):  # it counts as changed, and fails where it is processed
+        return None
+    if origin is None:
+        return None
+    stamps = {name: file.stamp for name, file in origin.sources.items()}
+    return signature_of((name, stamp) for name, stamp in stamps.items() if stamp is not None)
+
+
+def _before(target: DataStream, todo: npt.NDArray[np.int64]) -> ChunkReport:
+    """What the run's ledger has of samples that are not to be processed now."""
+    folder, run_key = target.output_folder, target.run_key
+    rows = rows_in(layout_of(folder).run(run_key)).last_of_each()
+    report = ChunkReport(counts=counts_of(rows.where(~np.isin(rows.idx, todo))))
+    again = set(todo.tolist())
+    for record in failures(folder, run_key):
+        if record.idx not in again:
+            report.failures.append(failed_sample(record))
+    return report
