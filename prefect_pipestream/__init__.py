@@ -1,1 +1,111 @@
-"""Atomic, exactly-once, undoable data streams over folders of samples, run by Prefect."""
+"""Atomic, exactly-once, undoable data streams over folders of samples, run by Prefect.
+
+The public names of all rooms, each loaded when it is first used: the data layer does not import
+Prefect, and nothing here is imported for a name that is not asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefect_pipestream.blocks import CreateNewUnderfolder as CreateNewUnderfolder
+    from prefect_pipestream.blocks import DataStreamBlock as DataStreamBlock
+    from prefect_pipestream.blocks import OutputUnderfolder as OutputUnderfolder
+    from prefect_pipestream.blocks import PipedDataStream as PipedDataStream
+    from prefect_pipestream.blocks import ReadWriteUnderfolder as ReadWriteUnderfolder
+    from prefect_pipestream.errors import PipestreamError as PipestreamError
+    from prefect_pipestream.items import Item as Item
+    from prefect_pipestream.items import SerializationMode as SerializationMode
+    from prefect_pipestream.process import RunReport as RunReport
+    from prefect_pipestream.process import process_samples as process_samples
+    from prefect_pipestream.sequences import DataStream as DataStream
+    from prefect_pipestream.sequences import Sample as Sample
+    from prefect_pipestream.sequences import SamplesSequence as SamplesSequence
+    from prefect_pipestream.sequences import build_pipe as build_pipe
+    from prefect_pipestream.sequences import piped_sequence as piped_sequence
+    from prefect_pipestream.sequences import source_sequence as source_sequence
+    from prefect_pipestream.stages import SampleStage as SampleStage
+    from prefect_pipestream.stages import resolve_stage as resolve_stage
+    from prefect_pipestream.stages import sample_stage as sample_stage
+    from prefect_pipestream.tasks import process_chunk as process_chunk
+    from prefect_pipestream.tasks import read_sample as read_sample
+    from prefect_pipestream.tasks import set_output as set_output
+    from prefect_pipestream.tasks import transform_sample as transform_sample
+    from prefect_pipestream.underfolder import check as check
+    from prefect_pipestream.underfolder import list_runs as list_runs
+    from prefect_pipestream.underfolder import prune_runs as prune_runs
+    from prefect_pipestream.underfolder import undo_run as undo_run
+
+_NAMES_OF = {
+    "errors": ("PipestreamError",),
+    "items": ("Item", "SerializationMode"),
+    "sequences": (
+        "Sample",
+        "SamplesSequence",
+        "DataStream",
+        "build_pipe",
+        "source_sequence",
+        "piped_sequence",
+    ),
+    "stages": ("SampleStage", "sample_stage", "resolve_stage"),
+    "underfolder": ("list_runs", "undo_run", "check", "prune_runs"),
+    "blocks": (
+        "DataStreamBlock",
+        "ReadWriteUnderfolder",
+        "CreateNewUnderfolder",
+        "OutputUnderfolder",
+        "PipedDataStream",
+    ),
+    "tasks": ("read_sample", "transform_sample", "set_output", "process_chunk"),
+    "process": ("process_samples", "RunReport"),
+}
+_HOMES = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+__all__ = [
+    # samples and sequences
+    "Item",
+    "SerializationMode",
+    "Sample",
+    "SamplesSequence",
+    "DataStream",
+    "build_pipe",
+    "source_sequence",
+    "piped_sequence",
+    # stages
+    "SampleStage",
+    "sample_stage",
+    "resolve_stage",
+    # the runs of a dataset
+    "list_runs",
+    "undo_run",
+    "check",
+    "prune_runs",
+    # Prefect
+    "DataStreamBlock",
+    "ReadWriteUnderfolder",
+    "CreateNewUnderfolder",
+    "OutputUnderfolder",
+    "PipedDataStream",
+    "read_sample",
+    "transform_sample",
+    "set_output",
+    "process_chunk",
+    "process_samples",
+    "RunReport",
+    # errors
+    "PipestreamError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
