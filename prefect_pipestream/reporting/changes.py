@@ -105,23 +105,20 @@ def change_between(
         keys: The keys that changed.
         target: The index that it is written under.
     """
-    changed = list(dict.fromkeys(keys))
-    images: tuple[AnyImage | None, AnyImage | None] = (None, None)
+    images: list[tuple[AnyImage | None, AnyImage | None]] = []
     lines: list[str] = []
-    for key in changed:
+    for key in dict.fromkeys(keys):
         old, new = _value(before.get(key)), _value(after.get(key))
-        if _is_image(old) or _is_image(new):
-            if images == (None, None):
-                images = (old if _is_image(old) else None, new if _is_image(new) else None)
-            if _is_image(old) and _is_image(new):
-                lines += _form_differences(key, old, new)
+        old_image, new_image = _image(old), _image(new)
+        if old_image is not None or new_image is not None:
+            images.append((old_image, new_image))
+            lines += _form_differences(key, old_image, new_image)
         elif isinstance(after.get(key) or before.get(key), MetadataItem):
             lines += metadata_differences(key, old, new)
         else:
             lines.append(f"{key}: written")
-    if images == (None, None):
-        images = _any_image(before), None
-    return Change(idx, *inline_pair(*images), tuple(lines), target)
+    shown = images[0] if images else (_any_image(before), None)
+    return Change(idx, *inline_pair(*shown), tuple(lines), target)
 
 
 def _value(item: Item[Any] | None) -> Any:
@@ -136,22 +133,22 @@ def _value(item: Item[Any] | None) -> Any:
         return None
 
 
-def _is_image(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim in (2, 3) and min(value.shape[:2]) > 1
-
-
-def _any_image(items: Items) -> AnyImage | None:
-    for item in items.values():
-        value = _value(item)
-        if _is_image(value):
-            image: AnyImage = value
-            return image
+def _image(value: Any) -> AnyImage | None:
+    if isinstance(value, np.ndarray) and value.ndim in (2, 3) and min(value.shape[:2]) > 1:
+        return value
     return None
 
 
-def _form_differences(key: str, old: AnyImage, new: AnyImage) -> list[str]:
+def _any_image(items: Items) -> AnyImage | None:
+    images = (_image(_value(item)) for item in items.values())
+    return next((image for image in images if image is not None), None)
+
+
+def _form_differences(key: str, old: AnyImage | None, new: AnyImage | None) -> list[str]:
     """What a thumbnail does not show: another size or type."""
     lines = []
+    if old is None or new is None:
+        return []
     if old.shape != new.shape:
         lines.append(f"{key}: {_shape(old)} → {_shape(new)}")
     if old.dtype != new.dtype:

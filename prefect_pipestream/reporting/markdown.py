@@ -18,7 +18,6 @@ _COLOURS = {
     "skipped": (230, 180, 40),
     "failed": (210, 50, 50),
 }
-_MARKS = {"written": "🟩", "unchanged": "🟦", "skipped": "🟨", "failed": "🟥"}
 
 
 class ChunkTime(NamedTuple):
@@ -62,16 +61,16 @@ def outcomes_section(counts: Mapping[Outcome, int], seconds: float, rate: float)
     """The counts by outcome with a bar each, and the rate."""
     total = sum(counts.values())
     rows = [
-        [name, f"{number:,}", f"{number / total:.1%}" if total else "-", _bar(name, number, total)]
+        [name, f"{number:,}", f"{number / total:.1%}" if total else "-", _bar(number, total)]
         for name, number in counts.items()
     ]
     pace = f"{total:,} samples · {seconds:,.1f} s · {rate:,.0f} samples/s"
     return f"{pace}\n\n{table(['outcome', 'samples', 'share', ''], rows)}"
 
 
-def _bar(outcome: str, number: int, total: int) -> str:
+def _bar(number: int, total: int) -> str:
     length = round(20 * number / total) if total else 0
-    return _MARKS[outcome] * max(length, 1 if number else 0)
+    return "█" * max(length, 1 if number else 0)
 
 
 def failures_section(failures: Sequence[Failure], total: int, full_list: str | None) -> str:
@@ -117,6 +116,7 @@ def chunks_section(chunks: Sequence[ChunkTime]) -> str:
     chart = base64.b64encode(chunks_chart(chunks)).decode()
     return (
         f"## Time per chunk\n\n![time per chunk](data:image/png;base64,{chart})\n\n"
+        "Green was written, blue unchanged, yellow skipped, red failed. "
         f"{len(chunks):,} chunk{'s' if len(chunks) > 1 else ''}, in the order in which they "
         f"ended; the slowest, samples {slowest.name}, took {slowest.seconds:,.1f} s."
     )
