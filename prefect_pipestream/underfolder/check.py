@@ -193,7 +193,7 @@ class _Findings:
         except DecodeError as error:
             if os.path.lexists(path):  # else another process replaced it meanwhile
                 message = str(error).removeprefix(f"{path}: ")
-                remedy = "Restore it from the undo of a run or a copy, or remove it."
+                remedy = "The undo of a run may have it whole."
                 self.problems.append(Problem("undecodable", file, idx, message, False, remedy))
         else:
             self.decoded += 1
