@@ -182,3 +182,19 @@ def test_every_operation_refuses_extra_arguments_and_survives_pickling(five):
     assert values(again) == values(sequence)
     with pytest.raises(ValueError, match="Extra inputs"):
         Numbers(upto=3, more=4)
+
+
+def test_a_pipe_of_the_reference_marks_its_source_in_the_field(five):
+    with pytest.warns(DeprecationWarning, match="json_schema_extra"):
+
+        @piped_sequence
+        class FirstTwo(SamplesSequence, title="test_first_two"):
+            source: SamplesSequence = Field(pipe_source=True)
+
+            def size(self) -> int:
+                return 2
+
+            def get_sample(self, idx: int) -> Sample:
+                return self.source[idx]
+
+    assert values(five.test_first_two()) == [0, 1]
