@@ -3,6 +3,7 @@
 import copy
 import os
 import secrets
+import stat
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,7 +13,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetWriteError,
+    ItemError,
+    ItemNameError,
+)
 from prefect_pipestream.items import FileSource, FileStamp, Item, SerializationMode
 from prefect_pipestream.underfolder.apply import (
     RECORD,
@@ -127,6 +133,16 @@ class Commit:
         """Whether there is no file to put in place."""
         return not self._shared and not any(s.files or s.removes for s in self._samples.values())
 
+    @property
+    def samples(self) -> list[StagedSample]:
+        """What is to be committed, by index."""
+        return [self._samples[idx] for idx in sorted(self._samples)]
+
+    @property
+    def shared(self) -> dict[str, StagedFile]:
+        """The shared items that are to be written, by name with a leading slash."""
+        return dict(self._shared)
+
     # -- staging -----------------------------------------------------------------------
 
     def add(
@@ -150,20 +166,33 @@ class Commit:
             attempts: How often it was tried.
 
         Raises:
-            ItemNameError: If a key or an index cannot be part of a file name.
+            ItemNameError: If a key or an index cannot be part of a file name, or a folder has the
+                name that a file is to get.
             EncodeError, DecodeError: If an item cannot be written; the message names it.
             DatasetWriteError: If the disk is full, read-only or not permitted.
+            TypeError: If `keys` is a single string, in which any part of it would be found.
         """
-        target = check_index(idx if target is None else target)
+        if isinstance(keys, str):
+            raise TypeError(f"keys {keys!r}: expected a collection of keys, such as [{keys!r}].")
+        idx = check_index(idx)
+        target = idx if target is None else check_index(target)
         staged = StagedSample(
             SampleRecord(idx, "unchanged", target=None if target == idx else target), origin
         )
         staged.record = replace(staged.record, attempts=attempts)
         try:
-            there = {kind.key: kind for kind in self._dataset.kinds_of(target)}
-            for key, item in items.items():
-                if keys is None or key in keys:
-                    self._stage(staged, check_key(key), item, there.get(key))
+            kinds = self._dataset.kinds_of(target)
+            there = {kind.key: kind for kind in kinds}
+            chosen = [
+                (k, self._in_mode(k, i)) for k, i in items.items() if keys is None or k in keys
+            ]
+            for key, item in chosen:
+                if not item.is_shared:
+                    self._stage(staged, key, item, there.get(key))
+            self._refuse_folders(staged, kinds)
+            for key, item in chosen:  # last: they stay staged if the sample is not written
+                if item.is_shared:
+                    self._stage_shared(key, item)
         except BaseException as error:
             self._drop_files(staged)
             if isinstance(error, OSError) and not isinstance(error, ItemError):
@@ -209,20 +238,34 @@ class Commit:
             key = key_of(name) if name[0] != "/" else name
             staged.files.append(StagedFile(key, name, source, Item.from_source(source)))
 
-    def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
+    def _in_mode(self, key: str, item: Item[Any]) -> Item[Any]:
         if key in self._modes:
             item = copy.copy(item)
             item.serialization_mode = self._modes[key]
-        if item.is_shared:
-            self._stage_shared(key, item)
-            return
+        return item
+
+    def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
+        if there is None:  # what has a file can have another
+            check_key(key)
         name = self._kind_for(key, item, there).name_of(staged.target)
         if not item.is_stored_at(self._layout.final(name)):
             source = self._store(f"Sample {staged.target}, item {key!r}", name, item)
             staged.files.append(StagedFile(key, name, source, item))
 
+    def _refuse_folders(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:
+        """Raises `ItemNameError` where a folder is in the way: no file can take its place."""
+        keys = {file.key for file in staged.files}
+        names = [kind.name_of(staged.target) for kind in kinds if kind.key in keys]
+        for name in dict.fromkeys([*(file.name for file in staged.files), *names]):
+            self._refuse_folder(f"Sample {staged.target}, item {key_of(name)!r}", name)
+
+    def _refuse_folder(self, what: str, name: str) -> None:
+        path = self._layout.final(name)
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
+
     def _stage_shared(self, key: str, item: Item[Any]) -> None:
-        name = "/" + item.as_default_name(Path(key)).name
         if self._shared_there is None:
             self._shared_there = self._dataset.shared_files()
         there = self._shared_there.get(key)
@@ -237,8 +280,10 @@ class Commit:
                 "(`set_value_as(..., shared_item=False)`).",
                 stacklevel=2,
             )
-        if there is not None or name in self._shared:
+        if there is not None or any(file.key == key for file in self._shared.values()):
             return  # written once, and never overwritten
+        name = "/" + check_key(key) + _extension_for(key, item)
+        self._refuse_folder(f"Shared item {key!r}", name)
         source = self._store(f"Shared item {key!r}", name, item)
         self._shared[name] = StagedFile(key, name, source, item)
 
@@ -251,9 +296,10 @@ class Commit:
 
     def _kind_for(self, key: str, item: Item[Any], there: Kind | None) -> Kind:
         """The name's form: as the file that is there, if it may be, else as for a new one."""
-        extensions = item.file_extensions()
-        extension = extensions[0] if extensions else item.as_default_name(Path(key)).suffix
-        if there is not None and there.extension.lower() in (extensions or (extension.lower(),)):
+        extension = _extension_for(key, item)
+        readable = item.file_extensions() or (extension.lower(),)
+        # As on reading, the last of several extensions counts.
+        if there is not None and "." + there.extension.lower().rpartition(".")[2] in readable:
             if self._zfill is None:
                 return there
             extension = there.extension
@@ -384,7 +430,7 @@ class Commit:
         """Keeps the old files, then writes the record: from here on the commit happens."""
         samples = tuple(
             self._final_record(staged, self._dataset.kinds_of(staged.target))
-            for staged in self._in_order()
+            for staged in self.samples
         )
         record = CommitRecord(
             id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
@@ -409,9 +455,6 @@ class Commit:
         if self._durable:
             sync_folder(self._layout.log)
         return record
-
-    def _in_order(self) -> list[StagedSample]:
-        return [self._samples[idx] for idx in sorted(self._samples)]
 
     def _final_record(self, staged: StagedSample, there: list[Kind]) -> SampleRecord:
         """Says what is to be done for a sample, given the files that are there."""
@@ -496,6 +539,17 @@ class Commit:
         for name, file in self._shared.items():
             source = FileSource(self._layout.final(name))
             file.item.add_source(source)
+
+
+def _extension_for(key: str, item: Item[Any]) -> str:
+    """The extension that a new file of an item gets."""
+    extension = item.as_default_name(Path("name")).suffix
+    if not extension:
+        raise ItemNameError(
+            f"Item {key!r}, {item!r}: a file without an extension would not be found again. Give "
+            "it one, or use another item class."
+        )
+    return extension
 
 
 def _stamp(source: FileSource) -> FileStamp:

@@ -28,7 +28,7 @@ from prefect_pipestream.items import Item, SerializationMode
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.commit import Commit, OnConflict, StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
-from prefect_pipestream.underfolder.facts import note_run
+from prefect_pipestream.underfolder.facts import note_run, read_json
 from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.ledger import done_indices
 from prefect_pipestream.underfolder.lock import Liveness
@@ -141,7 +141,9 @@ class UnderfolderWriter:
         Raises:
             DatasetExistsError: If it exists, may not, and was not created by this run.
             DatasetWriteError: If it cannot be created.
+            DatasetError: If it holds symbolic links by which writes would leave it.
         """
+        self._layout.refuse_links()
         with self._explained():
             if self._exists_ok or os.path.isdir(self._layout.private):
                 os.makedirs(self._layout.root, exist_ok=True)
@@ -183,10 +185,7 @@ class UnderfolderWriter:
                 raise
 
     def _check_claim(self) -> None:
-        try:
-            claim = json.loads(Path(self._layout.claim).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            claim = {}
+        claim = read_json(self._layout.claim)
         if claim.get("run_key") == self.run_key:
             return
         whose = f" (created by run {claim['run_key']!r})" if "run_key" in claim else ""
@@ -228,7 +227,23 @@ class UnderfolderWriter:
         self._prepare()
         with self._explained():
             folder = self._free_folder()
-        commit = Commit(
+        commit = self._commit_in(folder, signed)
+        try:
+            yield commit
+        finally:
+            if commit.discard():
+                self._folders.put(folder)
+
+    def commit_in(self, folder: str) -> Commit:
+        """Gives a commit whose files are staged in an empty folder of the caller's.
+
+        It is to be looked at, and not to be published: its files outlive this process, and
+        `Commit.restore` takes them over into a commit that is.
+        """
+        return self._commit_in(folder, signed=False)
+
+    def _commit_in(self, folder: str, signed: bool) -> Commit:
+        return Commit(
             self.dataset,
             folder,
             zfill=self._zfill,
@@ -238,11 +253,6 @@ class UnderfolderWriter:
             on_conflict=self.on_conflict,
             signed=signed,
         )
-        try:
-            yield commit
-        finally:
-            if commit.discard():
-                self._folders.put(folder)
 
     def _digits(self) -> int:
         """The digits for new names: of the last index, or wider ones found on disk."""
@@ -305,7 +315,12 @@ class UnderfolderWriter:
         What is complete is committed on leaving, also after an exception; a process that is
         killed loses the samples of the group that was open, and nothing else. What this thread
         writes meanwhile by `write` joins the group.
+
+        Raises:
+            DatasetError: If `tag` cannot be the name of a folder.
         """
+        if tag in ("", ".", "..") or "/" in tag or not tag.isprintable():
+            raise DatasetError(f"tag {tag!r}: expected what can be a folder's name.")
         group = Group(self, tag, signed, count, seconds)
         self._here.group = group
         try:
