@@ -28,6 +28,7 @@ from prefect_pipestream.underfolder import (
 )
 from prefect_pipestream.underfolder.commit import OnConflict
 from prefect_pipestream.underfolder.facts import layout_of, note_run
+from prefect_pipestream.underfolder.names import check_index
 from prefect_pipestream.underfolder.writer import new_run_key, writing_as
 
 
@@ -230,6 +231,8 @@ class DataStream(Sequence[Sample]):
         return self._writer.write(idx, self._processed(idx, sample), keys, sample.origin)
 
     def _absolute(self, idx: int) -> int:
+        if hasattr(idx, "__index__") and not isinstance(idx, bool):
+            idx = operator.index(idx)  # also of numpy
         if isinstance(idx, int) and idx < 0:
             if idx + len(self) < 0:
                 raise IndexError(f"sample {idx} is out of range: there are {len(self)} samples.")
@@ -344,7 +347,7 @@ class StreamGroup:
             ItemError: If a key, an index or a value cannot be written.
             DatasetWriteError: If the disk cannot take it; nothing of the group was written.
         """
-        items = self._stream._processed(idx if target is None else target, sample)
+        items = self._stream._processed(check_index(idx if target is None else target), sample)
         self._group.write(idx, items, keys, sample.origin, target=target, attempts=attempts)
 
     def record(

@@ -44,6 +44,7 @@ def recover(root: str) -> None:
     layout = Layout(root)
     if not os.path.isdir(layout.log):
         return
+    layout.refuse_links()
     try:
         with commit_lock(layout):
             sweep(layout)
@@ -71,6 +72,7 @@ def _finish_pending(layout: Layout) -> None:
             text = file.read()
         try:
             record = CommitRecord.from_bytes(text)
+            _check_stage(layout, record)
         except (ValueError, TypeError, KeyError) as error:
             raise DatasetError(
                 f"{path}: this pending commit cannot be read ({error}). Run `python -m "
@@ -78,6 +80,12 @@ def _finish_pending(layout: Layout) -> None:
             ) from error
         _log.info("%s: finishing commit %s of a process that died", layout.root, record.id)
         place(layout, record)
+
+
+def _check_stage(layout: Layout, record: CommitRecord) -> None:
+    staged = os.path.join(os.path.realpath(layout.private), record.staged)
+    if os.path.realpath(staged) != staged:
+        raise ValueError(f"its files are elsewhere, in {os.path.realpath(staged)}")
 
 
 def place(layout: Layout, record: CommitRecord, *, durable: bool = False) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from prefect_pipestream.underfolder.index import UnderfolderIndex
+from prefect_pipestream.underfolder.names import check_index
 
+_OURS = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # a link could lead out of the dataset
 _ROTATE_AT = 1 << 20  # bytes
 _TAIL = 64  # bytes, in which the last line's times stand
 _LAST_TIME = re.compile(rb",(\d+)\]\n$")
@@ -59,8 +61,14 @@ class Journal:
 
         Returns:
             The folder's modification time as of which `index` is right now; None where the
-            lines do not lead on from `mtime_ns`.
+            lines do not lead on from `mtime_ns`, or are no lines of this journal.
         """
+        try:
+            return self._fold_into(index, mtime_ns)
+        except (ValueError, TypeError):
+            return None
+
+    def _fold_into(self, index: UnderfolderIndex, mtime_ns: int) -> int | None:
         lines = self._new_lines()
         if lines is None:
             return None
@@ -69,7 +77,7 @@ class Journal:
             if before != mtime_ns:
                 return None
             for idx, added, removed in changes:
-                index.update(idx, added=added, removed=removed)
+                index.update(check_index(idx), added=added, removed=removed)
             mtime_ns = after
         return mtime_ns
 
@@ -94,7 +102,7 @@ class Journal:
     def append(self, before: int, after: int, changes: Sequence[NameChange]) -> None:
         """Adds the line of a commit; the caller holds the commit lock."""
         line = json.dumps([changes, before, after], separators=(",", ":")).encode() + b"\n"
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        handle = os.open(self._path, os.O_RDWR | os.O_APPEND | _OURS, 0o666)
         try:
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":
@@ -105,6 +113,6 @@ class Journal:
         finally:
             os.close(handle)
         fresh = self._path + ".new"
-        with open(fresh, "wb") as file:
+        with open(os.open(fresh, os.O_WRONLY | os.O_TRUNC | _OURS, 0o666), "wb") as file:
             file.write(line)
         os.replace(fresh, self._path)

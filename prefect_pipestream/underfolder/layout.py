@@ -24,6 +24,7 @@ import hashlib
 import os
 from urllib.parse import quote, unquote
 
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.underfolder.names import DATA_FOLDER, PRIVATE_FOLDER
 
 _LONGEST = 120
@@ -73,6 +74,19 @@ class Layout:
         for folder in (self.data, self.staged, self.log, self.runs):
             os.makedirs(folder, exist_ok=True)
 
+    def refuse_links(self) -> None:
+        """Checks that what is written below the root stays there.
+
+        Raises:
+            DatasetError: If a folder that is written to is a symbolic link.
+        """
+        for folder in (self.data, self.private, self.staged, self.log, self.runs):
+            if os.path.islink(folder):
+                raise DatasetError(
+                    f"{folder} is a symbolic link to {os.readlink(folder)}: what is written would "
+                    "leave the dataset. Open the dataset there, or put a folder in its place."
+                )
+
     def pending(self, commit_id: str) -> str:
         """The record of a commit from its commit point until it is applied."""
         return os.path.join(self.log, commit_id + ".json")
@@ -82,7 +96,13 @@ class Layout:
         return RunLayout(os.path.join(self.runs, folder_of(run_key)))
 
     def final(self, name: str) -> str:
-        """The path of an item: ``/<name>`` is a shared one in the root, else a sample's own."""
+        """The path of an item: ``/<name>`` is a shared one in the root, else a sample's own.
+
+        Raises:
+            DatasetError: If the name has a path in it: records on disk may say anything.
+        """
+        if "/" in name[1:]:
+            raise DatasetError(f"{self.root}: {name!r} is not the name of an item's file.")
         return self.root + name if name[0] == "/" else os.path.join(self.data, name)
 
 

@@ -16,7 +16,8 @@ def exclusive(path: str) -> Iterator[None]:
     Raises:
         OSError: If the file cannot be opened or the file system has no locks.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    # A link could lead out of the dataset, and a file be made there.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -135,7 +135,23 @@ class CommitRecord:
             raise ValueError("not a commit record of a known format")
         entry["samples"] = tuple(SampleRecord.from_json(sample) for sample in entry["samples"])
         entry["drops"] = tuple(entry["drops"])
-        return cls(**entry)
+        record = cls(**entry)
+        record._check_places()
+        return record
+
+    def _check_places(self) -> None:
+        """Raises `ValueError` if the record names a file outside of where its files are."""
+        names = [self.id, self.tag, *(name.removeprefix("/") for name in self.shared)]
+        for sample in self.samples:
+            placed = (*(sample.writes or ()), *sample.replaces, *sample.removes)
+            names += [name.removeprefix("/") for name in placed]
+        for path, parts in [(self.staged, 3), *((path, 2) for path in self.drops)]:
+            names += path.split("/")
+            if path.count("/") != parts - 1:
+                raise ValueError(f"it names {path!r}")
+        for name in names:
+            if name in ("", ".", "..") or "/" in name or "\0" in name:
+                raise ValueError(f"it names {name!r}")
 
 
 def mark_of(stamp: FileStamp) -> str:
