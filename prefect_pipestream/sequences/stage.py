@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from prefect_pipestream.errors import PipeBuildingError, SampleError
 from prefect_pipestream.sequences.building import (
+    argument_name,
     construct,
     import_member,
     split_arguments,
@@ -109,7 +110,8 @@ class SampleStage(BaseModel):
 
     def to_spec(self) -> dict[str, Any]:
         """Returns {"name": arguments}, from which `resolve_stage` makes an equal stage."""
-        return {self.stage_name(): {name: getattr(self, name) for name in type(self).model_fields}}
+        fields = type(self).model_fields.items()
+        return {self.stage_name(): {argument_name(n, f): getattr(self, n) for n, f in fields}}
 
 
 def resolve_stage(spec: StageSpec, *, allow_callable: bool = False) -> SampleStage:

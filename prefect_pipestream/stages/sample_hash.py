@@ -30,7 +30,10 @@ class StageSampleHash(SampleStage, title="sample-hash"):
     algorithm: Annotated[str, AfterValidator(_check_algorithm)] = Field(
         "sha256", description="The name of the hash algorithm, as in `hashlib`."
     )
-    keys: KeyList = Field(min_length=1, description="The keys of the items to hash, in this order.")
+    # Not an attribute `keys`: Prefect, which looks into parameters, would take it for a method.
+    key_list: KeyList = Field(
+        alias="keys", min_length=1, description="The keys of the items to hash, in this order."
+    )
     hash_key: Key = Field(
         "hash",
         description="The key of the result: a metadata item whose value is the hexadecimal "
@@ -44,7 +47,7 @@ class StageSampleHash(SampleStage, title="sample-hash"):
             SampleError: a key is missing, or a value is not made of plain values and arrays.
             DecodeError: an item cannot be decoded.
         """
-        digest = "".join(self._digest(sample, key) for key in self.keys)
+        digest = "".join(self._digest(sample, key) for key in self.key_list)
         item = sample.get(self.hash_key)
         if isinstance(item, YamlMetadataItem) and item() == digest:
             return sample
