@@ -1,0 +1,165 @@
+"""Review: changes that are computed and shown first, and applied once a person approved them."""
+
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect_pipestream._prefect_report import describe_error
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.items import FileSource, Item
+from prefect_pipestream.reporting.changes import change_between
+from prefect_pipestream.reporting.pictures import Change
+from prefect_pipestream.sequences import Sample, resolve_stage
+from prefect_pipestream.sequences.stage import SampleStage
+from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
+from prefect_pipestream.underfolder.commit import Commit
+from prefect_pipestream.underfolder.names import key_of
+from prefect_pipestream.underfolder.records import SampleRecord
+from prefect_pipestream.underfolder.review import (
+    Review,
+    ReviewOutcome,
+    apply_review,
+    discard_review,
+    load_review,
+    new_review_folder,
+    reviewed_samples,
+    save_review,
+)
+
+__all__ = [
+    "Review",
+    "ReviewOutcome",
+    "apply_review",
+    "changes_of_review",
+    "compute_review",
+    "discard_review",
+    "load_review",
+    "parse_indices",
+]
+
+_MOST_IN_RANGE = 1_000_000
+
+
+def compute_review(
+    folder: str | Path,
+    transform: Any,
+    review_id: str,
+    *,
+    indices: Sequence[int] | None = None,
+    most: int | None = None,
+    keys: Collection[str] | None = None,
+    zfill: int | None = None,
+    keep_s: float = 14 * 86400,
+) -> Review:
+    """Computes what a transform would write, and stages it; the dataset stays as it is.
+
+    A review of this id that is there already is given back as it is.
+
+    Args:
+        folder: The dataset.
+        transform: A stage, a list of operations, or a callable.
+        review_id: The review's name, and the run key of what is applied of it.
+        indices: The samples; None is all.
+        most: How many samples at most are reviewed, spread over them; None is all.
+        keys: The items to write; None is all.
+        zfill: The digits to which the names written are padded; None keeps names.
+        keep_s: After how many seconds it may be removed.
+
+    Returns:
+        The review.
+
+    Raises:
+        PipeBuildingError: If the transform is wrong.
+        IndexError: If the dataset has no sample of one of the indices.
+        DatasetWriteError: If the changes cannot be staged.
+    """
+    stage = resolve_stage(transform, allow_callable=True)
+    known = load_review(folder, review_id)
+    if known is not None:
+        return known
+    dataset = Underfolder(folder, watch=True)
+    chosen = _chosen(dataset, indices, most)
+    writer = UnderfolderWriter(folder, exists_ok=True, zfill=zfill, dataset=dataset)
+    writer.claim()
+    commit = writer.commit_in(new_review_folder(folder, review_id))
+    for idx in chosen:
+        _stage(commit, dataset, stage, idx, keys)
+    review = Review(
+        id=review_id,
+        folder=dataset.folder,
+        samples=tuple(reviewed_samples(commit, dataset.folder)),
+        shared={name: file.source.path for name, file in commit.shared.items()},
+        expires=time.time() + keep_s,
+    )
+    save_review(review)
+    return review
+
+
+def _chosen(dataset: Underfolder, indices: Sequence[int] | None, most: int | None) -> list[int]:
+    length = len(dataset)
+    for idx in indices or ():
+        if not 0 <= idx < length:
+            raise IndexError(f"indices: there is no sample {idx}; the dataset has {length}.")
+    wanted = sorted(set(indices)) if indices else dataset.indices().tolist()
+    if most is None or len(wanted) <= most:
+        return wanted
+    return [wanted[number * len(wanted) // most] for number in range(most)]
+
+
+def _stage(
+    commit: Commit,
+    dataset: Underfolder,
+    stage: SampleStage,
+    idx: int,
+    keys: Collection[str] | None,
+) -> None:
+    """Stages one sample's change; a bad sample is noted and does not stop the others."""
+    origin = None
+    try:
+        items, origin = dataset.take(idx)
+        result: Any = stage(Sample.of(items, origin))
+        if result is None:
+            commit.record(SampleRecord(idx, "skipped"), origin)
+            return
+        changed, target = result if isinstance(result, tuple) else (result, None)
+        commit.add(idx, changed, keys=keys, origin=origin, target=target)
+    except DatasetWriteError:
+        raise
+    except Exception as error:  # whatever a transform raises is this sample's failure
+        if isinstance(error, DatasetError):
+            raise
+        commit.record(SampleRecord(idx, "failed", failure=describe_error(error)), origin)
+
+
+def changes_of_review(review: Review) -> Iterator[Change]:
+    """Shows the changes to decide about, before and after."""
+    dataset = Underfolder(review.folder)
+    for sample in review.changed:
+        before: dict[str, Item[Any]] = {}
+        if sample.idx < len(dataset):
+            before = dataset.read(sample.idx)
+        after = {
+            key_of(name): Item.from_source(FileSource(path), shared=False)
+            for name, path in sample.files.items()
+        }
+        yield change_between(sample.idx, before, after, list(after), sample.target)
+
+
+def parse_indices(text: str) -> set[int]:
+    """Reads indices such as ``3, 7-9``.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    found: set[int] = set()
+    for part in re.sub(r"\s*-\s*", "-", text).replace(";", ",").replace(" ", ",").split(","):
+        if not part:
+            continue
+        match = re.fullmatch(r"(\d{1,14})(?:-(\d{1,14}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if not 0 <= last - first < _MOST_IN_RANGE:
+            raise ValueError(f"{part!r} is no sample index. Write indices as `3, 7-9`.")
+        found.update(range(first, last + 1))
+    return found

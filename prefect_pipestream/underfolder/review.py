@@ -1,0 +1,301 @@
+"""Changes that wait for a person's decision: staged on disk, applied or discarded later.
+
+::
+
+    .pipestream/review/<id>/review.json    what is staged, and what it was made from
+    .pipestream/review/<id>/staged/        the new files
+
+Nothing of a dataset's samples changes before `apply_review`, which commits what was approved
+by the usual protocol: atomically, noted in a run's ledger, and undoable. A review outlives the
+process that made it.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from prefect_pipestream.errors import ConflictError, DatasetError
+from prefect_pipestream.underfolder.commit import Commit, StagedSample
+from prefect_pipestream.underfolder.facts import (
+    Folder,
+    layout_of,
+    names_in,
+    note_run,
+    read_json,
+    update_run,
+    write_json,
+)
+from prefect_pipestream.underfolder.layout import Layout, folder_of
+from prefect_pipestream.underfolder.ledger import done_indices
+from prefect_pipestream.underfolder.names import key_of
+from prefect_pipestream.underfolder.records import (
+    Outcome,
+    SampleFailure,
+    SampleRecord,
+    mark_at,
+    mark_of,
+)
+from prefect_pipestream.underfolder.writer import UnderfolderWriter
+
+FORMAT = 1
+_TAG = "review"
+_CHANGED = "another writer changed the sample after its change was computed. Review it anew."
+
+
+@dataclass(frozen=True)
+class ReviewedSample:
+    """One sample of a review.
+
+    Attributes:
+        idx: The index under which it was read.
+        target: The index under which it is to be written.
+        outcome: What became of it: ``written`` ones are to be decided about.
+        files: Staged files by the name that they get.
+        found: `mark_at` of the files that it was made from, or that are replaced, by name.
+        digests: The content of those that were read, as blake2b in hexadecimal digits, by name.
+        failure: Why it failed: error type, message, traceback.
+    """
+
+    idx: int
+    target: int
+    outcome: Outcome
+    files: Mapping[str, str] = field(default_factory=dict)
+    found: Mapping[str, str | None] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    failure: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Review:
+    """Staged changes, as they are on disk.
+
+    Attributes:
+        id: The review's name, and the key of the run that applies it.
+        folder: The dataset.
+        samples: Its samples, by index.
+        shared: Staged files of shared items that the dataset does not have yet, by name.
+        expires: When it may be removed, in seconds since the epoch.
+    """
+
+    id: str
+    folder: Path
+    samples: tuple[ReviewedSample, ...]
+    shared: Mapping[str, str]
+    expires: float
+
+    @property
+    def changed(self) -> tuple[ReviewedSample, ...]:
+        """The samples to decide about."""
+        return tuple(sample for sample in self.samples if sample.outcome == "written")
+
+
+@dataclass(frozen=True)
+class ReviewOutcome:
+    """What became of the samples of a review.
+
+    Attributes:
+        applied: The samples that were written.
+        discarded: Those that were not, as it was decided.
+        conflicts: Those that were approved, and that another writer had changed meanwhile.
+    """
+
+    applied: tuple[int, ...]
+    discarded: tuple[int, ...]
+    conflicts: tuple[int, ...]
+
+
+# -- on disk -------------------------------------------------------------------------------
+
+
+def review_folder(layout: Layout, review_id: str) -> str:
+    """The folder of a review."""
+    return os.path.join(layout.private, "review", folder_of(review_id))
+
+
+def new_review_folder(folder: Folder, review_id: str) -> str:
+    """Makes the empty folder for the files of a review, and removes reviews that expired.
+
+    What a killed process left of a review of the same name is removed.
+
+    Returns:
+        The folder for the staged files.
+    """
+    layout = layout_of(folder)
+    for name in names_in(os.path.join(layout.private, "review")):
+        path = os.path.join(layout.private, "review", name)
+        expires = read_json(os.path.join(path, "review.json")).get("expires")
+        if expires is not None and expires < time.time():
+            shutil.rmtree(path, ignore_errors=True)
+    mine = review_folder(layout, review_id)
+    if os.path.isdir(mine):
+        shutil.rmtree(mine)
+    staged = os.path.join(mine, "staged")
+    os.makedirs(staged)
+    return staged
+
+
+def save_review(review: Review) -> None:
+    """Writes down what is staged: from here on the review survives its process."""
+    layout = layout_of(review.folder)
+    content = {**asdict(review), "folder": str(review.folder), "format": FORMAT}
+    write_json(os.path.join(review_folder(layout, review.id), "review.json"), content)
+
+
+def load_review(folder: Folder, review_id: str) -> Review | None:
+    """A review as it was saved; None where there is none.
+
+    Raises:
+        DatasetError: If it is of a format that this version does not know.
+    """
+    layout = layout_of(folder)
+    path = os.path.join(review_folder(layout, review_id), "review.json")
+    content = read_json(path)
+    if not content:
+        return None
+    if content.pop("format", None) != FORMAT:
+        raise DatasetError(f"{path}: this review is of a format that is not known here.")
+    samples = tuple(
+        ReviewedSample(**{**sample, "failure": tuple(sample["failure"]) or None})
+        if sample["failure"]
+        else ReviewedSample(**sample)
+        for sample in content["samples"]
+    )
+    return Review(**{**content, "folder": Path(layout.root), "samples": samples})
+
+
+def discard_review(folder: Folder, review_id: str) -> None:
+    """Removes a review and its staged files, if there is one."""
+    shutil.rmtree(review_folder(layout_of(folder), review_id), ignore_errors=True)
+
+
+# -- making one ----------------------------------------------------------------------------
+
+
+def reviewed_samples(commit: Commit, folder: Folder) -> list[ReviewedSample]:
+    """What a commit that is not to be published would do, and what it was made from."""
+    layout = layout_of(folder)
+    return [_reviewed(staged, layout) for staged in commit.samples]
+
+
+def _reviewed(staged: StagedSample, layout: Layout) -> ReviewedSample:
+    record = staged.record
+    why = record.failure
+    if not staged.files:
+        failure = None if why is None else (why.error_type, why.message, why.traceback)
+        return ReviewedSample(record.idx, staged.target, record.outcome, failure=failure)
+    found: dict[str, str | None] = {f.name: mark_at(layout.final(f.name)) for f in staged.files}
+    digests: dict[str, str] = {}
+    origin = staged.origin
+    if origin is not None:
+        replaced = {file.key for file in staged.files} if origin.idx == staged.target else set()
+        for name, source in origin.sources.items():
+            key = None if name[0] == "/" else key_of(name)
+            if source.digest is not None:
+                digests[name] = source.digest.hex()
+            if source.stamp is not None and (source.digest is not None or key in replaced):
+                found[name] = mark_of(source.stamp)
+        if origin.idx == staged.target:  # a file that came since then is another writer's
+            found.update((f.name, None) for f in staged.files if f.name not in origin.sources)
+    return ReviewedSample(
+        idx=record.idx,
+        target=staged.target,
+        outcome="written",
+        files={file.name: file.source.path for file in staged.files},
+        found=found,
+        digests=digests,
+    )
+
+
+# -- deciding ------------------------------------------------------------------------------
+
+
+def apply_review(
+    review: Review, approved: Collection[int], facts: Mapping[str, Any]
+) -> ReviewOutcome:
+    """Commits the approved samples, all together, and notes the others as skipped.
+
+    A call that was interrupted is to be repeated: what is done is not done again.
+
+    Args:
+        review: The review.
+        approved: The indices of the samples to write.
+        facts: What the ledger is to say of the run: who decided what.
+
+    Returns:
+        What became of the samples.
+
+    Raises:
+        DatasetWriteError: If the disk cannot take it; the dataset is as it was.
+    """
+    layout = layout_of(review.folder)
+    note_run(layout, review.id, facts)
+    update_run(layout.run(review.id), **facts)
+    wanted = {sample.idx for sample in review.changed} & set(approved)
+    done = done_indices(review.folder, review.id)
+    writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
+    stale = {s.idx for s in review.changed if s.idx in wanted - done and not _is_as_read(s, layout)}
+    with writer.commit() as commit:
+        shared = dict(review.shared)
+        for sample in review.samples:
+            if sample.idx in done:
+                continue
+            if sample.idx in wanted - stale:
+                missing = [name for name in shared if not os.path.lexists(layout.final(name))]
+                more = {name: shared[name] for name in missing}
+                shared = {}  # the first sample brings them
+                files, found = {**sample.files, **more}, {**sample.found, **dict.fromkeys(more)}
+                commit.restore(sample.target, files, found=found)
+            elif sample.idx not in stale:
+                commit.record(_record_of(sample))
+        stale |= _published(commit, review)
+    _record_conflicts(writer, stale)
+    return ReviewOutcome(
+        applied=tuple(sorted(wanted - stale)),
+        discarded=tuple(sorted({s.idx for s in review.changed} - wanted)),
+        conflicts=tuple(sorted(stale)),
+    )
+
+
+def _published(commit: Commit, review: Review) -> set[int]:
+    """Publishes the commit; gives the samples that others changed in the last moment."""
+    try:
+        commit.publish(review.id, _TAG)
+    except ConflictError as error:
+        return {sample.idx for sample in review.samples if sample.target in error.indices}
+    return set()
+
+
+def _record_of(sample: ReviewedSample) -> SampleRecord:
+    """What the ledger says of a sample that is not written."""
+    outcome: Outcome = "skipped" if sample.outcome == "written" else sample.outcome
+    failure = None if sample.failure is None else SampleFailure(*sample.failure)
+    return SampleRecord(sample.idx, outcome, failure=failure)
+
+
+def _record_conflicts(writer: UnderfolderWriter, indices: Iterable[int]) -> None:
+    why = SampleFailure("ConflictError", _CHANGED, "")
+    with writer.commit() as commit:
+        for idx in sorted(indices):
+            commit.record(SampleRecord(idx, "failed", failure=why))
+        if len(commit):
+            commit.publish(writer.run_key, _TAG)
+
+
+def _is_as_read(sample: ReviewedSample, layout: Layout) -> bool:
+    """Whether the files that a sample was made from have the content that was read."""
+    for name, mark in sample.found.items():
+        if mark_at(layout.final(name)) != mark:
+            return False
+    for name, digest in sample.digests.items():
+        try:
+            content = Path(layout.final(name)).read_bytes()
+        except OSError:
+            return False
+        if blake2b(content, digest_size=len(digest) // 2).hexdigest() != digest:
+            return False
+    return True

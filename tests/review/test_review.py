@@ -1,0 +1,158 @@
+"""Changes that are staged, shown and decided about, without Prefect."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prefect_pipestream.errors import PipeBuildingError
+from prefect_pipestream.review import (
+    apply_review,
+    changes_of_review,
+    compute_review,
+    discard_review,
+    load_review,
+    parse_indices,
+)
+from prefect_pipestream.sequences import Sample
+from prefect_pipestream.underfolder import outcomes
+from prefect_pipestream.underfolder.undo import undo_run
+from tests.prefect_layer.datasets import (
+    count_runs,
+    files_of,
+    make_dataset,
+    runs_of,
+    truncate_image,
+)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return make_dataset(tmp_path / "parts", samples=6)
+
+
+def test_computing_a_review_changes_no_sample(dataset: Path) -> None:
+    before = files_of(dataset)
+    review = compute_review(dataset, count_runs, "r1")
+    assert [sample.idx for sample in review.changed] == list(range(6))
+    assert files_of(dataset) == before
+
+
+def test_only_what_is_approved_is_written_and_the_ledger_says_who_approved(dataset: Path) -> None:
+    compute_review(dataset, count_runs, "r1")
+    review = load_review(dataset, "r1")  # as another process would see it
+    assert review is not None
+    outcome = apply_review(review, {1, 4}, {"reviewed_by": "Ada"})
+    assert outcome.applied == (1, 4)
+    assert outcome.discarded == (0, 2, 3, 5)
+    assert runs_of(dataset, range(6)) == [0, 1, 0, 0, 1, 0]
+    found = {idx: record.outcome for idx, record in outcomes(dataset, "r1").items()}
+    assert found == {
+        0: "skipped",
+        1: "written",
+        2: "skipped",
+        3: "skipped",
+        4: "written",
+        5: "skipped",
+    }
+    facts = json.loads((dataset / ".pipestream/runs/r1/run.json").read_text())
+    assert facts["reviewed_by"] == "Ada"
+
+
+def test_applying_twice_applies_once(dataset: Path) -> None:
+    review = compute_review(dataset, count_runs, "r1")
+    first = apply_review(review, {1, 4}, {})
+    before = files_of(dataset)
+    assert apply_review(review, {1, 4}, {}) == first
+    assert files_of(dataset) == before
+
+
+def test_an_applied_review_can_be_undone(dataset: Path) -> None:
+    before = files_of(dataset)
+    apply_review(compute_review(dataset, count_runs, "r1"), range(6), {})
+    undo_run(dataset, "r1")
+    assert files_of(dataset) == before
+
+
+def test_a_sample_that_was_changed_meanwhile_is_a_conflict(dataset: Path) -> None:
+    review = compute_review(dataset, count_runs, "r1")
+    (dataset / "data" / "002_metadata.yaml").write_text("{number: 2, runs: 40}\n")
+    outcome = apply_review(review, range(6), {})
+    assert outcome.conflicts == (2,)
+    assert runs_of(dataset, range(6)) == [1, 1, 40, 1, 1, 1]
+    failure = outcomes(dataset, "r1")[2].failure
+    assert failure is not None
+    assert failure.error_type == "ConflictError"
+
+
+def test_same_size_and_time_do_not_hide_another_content(dataset: Path) -> None:
+    import os
+
+    review = compute_review(dataset, count_runs, "r1")
+    path = dataset / "data" / "002_metadata.yaml"
+    status = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"runs: 0", b"runs: 7"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert apply_review(review, range(6), {}).conflicts == (2,)
+    assert runs_of(dataset, [2]) == [7]
+
+
+def test_a_bad_sample_is_noted_and_not_to_be_decided_about(dataset: Path) -> None:
+    truncate_image(dataset, 3)
+    review = compute_review(dataset, ["verify-items", "invert"], "r1")
+    assert [sample.idx for sample in review.changed] == [0, 1, 2, 4, 5]
+    apply_review(review, range(6), {})
+    record = outcomes(dataset, "r1")[3]
+    assert record.outcome == "failed"
+    assert record.failure is not None
+    assert "003_image.png" in record.failure.message
+
+
+def test_the_changes_are_shown_before_and_after(dataset: Path) -> None:
+    def double(sample: Sample) -> Sample:
+        return sample.set_value("image", 255 - sample["image"]()).deep_set("metadata.runs", 5)
+
+    review = compute_review(dataset, double, "r1", indices=[2])
+    (change,) = changes_of_review(review)
+    assert change.idx == 2
+    assert change.before.startswith("![before](data:image/png;base64,")
+    assert change.after != change.before
+    assert change.metadata == ("metadata.runs: 0 → 5",)
+
+
+def test_a_discarded_review_leaves_no_file(dataset: Path) -> None:
+    compute_review(dataset, count_runs, "r1")
+    discard_review(dataset, "r1")
+    assert load_review(dataset, "r1") is None
+    assert not list((dataset / ".pipestream/review").rglob("*"))
+
+
+def test_shared_items_that_a_transform_adds_come_with_the_first_approved_sample(
+    dataset: Path,
+) -> None:
+    def tell(sample: Sample) -> Sample:
+        return sample.set_value_as("site", "camera", {"s": 1}).deep_set("metadata.runs", 1)
+
+    review = compute_review(dataset, tell, "r1")
+    assert not (dataset / "site.yaml").exists()
+    apply_review(review, {3}, {})
+    assert (dataset / "site.yaml").exists()
+
+
+def test_a_wrong_stage_is_refused_before_anything_is_staged(dataset: Path) -> None:
+    with pytest.raises(PipeBuildingError, match="inverrt"):
+        compute_review(dataset, ["inverrt"], "r1")
+    assert not (dataset / ".pipestream").exists()
+
+
+def test_some_samples_spread_over_the_dataset(dataset: Path) -> None:
+    review = compute_review(dataset, count_runs, "r1", most=3)
+    assert [sample.idx for sample in review.changed] == [0, 2, 4]
+
+
+def test_indices_as_people_write_them() -> None:
+    assert parse_indices("3, 7-9 12;13 , 20 - 21") == {3, 7, 8, 9, 12, 13, 20, 21}
+    assert parse_indices("") == set()
+    for wrong in ("a", "-3", "3-", "9-7", "0-99999999999"):
+        with pytest.raises(ValueError, match="no sample index"):
+            parse_indices(wrong)
