@@ -15,6 +15,8 @@ from prefect_pipestream.underfolder.layout import Layout, RunLayout
 from prefect_pipestream.underfolder.ledger import commits_of, loose_records, packed_folders
 from prefect_pipestream.underfolder.lock import exclusive
 
+_FRESH = ".compact-"
+
 
 @contextmanager
 def ledger_lock(layout: Layout) -> Iterator[None]:
@@ -60,16 +62,9 @@ def pack(layout: Layout, run: RunLayout) -> None:
     """
     loose, old = loose_records(run), packed_folders(run)
     dropped = names_in(run.dropped)
-    if loose or dropped or len(old) > 1:
-        fresh = os.path.join(run.folder, f".compact-{secrets.token_hex(4)}")
-        for name in os.listdir(run.folder):
-            if name.startswith(".compact-"):  # of a process that was killed
-                shutil.rmtree(os.path.join(run.folder, name))
-        os.mkdir(fresh)
-        write_packed(fresh, commits_of(run))
-        number = int(old[-1].rpartition("-")[2]) + 1 if old else 1
-        os.rename(fresh, os.path.join(run.folder, f"compact-{number}"))
-        sync_folder(run.folder)
+    if not loose and not dropped and len(old) < 2:
+        return
+    _write_anew(run, old)
     for _, path in loose:
         os.unlink(path)
     for path in old:
@@ -79,6 +74,19 @@ def pack(layout: Layout, run: RunLayout) -> None:
         for tag in names_in(run.done):
             with suppress(OSError):  # not empty
                 os.rmdir(os.path.join(run.done, tag))
+
+
+def _write_anew(run: RunLayout, old: list[str]) -> None:
+    """Packs all records of a run into one more folder, after the old ones."""
+    for name in os.listdir(run.folder):
+        if name.startswith(_FRESH):  # of a process that was killed
+            shutil.rmtree(os.path.join(run.folder, name))
+    fresh = os.path.join(run.folder, _FRESH + secrets.token_hex(4))
+    os.mkdir(fresh)
+    write_packed(fresh, commits_of(run))
+    number = int(old[-1].rpartition("-")[2]) + 1 if old else 1
+    os.rename(fresh, os.path.join(run.folder, f"compact-{number}"))
+    sync_folder(run.folder)
 
 
 def forget_dropped(layout: Layout, run: RunLayout) -> None:

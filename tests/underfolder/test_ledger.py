@@ -1,0 +1,419 @@
+import gzip
+import json
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, RunNotFoundError
+from prefect_pipestream.items import PngImageItem, TxtNumpyItem
+from prefect_pipestream.underfolder import (
+    CommitRecord,
+    SampleFailure,
+    SampleRecord,
+    Underfolder,
+    UnderfolderWriter,
+    compact,
+    counts,
+    done_indices,
+    failed_indices,
+    failures,
+    last_run,
+    list_runs,
+    outcomes,
+    prune_runs,
+    signatures,
+    undo_run,
+)
+from prefect_pipestream.underfolder.facts import layout_of, note_run
+from prefect_pipestream.underfolder.ledger import commits_of
+
+from .conftest import contents
+
+FAILURE = SampleFailure("DecodeError", "it is broken", "Traceback …")
+
+
+def white(value: int = 255) -> PngImageItem:
+    return PngImageItem(np.full((4, 5, 3), value, dtype=np.uint8))
+
+
+def run_on(folder: Path, run_key: str, tag: str = "main", fingerprint: str | None = None) -> None:
+    """Writes samples 0 to 2, leaves 3 as it is, skips 4, and fails at 5."""
+    dataset = Underfolder(folder, watch=True)
+    writer = UnderfolderWriter(folder, exists_ok=True, run_key=run_key, dataset=dataset)
+    if fingerprint:
+        writer.claim()
+        note_run(layout_of(folder), run_key, {"fingerprint": fingerprint})
+    with writer.group(tag=tag, signed=True, count=2) as group:
+        for idx in range(4):
+            items, origin = dataset.take(idx)
+            items["image"]()
+            if idx < 3:
+                items["image"] = white(100 + idx)
+            group.write(idx, items, None, origin)
+        group.record(4, "skipped", origin=dataset.take(4)[1])
+        group.record(5, "failed", failure=FAILURE, attempts=3, origin=dataset.take(5)[1])
+
+
+def write(folder: Path, run_key: str, idx: int, value: int = 7) -> None:
+    writer = UnderfolderWriter(folder, exists_ok=True, run_key=run_key)
+    writer.write(idx, {"image": white(value)})
+
+
+def snapshot(folder: Path, run_key: str) -> list[object]:
+    """All that a ledger can be asked."""
+    return [
+        {idx: record.to_json() for idx, record in outcomes(folder, run_key).items()},
+        done_indices(folder, run_key),
+        counts(folder, run_key),
+        failed_indices(folder, run_key),
+        failures(folder, run_key),
+        [c.id for c in commits_of(layout_of(folder).run(run_key))],
+    ]
+
+
+# -- what a run did ------------------------------------------------------------------------
+
+
+def test_the_ledger_tells_each_samples_outcome(dataset: Path) -> None:
+    run_on(dataset, "k")
+    assert counts(dataset, "k") == {"written": 3, "unchanged": 1, "skipped": 1, "failed": 1}
+    assert done_indices(dataset, "k") == {0, 1, 2, 3, 4}
+    assert failed_indices(dataset, "k") == [5]
+    assert failures(dataset, "k") == [
+        SampleRecord(5, "failed", outcomes(dataset, "k")[5].signature, attempts=3, failure=FAILURE)
+    ]
+
+
+def test_the_last_outcome_of_a_sample_counts(dataset: Path) -> None:
+    run_on(dataset, "k")
+    write(dataset, "k", 5)
+    assert failed_indices(dataset, "k") == []
+    assert failures(dataset, "k") == []
+    assert done_indices(dataset, "k") == set(range(6))
+    assert sum(counts(dataset, "k").values()) == 6
+
+
+def test_a_part_of_a_run_is_told_by_its_tag(dataset: Path) -> None:
+    run_on(dataset, "k", tag="0-5")
+    write(dataset, "k", 9)
+    for _ in range(2):
+        assert done_indices(dataset, "k", "0-5") == {0, 1, 2, 3, 4}
+        assert done_indices(dataset, "k", "main") == {9}
+        assert counts(dataset, "k", "main")["written"] == 1
+        assert [record.idx for record in failures(dataset, "k", "0-5")] == [5]
+        assert failures(dataset, "k", "main") == []
+        assert set(outcomes(dataset, "k", "main")) == {9}
+        compact(dataset, "k")
+
+
+def test_of_no_run_there_is_nothing(dataset: Path) -> None:
+    assert outcomes(dataset, "none") == {}
+    assert done_indices(dataset, "none") == set()
+    assert sum(counts(dataset, "none").values()) == 0
+    assert list_runs(dataset) == []
+    assert last_run(dataset) is None
+    compact(dataset, "none")
+    with pytest.raises(RunNotFoundError):
+        failed_indices(dataset)
+    with pytest.raises(DatasetNotFoundError):
+        list_runs(dataset / "missing")
+
+
+# -- packed --------------------------------------------------------------------------------
+
+
+def test_a_packed_ledger_answers_as_before(dataset: Path) -> None:
+    run_on(dataset, "k", tag="part")
+    write(dataset, "k", 4)
+    before = snapshot(dataset, "k")
+    compact(dataset, "k")
+    assert snapshot(dataset, "k")[:4] == before[:4]
+    assert snapshot(dataset, "k")[5] == before[5]
+    assert [f.failure for f in failures(dataset, "k")] == [FAILURE]
+    assert list((dataset / ".pipestream/runs/k/done").rglob("*.json")) == []
+
+
+def test_a_resumed_run_is_packed_again(dataset: Path) -> None:
+    run_on(dataset, "k")
+    compact(dataset, "k")
+    write(dataset, "k", 5)
+    after = snapshot(dataset, "k")
+    assert after[1] == set(range(6))
+    compact(dataset, "k")
+    compact(dataset, "k")
+    assert snapshot(dataset, "k") == after
+    folders = [path.name for path in (dataset / ".pipestream/runs/k").glob("compact-*")]
+    assert folders == ["compact-2"]
+
+
+def test_a_record_that_is_packed_and_still_alone_counts_once(dataset: Path) -> None:
+    """As a reader may find it in the midst of packing, or after it was killed."""
+    run_on(dataset, "k")
+    run = dataset / ".pipestream/runs/k"
+    records = {path: path.read_bytes() for path in (run / "done").rglob("*.json")}
+    before = snapshot(dataset, "k")
+    compact(dataset, "k")
+    for path, text in list(records.items())[::2]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(text)
+    assert snapshot(dataset, "k")[:4] == before[:4]
+    assert snapshot(dataset, "k")[5] == before[5]
+    compact(dataset, "k")
+    assert snapshot(dataset, "k")[5] == before[5]
+
+
+def test_readers_see_the_whole_ledger_while_it_is_packed_over_and_over(dataset: Path) -> None:
+    import threading
+
+    run_on(dataset, "k")
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            found = done_indices(dataset, "k")
+            if not found >= {0, 1, 2, 3, 4}:
+                wrong.append(found)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
+    for value in range(10):
+        writer.write(0, {"image": white(value)})
+        compact(dataset, "k")
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    assert len(list(commits_of(layout_of(dataset).run("k")))) == 13
+
+
+def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:
+    """Writes the ledger of a run of many samples, as its commits would have."""
+    layout = layout_of(folder)
+    layout.make()
+    note_run(layout, run_key, {"fingerprint": "f"})
+    random = np.random.default_rng(0)
+    done = Path(layout.run(run_key).done) / "main"
+    done.mkdir(parents=True)
+    for first in range(0, samples, 1000):
+        marks = random.bytes(14 * 1000).hex()
+        records = []
+        for idx in range(first, first + 1000):
+            mark = marks[(idx - first) * 28 : (idx - first + 1) * 28]
+            name = f"{idx:06d}_image.png"
+            records.append(
+                SampleRecord(idx, "written", mark[:16], None, {name: mark[16:]}, (name,))
+            )
+        commit = CommitRecord(f"{first:016x}", run_key, "main", "", float(first), tuple(records))
+        (done / f"{commit.id}.json").write_bytes(commit.to_bytes())
+
+
+@pytest.mark.slow
+def test_the_ledger_of_a_million_samples_is_small_and_loads_fast(tmp_path: Path) -> None:
+    make_big_run(tmp_path, 1_000_000)
+    compact(tmp_path, "big")
+    run = tmp_path / ".pipestream/runs/big"
+    size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+    began = time.process_time()
+    done = done_indices(tmp_path, "big")
+    done_s = time.process_time() - began
+    began = time.process_time()
+    found = signatures(tmp_path, "f")
+    signatures_s = time.process_time() - began
+    print(f"{size / 1e6:.0f} MB; done in {done_s:.2f} s, signatures in {signatures_s:.2f} s")
+    assert len(done) == len(found) == 1_000_000
+    assert size < 50e6
+    assert done_s < 2
+    assert signatures_s < 2
+
+
+# -- damaged -------------------------------------------------------------------------------
+
+
+def test_a_damaged_record_is_an_error_that_says_what_to_do(dataset: Path) -> None:
+    run_on(dataset, "k")
+    path = next((dataset / ".pipestream/runs/k/done").rglob("*.json"))
+    path.write_bytes(path.read_bytes()[:20])
+    for ask in (outcomes, done_indices, counts):
+        with pytest.raises(DatasetError, match=rf"{path.name}.*check --fix"):
+            ask(dataset, "k")
+
+
+@pytest.mark.parametrize("name", ["samples.npz", "failures.jsonl.gz"])
+def test_a_damaged_packed_ledger_is_a_clear_error(dataset: Path, name: str) -> None:
+    run_on(dataset, "k")
+    compact(dataset, "k")
+    path = dataset / ".pipestream/runs/k/compact-1" / name
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DatasetError, match=name):
+        failures(dataset, "k")
+
+
+# -- runs ----------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
+    run_on(dataset, "one", fingerprint="f")
+    run_on(dataset, "two")
+    compact(dataset, "one")
+    first, second = list_runs(dataset)
+    assert (first.run_key, first.state, first.fingerprint) == ("one", "finished", "f")
+    assert (second.run_key, second.state, second.fingerprint) == ("two", "stopped", None)
+    assert first.counts == {"written": 3, "unchanged": 1, "skipped": 1, "failed": 1}
+    assert first.started is not None
+    assert first.last_commit is not None
+    assert first.finished is not None
+    assert first.started <= first.last_commit <= first.finished <= datetime.now(UTC)
+    assert first.user
+    assert first.host == os.uname().nodename
+
+
+def test_a_run_is_running_as_long_as_a_writer_of_it_lives(dataset: Path) -> None:
+    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
+    writer.write(0, {"image": white()})
+    compact(dataset, "k")
+    assert [run.state for run in list_runs(dataset)] == ["running"]
+    del writer
+    assert [run.state for run in list_runs(dataset)] == ["finished"]
+    write(dataset, "k", 1)
+    assert [run.state for run in list_runs(dataset)] == ["stopped"]
+
+
+def test_undo_bytes_are_what_only_undo_files_hold(dataset: Path, tmp_path: Path) -> None:
+    old = dataset / "data/000001_image.png"
+    os.link(dataset / "data/000000_image.png", tmp_path / "elsewhere.png")
+    blocks = old.stat().st_blocks * 512
+    write(dataset, "k", 0)
+    assert [run.undo_bytes for run in list_runs(dataset)] == [0]
+    write(dataset, "k", 1)
+    assert [run.undo_bytes for run in list_runs(dataset)] == [blocks]
+    undo_run(dataset, "k")
+    undone, undo = list_runs(dataset)
+    assert undone.undo_bytes == 0  # its files are in their place again
+    assert undo.undo_bytes == 2 * blocks
+
+
+def test_the_last_run_is_of_a_transform_and_not_undone(dataset: Path) -> None:
+    run_on(dataset, "one", fingerprint="f")
+    run_on(dataset, "two", fingerprint="f")
+    write(dataset, "by hand", 0)
+    assert last_run(dataset) == "two"
+    undo_run(dataset, "by hand")
+    undo_run(dataset, "two")
+    assert last_run(dataset) == "one"
+    assert failed_indices(dataset) == [5]
+
+
+# -- signatures ----------------------------------------------------------------------------
+
+
+def signature_now(folder: Path, idx: int) -> str | None:
+    """What a run that leaves the sample as it is notes of it, in a ledger of its own."""
+    dataset = Underfolder(folder, watch=True)
+    key = f"look {time.monotonic_ns()}"
+    writer = UnderfolderWriter(folder, exists_ok=True, run_key=key, dataset=dataset)
+    with writer.group(signed=True) as group:
+        items, origin = dataset.take(idx)
+        group.write(idx, items, None, origin)
+    return outcomes(folder, key)[idx].signature
+
+
+def test_signatures_are_of_the_samples_as_the_transform_left_them(dataset: Path) -> None:
+    run_on(dataset, "k", fingerprint="f")
+    for _ in range(2):
+        found = signatures(dataset, "f")
+        assert sorted(found) == [0, 1, 2, 3, 4]  # what failed is to be tried again
+        assert len(found) == 5
+        assert 5 not in found
+        assert found.get(99) is None
+        for idx in found:
+            assert found[idx] == signature_now(dataset, idx)
+        assert len(signatures(dataset, "other")) == 0
+        compact(dataset, "k")
+    write(dataset, "by hand", 1)
+    assert signatures(dataset, "f")[1] != signature_now(dataset, 1)
+
+
+def test_the_latest_run_that_was_not_undone_has_the_last_word(dataset: Path) -> None:
+    run_on(dataset, "one", fingerprint="f")
+    first = dict(signatures(dataset, "f"))
+    run_on(dataset, "two", fingerprint="f")
+    second = dict(signatures(dataset, "f"))
+    assert all(first[idx] != second[idx] for idx in (0, 1, 2))
+    undo_run(dataset, "two")
+    assert dict(signatures(dataset, "f")) == first
+    assert signature_now(dataset, 0) == first[0]
+
+
+# -- pruning -------------------------------------------------------------------------------
+
+
+def backdate(folder: Path, run_key: str, days: float) -> None:
+    """Lets a run have been made some days ago."""
+    run = Path(layout_of(folder).run(run_key).folder)
+    seconds = days * 86400
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**info, "started": info["started"] - seconds}))
+    for path in (run / "done").rglob("*.json"):
+        record = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**record, "at": record["at"] - seconds}))
+
+
+def test_old_runs_are_pruned_with_their_undo_files(dataset: Path) -> None:
+    run_on(dataset, "old", fingerprint="f")
+    backdate(dataset, "old", 31)
+    run_on(dataset, "new")
+    before = contents(dataset)
+    pruned = prune_runs(dataset, timedelta(days=30))
+    assert [run.run_key for run in pruned] == ["old"]
+    assert pruned[0].undo_bytes > 0
+    assert [run.run_key for run in list_runs(dataset)] == ["new"]
+    assert not (dataset / ".pipestream/runs/old").exists()
+    assert contents(dataset) == before
+    assert prune_runs(dataset, timedelta(days=30)) == []
+    with pytest.raises(RunNotFoundError, match="'new'"):
+        undo_run(dataset, "old")
+    undo_run(dataset, "new")
+
+
+def test_what_pruned_runs_saw_is_still_known(dataset: Path) -> None:
+    run_on(dataset, "oldest", fingerprint="f")
+    backdate(dataset, "oldest", 50)
+    run_on(dataset, "old", fingerprint="f")
+    backdate(dataset, "old", 40)
+    before = dict(signatures(dataset, "f"))
+    assert len(prune_runs(dataset, timedelta(days=45))) == 1
+    assert dict(signatures(dataset, "f")) == before
+    assert len(prune_runs(dataset, timedelta(days=30))) == 1
+    assert dict(signatures(dataset, "f")) == before
+    run_on(dataset, "new", fingerprint="f")
+    after = dict(signatures(dataset, "f"))
+    assert [idx for idx in before if before[idx] != after[idx]] == [0, 1, 2]
+
+
+def test_a_run_that_is_running_is_not_pruned(dataset: Path) -> None:
+    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
+    writer.write(0, {"label": TxtNumpyItem(np.array([1]))})
+    assert prune_runs(dataset, timedelta(0)) == []
+    del writer
+    assert len(prune_runs(dataset, timedelta(0))) == 1
+
+
+def test_pruning_a_folder_without_runs_leaves_it_alone(dataset: Path) -> None:
+    assert prune_runs(dataset, timedelta(0)) == []
+    assert not (dataset / ".pipestream").exists()
+
+
+def test_failures_are_kept_in_full_when_packed(dataset: Path) -> None:
+    run_on(dataset, "k")
+    compact(dataset, "k")
+    with gzip.open(dataset / ".pipestream/runs/k/compact-1/failures.jsonl.gz", "rt") as lines:
+        assert len(list(lines)) == 1
+    (failure,) = failures(dataset, "k")
+    assert (failure.idx, failure.attempts, failure.failure) == (5, 3, FAILURE)
