@@ -108,11 +108,11 @@ def place(layout: Layout, record: CommitRecord, *, durable: bool = False) -> Non
 def _apply(layout: Layout, record: CommitRecord) -> None:
     staged = os.path.join(layout.private, record.staged)
     for name in record.shared:
-        _place_if_absent(os.path.join(staged, staged_name(name)), layout.final(name))
+        _place_if_absent(f"{staged}/{staged_name(name)}", layout.final(name))
     for sample in record.samples:
         for name in sample.writes or ():
             with suppress(FileNotFoundError):  # it is in its place already
-                os.rename(os.path.join(staged, staged_name(name)), layout.final(name))
+                os.rename(f"{staged}/{staged_name(name)}", layout.final(name))
         for name in sample.removes:
             with suppress(FileNotFoundError):
                 os.unlink(layout.final(name))
@@ -208,7 +208,7 @@ def revert(layout: Layout, record: CommitRecord) -> None:
         undo = layout.run(record.run_key).undo_of(record.id)
     for sample in record.samples:
         for name in sample.writes or ():
-            final, back = layout.final(name), os.path.join(staged, staged_name(name))
+            final, back = layout.final(name), f"{staged}/{staged_name(name)}"
             if not os.path.lexists(back):
                 os.rename(final, back)
             if name in sample.replaces:

@@ -232,7 +232,7 @@ class Commit:
         staged.removes, staged.found = tuple(removes), found
         self._samples[idx] = staged
         for name, kept in files.items():
-            path = os.path.join(self._folder, staged_name(name))
+            path = f"{self._folder}/{staged_name(name)}"
             link_or_copy(kept, path)
             source = FileSource(path, _stamp_of_kept(path, self._layout.final(name)))
             key = key_of(name) if name[0] != "/" else name
@@ -288,7 +288,7 @@ class Commit:
         self._shared[name] = StagedFile(key, name, source, item)
 
     def _store(self, what: str, name: str, item: Item[Any]) -> FileSource:
-        path = os.path.join(self._folder, staged_name(name))
+        path = f"{self._folder}/{staged_name(name)}"
         try:
             return item.store(path)
         except ItemError as error:
@@ -500,7 +500,7 @@ class Commit:
                 if not made:
                     os.mkdir(undo)
                     made = True
-                link_or_copy(self._layout.final(name), os.path.join(undo, staged_name(name)))
+                link_or_copy(self._layout.final(name), f"{undo}/{staged_name(name)}")
 
     def _sync_staged(self) -> None:
         for folder in (os.path.join(self._folder, UNDO), self._folder):

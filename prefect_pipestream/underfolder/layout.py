@@ -103,7 +103,7 @@ class Layout:
         """
         if "/" in name[1:]:
             raise DatasetError(f"{self.root}: {name!r} is not the name of an item's file.")
-        return self.root + name if name[0] == "/" else os.path.join(self.data, name)
+        return f"{self.root}{name}" if name[0] == "/" else f"{self.data}/{name}"
 
 
 class RunLayout:
