@@ -23,6 +23,7 @@ from prefect_pipestream._prefect_report import (
     describe_indices,
 )
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.reporting.markdown import ChunkTime
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import SampleRecord, outcomes
 
@@ -39,6 +40,7 @@ class ProcessRun:
         retries: How often a failed sample is tried again.
         log: The flow run's logger.
         result: What became of samples so far.
+        chunks: The time of each chunk.
     """
 
     source: DataStream
@@ -48,6 +50,7 @@ class ProcessRun:
     retries: int
     log: Log
     result: ChunkReport = field(default_factory=ChunkReport)
+    chunks: list[ChunkTime] = field(default_factory=list)
 
     def by_chunk(
         self, todo: npt.NDArray[np.int64], chunk_size: int | None, advance: Advance
@@ -75,7 +78,10 @@ class ProcessRun:
 
         with self._stopping_on_error(), reachable_api():
             for future in in_flight(submissions(), limit):
-                report = self._chunk_report(future, chunks.pop(future))
+                chunk = chunks.pop(future)
+                report = self._chunk_report(future, chunk)
+                time = ChunkTime(describe_indices(chunk), dict(report.counts), report.seconds)
+                self.chunks.append(time)
                 sizer.measured(report.total, report.seconds)
                 advance(report.total, report.counts["failed"])
                 self.result.add(report)

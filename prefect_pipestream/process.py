@@ -10,7 +10,6 @@ from pydantic import Field, InstanceOf
 
 from prefect_pipestream._prefect_by_sample import run_by_sample
 from prefect_pipestream._prefect_chunk import Transform
-from prefect_pipestream._prefect_progress import progress_bar
 from prefect_pipestream._prefect_report import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream._prefect_run import ProcessRun
 from prefect_pipestream._prefect_selection import Select, select_samples
@@ -22,6 +21,7 @@ from prefect_pipestream.blocks import (
     PipedDataStream,
     ReadWriteUnderfolder,
 )
+from prefect_pipestream.reporting.run import shown_progress, tell_of_run
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import compact
 from prefect_pipestream.underfolder.writer import new_run_key
@@ -48,6 +48,7 @@ def process_samples(
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
     run_key: str | None = None,
     select: Select = "all",
+    artifacts: bool = True,
 ) -> RunReport:
     """Reads, transforms and writes samples, in place or from a source to a target.
 
@@ -75,6 +76,7 @@ def process_samples(
             of an earlier run to go on with it.
         select: Which samples: "all"; "changed" since a run of the same transform saw them;
             "failed" in the run of the run key, or without one in the last run.
+        artifacts: Whether the flow run gets a progress artifact and a report with pictures.
 
     Returns:
         What became of the samples.
@@ -103,6 +105,8 @@ def process_samples(
     reader = opened(source, key)
     writer = reader if target is None else opened(target, key)
     fingerprint = prepared.fingerprint(keys)
+    reader.recover()  # a commit that a killed attempt had logged counts as done
+    writer.recover()
     selection = select_samples(reader, writer, select, indices, fingerprint)
     todo, before = selection.todo, selection.before
     log.info("Run %s: %d samples to process, %d done before.", key, len(todo), before.total)
@@ -110,21 +114,23 @@ def process_samples(
     began = time.perf_counter()
     if len(todo):
         writer.begin_run(fingerprint=fingerprint)
-        with progress_bar(selection.total, before.total, "Samples") as advance:
+        with shown_progress(selection.total, before.total, log, artifacts) as advance:
             if tasks_per == "chunk":
                 run.by_chunk(todo, chunk_size, advance)
             else:
                 run_by_sample(run, todo, advance)
-        compact(writer.output_folder, key)
     report = run.report(time.perf_counter() - began, len(todo))
+    is_ok = report.counts["failed"] <= max_failed * report.total
     log.info("Run %s: %s in %.1f s", key, report.summary(), report.duration_s)
-    return _end(report, max_failed)
+    if artifacts:
+        tell_of_run(report, reader, writer, run.chunks, is_ok, log)
+    if len(todo):
+        compact(writer.output_folder, key)
+    return report if is_ok else _failed(report, max_failed)
 
 
-def _end(report: RunReport, max_failed: float) -> RunReport:
-    """Gives the report, or ends the flow run as failed with an error that carries it."""
-    if report.counts["failed"] <= max_failed * report.total:
-        return report
+def _failed(report: RunReport, max_failed: float) -> RunReport:
+    """Ends the flow run as failed with an error that carries the report."""
     error = TooManyFailedError(report, max_failed)
     if _will_retry():
         raise error  # only after an exception does Prefect run the flow function again

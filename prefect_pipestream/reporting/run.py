@@ -1,0 +1,68 @@
+"""All that a run of `process_samples` shows, from its beginning to its end."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prefect_pipestream._prefect_progress import Advance, progress_bar
+from prefect_pipestream._prefect_report import RunReport
+from prefect_pipestream.reporting.artifacts import Log, publish_report
+from prefect_pipestream.reporting.events import emit_run_events, record_asset
+from prefect_pipestream.reporting.markdown import ChunkTime
+from prefect_pipestream.reporting.progress import progress_artifact
+from prefect_pipestream.sequences import DataStream
+
+
+@contextmanager
+def shown_progress(total: int, done: int, log: Log, artifacts: bool) -> Iterator[Advance]:
+    """Shows how far the run is: in a terminal, and among the flow run's artifacts.
+
+    Args:
+        total: How many samples the run is about.
+        done: How many of them are done already.
+        log: The flow run's logger.
+        artifacts: Whether there is to be an artifact.
+
+    Yields:
+        A function to call with how many more samples are processed, and how many of them failed.
+    """
+    with progress_bar(total, done, "Samples") as move_bar:
+        if not artifacts:
+            yield move_bar
+            return
+        with progress_artifact(total, done, "Samples", log) as move_artifact:
+
+            def advance(samples: int, failed: int) -> None:
+                move_bar(samples, failed)
+                move_artifact(samples, failed)
+
+            yield advance
+
+
+def tell_of_run(
+    report: RunReport,
+    source: DataStream,
+    target: DataStream,
+    chunks: Sequence[ChunkTime],
+    is_ok: bool,
+    log: Log,
+) -> None:
+    """Adds the report to the flow run's artifacts, emits events, and records the dataset.
+
+    It is called before the run's ledger is packed. What goes wrong is logged, and does not make
+    the run fail.
+
+    Args:
+        report: The run's report.
+        source: Where the run read samples.
+        target: Where it wrote them.
+        chunks: The times of its chunks.
+        is_ok: Whether no more samples failed than the run allows.
+        log: The flow run's logger.
+    """
+    folder = target.output_folder
+    publish_report(report, source, target, chunks, log)
+    emit_run_events(folder, report.run_key, report.counts, is_ok)
+    if report.counts["written"]:
+        record_asset(
+            folder, source.input_folder, {"run_key": report.run_key, "counts": report.counts}
+        )
