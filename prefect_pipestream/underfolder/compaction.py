@@ -22,6 +22,7 @@ from prefect_pipestream.underfolder.records import (
     CommitRecord,
     SampleFailure,
     SampleRecord,
+    refuse_paths,
 )
 
 _SAMPLES = "samples.npz"
@@ -249,7 +250,9 @@ class PackedLedger:
             shared: dict[str, str] = {}
             if next_files is not None and next_files[0] == number:
                 _, shared, changes = next_files
+                self._check([commit_id, *shared])
                 for place, writes, replaces, removes in changes:
+                    self._check([*writes, *removes])
                     if isinstance(replaces, int):
                         replaces = list(writes) * replaces
                     samples[place].update(
@@ -266,6 +269,13 @@ class PackedLedger:
                 shared=shared,
             )
             start = ends[number]
+
+    def _check(self, names: Iterable[str]) -> None:
+        """What is on disk may say anything: files of other folders are none of a dataset's."""
+        try:
+            refuse_paths(name.removeprefix("/") for name in names)
+        except ValueError as error:
+            raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
 
     def _samples(self, start: int, end: int) -> list[dict[str, Any]]:
         names = ("idx", "target", "outcome", "attempts", "signature")

@@ -23,8 +23,10 @@ def ledger_lock(layout: Layout) -> Iterator[None]:
     """Keeps others from undoing, packing and pruning runs.
 
     Raises:
+        DatasetError: If the ledger leads out of the dataset.
         DatasetWriteError: If the dataset cannot be written, in here or at all.
     """
+    layout.refuse_links()
     try:
         with exclusive(layout.ledger_lock):
             yield

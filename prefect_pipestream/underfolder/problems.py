@@ -99,6 +99,8 @@ class Aside:
         if not self._enabled:
             return False, "`check` with `fix` puts it aside."
         target = os.path.join(self._folder, name.removeprefix("../"))
+        if os.path.islink(self._layout.aside):
+            return False, f"It cannot be put aside: {self._layout.aside} is a symbolic link."
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             os.rename(path, target)

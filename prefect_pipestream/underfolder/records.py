@@ -149,9 +149,14 @@ class CommitRecord:
             names += path.split("/")
             if path.count("/") != parts - 1:
                 raise ValueError(f"it names {path!r}")
-        for name in names:
-            if name in ("", ".", "..") or "/" in name or "\0" in name:
-                raise ValueError(f"it names {name!r}")
+        refuse_paths(names)
+
+
+def refuse_paths(names: Iterable[str]) -> None:
+    """Raises `ValueError` if one of the names leads to another folder."""
+    for name in names:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise ValueError(f"it names {name!r}")
 
 
 def mark_of(stamp: FileStamp) -> str:

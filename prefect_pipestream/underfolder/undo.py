@@ -259,7 +259,7 @@ def _intend(layout: Layout, run: RunLayout) -> tuple[str, str]:
         now = datetime.now(UTC)
         intent = {"undo": undo_key, "name": f"{run.name}~undone-{now:%Y%m%dT%H%M%S%f}"}
         write_json(run.undoing, intent)
-    return intent["undo"], intent["name"]
+    return intent["undo"], os.path.basename(intent["name"])
 
 
 def _groups(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
@@ -306,7 +306,8 @@ def _retire(layout: Layout, run: RunLayout, name: str) -> None:
         return
     facts = info_of(run)
     if "undoes_folder" in facts:
-        _revive(layout, RunLayout(os.path.join(layout.runs, facts["undoes_folder"])))
+        undone = os.path.basename(facts["undoes_folder"])
+        _revive(layout, RunLayout(os.path.join(layout.runs, undone)))
     update_run(run, undone=time.time())
     os.rename(run.folder, retired.folder)
     with suppress(FileNotFoundError):
@@ -322,7 +323,8 @@ def _revive(layout: Layout, retired: RunLayout) -> None:
     if os.path.isdir(run.folder):
         return
     if "undoes_folder" in facts:
-        _retire(layout, layout.run(facts["undoes"]), facts["undoes_folder"])
+        undone = os.path.basename(facts["undoes_folder"])
+        _retire(layout, layout.run(facts["undoes"]), undone)
     with suppress(FileNotFoundError):
         os.unlink(retired.undoing)
     os.rename(retired.folder, run.folder)

@@ -210,7 +210,9 @@ def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:
             records.append(
                 SampleRecord(idx, "written", mark[:16], None, {name: mark[16:]}, (name,))
             )
-        commit = CommitRecord(f"{first:016x}", run_key, "main", "", float(first), tuple(records))
+        commit = CommitRecord(
+            f"{first:016x}", run_key, "main", "staged/1/1", float(first), tuple(records)
+        )
         (done / f"{commit.id}.json").write_bytes(commit.to_bytes())
 
 
