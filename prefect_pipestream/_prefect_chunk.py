@@ -84,11 +84,16 @@ def as_transform(spec: Any) -> Transform:
     return spec if isinstance(spec, Transform) else Transform(spec)
 
 
-def stop_event() -> Event:
-    """Returns a new event that stops, when set, the chunks that this context starts on threads."""
+@contextmanager
+def stopped_at_end() -> Iterator[None]:
+    """Lets the chunks that are started on threads in here end early when this ends."""
     event = Event()
-    _stop.set(event)
-    return event
+    token = _stop.set(event)
+    try:
+        yield
+    finally:
+        event.set()
+        _stop.reset(token)  # chunks of a later flow are not to see it
 
 
 class ChunkStopped(Exception):
@@ -155,6 +160,8 @@ class ChunkRun:
             ChunkStopped: If the flow asked for it.
         """
         began = time.perf_counter()
+        self.source.recover()  # a commit that a killed attempt had logged counts as done
+        self.target.recover()
         with self.target.commit_group(tag=self.tag, signed=True) as group:
             todo = self._undone(indices)
             for _ in range(_MOST_ROUNDS):

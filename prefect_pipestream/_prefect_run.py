@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from prefect_pipestream import tasks
-from prefect_pipestream._prefect_chunk import Indices, Log, Transform, stop_event
+from prefect_pipestream._prefect_chunk import Indices, Log, Transform, stopped_at_end
 from prefect_pipestream._prefect_plan import ChunkSizer, Workers, in_flight
 from prefect_pipestream._prefect_progress import Advance
 from prefect_pipestream._prefect_report import (
@@ -76,7 +76,7 @@ class ProcessRun:
         def limit() -> int:
             return workers.in_flight if sizer.is_measured else workers.number
 
-        with self._stopping_on_error(), reachable_api():
+        with stopped_at_end(), reachable_api():
             for future in in_flight(submissions(), limit):
                 chunk = chunks.pop(future)
                 report = self._chunk_report(future, chunk)
@@ -96,15 +96,6 @@ class ProcessRun:
             keys=self.keys,
             sample_retries=self.retries,
         )
-
-    @contextmanager
-    def _stopping_on_error(self) -> Iterator[None]:
-        """Lets the chunks that are running on threads end early if the run is given up."""
-        stop = stop_event()
-        try:
-            yield
-        finally:
-            stop.set()
 
     def _chunk_report(self, future: PrefectFuture[Any], chunk: Indices) -> ChunkReport:
         """What a chunk did; if its task run failed, what the ledger says of it."""

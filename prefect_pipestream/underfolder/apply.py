@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.underfolder.journal import Journal, NameChange
 from prefect_pipestream.underfolder.layout import Layout, RunLayout, staged_name
 from prefect_pipestream.underfolder.lock import exclusive, is_held
@@ -40,6 +40,10 @@ def recover(root: str) -> None:
 
     Does nothing in a folder to which nothing was ever committed. A reader without permission
     to write leaves it to the next writer.
+
+    Raises:
+        DatasetWriteError: If a logged commit cannot be applied, as on a full disk.
+        DatasetError: If one cannot be read.
     """
     layout = Layout(root)
     if not os.path.isdir(layout.log):
@@ -50,7 +54,11 @@ def recover(root: str) -> None:
             sweep(layout)
     except OSError as error:
         if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise
+            raise DatasetWriteError(
+                error.errno,
+                f"{root}: what an interrupted process left there cannot be finished: "
+                f"{error.strerror or error} ({error.filename})",
+            ) from error
 
 
 def sweep(layout: Layout) -> None:

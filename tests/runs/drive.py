@@ -1,0 +1,64 @@
+"""Runs a flow in a process of its own: ``python -m tests.runs.drive '{"folder": …}'``.
+
+It prints a line ``begun`` when the flow has begun, and the report as JSON when it has ended.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+
+from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
+from prefect_pipestream.process import process_samples
+from tests.runs.transforms import BY_NAME
+
+
+def run(
+    folder: str,
+    transform: str,
+    target: str | None = None,
+    run_key: str | None = None,
+    keys: list[str] | None = None,
+    chunk_size: int | None = None,
+    tasks_per: str = "chunk",
+) -> dict[str, Any]:
+    """Processes a dataset in the flow run that is under way."""
+    print("begun", flush=True)
+    report = process_samples.fn(
+        source=ReadWriteUnderfolder(folder=Path(folder)),
+        transform=BY_NAME[transform],
+        target=None if target is None else CreateNewUnderfolder(folder=Path(target), zfill=5),
+        run_key=run_key,
+        keys=keys,
+        chunk_size=chunk_size,
+        tasks_per=tasks_per,  # type: ignore[arg-type]
+    )
+    return report.model_dump()
+
+
+run_flow_of_tests = flow(name="drive", persist_result=False)(run)
+
+
+def main(arguments: dict[str, Any]) -> None:
+    runner: Any = ThreadPoolTaskRunner(max_workers=2)
+    if arguments.pop("runner", "threads") == "processes":
+        runner = ProcessPoolTaskRunner(max_workers=2)
+    existing = arguments.pop("flow_run", None)
+    wanted = run_flow_of_tests.with_options(task_runner=runner, **arguments.pop("options", {}))
+    if existing is None:
+        report = wanted(**arguments)
+    else:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_run(UUID(existing))
+        report = run_flow(wanted, flow_run=found, parameters=arguments)
+    print(json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
