@@ -62,7 +62,7 @@ def compute_review(
         transform: A stage, a list of operations, or a callable.
         review_id: The review's name, and the run key of what is applied of it.
         indices: The samples; None is all.
-        most: How many samples at most are reviewed, spread over them; None is all.
+        most: After how many changes to stop; None is never.
         keys: The items to write; None is all.
         zfill: The digits to which the names written are padded; None keeps names.
         keep_s: After how many seconds it may be removed.
@@ -80,12 +80,14 @@ def compute_review(
     if known is not None:
         return known
     dataset = Underfolder(folder, watch=True)
-    chosen = _chosen(dataset, indices, most)
     writer = UnderfolderWriter(folder, exists_ok=True, zfill=zfill, dataset=dataset)
     writer.claim()
     commit = writer.commit_in(new_review_folder(folder, review_id))
-    for idx in chosen:
-        _stage(commit, dataset, stage, idx, keys)
+    changes = 0
+    for idx in _chosen(dataset, indices):
+        if changes == most:
+            break
+        changes += _stage(commit, dataset, stage, idx, keys)
     review = Review(
         id=review_id,
         folder=dataset.folder,
@@ -97,15 +99,12 @@ def compute_review(
     return review
 
 
-def _chosen(dataset: Underfolder, indices: Sequence[int] | None, most: int | None) -> list[int]:
+def _chosen(dataset: Underfolder, indices: Sequence[int] | None) -> list[int]:
     length = len(dataset)
     for idx in indices or ():
         if not 0 <= idx < length:
             raise IndexError(f"indices: there is no sample {idx}; the dataset has {length}.")
-    wanted = sorted(set(indices)) if indices else dataset.indices().tolist()
-    if most is None or len(wanted) <= most:
-        return wanted
-    return [wanted[number * len(wanted) // most] for number in range(most)]
+    return sorted(set(indices)) if indices else dataset.indices().tolist()
 
 
 def _stage(
@@ -114,23 +113,28 @@ def _stage(
     stage: SampleStage,
     idx: int,
     keys: Collection[str] | None,
-) -> None:
-    """Stages one sample's change; a bad sample is noted and does not stop the others."""
+) -> bool:
+    """Stages one sample's change; a bad sample is noted and does not stop the others.
+
+    Returns:
+        Whether there is a change.
+    """
     origin = None
     try:
         items, origin = dataset.take(idx)
         result: Any = stage(Sample.of(items, origin))
         if result is None:
             commit.record(SampleRecord(idx, "skipped"), origin)
-            return
+            return False
         changed, target = result if isinstance(result, tuple) else (result, None)
-        commit.add(idx, changed, keys=keys, origin=origin, target=target)
+        return commit.add(idx, changed, keys=keys, origin=origin, target=target)
     except DatasetWriteError:
         raise
     except Exception as error:  # whatever a transform raises is this sample's failure
         if isinstance(error, DatasetError):
             raise
         commit.record(SampleRecord(idx, "failed", failure=describe_error(error)), origin)
+        return False
 
 
 def changes_of_review(review: Review) -> Iterator[Change]:

@@ -93,8 +93,16 @@ def failures_section(failures: Sequence[Failure], total: int, full_list: str | N
     return "\n\n".join(parts)
 
 
-def pictures_section(changes: Iterable[Change], title: str = "Before and after") -> str:
-    """Changed samples side by side, as many as fit into some 300 KB."""
+def pictures_section(
+    changes: Iterable[Change], total: int | None = None, title: str = "Before and after"
+) -> str:
+    """Changed samples side by side, as many as fit into some 300 KB.
+
+    Args:
+        changes: The samples to show.
+        total: How many there are, if it is to be told how many are not shown.
+        title: The heading.
+    """
     rows, size = [], 0
     for change in changes:
         size += change.size
@@ -105,7 +113,22 @@ def pictures_section(changes: Iterable[Change], title: str = "Before and after")
         rows.append([f"**{change.idx}**{moved}", change.before, change.after, metadata])
     if not rows:
         return ""
-    return f"## {title}\n\n{table(['sample', 'before', 'after', 'metadata'], rows)}"
+    parts = [f"## {title}", table(["sample", "before", "after", "changes"], rows)]
+    if total is not None and total > len(rows):
+        parts.append(f"… and **{total - len(rows):,} more** that are not pictured.")
+    return "\n\n".join(parts)
+
+
+def ranges(indices: Sequence[int], most: int = 40) -> str:
+    """Ascending indices in short: ``3, 7-9``; of many pieces, the first ones."""
+    pieces: list[list[int]] = []
+    for idx in indices:
+        if pieces and idx == pieces[-1][1] + 1:
+            pieces[-1][1] = idx
+        else:
+            pieces.append([idx, idx])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in pieces[:most]]
+    return ", ".join(shown) + (", …" if len(pieces) > most else "")
 
 
 def chunks_section(chunks: Sequence[ChunkTime]) -> str:

@@ -154,7 +154,7 @@ class Commit:
         origin: SampleOrigin | None = None,
         target: int | None = None,
         attempts: int = 1,
-    ) -> None:
+    ) -> bool:
         """Stages the files of one sample that are not in place already.
 
         Args:
@@ -164,6 +164,9 @@ class Commit:
             origin: The files it was read from.
             target: The index under which it is written; None is `idx`.
             attempts: How often it was tried.
+
+        Returns:
+            Whether the sample has a file that is to be written.
 
         Raises:
             ItemNameError: If a key or an index cannot be part of a file name, or a folder has the
@@ -203,6 +206,7 @@ class Commit:
                 ) from error
             raise
         self._samples[idx] = staged
+        return bool(staged.files)
 
     def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:
         """Notes the outcome of a sample of which nothing is written."""

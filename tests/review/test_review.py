@@ -145,9 +145,13 @@ def test_a_wrong_stage_is_refused_before_anything_is_staged(dataset: Path) -> No
     assert not (dataset / ".pipestream").exists()
 
 
-def test_some_samples_spread_over_the_dataset(dataset: Path) -> None:
-    review = compute_review(dataset, count_runs, "r1", most=3)
-    assert [sample.idx for sample in review.changed] == [0, 2, 4]
+def test_it_stops_after_as_many_changes_as_are_wanted(dataset: Path) -> None:
+    def odd_ones(sample: Sample) -> Sample:
+        return count_runs(sample) if sample["metadata"]()["number"] % 2 else sample
+
+    review = compute_review(dataset, odd_ones, "r1", most=2)
+    assert [sample.idx for sample in review.changed] == [1, 3]
+    assert [sample.idx for sample in review.samples] == [0, 1, 2, 3]
 
 
 def test_indices_as_people_write_them() -> None:

@@ -1,0 +1,63 @@
+"""Show changes to a person first: `python flows/review_changes.py FOLDER --transform …`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from prefect_pipestream._prefect_review import ReviewReport, run_review
+from prefect_pipestream.blocks import ReadWriteUnderfolder
+
+
+@flow(name="review-changes")
+def review_changes(
+    dataset: ReadWriteUnderfolder,
+    transform: list[str | dict[str, Any]],
+    indices: list[int] | None = None,
+    most: Annotated[int, Field(gt=0, le=1000)] = 24,
+    keys: list[str] | None = None,
+    wait_hours: Annotated[float, Field(gt=0)] = 72.0,
+) -> ReviewReport:
+    """Computes changes, shows them before and after, and applies what a person approves.
+
+    The flow run is suspended until somebody resumes it and decides: approve all, approve or
+    reject some, reject all. Until then nothing of the dataset changes.
+
+    Args:
+        dataset: The dataset.
+        transform: What to do with each sample, in order: names of operations, or a mapping
+            from a name to arguments. For example ["verify-items", {"resize-images": {"size":
+            [256, 256]}}].
+        indices: The samples to review; empty for all.
+        most: After how many changed samples to stop and ask.
+        keys: The items to write; empty for all.
+        wait_hours: How long to wait for the decision, in hours.
+
+    Returns:
+        Who decided what, and what became of the samples.
+    """
+    return run_review(dataset, transform, indices, most, keys, wait_hours * 3600)
+
+
+def main() -> int:
+    """Reviews changes to the user's folder; the decision is made in Prefect's UI."""
+    from _terminal import console, parse_operations
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the dataset")
+    parser.add_argument("--transform", type=parse_operations, required=True, metavar="OPERATIONS")
+    parser.add_argument("--indices", type=int, nargs="+", metavar="IDX")
+    given = parser.parse_args()
+    console.print("Decide in Prefect's UI: open the flow run that is named below, and resume it.")
+    report = review_changes(
+        ReadWriteUnderfolder(folder=given.folder), given.transform, given.indices
+    )
+    console.print_json(report.model_dump_json())
+    return 1 if report.conflicts else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
