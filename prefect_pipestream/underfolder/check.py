@@ -5,7 +5,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
 from prefect_pipestream.errors import (
@@ -15,8 +14,11 @@ from prefect_pipestream.errors import (
     UnpicklingNotAllowedError,
 )
 from prefect_pipestream.items import Item, PickleItem, UnknownItem
-from prefect_pipestream.underfolder.apply import commit_lock
-from prefect_pipestream.underfolder.check_private import check_private
+from prefect_pipestream.underfolder.check_private import (
+    between_commits,
+    check_private,
+    is_old,
+)
 from prefect_pipestream.underfolder.facts import Folder, layout_of
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.layout import Layout
@@ -55,14 +57,11 @@ def check(
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
     aside = Aside(layout, fix)
     problems = list(check_private(layout, aside, fix))
-    # Names come and go while a commit is applied: they are looked at between two commits.
-    with _between_commits(layout, fix):
-        problems += _check_names(layout, aside)
-        problems += _check_root(layout, aside)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of stray names, which are among the problems
-            index = UnderfolderIndex.scan(layout.data)
-        problems += _check_duplicates(layout, index, aside)
+    problems += _check_names(layout, aside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of stray names, which are among the problems
+        index = UnderfolderIndex.scan(layout.data)
+    problems += _check_duplicates(layout, index, aside)
     found = _decode_all(layout, index, on_progress)
     return CheckReport(
         folder=layout.root,
@@ -71,10 +70,6 @@ def check(
         unchecked=dict(found.unchecked),
         problems=(*problems, *found.problems),
     )
-
-
-def _between_commits(layout: Layout, fix: bool) -> AbstractContextManager[None]:
-    return commit_lock(layout) if fix and os.path.isdir(layout.log) else nullcontext()
 
 
 # -- names ---------------------------------------------------------------------------------
@@ -88,24 +83,40 @@ def _check_names(layout: Layout, aside: Aside) -> Iterator[Problem]:
     except FileNotFoundError:
         return
     for name in sorted(names):
-        file = f"{DATA_FOLDER}/{name}"
+        path, file = os.path.join(layout.data, name), f"{DATA_FOLDER}/{name}"
         if _TEMPORARY.fullmatch(name):
-            mended, remedy = aside.put(os.path.join(layout.data, name))
-            yield Problem("leftover", file, None, "An interrupted write left it.", mended, remedy)
+            if is_old(path):  # else it may just be being written
+                mended, remedy = aside.put(path)
+                message = "An interrupted write left it."
+                yield Problem("leftover", file, None, message, mended, remedy)
         elif not name.startswith("."):
-            mended, remedy = aside.put(os.path.join(layout.data, name))
+            mended, remedy = aside.put(path)
             message = "Its name is not of the form <index>_<key>.<ext>; it is not read."
             yield Problem("stray", file, None, message, mended, remedy)
 
 
-def _check_root(layout: Layout, aside: Aside) -> Iterator[Problem]:
-    """Finds shared items of one key."""
+def _check_duplicates(layout: Layout, index: UnderfolderIndex, aside: Aside) -> list[Problem]:
+    """Finds files that claim one item key of one sample, or of all samples."""
+    found: list[tuple[int | None, str, list[str]]] = []
     by_key: dict[str, list[str]] = {}
     for name in _shared_names(layout):
-        by_key.setdefault(name.partition(".")[0], []).append(name)
-    for key, names in by_key.items():
-        if len(names) > 1:
-            yield from _part_duplicates(layout, None, key, ["/" + name for name in names], aside)
+        by_key.setdefault(name.partition(".")[0], []).append("/" + name)
+    found += [(None, key, names) for key, names in by_key.items() if len(names) > 1]
+    for idx in index.indices().tolist():
+        kinds = index.kinds_of(idx)
+        if len({kind.key for kind in kinds}) < len(kinds):
+            by_key = {}
+            for kind in kinds:
+                by_key.setdefault(kind.key, []).append(kind.name_of(idx))
+            found += [(idx, key, names) for key, names in by_key.items() if len(names) > 1]
+    problems: list[Problem] = []
+    if found:
+        # A commit that was just being applied leaves old and new names there for a moment.
+        with between_commits(layout):
+            for idx, key, names in found:
+                names = [name for name in names if os.path.lexists(layout.final(name))]
+                problems += _part_duplicates(layout, idx, key, names, aside)
+    return problems
 
 
 def _shared_names(layout: Layout) -> list[str]:
@@ -113,24 +124,12 @@ def _shared_names(layout: Layout) -> list[str]:
         return sorted(e.name for e in entries if parse_root_name(e.name) and not e.is_dir())
 
 
-def _check_duplicates(layout: Layout, index: UnderfolderIndex, aside: Aside) -> Iterator[Problem]:
-    """Finds files of one sample that claim one item key."""
-    for idx in index.indices().tolist():
-        kinds = index.kinds_of(idx)
-        if len({kind.key for kind in kinds}) == len(kinds):
-            continue
-        by_key: dict[str, list[str]] = {}
-        for kind in kinds:
-            by_key.setdefault(kind.key, []).append(kind.name_of(idx))
-        for key, names in by_key.items():
-            if len(names) > 1:
-                yield from _part_duplicates(layout, idx, key, names, aside)
-
-
 def _part_duplicates(
     layout: Layout, idx: int | None, key: str, names: list[str], aside: Aside
 ) -> Iterator[Problem]:
     """Keeps, of files that claim one item, the newest that decodes."""
+    if len(names) < 2:
+        return
     rank = {name: _rank(layout.final(name)) for name in names}
     kept = max(names, key=rank.__getitem__)
     what = "the newest that decodes" if rank[kept][0] else "the newest"

@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError, UndoRefusedError
 from prefect_pipestream.underfolder.apply import recover
@@ -17,7 +17,7 @@ from prefect_pipestream.underfolder.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.records import CommitRecord
 from prefect_pipestream.underfolder.undo import undo_run
 
-_CREATION_S = 60.0  # far above what creating a dataset takes
+_MAKING_S = 60.0  # far above what writing a file or creating a dataset takes
 _DAMAGED = "This record of a commit is damaged."
 _DEAD = "A process that died staged it for a commit that it did not make."
 
@@ -31,9 +31,7 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
     yield from _check_siblings(layout, aside)
     if not os.path.isdir(layout.log):
         return
-    with ExitStack() as stack:
-        with suppress(OSError):  # without the right to lock, one may still look
-            stack.enter_context(exclusive(layout.lock))
+    with between_commits(layout):
         pending = _pending(layout)
         logged = [record for record in pending.values() if record is not None]
         dead = _dead_stages(layout, {record.staged.partition(os.sep)[2] for record in logged})
@@ -52,6 +50,23 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
         yield from _check_undoing(layout, run, fix)
 
 
+@contextmanager
+def between_commits(layout: Layout) -> Iterator[None]:
+    """Keeps others from committing; who has no right to lock the dataset may look all the same."""
+    with ExitStack() as stack:
+        if os.path.isdir(layout.log):
+            with suppress(OSError):
+                stack.enter_context(exclusive(layout.lock))
+        yield
+
+
+def is_old(path: str) -> bool:
+    """Whether a file or folder was not touched for a minute: no process is just making it."""
+    with suppress(FileNotFoundError):
+        return time.time() - os.lstat(path).st_mtime > _MAKING_S
+    return False
+
+
 def _put_aside(layout: Layout, aside: Aside, kind: ProblemKind, path: str, message: str) -> Problem:
     mended, remedy = aside.put(path)
     return Problem(kind, os.path.relpath(path, layout.root), None, message, mended, remedy)
@@ -63,10 +78,9 @@ def _check_siblings(layout: Layout, aside: Aside) -> Iterator[Problem]:
     made = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}")
     for found in filter(made.fullmatch, os.listdir(parent)):
         path = os.path.join(parent, found)
-        with suppress(FileNotFoundError):
-            if time.time() - os.stat(path).st_mtime > _CREATION_S:
-                message = "The creation of a dataset was interrupted."
-                yield _put_aside(layout, aside, "leftover", path, message)
+        if is_old(path):
+            message = "The creation of a dataset was interrupted."
+            yield _put_aside(layout, aside, "leftover", path, message)
 
 
 def _pending(layout: Layout) -> dict[str, CommitRecord | None]:
