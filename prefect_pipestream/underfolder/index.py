@@ -4,7 +4,9 @@ import os
 import warnings
 from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from prefect_pipestream.underfolder.names import MAX_INDEX, Kind, parse_item_nam
 _KIND_BITS = 16
 _KIND_MASK = (1 << _KIND_BITS) - 1
 _MERGE_AT = 65_536
+_BATCH = 20_000
 _MOST_DIGITS = len(str(MAX_INDEX - 1))
 _WIDEST = 20
 
@@ -71,29 +74,52 @@ class UnderfolderIndex:
         return index
 
     def _take_all(self, entries: Iterable[os.DirEntry[str]], strays: list[str]) -> None:
-        append = self._packed.append
-        known: dict[tuple[str, int], int] = {}  # (tail, width of the padded index) -> kind
-        for entry in entries:
-            name = entry.name
-            head, _, tail = name.partition("_")
-            try:
-                # "0" sorts before "1": a head below it is padded, unless it is no number
-                kind = known[tail, len(head) if head < "1" else 0]
-                if not (head.isdigit() and head.isascii() and len(head) <= _MOST_DIGITS):
-                    raise KeyError(name)
-                append(int(head) << _KIND_BITS | kind)
-            except (KeyError, ValueError, OverflowError):
-                parsed = parse_item_name(name)
-                if parsed is None:
-                    if not name.startswith("."):
-                        strays.append(name)
-                    continue
-                idx, form = parsed
-                number = self._number_of(form)
-                known[tail, form.width] = number
-                append(idx << _KIND_BITS | number)
+        """Sorts names by what follows the index, so that numbers are parsed many at a time."""
+        heads: defaultdict[str, list[str]] = defaultdict(list)
+        entries = iter(entries)
+        while batch := list(islice(entries, _BATCH)):
+            for entry in batch:
+                name = entry.name
+                head, _, tail = name.partition("_")
+                if tail:
+                    heads[tail].append(head)
+                elif name[0] != ".":
+                    strays.append(name)
+            for tail, some in heads.items():
+                self._take(tail, some, strays)
+            heads.clear()
         if self._packed:
             np.frombuffer(self._packed, dtype=np.uint64).sort()
+
+    def _take(self, tail: str, heads: list[str], strays: list[str]) -> None:
+        for width in set(map(len, heads)):
+            alike = [head for head in heads if len(head) == width]
+            text = "".join(alike)
+            is_item = parse_item_name("0_" + tail) is not None
+            if is_item and 0 < width < 15 and text.isascii() and text.isdigit():
+                self._take_digits(tail, width, text)
+            else:
+                self._take_one_by_one(tail, alike, strays)
+
+    def _take_digits(self, tail: str, width: int, text: str) -> None:
+        digits = np.frombuffer(text.encode(), dtype=np.uint8).reshape(-1, width) - 48
+        idx = digits @ (10 ** np.arange(width - 1, -1, -1, dtype=np.uint64))
+        is_padded = (digits[:, 0] == 0) if width > 1 else np.zeros(len(idx), dtype=bool)
+        for padded in (True, False):
+            if (is_padded == padded).any():
+                number = self._number_of(Kind(tail, width if padded else 0))
+                packed = idx[is_padded == padded] << np.uint64(_KIND_BITS) | np.uint64(number)
+                self._packed.frombytes(packed.tobytes())
+
+    def _take_one_by_one(self, tail: str, heads: list[str], strays: list[str]) -> None:
+        for head in heads:
+            name = f"{head}_{tail}"
+            parsed = parse_item_name(name)
+            if parsed is not None:
+                idx, kind = parsed
+                self._packed.append(idx << _KIND_BITS | self._number_of(kind))
+            elif not name.startswith("."):
+                strays.append(name)
 
     def _number_of(self, kind: Kind) -> int:
         number = self._numbers.get(kind)
