@@ -76,3 +76,37 @@ def create(folder: Path) -> None:
     with writer.group(count=3) as group:
         for idx in source.indices().tolist():
             group.write(idx, source.read(idx))
+
+
+def compact_it(folder: Path) -> None:
+    """Packs the run's ledger."""
+    from prefect_pipestream.underfolder import compact
+
+    compact(folder, RUN)
+
+
+def roll_back(folder: Path) -> None:
+    """Takes the first of the run's commits back."""
+    from prefect_pipestream.underfolder import undo_commits
+    from prefect_pipestream.underfolder.facts import layout_of
+    from prefect_pipestream.underfolder.ledger import commits_of
+
+    first = next(commits_of(layout_of(folder).run(RUN)), None)
+    if first is not None:
+        undo_commits(folder, RUN, [first.id])
+
+
+def redo(folder: Path) -> None:
+    """Takes the undo of the run back."""
+    from prefect_pipestream.underfolder import undo_run
+
+    undo_run(folder, f"undo:{RUN}")
+
+
+def prune(folder: Path) -> None:
+    """Removes the run for good."""
+    from datetime import timedelta
+
+    from prefect_pipestream.underfolder import prune_runs
+
+    prune_runs(folder, timedelta(0))

@@ -1,0 +1,169 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prefect_pipestream.items import PngImageItem
+from prefect_pipestream.underfolder import UnderfolderWriter, compact
+
+from .conftest import contents
+
+
+def a_run(folder: Path, run_key: str = "k", indices: tuple[int, ...] = (1, 2)) -> None:
+    with UnderfolderWriter(folder, exists_ok=True, run_key=run_key).group() as group:
+        for idx in indices:
+            group.write(idx, {"image": PngImageItem(np.full((4, 5, 3), 200, np.uint8))})
+    compact(folder, run_key)
+
+
+def shell(*arguments: object) -> tuple[int, str, str]:
+    """Runs the command as a script would: status, standard output and error."""
+    command = [sys.executable, "-m", "prefect_pipestream", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def terminal(*arguments: object) -> str:
+    """Runs the command in a terminal of 120 columns, and returns what it shows."""
+    command = [sys.executable, "-m", "prefect_pipestream", *map(str, arguments)]
+    here, there = pty.openpty()
+    env = {**os.environ, "COLUMNS": "120", "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen(command, stdin=there, stdout=there, stderr=there, env=env)
+    os.close(there)
+    shown = b""
+    try:
+        while chunk := os.read(here, 4096):
+            shown += chunk
+    except OSError:  # Linux says so when the other end is closed
+        pass
+    os.close(here)
+    process.wait()
+    return shown.decode()
+
+
+def test_runs_are_listed_for_scripts_in_tabs_or_json(dataset: Path) -> None:
+    a_run(dataset)
+    status, out, _ = shell("runs", dataset)
+    header, line, total = out.splitlines()
+    assert status == 0
+    assert header.split("\t")[:3] == ["run", "state", "started"]
+    assert line.split("\t")[:2] == ["k", "finished"]
+    assert "2 written" in line
+    assert total.startswith("1 runs; undo holds ")
+    status, out, _ = shell("runs", dataset, "--json")
+    (run,) = json.loads(out)
+    assert (run["run_key"], run["state"], run["counts"]["written"]) == ("k", "finished", 2)
+    assert run["undo_bytes"] > 0
+
+
+def test_in_a_terminal_runs_are_a_table(dataset: Path) -> None:
+    a_run(dataset)
+    shown = terminal("runs", dataset)
+    assert "─" in shown
+    assert "2 written" in shown
+
+
+def test_a_run_is_undone_and_then_listed_on_demand_only(dataset: Path) -> None:
+    before = contents(dataset)
+    a_run(dataset)
+    status, out, _ = shell("undo", dataset, "k")
+    assert status == 0
+    assert "2 samples restored" in out
+    assert "'undo:k'" in out
+    assert contents(dataset) == before
+    _, out, _ = shell("runs", dataset, "--json")
+    assert [run["run_key"] for run in json.loads(out)] == ["undo:k"]
+    _, out, _ = shell("runs", dataset, "--all", "--json")
+    assert [run["run_key"] for run in json.loads(out)] == ["k", "undo:k"]
+    status, out, _ = shell("undo", dataset, "undo:k", "--json")
+    assert (status, json.loads(out)["files"]) == (0, 2)
+
+
+def test_a_refused_undo_says_why_and_exits_with_1(dataset: Path) -> None:
+    before = contents(dataset)
+    a_run(dataset)
+    (dataset / "data/000001_image.png").write_bytes(b"mine")
+    status, out, error = shell("undo", dataset, "k")
+    assert (status, out) == (1, "")
+    assert "000001_image.png" in error
+    assert "Traceback" not in error
+    status, out, _ = shell("undo", dataset, "k", "--json")
+    assert status == 1
+    assert json.loads(out)["error"]["type"] == "UndoRefusedError"
+    assert shell("undo", dataset, "k", "--force")[0] == 0
+    assert contents(dataset) == before
+
+
+@pytest.mark.parametrize("command", [["runs"], ["check"], ["undo", "k"]])
+def test_a_missing_dataset_is_a_sentence_and_1(tmp_path: Path, command: list[str]) -> None:
+    status, _, error = shell(command[0], tmp_path / "missing", *command[1:])
+    assert status == 1
+    assert str(tmp_path / "missing") in error
+    assert "Traceback" not in error
+
+
+def test_check_exits_with_1_as_long_as_something_is_wrong(dataset: Path) -> None:
+    assert shell("check", dataset)[:2] == (0, "6 samples, 19 items decoded: no problem.\n")
+    (dataset / "data/stray").write_text("x")
+    status, out, _ = shell("check", dataset)
+    assert status == 1
+    assert "stray\t\tdata/stray\tno" in out
+    status, out, _ = shell("check", dataset, "--json")
+    assert (status, json.loads(out)["ok"]) == (1, False)
+    status, out, _ = shell("check", dataset, "--fix", "--json")
+    assert status == 0
+    assert json.loads(out)["problems"][0]["mended"] is True
+    assert shell("check", dataset)[0] == 0
+
+
+def test_check_in_a_terminal_shows_what_is_wrong(dataset: Path) -> None:
+    (dataset / "data/000003_label.txt").write_bytes(b"")
+    shown = terminal("check", dataset)
+    assert "undecodable" in shown
+    assert "data/000003_label.txt" in shown
+    assert "6 samples, 18 items decoded: 1 problems." in shown
+
+
+def test_old_runs_are_pruned(dataset: Path) -> None:
+    a_run(dataset)
+    status, out, _ = shell("prune", dataset, "--older-than", "1d")
+    assert (status, out) == (0, "0 runs removed; 0 B freed.\n")
+    status, out, _ = shell("prune", dataset, "--older-than", "0m", "--json")
+    assert (status, [run["run_key"] for run in json.loads(out)]) == (0, ["k"])
+    assert json.loads(shell("runs", dataset, "--json")[1]) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["runs"], ["prune", "x"], ["prune", "x", "--older-than", "soon"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    status, _, error = shell(*arguments)
+    assert status == 2
+    assert "usage:" in error
+
+
+def test_prefect_is_not_imported_for_it(dataset: Path) -> None:
+    code = (
+        "import sys; from prefect_pipestream.__main__ import main\n"
+        "for command in ('runs', 'check'): main([command, sys.argv[1]])\n"
+        "sys.exit('prefect' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(dataset)], check=False).returncode == 0
+
+
+def test_every_public_name_is_there_and_loaded_when_it_is_used() -> None:
+    code = (
+        "import sys, prefect_pipestream as package\n"
+        "from prefect_pipestream import check, list_runs, prune_runs, undo_run\n"
+        "assert 'prefect' not in sys.modules\n"
+        "assert callable(check) and dir(package) == sorted(package.__all__)\n"
+        "for name in package.__all__: getattr(package, name)\n"
+        "try: package.nothing\n"
+        "except AttributeError as error: assert 'nothing' in str(error)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

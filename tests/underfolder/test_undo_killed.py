@@ -1,0 +1,150 @@
+"""Killed at any system call of packing, undoing and pruning, the ledger tells the truth."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.underfolder import (
+    check,
+    done_indices,
+    failures,
+    list_runs,
+    outcomes,
+    undo_run,
+)
+from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.facts import layout_of, note_run
+from tests.faults import actions
+from tests.faults.killing import fresh, kill_everywhere
+
+from .conftest import contents, make_dataset, strays
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+    pytest.mark.timeout(900),
+]
+
+
+@pytest.fixture
+def done(tmp_path: Path) -> Path:
+    """A dataset on which a run of six samples, in commits of three, was made."""
+    folder = make_dataset(tmp_path / "done")
+    note_run(layout_of(folder), actions.RUN, {"fingerprint": "f"})
+    actions.add_to_labels(folder)
+    return folder
+
+
+def of_sample(state: dict[str, bytes], idx: int) -> dict[str, bytes]:
+    return {name: text for name, text in state.items() if f"/{idx:06d}_" in name}
+
+
+def test_a_killed_packing_loses_no_record(done: Path, tmp_path: Path) -> None:
+    before = outcomes(done, actions.RUN)
+
+    def verify(folder: Path) -> None:
+        assert outcomes(folder, actions.RUN) == before
+        assert done_indices(folder, actions.RUN) == set(range(6))
+        actions.compact_it(folder)
+        assert outcomes(folder, actions.RUN) == before
+        run = folder / ".pipestream/runs" / actions.RUN
+        assert sorted(path.name for path in run.iterdir() if "run.json." not in path.name) in (
+            [["compact-1", "done", "run.json", "undo"], ["compact-2", "done", "run.json", "undo"]]
+        )
+
+    kills = kill_everywhere("compact_it", done, tmp_path, verify)
+    print(f"compact: {kills} kills")
+    assert kills > 20
+
+
+def test_a_killed_undo_tells_what_it_did(tmp_path: Path, done: Path) -> None:
+    new, old = contents(done), contents(make_dataset(tmp_path / "old"))
+
+    def verify(folder: Path) -> None:
+        recover(os.fspath(folder))
+        found = contents(folder)
+        state = {run.run_key: run.state for run in list_runs(folder)}[actions.RUN]
+        if state == "stopped":
+            assert found == new
+            assert done_indices(folder, actions.RUN) == set(range(6))
+            undo_run(folder, actions.RUN)
+        elif state == "undoing":
+            with pytest.raises(DatasetError):
+                done_indices(folder, actions.RUN)
+            assert check(folder, fix=True).ok
+        assert contents(folder) == old
+        assert done_indices(folder, actions.RUN) == set()
+        assert strays(folder) == []
+        actions.redo(folder)
+        assert contents(folder) == new
+        assert done_indices(folder, actions.RUN) == set(range(6))
+
+    kills = kill_everywhere("undo", done, tmp_path, verify)
+    print(f"undo: {kills} kills")
+    assert kills > 40
+
+
+def test_a_killed_redo_is_finished_by_the_next(tmp_path: Path, done: Path) -> None:
+    new = contents(done)
+    undone = tmp_path / "undone"
+    fresh(done, undone)
+    actions.undo(undone)
+    old = contents(undone)
+
+    def verify(folder: Path) -> None:
+        recover(os.fspath(folder))
+        states = {run.run_key: run.state for run in list_runs(folder)}
+        assert contents(folder) in (old, new)
+        if states[f"undo:{actions.RUN}"] != "undone":
+            actions.redo(folder)
+        assert contents(folder) == new
+        assert done_indices(folder, actions.RUN) == set(range(6))
+        undo_run(folder, actions.RUN)
+        assert contents(folder) == old
+
+    kills = kill_everywhere("redo", undone, tmp_path, verify)
+    print(f"redo: {kills} kills")
+    assert kills > 40
+
+
+def test_a_killed_rollback_is_whole_or_nothing(tmp_path: Path, done: Path) -> None:
+    new, old = contents(done), contents(make_dataset(tmp_path / "old"))
+    packed = tmp_path / "packed"
+    fresh(done, packed)
+    actions.compact_it(packed)
+
+    def verify(folder: Path) -> None:
+        recover(os.fspath(folder))
+        found, still_done = contents(folder), done_indices(folder, actions.RUN)
+        assert still_done in (set(range(6)), {3, 4, 5})
+        for idx in range(6):
+            assert of_sample(found, idx) == of_sample(new if idx in still_done else old, idx)
+        assert strays(folder) == []
+        undo_run(folder, actions.RUN)
+        assert contents(folder) == old
+
+    kills = kill_everywhere("roll_back", done, tmp_path, verify)
+    kills += kill_everywhere("roll_back", packed, tmp_path, verify, step=2)
+    print(f"rollback: {kills} kills")
+    assert kills > 40
+
+
+def test_a_killed_pruning_leaves_the_run_or_what_it_saw(tmp_path: Path, done: Path) -> None:
+    before = contents(done)
+
+    def verify(folder: Path) -> None:
+        runs = list_runs(folder)
+        assert [run.run_key for run in runs] in ([], [actions.RUN])
+        assert failures(folder, actions.RUN) == []
+        actions.prune(folder)
+        recover(os.fspath(folder))
+        assert list_runs(folder) == []
+        assert contents(folder) == before
+        assert list((folder / ".pipestream/staged").iterdir()) == []
+
+    kills = kill_everywhere("prune", done, tmp_path, verify)
+    print(f"prune: {kills} kills")
+    assert kills > 5
