@@ -51,6 +51,7 @@ class PrefectHost:
             **(settings or {}),
         }
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._worker: subprocess.Popen[bytes] | None = None
 
     def start_server(self) -> None:
         """Starts the server, and waits until it answers."""
@@ -69,7 +70,14 @@ class PrefectHost:
 
     def start_worker(self, pool: str) -> subprocess.Popen[bytes]:
         """Starts a worker of a process work pool, which it creates where it is missing."""
-        return self._spawn("worker", "worker", "start", "--pool", pool, "--type", "process")
+        self._worker = self._spawn("worker", "worker", "start", "--pool", pool, "--type", "process")
+        return self._worker
+
+    def restart_worker(self, pool: str) -> None:
+        """Kills the worker that was started last, with its flow runs, and starts another one."""
+        if self._worker is not None:
+            self.kill(self._worker)
+        self.start_worker(pool)
 
     def prefect(self, *arguments: str, cwd: Path = REPOSITORY) -> str:
         """Runs Prefect's command line and gives what it printed."""

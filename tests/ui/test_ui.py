@@ -1,0 +1,173 @@
+"""The three uses, as a person meets them in Prefect's UI: in a browser, with a real worker."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows._demo import BROKEN_YAML, TRUNCATED, make_demo_dataset
+from prefect_pipestream.underfolder import outcomes
+from tests.prefect_layer.datasets import files_of
+from tests.ui.browser import Browser
+from tests.ui.conftest import POOL
+from tests.ui.host import PrefectHost
+
+pytestmark = [pytest.mark.slow, pytest.mark.ui, pytest.mark.timeout(600)]
+
+_SLOWLY = "tests.ui.stages:take_time"
+
+
+class Api:
+    """Questions to the server, to know what the browser is to show."""
+
+    def __init__(self, host: PrefectHost) -> None:
+        self._url = f"{host.url}/api"
+
+    def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
+        request = urllib.request.Request(
+            f"{self._url}/{path}",
+            data=None if question is None else json.dumps(question).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def deployment(self, name: str) -> str:
+        found: str = self.ask(f"deployments/name/{name}")["id"]
+        return found
+
+    def last_run(self, deployment_id: str) -> str:
+        question = {
+            "deployments": {"id": {"any_": [deployment_id]}},
+            "sort": "EXPECTED_START_TIME_DESC",
+        }
+        found: str = self.ask("flow_runs/filter", question)[0]["id"]
+        return found
+
+    def artifacts(self, flow_run_id: str) -> list[dict[str, Any]]:
+        question = {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}}
+        found: list[dict[str, Any]] = self.ask("artifacts/filter", question)
+        return found
+
+    def artifact(self, flow_run_id: str, about: str) -> str | None:
+        """The id of a run's artifact, by its type or the beginning of its key."""
+        for one in self.artifacts(flow_run_id):
+            if one["type"] == about or (one["key"] or "").startswith(about):
+                found: str = one["id"]
+                return found
+        return None
+
+    def wait_for_state(self, flow_run_id: str, *names: str) -> str:
+        def state() -> str | None:
+            name: str = self.ask(f"flow_runs/{flow_run_id}")["state"]["name"]
+            if name in ("Failed", "Crashed", "Cancelled") and name not in names:
+                logs = self.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run_id]}}})
+                raise AssertionError(f"{name}: " + "\n".join(one["message"] for one in logs))
+            return name if name in names else None
+
+        return waited(state)
+
+
+def waited(what: Callable[[], Any], seconds: float = 120.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"nothing came of {what} in {seconds} s"
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture(scope="module")
+def api(host: PrefectHost) -> Api:
+    return Api(host)
+
+
+@pytest.fixture(scope="module")
+def parts(folder: Path) -> Path:
+    made = folder / "parts"
+    make_demo_dataset(made)
+    return made
+
+
+def test_block_is_created_from_its_form(browser: Browser, api: Api, parts: Path) -> None:
+    browser.create_block("read-write-underfolder", "parts", folder=str(parts))
+    saved = api.ask("block_documents/filter", {})
+    assert [block["data"]["folder"] for block in saved if block["name"] == "parts"] == [str(parts)]
+
+
+def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
+    browser: Browser, api: Api, parts: Path
+) -> None:
+    deployment = api.deployment("clean-dataset/on-demand")
+    browser.fill_run_form(deployment, "parts", ["verify-items", "autocontrast", _SLOWLY])
+    browser.fill("max_failed", "0.05")
+    browser.page.mouse.wheel(0, -5000)
+    browser.picture("run-form")
+    browser.submit()
+    run = waited(lambda: api.last_run(deployment))
+
+    progress = waited(lambda: api.artifact(run, "progress"))
+    browser.open_artifact(progress)
+    shown = browser.page.get_by_text("samples").first
+    seen = set()
+    while api.ask(f"flow_runs/{run}")["state"]["type"] in ("PENDING", "RUNNING"):
+        browser.page.reload()
+        shown.wait_for()
+        seen.add(shown.inner_text())
+        if len(seen) == 3:
+            browser.picture("progress")
+    assert len(seen) > 3, f"the progress artifact showed only {seen}"
+    api.wait_for_state(run, "Completed")
+
+    browser.open_artifact(waited(lambda: api.artifact(run, "report")))
+    widths = browser.widths_of_pictures()
+    assert len(widths) > 10
+    assert all(width > 0 for width in widths)
+    assert browser.page.get_by_text(f"{TRUNCATED:06d}_image.png").count() == 1
+    assert browser.page.get_by_text(f"{BROKEN_YAML:06d}_metadata.yaml").count() == 1
+    browser.picture("report")
+    browser.page.get_by_role("heading", name="Before and after").scroll_into_view_if_needed()
+    browser.page.mouse.wheel(0, 500)
+    browser.page.wait_for_timeout(500)
+    browser.picture("report-pictures")
+
+
+def test_part_of_a_review_is_approved_though_the_worker_was_restarted_meanwhile(
+    browser: Browser, api: Api, host: PrefectHost, parts: Path
+) -> None:
+    before = files_of(parts)
+    deployment = api.deployment("review-changes/on-demand")
+    browser.fill_run_form(deployment, "parts", ["verify-items", "invert"])
+    browser.fill("most", "6")
+    browser.submit()
+    run = waited(lambda: api.last_run(deployment))
+    api.wait_for_state(run, "Suspended")
+    assert files_of(parts) == before
+
+    browser.open_artifact(waited(lambda: api.artifact(run, "review-parts")))
+    assert all(width > 0 for width in browser.widths_of_pictures())
+    browser.picture("review")
+
+    host.restart_worker(POOL)
+    browser.decide(
+        run,
+        "approve only these",
+        "decision",
+        samples="1, 3-4",
+        comment="The others are fine.",
+        reviewer="Ada",
+    )
+    api.wait_for_state(run, "Completed")
+    changed = {name for name, content in files_of(parts).items() if before[name] != content}
+    assert changed == {f"data/{idx:06d}_image.png" for idx in (1, 3, 4)}
+    found = {idx: record.outcome for idx, record in outcomes(parts, run).items()}
+    assert found == {idx: "written" if idx in (1, 3, 4) else "skipped" for idx in range(6)}
+    facts = json.loads((parts / ".pipestream/runs" / run / "run.json").read_text("utf-8"))
+    assert (facts["reviewed_by"], facts["comment"]) == ("Ada", "The others are fine.")
+
+    browser.open_artifact(waited(lambda: api.artifact(run, "review-result")))
+    browser.page.get_by_text("approve only these").wait_for()
+    browser.picture("review-result")
