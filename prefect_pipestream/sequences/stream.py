@@ -27,6 +27,7 @@ from prefect_pipestream.underfolder import (
     StagedSample,
 )
 from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.attempts import hold
 from prefect_pipestream.underfolder.commit import OnConflict
 from prefect_pipestream.underfolder.facts import layout_of, note_run
 from prefect_pipestream.underfolder.names import check_index
@@ -230,6 +231,7 @@ class DataStream(Sequence[Sample]):
             ConflictError: If another writer changed the sample's files since it was read.
             IndexError: If a negative index is out of range.
             ItemError: If a key, an index or a value cannot be written.
+            DatasetError: If the dataset's folder cannot be read.
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
         idx = self._absolute(idx)
@@ -284,6 +286,24 @@ class DataStream(Sequence[Sample]):
             if folder is not None:
                 recover(os.fspath(folder))
 
+    def for_attempt(self) -> "DataStream":
+        """Returns the same stream as the only one, with its parts, that goes on with its run.
+
+        Streams of earlier attempts, whose workers may still be alive, are refused from now on:
+        what the run's ledger lacks after this call is done by nobody else.
+
+        Raises:
+            DatasetWriteError: If that cannot be noted.
+        """
+        other = copy.copy(self)
+        other._writer = self._writer.for_attempt()
+        return other
+
+    @property
+    def has_run_to_itself(self) -> bool:
+        """Whether this stream and its parts are all that writes as part of its run."""
+        return self._writer.attempt is not None
+
     def begin_run(self, **facts: Any) -> None:
         """Creates the dataset where it does not exist, and notes facts on the run, for its list.
 
@@ -295,17 +315,21 @@ class DataStream(Sequence[Sample]):
 
         Raises:
             DatasetExistsError: If the folder exists, may not, and was not created by this run.
+            RunTakenOverError: If this was to have the run to itself, and another has it by now.
             DatasetWriteError: If the dataset cannot be written.
         """
         self._writer.claim()
+        layout = layout_of(self.output_folder)
         try:
-            note_run(layout_of(self.output_folder), self.run_key, facts)
+            note_run(layout, self.run_key, facts)
         except OSError as error:
             raise DatasetWriteError(
                 error.errno,
                 f"{self.output_folder}: run {self.run_key!r} cannot be noted: "
                 f"{error.strerror or error} ({error.filename}). The dataset is as it was",
             ) from error
+        if self._writer.attempt is not None:
+            hold(layout, self.run_key, self._writer.attempt)
 
     # -- other streams -----------------------------------------------------------------
 

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +29,7 @@ from prefect_pipestream.underfolder.apply import (
     revert,
     sync_folder,
 )
+from prefect_pipestream.underfolder.attempts import refuse_if_taken_over
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder, tick_ns
 from prefect_pipestream.underfolder.layout import Layout, staged_name
 from prefect_pipestream.underfolder.names import Kind, check_index, check_key, key_of
@@ -94,6 +94,7 @@ class Commit:
         durable: Whether the commit survives a loss of power once `publish` returns.
         on_conflict: Whether another writer's change to a sample since it was read is an error.
         signed: Whether the records say what the samples' files are like after the commit.
+        attempt: The attempt at the run that this is part of, if it has the run to itself.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Commit:
         durable: bool = False,
         on_conflict: OnConflict = "raise",
         signed: bool = False,
+        attempt: str | None = None,
     ) -> None:
         self._dataset = dataset
         self._layout = Layout(str(dataset.folder))
@@ -117,6 +119,7 @@ class Commit:
         self._durable = durable
         self._on_conflict = on_conflict
         self._signed = signed
+        self._attempt = attempt
         self._samples: dict[int, StagedSample] = {}
         self._shared: dict[str, StagedFile] = {}
         self._shared_there: Mapping[str, str] | None = None
@@ -344,6 +347,7 @@ class Commit:
             ConflictError: If another writer changed samples since they were read; the others
                 are committed, unless this commit takes others back. ``error.indices`` are to
                 be read and transformed anew.
+            RunTakenOverError: If a later attempt at the run has it; nothing is written.
             DatasetWriteError: If it could not be written; the dataset is as it was.
         """
         if not self._samples and not self._shared:
@@ -352,6 +356,8 @@ class Commit:
             self._wait_until_not_racy()
         try:
             with commit_lock(self._layout):
+                if self._attempt is not None:
+                    refuse_if_taken_over(self._layout, run_key, self._attempt)
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:
                     self.discard()  # what takes a commit back takes all of it back
@@ -574,7 +580,11 @@ def _is_changed(source: FileSource) -> bool:
     """Whether a file's content is not what it was: by its stamp, else by its digest."""
     try:
         stamp = FileStamp.of(os.stat(source.path))
-    except FileNotFoundError:
+    except OSError as error:
+        if source.stamp is None and os.path.islink(source.path):
+            return False  # a link that led nowhere when it was taken, too
+        if not isinstance(error, FileNotFoundError):
+            raise
         return True
     was = source.stamp
     if stamp == was and (
@@ -583,8 +593,12 @@ def _is_changed(source: FileSource) -> bool:
         return False
     if source.digest is None or source.stamp is None or stamp.size != source.stamp.size:
         return True
-    with open(source.path, "rb") as file:
-        return blake2b(file.read(), digest_size=len(source.digest)).digest() != source.digest
+    now = FileSource(source.path)
+    try:
+        now.read()
+    except ItemError:  # it is no regular file any more
+        return True
+    return now.digest != source.digest
 
 
 def _some(indices: list[int]) -> str:

@@ -48,7 +48,7 @@ class Journal:
                 status = os.fstat(file.fileno())
                 file.seek(max(0, status.st_size - _TAIL))
                 tail = file.read()
-        except FileNotFoundError:
+        except OSError:  # mostly it is not there
             self._offset = self._inode = 0
             return None
         self._offset = status.st_size - len(tail) + tail.rfind(b"\n") + 1
@@ -65,7 +65,7 @@ class Journal:
         """
         try:
             return self._fold_into(index, mtime_ns)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             return None
 
     def _fold_into(self, index: UnderfolderIndex, mtime_ns: int) -> int | None:
@@ -90,7 +90,7 @@ class Journal:
                     self._inode = os.fstat(file.fileno()).st_ino
                 file.seek(self._offset)
                 text = file.read()
-        except FileNotFoundError:
+        except OSError:
             return None
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)

@@ -141,10 +141,10 @@ class CommitRecord:
 
     def _check_places(self) -> None:
         """Raises `ValueError` if the record names a file outside of where its files are."""
-        names = [self.id, self.tag, *(name.removeprefix("/") for name in self.shared)]
+        names: list[str] = list(self.shared)
         for sample in self.samples:
-            placed = (*(sample.writes or ()), *sample.replaces, *sample.removes)
-            names += [name.removeprefix("/") for name in placed]
+            names += [*(sample.writes or ()), *sample.replaces, *sample.removes]
+        names = [self.id, self.tag, *(str.removeprefix(name, "/") for name in names)]
         for path, parts in [(self.staged, 3), *((path, 2) for path in self.drops)]:
             names += path.split("/")
             if path.count("/") != parts - 1:

@@ -366,7 +366,7 @@ def test_file_handles_run_out(dataset: Path) -> None:
     code = """
 import resource, sys, os
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
-from prefect_pipestream.errors import DatasetWriteError
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import BinaryItem
 writer = UnderfolderWriter(sys.argv[1], exists_ok=True)
 writer.write(0, {"blob": BinaryItem(b"1")})
@@ -381,7 +381,7 @@ for free in range(8):
     try:
         writer.write(0, {"blob": BinaryItem(b"2")})
         break
-    except DatasetWriteError as error:
+    except DatasetError as error:
         assert "Too many open files" in str(error), error
     os.close(held.pop())
 else:
