@@ -178,15 +178,20 @@ class ChunkRun:
 
     def report_on(self, indices: Indices) -> ChunkReport:
         """What the ledger says of samples of this chunk."""
-        records = outcomes(self.target.output_folder, self.target.run_key, self.tag)
+        records = outcomes(self.target.output_folder, self.target.run_key, self._part)
         report = ChunkReport()
         for idx in indices:
             if idx in records:
                 report.add_record(records[idx])
         return report
 
+    @property
+    def _part(self) -> str | None:
+        """The part of the ledger to look at: all of it, unless the flow did before."""
+        return self.tag if self.target.has_run_to_itself else None
+
     def _undone(self, indices: Indices) -> list[int]:
-        done = done_indices(self.target.output_folder, self.target.run_key, self.tag)
+        done = done_indices(self.target.output_folder, self.target.run_key, self._part)
         return [int(idx) for idx in indices if idx not in done]
 
     def _round(self, todo: list[int], group: StreamGroup) -> list[int]:

@@ -81,6 +81,10 @@ class RunNotFoundError(DatasetError, LookupError):
     """The dataset's ledger has no run of this key."""
 
 
+class RunTakenOverError(DatasetError):
+    """A later attempt at the run goes on with it: this one may write nothing more."""
+
+
 class UndoRefusedError(DatasetError):
     """Someone changed samples after the run that is to be undone, or it is still running.
 

@@ -102,8 +102,10 @@ def process_samples(
     prepared = Transform(transform)
     log = get_run_logger()
     key = run_key or run_key_in_force() or new_run_key("run")
+    # What workers of an earlier attempt still have under way is refused from here on.
     reader = opened(source, key)
-    writer = reader if target is None else opened(target, key)
+    writer = (reader if target is None else opened(target, key)).for_attempt()
+    reader = writer if target is None else reader
     fingerprint = prepared.fingerprint(keys)
     reader.recover()  # a commit that a killed attempt had logged counts as done
     writer.recover()

@@ -14,6 +14,7 @@
     runs/<run>/compact-<n>/     the done commits of a run that has ended, packed
     runs/<run>/dropped/         ids of commits that were taken back
     runs/<run>/undoing.json     there as long as an undo of the run is under way
+    runs/<run>/attempt.json     the attempt at the run that may write, where one has it to itself
     runs/<run>~undone-<time>/   a run that was undone
     seen/<fingerprint>.npz      signatures from runs that were pruned
     aside/<time>/               what `check` put aside
@@ -109,7 +110,7 @@ class Layout:
 class RunLayout:
     """The paths of one run of one dataset."""
 
-    __slots__ = ("done", "dropped", "folder", "info", "undo", "undoing")
+    __slots__ = ("attempt", "done", "dropped", "folder", "info", "undo", "undoing")
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -118,6 +119,7 @@ class RunLayout:
         self.undo = os.path.join(folder, "undo")
         self.dropped = os.path.join(folder, "dropped")
         self.undoing = os.path.join(folder, "undoing.json")
+        self.attempt = os.path.join(folder, "attempt.json")
 
     @property
     def name(self) -> str:

@@ -26,6 +26,7 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.items import Item, SerializationMode
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
+from prefect_pipestream.underfolder.attempts import begin_attempt
 from prefect_pipestream.underfolder.commit import Commit, OnConflict, StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
 from prefect_pipestream.underfolder.facts import note_run, read_json
@@ -87,6 +88,7 @@ class UnderfolderWriter:
         }
         self.durable = durable
         self.on_conflict = on_conflict
+        self.attempt: str | None = None
         self._layout = Layout(str(self.dataset.folder))
         self._reset()
         if not exists_ok and os.path.lexists(self._layout.root):
@@ -118,6 +120,19 @@ class UnderfolderWriter:
         other.run_key = run_key
         if not other._exists_ok and os.path.lexists(other._layout.root):
             other._check_claim()
+        return other
+
+    def for_attempt(self) -> "UnderfolderWriter":
+        """Returns a writer of the same run that has the run to itself, with its copies.
+
+        Writers of earlier attempts at the run are refused from now on: what its ledger lacks
+        after this call is done by nobody else.
+
+        Raises:
+            DatasetWriteError: If that cannot be noted.
+        """
+        other = copy.copy(self)
+        other.attempt = begin_attempt(self._layout, self.run_key)
         return other
 
     def for_part(self, indices: Iterable[int]) -> "UnderfolderWriter":
@@ -252,6 +267,7 @@ class UnderfolderWriter:
             durable=self.durable,
             on_conflict=self.on_conflict,
             signed=signed,
+            attempt=self.attempt,
         )
 
     def _digits(self) -> int:

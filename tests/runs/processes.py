@@ -30,13 +30,18 @@ def environment() -> dict[str, str]:
 
 
 class FlowProcess:
-    """A process that runs `tests.runs.drive`, with its workers a process group of its own."""
+    """A process that runs `tests.runs.drive`, with its workers a process group of its own.
 
-    def __init__(self, **arguments: Any) -> None:
+    Args:
+        slowly_s: The time that the slow transforms take for each sample, in seconds.
+        **arguments: Those of `drive.main`.
+    """
+
+    def __init__(self, slowly_s: float = 0.002, **arguments: Any) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.runs.drive", json.dumps(arguments)],
             cwd=ROOT,
-            env=environment(),
+            env={**environment(), "TESTS_SLOWLY_S": str(slowly_s)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -52,12 +57,11 @@ class FlowProcess:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def kill(self) -> bool:
-        """Kills the process and all of its workers; returns whether it was alive."""
+    def kill(self, workers: bool = True) -> bool:
+        """Kills the process, with all of its workers or without; returns whether it was alive."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
-        return self._process.returncode == -signal.SIGKILL
+            (os.killpg if workers else os.kill)(self._process.pid, signal.SIGKILL)
+        return self._process.wait() == -signal.SIGKILL
 
     def kill_a_worker(self, rng: random.Random) -> bool:
         """Kills one worker process, if there is one."""
@@ -89,8 +93,9 @@ class FlowProcess:
         return self
 
     def __exit__(self, *args: object) -> None:
-        if self.is_alive():
-            self.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()

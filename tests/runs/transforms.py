@@ -10,7 +10,7 @@ import numpy as np
 
 from prefect_pipestream.sequences import Sample
 
-SLOWLY_S = 0.002
+SLOWLY_S = float(os.environ.get("TESTS_SLOWLY_S", "0.002"))
 
 
 def invert(sample: Sample) -> Sample:

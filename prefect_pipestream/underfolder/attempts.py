@@ -1,0 +1,80 @@
+"""Attempts at a run: of those that have it to themselves, only the last may write.
+
+A flow run's process may be dead and its workers alive, or it may only seem dead. What such an
+attempt still commits after another one looked up what is left to do would be done twice.
+"""
+
+import errno
+import os
+import secrets
+import socket
+import time
+
+from prefect_pipestream.errors import DatasetWriteError, RunTakenOverError
+from prefect_pipestream.underfolder.apply import commit_lock
+from prefect_pipestream.underfolder.facts import read_json, write_json
+from prefect_pipestream.underfolder.layout import Layout
+
+
+def begin_attempt(layout: Layout, run_key: str) -> str:
+    """Gives a new attempt's name; from here on earlier attempts at the run write nothing more.
+
+    A run that does not exist yet is not made: its first attempt has it when it calls `hold`.
+
+    Raises:
+        DatasetWriteError: If that cannot be noted.
+    """
+    attempt = secrets.token_hex(8)
+    if os.path.isdir(layout.run(run_key).folder):
+        try:
+            with commit_lock(layout):
+                _note(layout, run_key, attempt)
+        except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                raise _unwritable(layout, run_key, error) from error
+            # Nobody may write there, then; that there is nothing to do may be asked all the same.
+    return attempt
+
+
+def hold(layout: Layout, run_key: str, attempt: str) -> None:
+    """Notes the first attempt at a run, which exists by now.
+
+    Raises:
+        RunTakenOverError: If another attempt was noted meanwhile.
+        DatasetWriteError: If that cannot be noted.
+    """
+    try:
+        with commit_lock(layout):
+            refuse_if_taken_over(layout, run_key, attempt)
+            if not os.path.exists(layout.run(run_key).attempt):
+                _note(layout, run_key, attempt)
+    except OSError as error:
+        raise _unwritable(layout, run_key, error) from error
+
+
+def refuse_if_taken_over(layout: Layout, run_key: str, attempt: str) -> None:
+    """The caller holds the commit lock. Costs the reading of one small file.
+
+    Raises:
+        RunTakenOverError: If a later attempt at the run has it.
+    """
+    noted = read_json(layout.run(run_key).attempt)
+    if noted.get("attempt", attempt) != attempt:
+        raise RunTakenOverError(
+            f"{layout.root}: another attempt at run {run_key!r}, by process {noted.get('pid')} on "
+            f"{noted.get('host')}, goes on with it. This one stops; what it has committed stays. "
+            "To do the same work once more, give another run key."
+        )
+
+
+def _note(layout: Layout, run_key: str, attempt: str) -> None:
+    note = {"attempt": attempt, "pid": os.getpid(), "host": socket.gethostname()}
+    write_json(layout.run(run_key).attempt, {**note, "at": time.time()})
+
+
+def _unwritable(layout: Layout, run_key: str, error: OSError) -> DatasetWriteError:
+    return DatasetWriteError(
+        error.errno,
+        f"{layout.root}: run {run_key!r} cannot be begun: {error.strerror or error} "
+        f"({error.filename}). The dataset is as it was",
+    )
