@@ -51,8 +51,12 @@ def read_json(path: str) -> dict[str, Any]:
 def write_json(path: str, content: Mapping[str, Any]) -> None:
     """Writes a file anew, whole or not at all."""
     fresh = f"{path}.{os.getpid()}-{time.monotonic_ns()}"
-    Path(fresh).write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(fresh, path)
+    try:
+        Path(fresh).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        os.replace(fresh, path)
+    except OSError:
+        Path(fresh).unlink(missing_ok=True)
+        raise
 
 
 def _user() -> str:

@@ -85,7 +85,11 @@ def _write_anew(run: RunLayout, old: list[str]) -> None:
             shutil.rmtree(os.path.join(run.folder, name))
     fresh = os.path.join(run.folder, _FRESH + secrets.token_hex(4))
     os.mkdir(fresh)
-    write_packed(fresh, commits_of(run))
+    try:
+        write_packed(fresh, commits_of(run))
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     number = int(old[-1].rpartition("-")[2]) + 1 if old else 1
     os.rename(fresh, os.path.join(run.folder, f"compact-{number}"))
     sync_folder(run.folder)

@@ -1,14 +1,21 @@
 import gzip
 import json
 import os
+import subprocess
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, RunNotFoundError
+from prefect_pipestream.errors import (
+    DatasetError,
+    DatasetNotFoundError,
+    DatasetWriteError,
+    RunNotFoundError,
+)
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
 from prefect_pipestream.underfolder import (
     CommitRecord,
@@ -31,7 +38,7 @@ from prefect_pipestream.underfolder import (
 from prefect_pipestream.underfolder.facts import layout_of, note_run
 from prefect_pipestream.underfolder.ledger import commits_of
 
-from .conftest import contents
+from .conftest import contents, make_dataset
 
 FAILURE = SampleFailure("DecodeError", "it is broken", "Traceback …")
 
@@ -191,6 +198,35 @@ def test_readers_see_the_whole_ledger_while_it_is_packed_over_and_over(dataset: 
         reader.join()
     assert wrong == []
     assert len(list(commits_of(layout_of(dataset).run("k")))) == 13
+
+
+def test_packing_on_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a tmpfs needs the right to")
+    try:
+        run_on(make_dataset(folder), "k")
+        before = snapshot(folder, "k")
+        filler = folder / ".filler"
+        with filler.open("wb") as file, pytest.raises(OSError, match="No space"):
+            file.write(bytes(1 << 20))
+        for name in ("a", "b", "c", "d"):  # the few blocks that were left
+            with suppress(OSError):
+                (folder / f".filler-{name}").write_bytes(bytes(4096))
+        with pytest.raises(DatasetWriteError):
+            compact(folder, "k")
+        assert snapshot(folder, "k") == before
+        run = folder / ".pipestream/runs/k"
+        assert sorted(path.name for path in run.iterdir()) == ["done", "run.json", "undo"]
+        for path in folder.glob(".filler*"):
+            path.unlink()
+        compact(folder, "k")
+        assert snapshot(folder, "k")[5] == before[5]
+        assert list_runs(folder)[0].state == "finished"
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:

@@ -563,7 +563,7 @@ runs = st.lists(st.tuples(st.lists(groups, min_size=1, max_size=3), st.booleans(
 
 
 @pytest.mark.filterwarnings("ignore:.*the shared item:UserWarning")
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(runs=runs)
 def test_any_runs_undone_in_reverse_restore_every_byte(
     runs: list[tuple[list[list[tuple[int, int, int]]], bool]],
