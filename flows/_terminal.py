@@ -3,14 +3,15 @@
 import argparse
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -59,6 +60,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-failed", type=float, metavar="SHARE", help="the share of samples that may fail"
     )
     parser.add_argument(
+        "--select",
+        choices=["all", "changed", "failed"],
+        default="all",
+        help="which samples: all, those that changed since the same transform saw them, or those "
+        "that failed in the last run",
+    )
+    parser.add_argument(
         "--run-key", metavar="KEY", help="the run to resume, or a name for a new one"
     )
 
@@ -73,12 +81,12 @@ def run_and_report(run: Callable[[], RunReport], folder: Path) -> int:
     Returns:
         The exit code: 0, or 1 if too many samples failed, or 2 if nothing could be done.
     """
-    _quieten()
     try:
-        report, code = run(), 0
+        with _quiet_prefect():
+            report, code = run(), 0
     except TooManyFailedError as error:
         report, code = error.report, 1
-    except (PipestreamError, PrefectException) as error:
+    except (PipestreamError, PrefectException, IndexError) as error:
         console.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), str(error)))
         return 2
     print_report(report, folder)
@@ -87,11 +95,22 @@ def run_and_report(run: Callable[[], RunReport], folder: Path) -> int:
     return code
 
 
-def _quieten() -> None:
+@contextmanager
+def _quiet_prefect() -> Iterator[None]:
     """Leaves the terminal to the progress bar and the report; Prefect's API gets every line."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, PrefectConsoleHandler):
-            handler.setLevel(logging.CRITICAL)
+    _prepare_embedded_server()
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
+
+
+def _prepare_embedded_server() -> None:
     if PREFECT_API_URL.value() is None:
         console.print("Starting Prefect's embedded API (some seconds) …", style="dim")
         # Of these only the embedded server, which is a process of its own, takes note.
@@ -135,10 +154,13 @@ def _failures_table(report: RunReport, folder: Path) -> Table:
 
 
 def _print_where_to_look(report: RunReport, folder: Path) -> None:
-    console.print(f"\nDataset  {folder}", highlight=False, soft_wrap=True)
-    console.print(f"Run key  {report.run_key}", highlight=False, soft_wrap=True)
-    console.print(
-        "Prefect  `prefect server start`, then http://127.0.0.1:4200/runs shows the flow run",
-        highlight=False,
-        soft_wrap=True,
+    server = PREFECT_UI_URL.value() or "http://127.0.0.1:4200"
+    start = "" if PREFECT_API_URL.value() else "`prefect server start`, then "
+    lines = (
+        f"\nDataset  {folder}",
+        f"Run key  {report.run_key}",
+        f"Prefect  {start}{server}/runs shows the flow run and its log",
+        f"Undo     python -m prefect_pipestream undo {folder} {report.run_key}",
     )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,7 +65,7 @@ def build_dataset(
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Builds the user's dataset, or one of a demonstration dataset where none is given."""
     from _demo import STORY, TRANSFORM, make_demo_dataset, new_demo_folder
     from _terminal import add_common_arguments, console, run_and_report
@@ -76,7 +77,7 @@ def main() -> int:
     parser.add_argument("target", nargs="?", type=Path, help="the dataset to make")
     parser.add_argument("--zfill", type=int, default=6, help="the digits of an index in file names")
     add_common_arguments(parser)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     source, target, max_failed = given.source, given.target, given.max_failed
     if source is None:
         source = new_demo_folder("source")

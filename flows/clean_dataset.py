@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +57,7 @@ def clean_dataset(
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Cleans the user's folder, or a demonstration dataset where none is given."""
     from _demo import STORY, TRANSFORM, make_demo_dataset, new_demo_folder
     from _terminal import add_common_arguments, console, run_and_report
@@ -66,7 +67,7 @@ def main() -> int:
         "folder", nargs="?", type=Path, help="the dataset to clean (default: a demonstration)"
     )
     add_common_arguments(parser)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.folder is not None and given.transform is None:
         parser.error("--transform is needed: say what is to be done with the samples of FOLDER")
     folder = given.folder or new_demo_folder("clean")
