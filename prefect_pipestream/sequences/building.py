@@ -59,6 +59,8 @@ def construct(
         raise PipeBuildingError(f"{operation}: {err}") from err
     except ValidationError as err:
         raise PipeBuildingError(f"{operation}: {_explain(err)} {_allowed(fields)}") from err
+    except TypeError as err:  # a model with a constructor of its own lacks an argument
+        raise PipeBuildingError(f"{operation}: {err}. {_allowed(fields)}") from err
 
 
 def argument_name(name: str, field: FieldInfo) -> str:

@@ -17,7 +17,7 @@ from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.underfolder.journal import Journal, NameChange
 from prefect_pipestream.underfolder.layout import Layout, RunLayout, staged_name
 from prefect_pipestream.underfolder.lock import exclusive, is_held
-from prefect_pipestream.underfolder.records import CommitRecord
+from prefect_pipestream.underfolder.records import CommitRecord, mark_at
 
 _log = logging.getLogger(__name__)
 
@@ -207,8 +207,9 @@ def empty_folder(folder: str) -> None:
 def revert(layout: Layout, record: CommitRecord) -> None:
     """Takes back a logged commit that could not be applied, and its record with it.
 
-    New files go back to the stage first, so that a process that is killed in here leaves a
-    commit that can still be applied whole.
+    What was not changed is not touched: it may be what could not be changed. New files go back
+    to the stage first, so that a process that is killed in here leaves a commit that can still
+    be applied whole.
     """
     staged = os.path.join(layout.private, record.staged)
     undo = os.path.join(staged, UNDO)
@@ -217,12 +218,16 @@ def revert(layout: Layout, record: CommitRecord) -> None:
     for sample in record.samples:
         for name in sample.writes or ():
             final, back = layout.final(name), f"{staged}/{staged_name(name)}"
-            if not os.path.lexists(back):
-                os.rename(final, back)
+            if os.path.lexists(back):
+                continue
+            os.rename(final, back)
             if name in sample.replaces:
                 _restore(os.path.join(undo, staged_name(name)), final)
         for name in sample.removes:
-            _restore(os.path.join(undo, staged_name(name)), layout.final(name))
+            if not os.path.lexists(layout.final(name)):
+                _restore(os.path.join(undo, staged_name(name)), layout.final(name))
+    for name, mark in record.shared.items():
+        _take_back_shared(f"{staged}/{staged_name(name)}", layout.final(name), mark)
     for name in record.drops:
         folder, _, commit_id = name.rpartition("/")
         with suppress(FileNotFoundError):
@@ -230,10 +235,17 @@ def revert(layout: Layout, record: CommitRecord) -> None:
     os.unlink(layout.pending(record.id))
 
 
-def _restore(kept: str, final: str) -> None:
+def _take_back_shared(staged: str, final: str, mark: str) -> None:
+    """Removes a shared item if it was placed by this commit and not by another writer."""
     with suppress(FileNotFoundError):
-        if os.path.samestat(os.lstat(kept), os.lstat(final)):
-            return
+        if not os.path.lexists(staged):
+            if mark_at(final) == mark:
+                os.rename(final, staged)
+        elif os.path.samestat(os.lstat(staged), os.lstat(final)):
+            os.unlink(final)
+
+
+def _restore(kept: str, final: str) -> None:
     fresh = kept + ".restored"
     link_or_copy(kept, fresh)
     os.replace(fresh, final)

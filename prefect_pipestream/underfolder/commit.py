@@ -370,7 +370,8 @@ class Commit:
             raise DatasetWriteError(
                 error.errno,
                 f"{self._layout.root}: the commit could not be written: "
-                f"{error.strerror or error} ({error.filename}). The dataset is as it was",
+                f"{error.strerror or error} ({error.filename2 or error.filename}). The dataset is "
+                "as it was",
             ) from error
         committed = list(self._samples.values())
         self._take_over(committed)
