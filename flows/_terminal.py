@@ -3,8 +3,7 @@
 import argparse
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +80,9 @@ def run_and_report(run: Callable[[], RunReport], folder: Path) -> int:
     Returns:
         The exit code: 0, or 1 if too many samples failed, or 2 if nothing could be done.
     """
+    _quieten()
     try:
-        with _quiet_prefect():
-            report, code = run(), 0
+        report, code = run(), 0
     except TooManyFailedError as error:
         report, code = error.report, 1
     except (PipestreamError, PrefectException, IndexError) as error:
@@ -95,22 +94,11 @@ def run_and_report(run: Callable[[], RunReport], folder: Path) -> int:
     return code
 
 
-@contextmanager
-def _quiet_prefect() -> Iterator[None]:
+def _quieten() -> None:
     """Leaves the terminal to the progress bar and the report; Prefect's API gets every line."""
-    _prepare_embedded_server()
-    handlers = [h for h in logging.getLogger().handlers if isinstance(h, PrefectConsoleHandler)]
-    levels = [handler.level for handler in handlers]
-    for handler in handlers:
-        handler.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for handler, level in zip(handlers, levels, strict=True):
-            handler.setLevel(level)
-
-
-def _prepare_embedded_server() -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.setLevel(logging.CRITICAL)
     if PREFECT_API_URL.value() is None:
         console.print("Starting Prefect's embedded API (some seconds) …", style="dim")
         # Of these only the embedded server, which is a process of its own, takes note.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from prefect import get_run_logger
 
 from prefect_pipestream._prefect_report import ChunkReport, describe_error, describe_indices
-from prefect_pipestream._prefect_rollback import tag_of_writes
+from prefect_pipestream._prefect_rollback import tag_of_writes, taken_back_on_error
 from prefect_pipestream._prefect_streams import StreamLike, opened
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
@@ -117,7 +117,8 @@ def process(
     name = describe_indices(indices)
     tag = tag_of_writes(writer, name)
     chunk = ChunkRun(reader, writer, as_transform(transform), keys, retries, tag, log)
-    report = chunk.run(indices)
+    with taken_back_on_error():
+        report = chunk.run(indices)
     log.info("Samples %s: %s", name, report.summary())
     return report
 

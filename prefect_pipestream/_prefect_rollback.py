@@ -1,8 +1,12 @@
 """Taking back what a task wrote, when a `transaction()` around it fails."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 from prefect.runtime import task_run
 from prefect.transactions import Transaction, get_transaction
 
+from prefect_pipestream.errors import DatasetNotFoundError, RunNotFoundError
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder.undo import undo_commits
 
@@ -36,3 +40,19 @@ def take_back(transaction: Transaction) -> None:
     if written is not None:
         folder, run_key, tag = written
         undo_commits(folder, run_key, tag=tag)
+
+
+@contextmanager
+def taken_back_on_error() -> Iterator[None]:
+    """Takes back what a task in a transaction wrote before it failed.
+
+    Prefect runs the hooks of tasks that completed, not of the one that failed.
+    """
+    try:
+        yield
+    except Exception:
+        own = get_transaction()
+        if isinstance(own, Transaction):
+            with suppress(RunNotFoundError, DatasetNotFoundError):  # it had not begun to write
+                take_back(own)
+        raise

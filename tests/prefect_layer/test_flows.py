@@ -1,5 +1,6 @@
 """The flows as scripts: what a person sees in the terminal."""
 
+import logging
 import os
 import re
 import subprocess
@@ -27,6 +28,8 @@ def script(
     monkeypatch.syspath_prepend(FLOWS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    for handler in logging.getLogger().handlers:  # a script quietens Prefect until it ends
+        monkeypatch.setattr(handler, "level", handler.level)
 
     def load(name: str) -> Callable[[list[str]], int]:
         module: ModuleType = __import__(name)

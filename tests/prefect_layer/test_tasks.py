@@ -17,7 +17,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 from prefect.transactions import transaction
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.errors import DecodeError, PipeBuildingError
+from prefect_pipestream.errors import DatasetWriteError, DecodeError, PipeBuildingError
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
 from prefect_pipestream.underfolder import outcomes
@@ -409,3 +409,24 @@ def test_completed_transaction_keeps_what_tasks_wrote(folder: Path) -> None:
     relabel()
 
     assert runs_of(folder, range(6)) == [1] * 6
+
+
+def test_chunk_that_fails_in_a_transaction_leaves_nothing_of_itself(folder: Path) -> None:
+    before = files_of(folder)
+
+    def loses_the_disk(sample: Sample) -> Sample:
+        if sample["metadata"]()["number"] == 4:
+            time.sleep(1.1)  # what came before is committed as a group
+        if sample["metadata"]()["number"] == 5:
+            raise DatasetWriteError(28, "the disk is full")
+        return count_runs(sample)
+
+    @flow
+    def relabel() -> None:
+        with transaction():
+            process_chunk(ReadWriteUnderfolder(folder=folder), loses_the_disk, range(6))
+
+    with pytest.raises(DatasetWriteError, match="the disk is full"):
+        relabel()
+
+    assert files_of(folder) == before
