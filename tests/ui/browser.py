@@ -109,10 +109,14 @@ class Browser:
 
     def widths_of_pictures(self) -> list[int]:
         """The natural widths of the pictures that the page shows inline; 0 is a broken one."""
-        self.page.locator("img[src^='data:']").first.wait_for()
-        widths: list[int] = self.page.evaluate(
-            "[...document.images].filter(i => i.src.startsWith('data:')).map(i => i.naturalWidth)"
+        found = self.page.wait_for_function(
+            """() => {
+                const inline = [...document.images].filter(i => i.src.startsWith("data:"));
+                const isThere = inline.length && inline.every(i => i.complete);
+                return isThere ? inline.map(i => i.naturalWidth) : null;
+            }"""
         )
+        widths: list[int] = found.json_value()
         return widths
 
     def decide(self, flow_run_id: str, decision: str, picture: str, **values: str) -> None:
@@ -122,7 +126,7 @@ class Browser:
         self.page.get_by_role("menuitem", name="Resume").click()
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_text("Reviewer", exact=True).wait_for()
-        dialog.get_by_role("combobox").first.click()
+        dialog.get_by_text("Select", exact=True).click()
         self.page.get_by_role("option", name=decision, exact=True).click()
         for field, value in values.items():
             self.fill(field, value)

@@ -169,5 +169,5 @@ def test_part_of_a_review_is_approved_though_the_worker_was_restarted_meanwhile(
     assert (facts["reviewed_by"], facts["comment"]) == ("Ada", "The others are fine.")
 
     browser.open_artifact(waited(lambda: api.artifact(run, "review-result")))
-    browser.page.get_by_text("approve only these").wait_for()
+    browser.page.get_by_text("Ada decided").wait_for()
     browser.picture("review-result")
