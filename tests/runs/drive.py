@@ -1,10 +1,9 @@
-"""Runs a flow in a process of its own: ``python -m tests.runs.drive '{"folder": …}'``.
+"""A flow that processes a dataset, run in a process of its own.
 
 It prints a line ``begun`` when the flow has begun, and the report as JSON when it has ended.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -46,6 +45,7 @@ run_flow_of_tests = flow(name="drive", persist_result=False)(run)
 
 
 def main(arguments: dict[str, Any]) -> None:
+    """Runs the flow; `arguments` are its parameters, and how it is run."""
     runner: Any = ThreadPoolTaskRunner(max_workers=2)
     if arguments.pop("runner", "threads") == "processes":
         runner = ProcessPoolTaskRunner(max_workers=2)
@@ -58,7 +58,3 @@ def main(arguments: dict[str, Any]) -> None:
             found = client.read_flow_run(UUID(existing))
         report = run_flow(wanted, flow_run=found, parameters=arguments)
     print(json.dumps(report), flush=True)
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

@@ -4,10 +4,10 @@ import contextlib
 import json
 import os
 import random
-import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,76 +29,101 @@ def environment() -> dict[str, str]:
     }
 
 
+class Host:
+    """A process with everything imported, which forks one for each flow run."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.runs.host"],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **question: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+
 class FlowProcess:
-    """A process that runs `tests.runs.drive`, with its workers a process group of its own.
+    """A process that runs `drive.main`, with its workers a process group of its own.
 
     Args:
+        host: Forks it.
         slowly_s: The time that the slow transforms take for each sample, in seconds.
         **arguments: Those of `drive.main`.
     """
 
-    def __init__(self, slowly_s: float = 0.002, **arguments: Any) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.runs.drive", json.dumps(arguments)],
-            cwd=ROOT,
-            env={**environment(), "TESTS_SLOWLY_S": str(slowly_s)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def wait_for_begin(self) -> None:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if line.strip() != "begun":
-            raise AssertionError(f"{line}{self._process.communicate()[1]}")
+    def __init__(self, host: Host, slowly_s: float = 0.002, **arguments: Any) -> None:
+        self._host = host
+        self._logs = tempfile.TemporaryDirectory()
+        self._out = Path(self._logs.name, "out")
+        self._err = Path(self._logs.name, "err")
+        logs = {"out": str(self._out), "err": str(self._err)}
+        self.pid: int = host.ask(run=arguments, slowly_s=slowly_s, **logs)
+        self._status: int | None = None
 
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        if self._status is None:
+            self._status = self._host.ask(poll=self.pid)
+        return self._status is None
+
+    def wait_for_begin(self) -> None:
+        """Waits until the flow's own code runs."""
+        wait_until(lambda: self._lines()[:1] == ["begun"] or not self.is_alive())
+        assert self._lines()[:1] == ["begun"], self._err.read_text()
+
+    def _lines(self) -> list[str]:
+        return self._out.read_text().splitlines() if self._out.exists() else []
 
     def kill(self, workers: bool = True) -> bool:
         """Kills the process, with all of its workers or without; returns whether it was alive."""
-        with contextlib.suppress(ProcessLookupError):
-            (os.killpg if workers else os.kill)(self._process.pid, signal.SIGKILL)
-        return self._process.wait() == -signal.SIGKILL
+        if self.is_alive():
+            (os.killpg if workers else os.kill)(self.pid, signal.SIGKILL)
+        return self._wait(10) == -signal.SIGKILL
 
     def kill_a_worker(self, rng: random.Random) -> bool:
         """Kills one worker process, if there is one."""
-        workers = list(_workers_of(self._process.pid))
-        if not workers:
-            return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(rng.choice(workers), signal.SIGKILL)
-            return True
+        workers = list(_workers_of(self.pid))
+        if workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(workers), signal.SIGKILL)
+                return True
         return False
 
     def result(self, timeout: float = 120) -> dict[str, Any]:
         """Waits for the report."""
-        status, out, err = self.outcome(timeout)
+        status, err = self.outcome(timeout)
         assert status == 0, err[-6000:]
-        report: dict[str, Any] = json.loads(out.splitlines()[-1])
+        report: dict[str, Any] = json.loads(self._lines()[-1])
         return report
 
-    def outcome(self, timeout: float = 120) -> tuple[int, str, str]:
-        """Waits for the end: the exit status, and what was printed."""
-        try:
-            out, err = self._process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
-        return self._process.returncode, out, err
+    def outcome(self, timeout: float = 120) -> tuple[int, str]:
+        """Waits for the end: the exit status, and what was printed of errors."""
+        return self._wait(timeout), self._err.read_text()
+
+    def _wait(self, timeout: float) -> int:
+        assert wait_until(lambda: not self.is_alive(), timeout), f"{self.pid} does not end"
+        assert self._status is not None
+        return self._status
 
     def __enter__(self) -> "FlowProcess":
         return self
 
     def __exit__(self, *args: object) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+            os.killpg(self.pid, signal.SIGKILL)
+        self._wait(10)
+        self._logs.cleanup()
 
 
 def _workers_of(pid: int) -> Iterator[int]:
@@ -109,7 +134,7 @@ def _workers_of(pid: int) -> Iterator[int]:
                 yield int(child)
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 60, every: float = 0.01) -> bool:
+def wait_until(condition: Callable[[], bool], timeout: float = 60, every: float = 0.02) -> bool:
     """Waits for a condition; returns whether it came true."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -117,8 +142,3 @@ def wait_until(condition: Callable[[], bool], timeout: float = 60, every: float 
             return True
         time.sleep(every)
     return False
-
-
-def readable(stream: Any, timeout: float) -> bool:
-    """Whether a line can be read."""
-    return bool(select.select([stream], [], [], timeout)[0])

@@ -2,6 +2,7 @@
 
 import random
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,12 @@ import pytest
 
 from prefect_pipestream.underfolder import check, counts, list_runs, undo_run
 from tests.runs.datasets import contents, copy_of, differences, make_dataset
-from tests.runs.processes import FlowProcess, wait_until
+from tests.runs.processes import FlowProcess, Host, wait_until
 
 SAMPLES = 2000
 KEY = "killed-again-and-again"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-    pytest.mark.usefixtures("prefect_api"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +25,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    template: Path, prefect_api: None, tmp_path_factory: pytest.TempPathFactory
+    template: Path, host: Host, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
     """What a run that nobody kills writes."""
     folder = copy_of(template, tmp_path_factory.mktemp("undisturbed") / "dataset")
-    with FlowProcess(folder=str(folder), transform="invert") as process:
+    with FlowProcess(host, folder=str(folder), transform="invert") as process:
         assert process.result()["counts"]["written"] == SAMPLES
     return contents(folder)
 
@@ -42,17 +39,52 @@ def done(folder: Path) -> int:
     return sum(counts(folder, KEY).values())
 
 
-def attempt(folder: Path, runner: str, rng: random.Random, number: int, target: str | None) -> bool:
-    """Starts or resumes the run, and kills it at a random moment; returns whether it was alive."""
-    written = Path(target) if target else folder
-    arguments: dict[str, Any] = {"folder": str(folder), "target": target, "run_key": KEY}
-    with FlowProcess(**arguments, transform="invert_slowly", runner=runner) as process:
-        process.wait_for_begin()
-        before = done(written)
-        if number % 4 != 3:  # one in four dies as it starts, or recovers what the last one left
-            wait_until(lambda: done(written) > before or not process.is_alive())
-        time.sleep(rng.uniform(0, 0.4))
-        return process.kill()
+@dataclass
+class Killer:
+    """Starts or resumes a run, and kills it at a random moment, again and again.
+
+    Args:
+        host: Runs it.
+        arguments: Those of `FlowProcess`.
+        written: The dataset that is written.
+        attempts: How often.
+    """
+
+    host: Host
+    arguments: dict[str, Any]
+    written: Path
+    attempts: int
+    kills: int = 0
+    rng: random.Random = field(default_factory=random.Random)
+
+    def run(self) -> "Killer":
+        """Does so."""
+        seed = random.randrange(10**6)
+        print(f"seed {seed}")
+        self.rng.seed(seed)
+        for number in range(self.attempts):
+            # One in four dies as it starts, or recovers what the last one left.
+            share = 0 if number % 4 == 3 else SAMPLES // self.attempts
+            with FlowProcess(self.host, run_key=KEY, **self.arguments) as process:
+                process.wait_for_begin()
+                self._wait_for(self.rng.randint(0, share), process)
+                time.sleep(self.rng.uniform(0, 0.2))
+                # Now and then only the flow's own process dies, and its workers live on.
+                self.kills += process.kill(workers=number % 3 != 1)
+                if number % 3 == 1:
+                    self._attempt_beside(process)
+        return self
+
+    def _wait_for(self, samples: int, process: FlowProcess) -> None:
+        goal = min(done(self.written) + samples, SAMPLES)
+        wait_until(lambda: done(self.written) >= goal or not process.is_alive(), every=0.05)
+
+    def _attempt_beside(self, dead: FlowProcess) -> None:
+        """Resumes the run while workers of a dead flow may be alive, and kills that, too."""
+        with FlowProcess(self.host, run_key=KEY, **self.arguments) as process:
+            process.wait_for_begin()
+            self._wait_for(self.rng.randint(0, 50), process)
+            self.kills += process.kill()
 
 
 def assert_ended_well(folder: Path, wanted: dict[str, bytes]) -> None:
@@ -66,14 +98,21 @@ def assert_ended_well(folder: Path, wanted: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize(("runner", "kills"), [("threads", 10), ("processes", 6)])
 def test_killed_run_transforms_each_sample_once_and_is_undone(
-    runner: str, kills: int, template: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    runner: str,
+    kills: int,
+    host: Host,
+    template: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
 ) -> None:
     folder = copy_of(template, tmp_path / "dataset")
-    rng = random.Random(f"{runner} {tmp_path}")
-    died = sum(attempt(folder, runner, rng, number, None) for number in range(kills))
+    arguments = {"folder": str(folder), "transform": "invert_slowly", "runner": runner}
+    died = Killer(host, arguments, folder, kills).run().kills
     left = SAMPLES - done(folder)
 
-    with FlowProcess(folder=str(folder), transform="invert", runner=runner, run_key=KEY) as process:
+    with FlowProcess(
+        host, folder=str(folder), transform="invert", runner=runner, run_key=KEY
+    ) as process:
         report = process.result()
 
     print(f"{runner}: {died} kills, {left} samples left to the last attempt")
@@ -88,19 +127,18 @@ def test_killed_run_transforms_each_sample_once_and_is_undone(
 
 
 def test_killed_build_of_a_new_dataset_writes_each_sample_once(
-    template: Path, tmp_path: Path
+    host: Host, template: Path, tmp_path: Path
 ) -> None:
     new = tmp_path / "new"
-    rng = random.Random(str(tmp_path))
-    died = sum(attempt(template, "threads", rng, number, str(new)) for number in range(6))
+    arguments: dict[str, Any] = {"folder": str(template), "target": str(new)}
+    died = Killer(host, {**arguments, "transform": "invert_slowly"}, new, 6).run().kills
 
-    arguments: dict[str, Any] = {"folder": str(template), "target": str(new), "run_key": KEY}
-    with FlowProcess(**arguments, transform="invert") as process:
+    with FlowProcess(host, **arguments, run_key=KEY, transform="invert") as process:
         assert process.result()["counts"]["written"] == SAMPLES
 
     wanted = tmp_path / "undisturbed"
     arguments = {"folder": str(template), "target": str(wanted)}
-    with FlowProcess(**arguments, transform="invert") as process:
+    with FlowProcess(host, **arguments, transform="invert") as process:
         process.result()
     print(f"build: {died} kills")
     assert died >= 4

@@ -26,19 +26,19 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
+def strace_host() -> Iterator[Host]:
     host = Host()
     yield host
     host.close()
 
 
 @pytest.fixture(params=[0, 2], ids=["nothing applied", "half applied"])
-def killed(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> Path:
+def killed(request: pytest.FixtureRequest, strace_host: Host, tmp_path: Path) -> Path:
     """A dataset in which a run died with a logged commit of samples 0 to 2."""
     folder = make_dataset(tmp_path / "dataset")
     # Two folders are noted and the record is logged by renames; those after it place files.
     when = 3 + request.param
-    assert host.run("add_to_labels", folder, f"rename:signal=SIGKILL:when={when}") == -9
+    assert strace_host.run("add_to_labels", folder, f"rename:signal=SIGKILL:when={when}") == -9
     assert len(os.listdir(folder / ".pipestream/log")) == 1
     return folder
 
