@@ -73,21 +73,24 @@ def _bar(number: int, total: int) -> str:
     return "█" * max(length, 1 if number else 0)
 
 
-def failures_section(failures: Sequence[Failure], total: int, full_list: str | None) -> str:
+def failures_section(
+    failures: Sequence[Failure], total: int, full_list: str | None, title: str = "Failed samples"
+) -> str:
     """The table of failed samples: the first ones; the others are counted.
 
     Args:
         failures: The failures to show at most, by index.
         total: How many there are.
         full_list: The file with all of them.
+        title: The heading.
     """
     if not total:
         return ""
     shown = failures[:SHOWN_FAILURES]
     rows = [[str(one.idx), cell(one.reason), str(one.attempts)] for one in shown]
-    parts = ["## Failed samples", table(["sample", "file and reason", "tries"], rows)]
+    parts = [f"## {title}", table(["sample", "file and reason", "tries"], rows)]
     if total > len(shown):
-        parts.append(f"… and **{total - len(shown):,} more** failed samples.")
+        parts.append(f"… and **{total - len(shown):,} more**.")
     if full_list is not None:
         parts.append(f"The full list: `{full_list}`")
     return "\n\n".join(parts)

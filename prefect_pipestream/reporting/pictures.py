@@ -128,7 +128,8 @@ def _flat(value: Any, path: str = "", depth: int = 4) -> dict[str, Any]:
     elif depth and isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
         parts = [(f"{path}[{number}]", part) for number, part in enumerate(value)]
     else:
-        return {} if value is None and not path else {path: value}
+        is_nothing = not path and (value is None or value == {} or value == [])
+        return {} if is_nothing else {path: value}
     return {name: leaf for at, part in parts for name, leaf in _flat(part, at, depth - 1).items()}
 
 

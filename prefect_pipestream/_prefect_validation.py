@@ -1,0 +1,140 @@
+"""A validation as a flow run: chunks as task runs, a report, and a gate."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Failed
+
+from prefect_pipestream._prefect_chunk import Indices
+from prefect_pipestream._prefect_report import describe_indices
+from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.reporting.artifacts import Log, add_markdown, artifact_key
+from prefect_pipestream.reporting.events import emit_dataset_event
+from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
+from prefect_pipestream.reporting.progress import API_ERRORS, progress_artifact
+from prefect_pipestream.underfolder import Underfolder
+from prefect_pipestream.validation import (
+    InvalidSample,
+    ItemRule,
+    ValidationReport,
+    check_rules,
+    validate_samples,
+)
+
+_CHUNK = 500
+
+
+class InvalidDatasetError(PipestreamError):
+    """More samples are invalid than allowed.
+
+    Attributes:
+        report: What was found.
+    """
+
+    def __init__(self, report: ValidationReport) -> None:
+        self.report = report
+        first = report.invalid[0]
+        super().__init__(
+            f"{report.folder}: {report.summary()}. First, sample {first.idx}: {first.problems[0]}"
+        )
+
+    def __reduce__(self) -> tuple[type["InvalidDatasetError"], tuple[ValidationReport]]:
+        return type(self), (self.report,)
+
+
+@task(
+    # Prefect's type for such a function has a method more than a function has.
+    task_run_name=lambda parameters: f"check {describe_indices(parameters['indices'])}",  # type: ignore[arg-type]
+    cache_policy=NO_CACHE,
+)
+def validate_chunk(
+    dataset: Underfolder, indices: Indices, rules: Sequence[ItemRule], allow_other_items: bool
+) -> list[InvalidSample]:
+    """Decodes every item of many samples in one task run; nothing is written.
+
+    Args:
+        dataset: The dataset.
+        indices: The samples, ascending.
+        rules: What is expected of items.
+        allow_other_items: Whether samples may have items that no rule is about.
+
+    Returns:
+        The samples with problems.
+    """
+    return validate_samples(dataset, map(int, indices), rules, allow_other_items)
+
+
+def run_validation(
+    block: ReadWriteUnderfolder,
+    rules: Sequence[ItemRule],
+    allow_other_items: bool,
+    indices: Sequence[int] | None,
+    max_invalid: float,
+    report_file: Path | None,
+) -> ValidationReport:
+    """Validates a dataset in a flow run, which fails if too many samples are invalid.
+
+    Args:
+        block: The dataset; it is only read.
+        rules: What is expected of items.
+        allow_other_items: Whether samples may have items that no rule is about.
+        indices: The samples; None is all.
+        max_invalid: The share of them that may be invalid.
+        report_file: Where to write a line a problem; None is nowhere.
+
+    Raises:
+        DatasetNotFoundError: If the dataset is missing.
+        IndexError: If it has no sample of one of the indices.
+        InvalidDatasetError: If too many samples are invalid; it has the report.
+    """
+    log = get_run_logger()
+    check_rules(rules)
+    dataset = Underfolder(block.folder)
+    wanted = dataset.indices() if not indices else np.unique(np.asarray(indices, dtype=np.int64))
+    if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < len(dataset):
+        raise IndexError(f"indices: the dataset has samples 0 to {len(dataset) - 1}.")
+    chunks = [wanted[at : at + _CHUNK] for at in range(0, len(wanted), _CHUNK)]
+    invalid: list[InvalidSample] = []
+    with progress_artifact(len(wanted), 0, "Checked", log) as advance:
+        futures = [
+            validate_chunk.submit(dataset.restricted_to(chunk), chunk, rules, allow_other_items)
+            for chunk in chunks
+        ]
+        for chunk, future in zip(chunks, futures, strict=True):
+            found = future.result()
+            invalid += found
+            advance(len(chunk), len(found))
+    report = ValidationReport(folder=dataset.folder, checked=len(wanted), invalid=invalid)
+    log.info("%s: %s", dataset.folder, report.summary())
+    if report_file is not None:
+        report.write_csv(report_file)
+    is_ok = len(invalid) <= max_invalid * len(wanted)
+    _tell(report, is_ok, report_file, log)
+    if is_ok:
+        return report
+    error: Any = InvalidDatasetError(report)
+    return cast(ValidationReport, Failed(message=str(error), data=error))
+
+
+def _tell(report: ValidationReport, is_ok: bool, report_file: Path | None, log: Log) -> None:
+    lines = [Failure(one.idx, "; ".join(one.problems), 1) for one in report.invalid]
+    verdict = "passed" if is_ok else "**did not pass**"
+    parts = [
+        f"# {report.folder.name}: {report.summary()}",
+        f"Dataset `{cell(str(report.folder))}` {verdict}. {report.checked:,} samples were decoded.",
+        failures_section(
+            lines, len(lines), None if report_file is None else str(report_file), "Invalid samples"
+        ),
+    ]
+    try:
+        key = artifact_key("validation", report.folder)
+        add_markdown("\n\n".join(filter(None, parts)) + "\n", key, "Validation")
+    except API_ERRORS as error:
+        log.warning("The report could not be added to the flow run's artifacts: %s", error)
+    counts = {"checked": report.checked, "invalid": len(report.invalid)}
+    emit_dataset_event("dataset.validated", report.folder, is_ok=is_ok, **counts)

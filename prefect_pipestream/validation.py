@@ -1,0 +1,273 @@
+"""Checking a dataset without changing it: every item decodes, and is what it should be."""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_pipestream import items
+from prefect_pipestream.errors import ItemError, PipeBuildingError, PipestreamError
+from prefect_pipestream.items import Item, UnknownItem
+from prefect_pipestream.sequences import Sample
+from prefect_pipestream.underfolder import Underfolder
+
+ItemClassName = Literal[
+    "BinaryItem",
+    "ImageItem",
+    "BmpImageItem",
+    "JpegImageItem",
+    "JsonMetadataItem",
+    "MetadataItem",
+    "Model3DItem",
+    "NpyNumpyItem",
+    "NumpyItem",
+    "PickleItem",
+    "PngImageItem",
+    "TiffImageItem",
+    "TomlMetadataItem",
+    "TxtNumpyItem",
+    "YamlMetadataItem",
+]
+DType = Literal["bool", "uint8", "uint16", "int32", "int64", "float32", "float64"]
+FieldType = Literal["text", "integer", "number", "boolean", "list", "mapping"]
+
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list, tuple),
+    "mapping": (Mapping,),
+}
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FieldRule(_Rule):
+    """What is expected of a field of a metadata item."""
+
+    path: str = Field(description="Where the field is in the item, such as `camera.gain`.")
+    type: FieldType | None = Field(default=None, description="The field's type; empty for any.")
+    minimum: float | None = Field(default=None, description="The least number allowed.")
+    maximum: float | None = Field(default=None, description="The greatest number allowed.")
+    one_of: tuple[str, ...] = Field(default=(), description="The texts allowed; empty for any.")
+
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with the field's value; None if nothing is."""
+        if value is None:
+            return "is missing"
+        types = _PYTHON_TYPES.get(self.type or "", (object,))
+        is_wrong_bool = isinstance(value, bool) and self.type in ("integer", "number")
+        if not isinstance(value, types) or is_wrong_bool:
+            return f"is {type(value).__name__} {value!r:.60}, expected a {self.type}"
+        if self.minimum is not None or self.maximum is not None:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return f"is {value!r:.60}, expected a number"
+            if not _is_within(value, self.minimum, self.maximum):
+                return f"is {value}, expected {_describe_range(self.minimum, self.maximum)}"
+        if self.one_of and str(value) not in self.one_of:
+            return f"is {value!r:.60}, expected one of {', '.join(self.one_of)}"
+        return None
+
+
+class ItemRule(_Rule):
+    """What is expected of the item at one key."""
+
+    key: str = Field(description="The item's key, such as `image`.")
+    required: bool = Field(default=True, description="Whether every sample must have the item.")
+    item_class: ItemClassName | None = Field(
+        default=None, description="The item's class, or a base of it; empty for any."
+    )
+    dtypes: tuple[DType, ...] = Field(
+        default=(), description="The data types that an image or array may have; empty for any."
+    )
+    channels: tuple[int, ...] = Field(
+        default=(), description="How many channels an image may have, 1 for gray; empty for any."
+    )
+    min_width: int | None = Field(default=None, ge=0, description="The least width, in pixels.")
+    max_width: int | None = Field(default=None, ge=0, description="The greatest width, in pixels.")
+    min_height: int | None = Field(default=None, ge=0, description="The least height, in pixels.")
+    max_height: int | None = Field(
+        default=None, ge=0, description="The greatest height, in pixels."
+    )
+    required_fields: tuple[FieldRule, ...] = Field(
+        default=(), description="Fields that a metadata item must have."
+    )
+
+    def problems(self, sample: Sample) -> Iterator[str]:
+        """What is wrong with the item, given that it decodes.
+
+        Raises:
+            ItemError: If it does not.
+        """
+        item = sample.get(self.key)
+        if item is None:
+            if self.required:
+                yield f"{self.key}: is missing"
+            return
+        if self.item_class and not isinstance(item, _class_named(self.item_class)):
+            yield f"{self.key}: is a {type(item).__name__}, expected a {self.item_class}"
+            return
+        value = item()
+        yield from (f"{self.key}: {problem}" for problem in self._array_problems(value))
+        for rule in self.required_fields:
+            problem = rule.problem(sample.deep_get(self._path(rule)))
+            if problem is not None:
+                yield f"{self.key}.{rule.path}: {problem}"
+
+    def _path(self, rule: FieldRule) -> str:
+        return f"{self.key}{rule.path if rule.path.startswith('[') else '.' + rule.path}"
+
+    def _array_problems(self, value: Any) -> Iterator[str]:
+        is_asked = self.dtypes or self.channels or self._has_size()
+        if not is_asked:
+            return
+        if not isinstance(value, np.ndarray) or (value.ndim not in (2, 3) and self._is_of_image()):
+            yield f"is a {type(value).__name__}, expected an image"
+            return
+        if self.dtypes and str(value.dtype) not in self.dtypes:
+            yield f"has type {value.dtype}, expected {' or '.join(self.dtypes)}"
+        if not self._is_of_image():
+            return
+        height, width = value.shape[:2]
+        channels = value.shape[2] if value.ndim == 3 else 1
+        if self.channels and channels not in self.channels:
+            yield f"has {channels} channels, expected {' or '.join(map(str, self.channels))}"
+        for name, size, least, most in (
+            ("wide", width, self.min_width, self.max_width),
+            ("high", height, self.min_height, self.max_height),
+        ):
+            if not _is_within(size, least, most):
+                yield f"is {size} pixels {name}, expected {_describe_range(least, most)}"
+
+    def _is_of_image(self) -> bool:
+        return bool(self.channels) or self._has_size()
+
+    def _has_size(self) -> bool:
+        sizes = (self.min_width, self.max_width, self.min_height, self.max_height)
+        return any(size is not None for size in sizes)
+
+
+class InvalidSample(BaseModel):
+    """A sample that is not as it should be."""
+
+    model_config = ConfigDict(frozen=True)
+
+    idx: int = Field(description="The sample's index.")
+    problems: list[str] = Field(description="What is wrong with it.")
+
+
+class ValidationReport(BaseModel):
+    """What was found in a dataset."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: Path = Field(description="The dataset.")
+    checked: int = Field(description="How many samples were checked.")
+    invalid: list[InvalidSample] = Field(description="Those with problems, by index.")
+
+    def summary(self) -> str:
+        """The counts in one line."""
+        valid = self.checked - len(self.invalid)
+        return f"{valid:,} valid, {len(self.invalid):,} invalid"
+
+    def write_csv(self, path: Path) -> None:
+        """Writes a line a problem, for a spreadsheet."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(["sample", "problem"])
+            lines.writerows((one.idx, what) for one in self.invalid for what in one.problems)
+
+
+def validate_samples(
+    dataset: Underfolder,
+    indices: Iterable[int],
+    rules: Sequence[ItemRule] = (),
+    allow_other_items: bool = True,
+) -> list[InvalidSample]:
+    """Decodes every item of samples, and holds them against rules. Nothing is written.
+
+    Args:
+        dataset: The dataset.
+        indices: The samples.
+        rules: What is expected of items.
+        allow_other_items: Whether samples may have items that no rule is about.
+
+    Returns:
+        The samples with problems, in the order of `indices`.
+    """
+    found = []
+    for idx in indices:
+        problems = list(_problems_of(dataset, idx, rules, allow_other_items))
+        if problems:
+            found.append(InvalidSample(idx=idx, problems=problems))
+    return found
+
+
+def _problems_of(
+    dataset: Underfolder, idx: int, rules: Sequence[ItemRule], allow_other_items: bool
+) -> Iterator[str]:
+    inside = f"{dataset.folder}{os.sep}"
+    try:
+        sample = Sample(dataset.read(idx))
+    except (PipestreamError, IndexError) as error:
+        yield str(error).replace(inside, "")
+        return
+    broken = set()
+    for key, item in sample.items():
+        problem = _decoding_problem(item)
+        if problem is not None:
+            broken.add(key)
+            yield f"{key}: {problem.replace(inside, '')}"
+    for rule in rules:
+        if rule.key not in broken:
+            yield from rule.problems(sample)
+    if not allow_other_items:
+        known = {rule.key for rule in rules}
+        yield from (f"{key}: is not expected" for key in sample if key not in known)
+
+
+def _decoding_problem(item: Item[Any]) -> str | None:
+    if isinstance(item, UnknownItem):
+        return None
+    try:
+        item.cache_data = True  # the rules look at the value too
+        item()
+    except ItemError as error:
+        return str(error)
+    return None
+
+
+def check_rules(rules: Sequence[ItemRule]) -> None:
+    """Refuses rules that contradict each other.
+
+    Raises:
+        PipeBuildingError: If two are about one key.
+    """
+    keys = [rule.key for rule in rules]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise PipeBuildingError(f"rules: there are two for the key {key!r}; make them one.")
+
+
+@lru_cache
+def _class_named(name: str) -> type[Item[Any]]:
+    found: type[Item[Any]] = getattr(items, name)
+    return found
+
+
+def _is_within(number: float, least: float | None, most: float | None) -> bool:
+    return (least is None or number >= least) and (most is None or number <= most)
+
+
+def _describe_range(least: float | None, most: float | None) -> str:
+    if least is None:
+        return f"at most {most:g}"
+    return f"at least {least:g}" if most is None else f"{least:g} to {most:g}"
