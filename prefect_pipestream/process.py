@@ -24,7 +24,7 @@ from prefect_pipestream.blocks import (
 from prefect_pipestream.reporting.run import shown_progress, tell_of_run
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import compact
-from prefect_pipestream.underfolder.writer import new_run_key
+from prefect_pipestream.underfolder.run_key import new_run_key
 
 __all__ = ["FailedSample", "RunReport", "Select", "TooManyFailedError", "process_samples"]
 

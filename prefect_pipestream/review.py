@@ -14,7 +14,6 @@ from prefect_pipestream.reporting.pictures import Change
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
-from prefect_pipestream.underfolder.commit import Commit
 from prefect_pipestream.underfolder.names import key_of
 from prefect_pipestream.underfolder.records import SampleRecord
 from prefect_pipestream.underfolder.review import (
@@ -27,6 +26,7 @@ from prefect_pipestream.underfolder.review import (
     reviewed_samples,
     save_review,
 )
+from prefect_pipestream.underfolder.staging import Stage
 
 __all__ = [
     "Review",
@@ -82,17 +82,17 @@ def compute_review(
     dataset = Underfolder(folder, watch=True)
     writer = UnderfolderWriter(folder, exists_ok=True, zfill=zfill, dataset=dataset)
     writer.claim()
-    commit = writer.commit_in(new_review_folder(folder, review_id))
+    staged = writer.stage_in(new_review_folder(folder, review_id))
     changes = 0
     for idx in _chosen(dataset, indices):
         if changes == most:
             break
-        changes += _stage(commit, dataset, stage, idx, keys)
+        changes += _stage(staged, dataset, stage, idx, keys)
     review = Review(
         id=review_id,
         folder=dataset.folder,
-        samples=tuple(reviewed_samples(commit, dataset.folder)),
-        shared={name: file.source.path for name, file in commit.shared.items()},
+        samples=tuple(reviewed_samples(staged, dataset.folder)),
+        shared={name: file.source.path for name, file in staged.shared.items()},
         expires=time.time() + keep_s,
     )
     save_review(review)
@@ -108,7 +108,7 @@ def _chosen(dataset: Underfolder, indices: Sequence[int] | None) -> list[int]:
 
 
 def _stage(
-    commit: Commit,
+    staged: Stage,
     dataset: Underfolder,
     stage: SampleStage,
     idx: int,
@@ -124,16 +124,16 @@ def _stage(
         items, origin = dataset.take(idx)
         result: Any = stage(Sample.of(items, origin))
         if result is None:
-            commit.record(SampleRecord(idx, "skipped"), origin)
+            staged.record(SampleRecord(idx, "skipped"), origin)
             return False
         changed, target = result if isinstance(result, tuple) else (result, None)
-        return commit.add(idx, changed, keys=keys, origin=origin, target=target)
+        return staged.add(idx, changed, keys=keys, origin=origin, target=target)
     except DatasetWriteError:
         raise
     except Exception as error:  # whatever a transform raises is this sample's failure
         if isinstance(error, DatasetError):
             raise
-        commit.record(SampleRecord(idx, "failed", failure=describe_error(error)), origin)
+        staged.record(SampleRecord(idx, "failed", failure=describe_error(error)), origin)
         return False
 
 

@@ -31,7 +31,7 @@ from prefect_pipestream.underfolder.attempts import hold
 from prefect_pipestream.underfolder.commit import OnConflict
 from prefect_pipestream.underfolder.facts import layout_of, note_run
 from prefect_pipestream.underfolder.names import check_index
-from prefect_pipestream.underfolder.writer import new_run_key, writing_as
+from prefect_pipestream.underfolder.run_key import new_run_key, writing_as
 
 
 class DataStream(Sequence[Sample]):

@@ -1,8 +1,8 @@
 """The folder format: names, an index of what is on disk, atomic commits and their ledger."""
 
 from prefect_pipestream.underfolder.check import check
-from prefect_pipestream.underfolder.commit import StagedSample
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
+from prefect_pipestream.underfolder.group import Group
 from prefect_pipestream.underfolder.ledger import (
     counts,
     done_indices,
@@ -27,8 +27,9 @@ from prefect_pipestream.underfolder.runs import (
     prune_runs,
 )
 from prefect_pipestream.underfolder.signatures import Signatures, signatures
+from prefect_pipestream.underfolder.staging import StagedSample
 from prefect_pipestream.underfolder.undo import UndoReport, undo_commits, undo_run
-from prefect_pipestream.underfolder.writer import Group, UnderfolderWriter
+from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
 __all__ = [
     "OUTCOMES",

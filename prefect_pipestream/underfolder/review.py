@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import ConflictError, DatasetError
-from prefect_pipestream.underfolder.commit import Commit, StagedSample
+from prefect_pipestream.underfolder.commit import Commit
 from prefect_pipestream.underfolder.facts import (
     Folder,
     layout_of,
@@ -40,6 +40,7 @@ from prefect_pipestream.underfolder.records import (
     mark_at,
     mark_of,
 )
+from prefect_pipestream.underfolder.staging import Stage, StagedSample
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
 FORMAT = 1
@@ -176,10 +177,10 @@ def discard_review(folder: Folder, review_id: str) -> None:
 # -- making one ----------------------------------------------------------------------------
 
 
-def reviewed_samples(commit: Commit, folder: Folder) -> list[ReviewedSample]:
-    """What a commit that is not to be published would do, and what it was made from."""
+def reviewed_samples(stage: Stage, folder: Folder) -> list[ReviewedSample]:
+    """What the staged samples would be written as, and what they were made from."""
     layout = layout_of(folder)
-    return [_reviewed(staged, layout) for staged in commit.samples]
+    return [_reviewed(staged, layout) for staged in stage.samples]
 
 
 def _reviewed(staged: StagedSample, layout: Layout) -> ReviewedSample:

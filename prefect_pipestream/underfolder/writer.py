@@ -9,36 +9,25 @@ import secrets
 import shutil
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from contextvars import ContextVar
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect_pipestream.errors import (
-    ConflictError,
-    DatasetError,
-    DatasetExistsError,
-    DatasetWriteError,
-)
+from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetWriteError
 from prefect_pipestream.items import Item, SerializationMode
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.attempts import begin_attempt
-from prefect_pipestream.underfolder.commit import Commit, OnConflict, StagedSample
+from prefect_pipestream.underfolder.commit import Commit, OnConflict
 from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
 from prefect_pipestream.underfolder.facts import note_run, read_json
+from prefect_pipestream.underfolder.group import GROUP_COUNT, GROUP_SECONDS, Group
 from prefect_pipestream.underfolder.layout import Layout
-from prefect_pipestream.underfolder.ledger import done_indices
 from prefect_pipestream.underfolder.lock import Liveness
-from prefect_pipestream.underfolder.records import Outcome, SampleFailure, SampleRecord
-
-_run_in_force: ContextVar[str | None] = ContextVar("_run_in_force", default=None)
-
-GROUP_COUNT = 100
-GROUP_SECONDS = 1.0
+from prefect_pipestream.underfolder.run_key import inherited_run_key, new_run_key
+from prefect_pipestream.underfolder.staging import Stage, StagedSample
 
 
 class UnderfolderWriter:
@@ -78,7 +67,7 @@ class UnderfolderWriter:
         on_conflict: OnConflict = "raise",
     ) -> None:
         self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
-        self.run_key = run_key or _run_in_force.get() or new_run_key("stream")
+        self.run_key = run_key or inherited_run_key() or new_run_key("stream")
         self._zfill = zfill
         self._exists_ok = exists_ok
         self._length = length
@@ -242,33 +231,30 @@ class UnderfolderWriter:
         self._prepare()
         with self._explained():
             folder = self._free_folder()
-        commit = self._commit_in(folder, signed)
+        commit = Commit(
+            self.dataset,
+            folder,
+            durable=self.durable,
+            on_conflict=self.on_conflict,
+            signed=signed,
+            attempt=self.attempt,
+            **self._names(),
+        )
         try:
             yield commit
         finally:
             if commit.discard():
                 self._folders.put(folder)
 
-    def commit_in(self, folder: str) -> Commit:
-        """Gives a commit whose files are staged in an empty folder of the caller's.
+    def stage_in(self, folder: str) -> Stage:
+        """Gives a stage in an empty folder of the caller's, whose files outlive this process.
 
-        It is to be looked at, and not to be published: its files outlive this process, and
-        `Commit.restore` takes them over into a commit that is.
+        `Stage.restore` takes them over into a commit.
         """
-        return self._commit_in(folder, signed=False)
+        return Stage(self.dataset, folder, **self._names())
 
-    def _commit_in(self, folder: str, signed: bool) -> Commit:
-        return Commit(
-            self.dataset,
-            folder,
-            zfill=self._zfill,
-            default_zfill=self._digits,
-            modes=self._modes,
-            durable=self.durable,
-            on_conflict=self.on_conflict,
-            signed=signed,
-            attempt=self.attempt,
-        )
+    def _names(self) -> dict[str, Any]:
+        return {"zfill": self._zfill, "default_zfill": self._digits, "modes": self._modes}
 
     def _digits(self) -> int:
         """The digits for new names: of the last index, or wider ones found on disk."""
@@ -325,7 +311,7 @@ class UnderfolderWriter:
         signed: bool = False,
         count: int = GROUP_COUNT,
         seconds: float = GROUP_SECONDS,
-    ) -> Iterator["Group"]:
+    ) -> Iterator[Group]:
         """Collects what is written inside into commits of up to `count` samples or `seconds`.
 
         What is complete is committed on leaving, also after an exception; a process that is
@@ -337,113 +323,15 @@ class UnderfolderWriter:
         """
         if tag in ("", ".", "..") or "/" in tag or not tag.isprintable():
             raise DatasetError(f"tag {tag!r}: expected what can be a folder's name.")
-        group = Group(self, tag, signed, count, seconds)
+        group = Group(
+            self.folder, self.run_key, tag, partial(self.commit, signed=signed), count, seconds
+        )
         self._here.group = group
         try:
             yield group
         finally:
             self._here.group = None
             group.flush()
-
-
-class Group:
-    """Collects samples, and commits them in groups. See `UnderfolderWriter.group`."""
-
-    def __init__(
-        self, writer: UnderfolderWriter, tag: str, signed: bool, count: int, seconds: float
-    ) -> None:
-        self._writer = writer
-        self._tag = tag
-        self._signed = signed
-        self._count = count
-        self._seconds = seconds
-        self._commit: Commit | None = None
-        self._closing = ExitStack()
-        self._began = 0.0
-
-    def write(
-        self,
-        idx: int,
-        items: Mapping[str, Item[Any]],
-        keys: Collection[str] | None = None,
-        origin: SampleOrigin | None = None,
-        *,
-        target: int | None = None,
-        attempts: int = 1,
-    ) -> None:
-        """Adds a sample; see `Commit.add`. Raises also what an earlier sample's commit does."""
-        if self._commit is not None and (
-            idx in self._commit or (target is not None and target in self._commit)
-        ):
-            self.flush()
-        self._open().add(idx, items, keys=keys, origin=origin, target=target, attempts=attempts)
-        self._flush_if_due()
-
-    def record(
-        self,
-        idx: int,
-        outcome: Outcome,
-        *,
-        failure: SampleFailure | None = None,
-        attempts: int = 1,
-        origin: SampleOrigin | None = None,
-    ) -> None:
-        """Adds the outcome of a sample of which nothing is written."""
-        record = SampleRecord(idx, outcome, attempts=attempts, failure=failure)
-        self._open().record(record, origin)
-        self._flush_if_due()
-
-    def _open(self) -> Commit:
-        if self._commit is None:
-            self._commit = self._closing.enter_context(self._writer.commit(signed=self._signed))
-            self._began = time.monotonic()
-        return self._commit
-
-    def _flush_if_due(self) -> None:
-        commit = self._commit
-        if commit is not None and (
-            len(commit) >= self._count or time.monotonic() - self._began >= self._seconds
-        ):
-            self.flush()
-
-    def flush(self) -> list[StagedSample]:
-        """Commits what was collected.
-
-        Raises:
-            ConflictError: For samples that another writer changed and that this run has not
-                done yet; the others are committed.
-            DatasetWriteError: If it could not be written; none of the group is.
-        """
-        commit, self._commit = self._commit, None
-        if commit is None:
-            return []
-        writer = self._writer
-        with self._closing:
-            try:
-                return commit.publish(writer.run_key, self._tag)
-            except ConflictError as error:
-                # A worker of this same run that was thought dead may have done them meanwhile.
-                done = done_indices(writer.folder, writer.run_key)
-                left = [idx for idx in error.indices if idx not in done]
-                if left:
-                    raise ConflictError(str(error), left) from error
-                return []
-
-
-@contextmanager
-def writing_as(run_key: str) -> Iterator[None]:
-    """Writers made inside belong to this run, unless they are given another one."""
-    token = _run_in_force.set(run_key)
-    try:
-        yield
-    finally:
-        _run_in_force.reset(token)
-
-
-def new_run_key(what: str) -> str:
-    """Returns a run key that nobody else has, which begins with `what` and the time."""
-    now = datetime.now(UTC)
-    return f"{what}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
 def _leave(folder: str, alive: Liveness) -> None:

@@ -1,0 +1,83 @@
+"""Conflicts: whether somebody else changed what a sample was made from, or is to replace."""
+
+import os
+import time
+from collections.abc import Iterable
+
+from prefect_pipestream.errors import ItemError
+from prefect_pipestream.items import FileSource, FileStamp
+from prefect_pipestream.underfolder.dataset import tick_ns
+from prefect_pipestream.underfolder.layout import Layout
+from prefect_pipestream.underfolder.names import key_of
+from prefect_pipestream.underfolder.records import mark_at
+from prefect_pipestream.underfolder.staging import StagedSample
+
+_LONGEST_WAIT_NS = 3_000_000_000
+
+
+def wait_out_the_tick(samples: Iterable[StagedSample]) -> None:
+    """Lets the clock's tick pass in which a source was changed just before it was read.
+
+    After it, size and time tell whether the file was changed again.
+    """
+    now = time.time_ns()
+    left = max(
+        (
+            source.stamp.mtime_ns + tick_ns(source.stamp.mtime_ns) - now
+            for staged in samples
+            if staged.origin is not None
+            for source in staged.origin.sources.values()
+            if source.stamp is not None
+        ),
+        default=0,
+    )
+    if 0 < left < _LONGEST_WAIT_NS:  # a time in the future is no fresh change
+        time.sleep(left / 1e9)
+
+
+def is_stale(staged: StagedSample, layout: Layout) -> bool:
+    """Whether a file that the sample was made from, or replaces, is another one now.
+
+    The source may be another dataset: then a sample is not to mix old items with new ones.
+    """
+    if staged.found is not None:
+        return any(mark_at(layout.final(n)) != mark for n, mark in staged.found.items())
+    origin = staged.origin
+    if origin is None:
+        return False
+    in_place = (origin.folder, origin.idx) == (layout.root, staged.target)
+    replaced: set[str | None] = {file.key for file in staged.files} if in_place else set()
+    for name, source in origin.sources.items():
+        key = None if name[0] == "/" else key_of(name)
+        if (source.digest is not None or key in replaced) and _is_changed(source):
+            return True
+        replaced -= {key}
+    # What is left of the keys had no file when the sample was read: nor may it have now.
+    return any(
+        os.path.lexists(layout.final(file.name)) for file in staged.files if file.key in replaced
+    )
+
+
+def _is_changed(source: FileSource) -> bool:
+    """Whether a file's content is not what it was: by its stamp, else by its digest."""
+    try:
+        stamp = FileStamp.of(os.stat(source.path))
+    except OSError as error:
+        if source.stamp is None and os.path.islink(source.path):
+            return False  # a link that led nowhere when it was taken, too
+        if not isinstance(error, FileNotFoundError):
+            raise
+        return True
+    was = source.stamp
+    if stamp == was and (
+        source.digest is None or source.read_at_ns - was.mtime_ns > tick_ns(was.mtime_ns)
+    ):
+        return False
+    if source.digest is None or source.stamp is None or stamp.size != source.stamp.size:
+        return True
+    now = FileSource(source.path)
+    try:
+        now.read()
+    except ItemError:  # it is no regular file any more
+        return True
+    return now.digest != source.digest

@@ -1,0 +1,307 @@
+"""Staging: the new files of some samples, made before anything of a dataset is changed."""
+
+import copy
+import os
+import stat
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from prefect_pipestream.errors import DatasetWriteError, ItemError, ItemNameError
+from prefect_pipestream.items import FileSource, FileStamp, Item, SerializationMode
+from prefect_pipestream.underfolder.apply import empty_folder, link_or_copy
+from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
+from prefect_pipestream.underfolder.layout import Layout, staged_name
+from prefect_pipestream.underfolder.names import Kind, check_index, check_key, key_of
+from prefect_pipestream.underfolder.records import SampleRecord
+
+
+@dataclass
+class StagedFile:
+    """One staged file: the item it holds and the name it gets."""
+
+    key: str
+    name: str
+    source: FileSource
+    item: Item[Any]
+
+
+@dataclass
+class StagedSample:
+    """One sample of a commit that is being prepared.
+
+    Attributes:
+        record: Its entry in the ledger, as far as it is known.
+        origin: The files it was read from.
+        files: The files to place.
+        removes: Names to remove, besides those that the files supersede.
+        found: `mark_at` of files, by name: a file of another mark is another writer's change.
+    """
+
+    record: SampleRecord
+    origin: SampleOrigin | None
+    files: list[StagedFile] = field(default_factory=list)
+    removes: tuple[str, ...] = ()
+    found: Mapping[str, str | None] | None = None
+
+    @property
+    def target(self) -> int:
+        """The index under which it is written."""
+        return self.record.idx if self.record.target is None else self.record.target
+
+
+class Stage:
+    """Samples whose files are staged as they come, in a folder on the dataset's file system.
+
+    Args:
+        dataset: The dataset that is written, for its index.
+        folder: The folder for the staged files: empty, and no other commit's.
+        zfill: The digits to which new names are padded; None keeps names that exist.
+        default_zfill: Tells the digits for new names where `zfill` is None.
+        modes: The serialization mode of items, by key.
+    """
+
+    def __init__(
+        self,
+        dataset: Underfolder,
+        folder: str,
+        *,
+        zfill: int | None = None,
+        default_zfill: Callable[[], int] = lambda: 0,
+        modes: Mapping[str, SerializationMode] | None = None,
+    ) -> None:
+        self._dataset = dataset
+        self._layout = Layout(str(dataset.folder))
+        self._folder = folder
+        self._zfill = zfill
+        self._default_zfill = default_zfill
+        self._modes = modes or {}
+        self._samples: dict[int, StagedSample] = {}
+        self._shared: dict[str, StagedFile] = {}
+        self._shared_there: Mapping[str, str] | None = None
+        self._is_needed = False  # by a commit that is logged and not yet applied
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __contains__(self, idx: int) -> bool:
+        """Whether a sample is to be written under `idx`, or was read under it."""
+        return idx in self._samples or any(s.target == idx for s in self._samples.values())
+
+    def is_empty(self) -> bool:
+        """Whether there is no file to put in place."""
+        return not self._shared and not any(s.files or s.removes for s in self._samples.values())
+
+    @property
+    def samples(self) -> list[StagedSample]:
+        """What is to be committed, by index."""
+        return [self._samples[idx] for idx in sorted(self._samples)]
+
+    @property
+    def shared(self) -> dict[str, StagedFile]:
+        """The shared items that are to be written, by name with a leading slash."""
+        return dict(self._shared)
+
+    def add(
+        self,
+        idx: int,
+        items: Mapping[str, Item[Any]],
+        *,
+        keys: Collection[str] | None = None,
+        origin: SampleOrigin | None = None,
+        target: int | None = None,
+        attempts: int = 1,
+    ) -> bool:
+        """Stages the files of one sample that are not in place already.
+
+        Args:
+            idx: The index under which the sample was read.
+            items: Its items.
+            keys: The items to write; None is all. A key that the sample lacks is left alone.
+            origin: The files it was read from.
+            target: The index under which it is written; None is `idx`.
+            attempts: How often it was tried.
+
+        Returns:
+            Whether the sample has a file that is to be written.
+
+        Raises:
+            ItemNameError: If a key or an index cannot be part of a file name, or a folder has the
+                name that a file is to get.
+            EncodeError, DecodeError: If an item cannot be written; the message names it.
+            DatasetWriteError: If the disk is full, read-only or not permitted.
+            TypeError: If `keys` is a single string, in which any part of it would be found.
+        """
+        if isinstance(keys, str):
+            raise TypeError(f"keys {keys!r}: expected a collection of keys, such as [{keys!r}].")
+        idx = check_index(idx)
+        target = idx if target is None else check_index(target)
+        staged = StagedSample(
+            SampleRecord(idx, "unchanged", target=None if target == idx else target), origin
+        )
+        staged.record = replace(staged.record, attempts=attempts)
+        try:
+            kinds = self._dataset.kinds_of(target)
+            there = {kind.key: kind for kind in kinds}
+            chosen = [
+                (k, self._in_mode(k, i)) for k, i in items.items() if keys is None or k in keys
+            ]
+            for key, item in chosen:
+                if not item.is_shared:
+                    self._stage(staged, key, item, there.get(key))
+            self._refuse_folders(staged, kinds)
+            for key, item in chosen:  # last: they stay staged if the sample is not written
+                if item.is_shared:
+                    self._stage_shared(key, item)
+        except BaseException as error:
+            self._drop_files(staged)
+            if isinstance(error, OSError) and not isinstance(error, ItemError):
+                raise DatasetWriteError(
+                    error.errno,
+                    f"Sample {target} could not be written to {self._layout.root}: "
+                    f"{error.strerror or error}. The dataset is as it was",
+                ) from error
+            raise
+        self._samples[idx] = staged
+        return bool(staged.files)
+
+    def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:
+        """Notes the outcome of a sample of which nothing is written."""
+        self._samples[record.idx] = StagedSample(record, origin)
+
+    def restore(
+        self,
+        idx: int,
+        files: Mapping[str, str],
+        removes: Iterable[str] = (),
+        found: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Stages files that were kept, as they are, to be put back under their old names.
+
+        Other files of their keys are superseded by them.
+
+        Args:
+            idx: The sample.
+            files: The path of each kept file, by the name that it gets.
+            removes: Names to remove.
+            found: `mark_at` of files, by name. A file of another mark is a conflict.
+
+        Raises:
+            OSError: If a file cannot be linked or copied to the stage.
+        """
+        staged = StagedSample(SampleRecord(idx, "written"), None)
+        staged.removes, staged.found = tuple(removes), found
+        self._samples[idx] = staged
+        for name, kept in files.items():
+            path = f"{self._folder}/{staged_name(name)}"
+            link_or_copy(kept, path)
+            source = FileSource(path, _stamp_of_kept(path, self._layout.final(name)))
+            key = key_of(name) if name[0] != "/" else name
+            staged.files.append(StagedFile(key, name, source, Item.from_source(source)))
+
+    def _in_mode(self, key: str, item: Item[Any]) -> Item[Any]:
+        if key in self._modes:
+            item = copy.copy(item)
+            item.serialization_mode = self._modes[key]
+        return item
+
+    def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
+        if there is None:  # what has a file can have another
+            check_key(key)
+        name = self._kind_for(key, item, there).name_of(staged.target)
+        if not item.is_stored_at(self._layout.final(name)):
+            source = self._store(f"Sample {staged.target}, item {key!r}", name, item)
+            staged.files.append(StagedFile(key, name, source, item))
+
+    def _refuse_folders(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:
+        """Raises `ItemNameError` where a folder is in the way: no file can take its place."""
+        keys = {file.key for file in staged.files}
+        names = [kind.name_of(staged.target) for kind in kinds if kind.key in keys]
+        for name in dict.fromkeys([*(file.name for file in staged.files), *names]):
+            self._refuse_folder(f"Sample {staged.target}, item {key_of(name)!r}", name)
+
+    def _refuse_folder(self, what: str, name: str) -> None:
+        path = self._layout.final(name)
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
+
+    def _stage_shared(self, key: str, item: Item[Any]) -> None:
+        if self._shared_there is None:
+            self._shared_there = self._dataset.shared_files()
+        there = self._shared_there.get(key)
+        if (
+            there is not None
+            and item.has_value
+            and not item.is_stored_at(self._layout.final("/" + there))
+        ):
+            warnings.warn(
+                f"{self._layout.root}: the shared item {there} is there already and stays as it "
+                "is. To change it for one sample, give that sample an item of its own "
+                "(`set_value_as(..., shared_item=False)`).",
+                stacklevel=2,
+            )
+        if there is not None or any(file.key == key for file in self._shared.values()):
+            return  # written once, and never overwritten
+        name = "/" + check_key(key) + _extension_for(key, item)
+        self._refuse_folder(f"Shared item {key!r}", name)
+        source = self._store(f"Shared item {key!r}", name, item)
+        self._shared[name] = StagedFile(key, name, source, item)
+
+    def _store(self, what: str, name: str, item: Item[Any]) -> FileSource:
+        path = f"{self._folder}/{staged_name(name)}"
+        try:
+            return item.store(path)
+        except ItemError as error:
+            raise type(error)(f"{what}: {error}") from error
+
+    def _kind_for(self, key: str, item: Item[Any], there: Kind | None) -> Kind:
+        """The name's form: as the file that is there, if it may be, else as for a new one."""
+        extension = _extension_for(key, item)
+        readable = item.file_extensions() or (extension.lower(),)
+        # As on reading, the last of several extensions counts.
+        if there is not None and "." + there.extension.lower().rpartition(".")[2] in readable:
+            if self._zfill is None:
+                return there
+            extension = there.extension
+        return Kind(key + extension, self._default_zfill() if self._zfill is None else self._zfill)
+
+    def _drop_files(self, staged: StagedSample) -> None:
+        for file in staged.files:
+            with suppress(FileNotFoundError):
+                os.unlink(file.source.path)
+
+    def discard(self) -> bool:
+        """Removes what was staged and not published.
+
+        Returns:
+            Whether the folder is empty now: not if the commit is logged and still to be applied.
+        """
+        if self._samples or self._shared:
+            self._samples.clear()
+            self._shared.clear()
+            if not self._is_needed:
+                empty_folder(self._folder)
+        return not self._is_needed
+
+
+def _extension_for(key: str, item: Item[Any]) -> str:
+    """The extension that a new file of an item gets."""
+    extension = item.as_default_name(Path("name")).suffix
+    if not extension:
+        raise ItemNameError(
+            f"Item {key!r}, {item!r}: a file without an extension would not be found again. Give "
+            "it one, or use another item class."
+        )
+    return extension
+
+
+def _stamp_of_kept(path: str, final: str) -> FileStamp:
+    """The stamp that a kept file will have in its place: a link leads on from there."""
+    if os.path.islink(path):
+        with suppress(OSError):
+            return FileStamp.of(os.stat(os.path.join(os.path.dirname(final), os.readlink(path))))
+    return FileStamp.of(os.lstat(path))
