@@ -1,7 +1,7 @@
 """The folder format: names, an index of what is on disk, atomic commits and their ledger."""
 
 from prefect_pipestream.underfolder.check import check
-from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
+from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.group import Group
 from prefect_pipestream.underfolder.ledger import (
     counts,
@@ -9,6 +9,7 @@ from prefect_pipestream.underfolder.ledger import (
     failures,
     outcomes,
 )
+from prefect_pipestream.underfolder.origin import SampleOrigin
 from prefect_pipestream.underfolder.packing import compact
 from prefect_pipestream.underfolder.problems import CheckReport, Problem, ProblemKind
 from prefect_pipestream.underfolder.records import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from prefect_pipestream.errors import ItemError
 from prefect_pipestream.items import FileSource, FileStamp
-from prefect_pipestream.underfolder.dataset import tick_ns
+from prefect_pipestream.underfolder.clock import tick_ns
 from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.names import key_of
 from prefect_pipestream.underfolder.records import mark_at

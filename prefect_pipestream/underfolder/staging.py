@@ -13,9 +13,10 @@ from typing import Any
 from prefect_pipestream.errors import DatasetWriteError, ItemError, ItemNameError
 from prefect_pipestream.items import FileSource, FileStamp, Item, SerializationMode
 from prefect_pipestream.underfolder.apply import empty_folder, link_or_copy
-from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
+from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.layout import Layout, staged_name
 from prefect_pipestream.underfolder.names import Kind, check_index, check_key, key_of
+from prefect_pipestream.underfolder.origin import SampleOrigin
 from prefect_pipestream.underfolder.records import SampleRecord
 
 

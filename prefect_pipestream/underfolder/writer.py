@@ -21,11 +21,12 @@ from prefect_pipestream.items import Item, SerializationMode
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.attempts import begin_attempt
 from prefect_pipestream.underfolder.commit import Commit, OnConflict
-from prefect_pipestream.underfolder.dataset import SampleOrigin, Underfolder
+from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.facts import note_run, read_json
 from prefect_pipestream.underfolder.group import GROUP_COUNT, GROUP_SECONDS, Group
 from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.lock import Liveness
+from prefect_pipestream.underfolder.origin import SampleOrigin
 from prefect_pipestream.underfolder.run_key import inherited_run_key, new_run_key
 from prefect_pipestream.underfolder.staging import Stage, StagedSample
 
