@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ui.api import Api
 from tests.ui.browser import Browser
 from tests.ui.host import PrefectHost
 
@@ -36,6 +37,12 @@ def browser(host: PrefectHost, tmp_path_factory: pytest.TempPathFactory) -> Iter
     pytest.importorskip("playwright", reason="needs Playwright: pip install playwright")
     with Browser.opened(host.url, CHROMIUM, tmp_path_factory.mktemp("pictures")) as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def api(host: PrefectHost) -> Api:
+    """The host's API."""
+    return Api(host)
 
 
 @pytest.fixture(scope="module")

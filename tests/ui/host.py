@@ -46,6 +46,7 @@ class PrefectHost:
             "PREFECT_CLI_PROMPT": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "NO_COLOR": "1",
             "PYTHONPATH": str(REPOSITORY),  # of this checkout, whatever is installed
             **(settings or {}),
@@ -110,8 +111,9 @@ class PrefectHost:
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kills a process and all that it started, at once."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for pid in [process.pid, *_descendants(process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
         if process in self._processes:
             self._processes.remove(process)
@@ -120,3 +122,18 @@ class PrefectHost:
         """Ends all processes."""
         for process in reversed(self._processes.copy()):
             self.kill(process)
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process started, and those that these started."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(stat.parent.name))
+    found, left = [], [pid]
+    while left:
+        children = parents.get(left.pop(), [])
+        found += children
+        left += children
+    return found

@@ -1,17 +1,14 @@
 """The three uses, as a person meets them in Prefect's UI: in a browser, with a real worker."""
 
 import json
-import time
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flows._demo import BROKEN_YAML, TRUNCATED, make_demo_dataset
 from prefect_pipestream.underfolder import outcomes
 from tests.prefect_layer.datasets import files_of
+from tests.ui.api import Api, waited
 from tests.ui.browser import Browser
 from tests.ui.conftest import POOL
 from tests.ui.host import PrefectHost
@@ -19,70 +16,6 @@ from tests.ui.host import PrefectHost
 pytestmark = [pytest.mark.slow, pytest.mark.ui, pytest.mark.timeout(600)]
 
 _SLOWLY = "tests.ui.stages:take_time"
-
-
-class Api:
-    """Questions to the server, to know what the browser is to show."""
-
-    def __init__(self, host: PrefectHost) -> None:
-        self._url = f"{host.url}/api"
-
-    def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
-        request = urllib.request.Request(
-            f"{self._url}/{path}",
-            data=None if question is None else json.dumps(question).encode(),
-            headers={"content-type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-
-    def deployment(self, name: str) -> str:
-        found: str = self.ask(f"deployments/name/{name}")["id"]
-        return found
-
-    def last_run(self, deployment_id: str) -> str:
-        question = {
-            "deployments": {"id": {"any_": [deployment_id]}},
-            "sort": "EXPECTED_START_TIME_DESC",
-        }
-        found: str = self.ask("flow_runs/filter", question)[0]["id"]
-        return found
-
-    def artifacts(self, flow_run_id: str) -> list[dict[str, Any]]:
-        question = {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}}
-        found: list[dict[str, Any]] = self.ask("artifacts/filter", question)
-        return found
-
-    def artifact(self, flow_run_id: str, about: str) -> str | None:
-        """The id of a run's artifact, by its type or the beginning of its key."""
-        for one in self.artifacts(flow_run_id):
-            if one["type"] == about or (one["key"] or "").startswith(about):
-                found: str = one["id"]
-                return found
-        return None
-
-    def wait_for_state(self, flow_run_id: str, *names: str) -> str:
-        def state() -> str | None:
-            name: str = self.ask(f"flow_runs/{flow_run_id}")["state"]["name"]
-            if name in ("Failed", "Crashed", "Cancelled") and name not in names:
-                logs = self.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run_id]}}})
-                raise AssertionError(f"{name}: " + "\n".join(one["message"] for one in logs))
-            return name if name in names else None
-
-        return waited(state)
-
-
-def waited(what: Callable[[], Any], seconds: float = 120.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, f"nothing came of {what} in {seconds} s"
-        time.sleep(0.3)
-    return found
-
-
-@pytest.fixture(scope="module")
-def api(host: PrefectHost) -> Api:
-    return Api(host)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,76 @@
+"""Runs that a worker starts: by schedule, and again after it was killed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefect_pipestream.sequences import Sample, sample_stage
+from prefect_pipestream.underfolder import outcomes
+from tests.prefect_layer.datasets import count_runs, make_dataset, runs_of
+from tests.ui.api import Api, waited
+from tests.ui.conftest import POOL
+from tests.ui.host import REPOSITORY, PrefectHost
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+COUNT = "tests.ui.test_worker:count"
+
+
+@sample_stage
+def count(sample: Sample) -> Sample:
+    """Counts in the sample how often it was applied: it is not idempotent."""
+    return count_runs(sample)
+
+
+def test_schedule_cleans_by_itself_and_finds_nothing_changed_the_next_time(
+    api: Api, folder: Path
+) -> None:
+    dataset = make_dataset(folder / "nightly", samples=40)
+    nightly = api.deployment("clean-dataset/nightly")
+    assert api.ask(f"deployments/{nightly}")["parameters"]["select"] == "changed"
+    parameters: dict[str, Any] = {"dataset": {"folder": str(dataset)}, "transform": [COUNT]}
+    often = {"schedule": {"interval": 12}, "active": True, "parameters": parameters}
+    (made,) = api.ask(f"deployments/{nightly}/schedules", [often])
+    try:
+        done = waited(lambda: _at_least(2, api.runs(nightly, "COMPLETED")))
+    finally:
+        api.ask(f"deployments/{nightly}/schedules/{made['id']}", method="DELETE")
+    assert runs_of(dataset, range(40)) == [1] * 40
+    assert len(outcomes(dataset, done[0]["id"])) == 40
+    assert len(outcomes(dataset, done[1]["id"])) == 0
+
+
+def test_run_of_a_killed_worker_is_picked_up_and_applies_every_sample_once(
+    api: Api, host: PrefectHost, folder: Path
+) -> None:
+    lost_runs = REPOSITORY / "automations" / "pick_up_lost_runs.yaml"
+    host.prefect("automation", "create", "--from-file", str(lost_runs))
+    dataset = make_dataset(folder / "killed", samples=120)
+    run = api.start(
+        "clean-dataset/on-demand",
+        dataset={"folder": str(dataset)},
+        transform=[COUNT, {"tests.ui.stages:take_time": {"seconds": 0.4}}],
+        chunk_size=10,
+    )
+    waited(lambda: api.ask("events/filter", _heartbeats_of(run))["events"])
+    waited(lambda: len(outcomes(dataset, run)) > 10)
+    host.restart_worker(POOL)
+    done = len(outcomes(dataset, run))
+    assert 0 < done < 120
+    api.wait_for_state(run, "Completed", seconds=300)
+    assert runs_of(dataset, range(120)) == [1] * 120
+    assert api.ask(f"flow_runs/{run}")["run_count"] == 2
+
+
+def _at_least(number: int, found: list[Any]) -> list[Any] | None:
+    return found if len(found) >= number else None
+
+
+def _heartbeats_of(run: str) -> dict[str, Any]:
+    return {
+        "filter": {
+            "event": {"name": ["prefect.flow-run.heartbeat"]},
+            "resource": {"id": [f"prefect.flow-run.{run}"]},
+        }
+    }
