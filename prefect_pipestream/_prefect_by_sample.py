@@ -9,12 +9,12 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from prefect_pipestream import tasks
-from prefect_pipestream._prefect_chunk import FIRST_RETRY_S
+from prefect_pipestream._prefect_chunk import FIRST_RETRY_S, is_of_dataset
 from prefect_pipestream._prefect_plan import Workers, in_flight
 from prefect_pipestream._prefect_progress import Advance
 from prefect_pipestream._prefect_report import describe_error
 from prefect_pipestream._prefect_run import ProcessRun, reachable_api, task_runner
-from prefect_pipestream.errors import ConflictError, DatasetError
+from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.underfolder import outcomes
 
 _SAMPLES_PER_WORKER = 4
@@ -37,7 +37,7 @@ def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance
                 if isinstance(error, ConflictError):
                     conflicts[idx] = error  # to be read and transformed anew
                     continue
-                if isinstance(error, DatasetError):
+                if error is not None and is_of_dataset(error, run.target):
                     raise error
                 if error is not None:
                     failed[idx] = error

@@ -1,6 +1,7 @@
 """The work of one chunk: read, transform and write many samples, past the bad ones."""
 
 import errno
+import os
 import random
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +24,7 @@ from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolv
 from prefect_pipestream.sequences.stage import StageResult
 from prefect_pipestream.sequences.stream import StreamGroup
 from prefect_pipestream.underfolder import done_indices, outcomes
+from prefect_pipestream.underfolder.names import DATA_FOLDER
 
 Indices = Sequence[int] | npt.NDArray[np.int64]
 Log = Logger | LoggerAdapter[Any]
@@ -31,8 +33,10 @@ FIRST_RETRY_S = 0.25
 """The wait before failed samples are tried again; it doubles with each time."""
 
 _MOST_ROUNDS = 100
-# A write that fails for one of these is the fault of the sample's own names.
+# A write that fails for one of these is the fault of the sample's own names,
 _ERRNOS_OF_A_SAMPLE = (errno.ENAMETOOLONG, errno.EINVAL)
+# and for one of these that of a file that may not be replaced, if its folder may be changed.
+_ERRNOS_OF_A_FILE = (errno.EPERM, errno.EACCES)
 
 # Set in a flow, and seen by the tasks that it runs on threads, which get a copy of its context.
 _stop: ContextVar[Event | None] = ContextVar("prefect_pipestream_stop", default=None)
@@ -152,6 +156,7 @@ class ChunkRun:
     log: Log
     _stop: Event | None = field(default_factory=_stop.get)
     _met_conflict: bool = False
+    _is_alone: bool = False  # each sample is committed alone, to see whose fault an error is
 
     def run(self, indices: Indices) -> ChunkReport:
         """Processes the samples that an earlier attempt at the chunk has not done.
@@ -202,6 +207,7 @@ class ChunkRun:
             The samples that other writers changed meanwhile: they are to be done anew.
         """
         self._met_conflict = False
+        was_alone = self._is_alone
         left: list[int] = todo
         errors: dict[int, Exception] = {}
         for attempt in range(1, self.retries + 2):
@@ -214,7 +220,7 @@ class ChunkRun:
                     with self._noting_conflicts():
                         self._process(idx, attempt, group)
                 except Exception as error:
-                    if _is_of_dataset(error):
+                    if is_of_dataset(error, self.target):
                         raise
                     errors[idx] = error
             left = list(errors)
@@ -227,15 +233,24 @@ class ChunkRun:
             group.flush()
         if not self._met_conflict:
             return []
+        if self._is_alone and not was_alone:
+            return self._undone(todo)  # a group was lost, and what failed before in it
         return [idx for idx in self._undone(todo) if idx not in errors]
 
     @contextmanager
     def _noting_conflicts(self) -> Iterator[None]:
-        """Lets conflicts pass: they are of any samples of the group; the ledger knows which."""
+        """Lets conflicts pass: they are of any samples of the group; the ledger knows which.
+
+        So is a file that may not be replaced: whose it is shows once each is committed alone.
+        """
         try:
             yield
         except ConflictError:
             self._met_conflict = True
+        except DatasetWriteError as error:
+            if self._is_alone or is_of_dataset(error, self.target):
+                raise
+            self._met_conflict = self._is_alone = True
 
     def _process(self, idx: int, attempt: int, group: StreamGroup) -> None:
         sample = self.source.get_input(idx)
@@ -245,6 +260,8 @@ class ChunkRun:
             return
         changed, target = result if isinstance(result, tuple) else (result, None)
         group.set_output(idx, changed, self.keys, target=target, attempts=attempt)
+        if self._is_alone:
+            group.flush()
 
     def _give_up(self, idx: int, error: Exception, group: StreamGroup) -> None:
         attempts = self.retries + 1
@@ -270,8 +287,10 @@ class ChunkRun:
             raise ChunkStopped("The flow stopped its chunks; what was done until then is kept.")
 
 
-def _is_of_dataset(error: Exception) -> bool:
-    """Whether an error is not one sample's: the other samples would meet it too."""
+def is_of_dataset(error: BaseException, target: DataStream) -> bool:
+    """Whether an error is not one sample's: the others would meet it too on their way there."""
     if isinstance(error, DatasetWriteError):
+        if error.errno in _ERRNOS_OF_A_FILE:
+            return not os.access(target.output_folder / DATA_FOLDER, os.W_OK)
         return error.errno not in _ERRNOS_OF_A_SAMPLE
     return isinstance(error, DatasetError) and not isinstance(error, ConflictError)

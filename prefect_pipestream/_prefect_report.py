@@ -144,8 +144,8 @@ def describe_error(error: BaseException) -> SampleFailure:
 
 
 def _printable(text: str) -> str:
-    """The text without what is no Unicode: a file's name may be any bytes."""
-    return text.encode(errors="backslashreplace").decode()
+    """The text without what no database takes: a file's name may be any bytes."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 def _innermost(trace: TracebackType | None) -> TracebackType | None:

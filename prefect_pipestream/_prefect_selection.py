@@ -72,10 +72,10 @@ def select_samples(
 
 
 def _checked(indices: Sequence[int], length: int) -> npt.NDArray[np.int64]:
-    wanted = np.unique(np.asarray(indices, dtype=np.int64))
-    for idx in wanted[(wanted < 0) | (wanted >= length)][:1]:
-        raise IndexError(f"indices: there is no sample {idx}; the source has {length} samples.")
-    return wanted
+    for idx in (min(indices, default=0), max(indices, default=0)):
+        if len(indices) and not 0 <= idx < length:
+            raise IndexError(f"indices: there is no sample {idx}; the source has {length} samples.")
+    return np.unique(np.asarray(indices, dtype=np.int64))
 
 
 def _changed(
