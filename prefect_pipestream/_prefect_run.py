@@ -1,6 +1,7 @@
 """A run over the samples of a dataset: submitted as tasks, and reported."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ from prefect_pipestream._prefect_report import (
     describe_error,
     describe_indices,
 )
-from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.errors import DatasetError, WorkerDiedError
 from prefect_pipestream.reporting.markdown import ChunkTime
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import SampleRecord, outcomes
@@ -141,6 +142,23 @@ def task_runner() -> TaskRunner[Any] | None:
     """The task runner of the flow run; None outside of one."""
     context = FlowRunContext.get()
     return None if context is None else context.task_runner
+
+
+@contextmanager
+def explained_death(run_key: str) -> Iterator[None]:
+    """Says of a task runner whose worker died what that means for the run.
+
+    Raises:
+        WorkerDiedError: If one did.
+    """
+    try:
+        yield
+    except BrokenExecutor as error:
+        raise WorkerDiedError(
+            "A worker process died, as one that the system kills for lack of memory. What was "
+            f"committed is kept: a retry of the flow run, or a run with run_key={run_key!r}, goes "
+            "on from there. Fewer workers, or smaller chunks, need less memory."
+        ) from error
 
 
 @contextmanager

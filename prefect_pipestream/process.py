@@ -11,7 +11,7 @@ from pydantic import Field, InstanceOf
 from prefect_pipestream._prefect_by_sample import run_by_sample
 from prefect_pipestream._prefect_chunk import Transform
 from prefect_pipestream._prefect_report import FailedSample, RunReport, TooManyFailedError
-from prefect_pipestream._prefect_run import ProcessRun
+from prefect_pipestream._prefect_run import ProcessRun, explained_death
 from prefect_pipestream._prefect_selection import Select, select_samples
 from prefect_pipestream._prefect_streams import opened, run_key_in_force
 from prefect_pipestream.blocks import (
@@ -87,6 +87,8 @@ def process_samples(
         DatasetError: If a dataset cannot be opened or written.
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and no run was made.
+        RunTakenOverError: If another attempt at the run began meanwhile.
+        WorkerDiedError: If a worker process was killed; the run can be gone on with.
 
     Example:
         ```python
@@ -116,7 +118,10 @@ def process_samples(
     began = time.perf_counter()
     if len(todo):
         writer.begin_run(fingerprint=fingerprint)
-        with shown_progress(selection.total, before.total, log, artifacts) as advance:
+        with (
+            shown_progress(selection.total, before.total, log, artifacts) as advance,
+            explained_death(key),
+        ):
             if tasks_per == "chunk":
                 run.by_chunk(todo, chunk_size, advance)
             else:

@@ -128,10 +128,11 @@ class FlowProcess:
 
 def _workers_of(pid: int) -> Iterator[int]:
     """The processes of a process pool: not the one that tracks its resources."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
-                yield int(child)
+            for child in (thread / "children").read_text().split():
+                if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
+                    yield int(child)
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 60, every: float = 0.02) -> bool:

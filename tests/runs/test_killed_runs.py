@@ -13,6 +13,7 @@ from tests.runs.datasets import contents, copy_of, differences, make_dataset
 from tests.runs.processes import FlowProcess, Host, wait_until
 
 SAMPLES = 2000
+SLOWLY_S = 0.005
 KEY = "killed-again-and-again"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -65,7 +66,7 @@ class Killer:
         for number in range(self.attempts):
             # One in four dies as it starts, or recovers what the last one left.
             share = 0 if number % 4 == 3 else SAMPLES // self.attempts
-            with FlowProcess(self.host, run_key=KEY, **self.arguments) as process:
+            with FlowProcess(self.host, SLOWLY_S, run_key=KEY, **self.arguments) as process:
                 process.wait_for_begin()
                 self._wait_for(self.rng.randint(0, share), process)
                 time.sleep(self.rng.uniform(0, 0.2))

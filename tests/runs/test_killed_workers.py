@@ -1,0 +1,50 @@
+"""A worker process that dies takes nothing with it but the group that it had open."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from prefect_pipestream.underfolder import counts, undo_run
+from tests.runs.datasets import contents, copy_of, differences, labels, make_dataset
+from tests.runs.processes import FlowProcess, Host, wait_until
+
+SAMPLES = 600
+KEY = "its-workers-die"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_run_whose_workers_are_killed_is_retried_and_resumed(host: Host, tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "dataset", SAMPLES)
+    original = contents(copy_of(folder, tmp_path / "original"))
+    arguments = {"folder": str(folder), "run_key": KEY, "transform": "count_slowly"}
+    arguments |= {"runner": "processes", "chunk_size": 100}
+
+    def done() -> int:
+        return sum(counts(folder, KEY).values())
+
+    def kill_a_worker_after_progress(process: FlowProcess) -> None:
+        before = done()
+        assert wait_until(lambda: done() > before or not process.is_alive())
+        assert process.kill_a_worker(random.Random())
+
+    with FlowProcess(host, 0.01, **arguments) as process:
+        process.wait_for_begin()
+        kill_a_worker_after_progress(process)
+        status, errors = process.outcome(60)
+        assert status == 1
+        assert "WorkerDiedError" in errors
+        assert f"run_key='{KEY}'" in errors
+    assert 0 < done() < SAMPLES
+
+    retrying = {**arguments, "options": {"retries": 2, "retry_delay_seconds": 0}}
+    with FlowProcess(host, 0.01, **retrying) as process:
+        process.wait_for_begin()
+        kill_a_worker_after_progress(process)
+        report = process.result()
+
+    assert report["counts"] == {"written": SAMPLES, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert labels(folder) == [idx + 1 for idx in range(SAMPLES)]
+    undo_run(folder, KEY)
+    assert differences(contents(folder), original) == []
