@@ -80,18 +80,35 @@ def run_and_report(run: Callable[[], RunReport], folder: Path) -> int:
     Returns:
         The exit code: 0, or 1 if too many samples failed, or 2 if nothing could be done.
     """
+    is_ok = True
+
+    def run_and_print() -> None:
+        nonlocal is_ok
+        try:
+            report = run()
+        except TooManyFailedError as error:
+            report, is_ok = error.report, False
+        print_report(report, folder)
+
+    code = run_quietly(run_and_print)
+    if not is_ok:
+        console.print("[bold red]Too many samples failed:[/] the flow run ended as Failed.")
+    return code if is_ok else 1
+
+
+def run_quietly(run: Callable[[], None]) -> int:
+    """Runs what runs a flow, with nothing of Prefect's in the terminal.
+
+    Returns:
+        The exit code: 0, or 2 if nothing could be done; then the error is printed.
+    """
     _quieten()
     try:
-        report, code = run(), 0
-    except TooManyFailedError as error:
-        report, code = error.report, 1
+        run()
     except (PipestreamError, PrefectException, IndexError) as error:
         console.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), str(error)))
         return 2
-    print_report(report, folder)
-    if code:
-        console.print("[bold red]Too many samples failed:[/] the flow run ended as Failed.")
-    return code
+    return 0
 
 
 def _quieten() -> None:

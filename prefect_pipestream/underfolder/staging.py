@@ -81,6 +81,7 @@ class Stage:
         self._default_zfill = default_zfill
         self._modes = modes or {}
         self._samples: dict[int, StagedSample] = {}
+        self._targets: set[int] = set()
         self._shared: dict[str, StagedFile] = {}
         self._shared_there: Mapping[str, str] | None = None
         self._is_needed = False  # by a commit that is logged and not yet applied
@@ -90,7 +91,7 @@ class Stage:
 
     def __contains__(self, idx: int) -> bool:
         """Whether a sample is to be written under `idx`, or was read under it."""
-        return idx in self._samples or any(s.target == idx for s in self._samples.values())
+        return idx in self._samples or idx in self._targets
 
     def is_empty(self) -> bool:
         """Whether there is no file to put in place."""
@@ -167,6 +168,7 @@ class Stage:
                 ) from error
             raise
         self._samples[idx] = staged
+        self._targets.add(target)
         return bool(staged.files)
 
     def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:

@@ -171,3 +171,38 @@ def test_script_runs_with_the_embedded_api(tmp_path: Path) -> None:
     assert "300 samples" in done.stdout
     assert "Error" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_failed_samples_are_processed_again_once_they_are_mended(
+    script: Callable[[str], Callable[[list[str]], int]],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = (folder / "data/001_image.png").read_bytes()
+    path = truncate_image(folder, 1)
+    command = [str(folder), "--transform", CHANGE]
+    assert script("clean_dataset")(command) == 1
+    path.write_bytes(whole)
+    capsys.readouterr()
+
+    assert script("reprocess_failed")(command) == 0
+
+    assert re.search(r"^ *1 +written", capsys.readouterr().out, re.M)
+    images = [s["image"]() for s in DataStream.read_write_underfolder(folder)]
+    assert all((image == 255 - image_of(idx)).all() for idx, image in enumerate(images))
+
+
+def test_a_run_is_taken_back_and_an_unknown_one_is_a_mistake(
+    script: Callable[[str], Callable[[list[str]], int]],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = files_of(folder)
+    assert script("clean_dataset")([str(folder), "--transform", CHANGE, "--run-key", "k"]) == 0
+    assert files_of(folder) != before
+
+    assert script("undo_run")([str(folder), "k"]) == 0
+
+    assert files_of(folder) == before
+    assert script("undo_run")([str(folder), "k"]) == 2
+    assert "RunNotFoundError" in capsys.readouterr().out

@@ -1,0 +1,56 @@
+"""Take a run back: `python flows/undo_run.py FOLDER RUN_KEY`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+
+from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.underfolder import undo_run as undo
+
+
+@flow(name="undo-run")
+def undo_run(dataset: ReadWriteUnderfolder, run_key: str, force: bool = False) -> str:
+    """Restores a dataset to what it was before a run, byte by byte.
+
+    Args:
+        dataset: The dataset that the run wrote.
+        run_key: The run, as its report names it.
+        force: Restore also samples that someone changed since the run.
+
+    Returns:
+        The key of the run that the undo is: undo that one to have the changes back.
+    """
+    report = undo(dataset.folder, run_key, force=force)
+    get_run_logger().info(
+        "Run %s undone: %d samples restored, %d files; by run %s.",
+        report.run_key,
+        report.samples,
+        report.files,
+        report.undo_run_key,
+    )
+    return report.undo_run_key
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Takes back a run on the user's folder."""
+    from _terminal import console, run_quietly
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the dataset")
+    parser.add_argument("run_key", help="the run to take back")
+    parser.add_argument("--force", action="store_true", help="also what was changed since")
+    given = parser.parse_args(arguments)
+
+    def run() -> None:
+        dataset = ReadWriteUnderfolder(folder=given.folder)
+        key = undo_run(dataset, given.run_key, force=given.force)
+        console.print(f"Run {given.run_key} is undone, by run {key}.", highlight=False)
+
+    return run_quietly(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
