@@ -1,4 +1,4 @@
-"""Process the samples that failed again: `python flows/reprocess_failed.py FOLDER --transform …`."""
+"""Process failed samples again: `python flows/reprocess_failed.py FOLDER --transform …`."""
 
 import argparse
 import sys

@@ -9,7 +9,7 @@ from prefect.states import Failed
 from pydantic import Field, InstanceOf
 
 from prefect_pipestream._prefect_by_sample import run_by_sample
-from prefect_pipestream._prefect_chunk import Transform
+from prefect_pipestream._prefect_chunk import Log, Transform
 from prefect_pipestream._prefect_report import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream._prefect_run import ProcessRun, explained_death
 from prefect_pipestream._prefect_selection import Select, select_samples
@@ -21,6 +21,7 @@ from prefect_pipestream.blocks import (
     PipedDataStream,
     ReadWriteUnderfolder,
 )
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.reporting.run import shown_progress, tell_of_run
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import compact
@@ -132,8 +133,16 @@ def process_samples(
     if artifacts:
         tell_of_run(report, reader, writer, run.chunks, is_ok, log)
     if len(todo):
-        compact(writer.output_folder, key)
+        _pack(writer, key, log)
     return report if is_ok else _failed(report, max_failed)
+
+
+def _pack(writer: DataStream, run_key: str, log: Log) -> None:
+    """Packs the run's ledger, which may wait: a full disk is no reason to call the run failed."""
+    try:
+        compact(writer.output_folder, run_key)
+    except DatasetError as error:
+        log.warning("The ledger of run %s stays unpacked: %s", run_key, error)
 
 
 def _failed(report: RunReport, max_failed: float) -> RunReport:
