@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.underfolder import undo_run as undo
 
 
@@ -24,13 +25,15 @@ def undo_run(dataset: ReadWriteUnderfolder, run_key: str, force: bool = False) -
         The key of the run that the undo is: undo that one to have the changes back.
     """
     report = undo(dataset.folder, run_key, force=force)
-    get_run_logger().info(
+    log = get_run_logger()
+    log.info(
         "Run %s undone: %d samples restored, %d files; by run %s.",
         report.run_key,
         report.samples,
         report.files,
         report.undo_run_key,
     )
+    publish_undo(report, dataset.folder, log)
     return report.undo_run_key
 
 

@@ -18,6 +18,7 @@ from prefect.utilities.urls import url_for
 from prefect_pipestream._prefect_report import FailedSample, RunReport
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.reporting.changes import changes_of_run
+from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import (
     SHOWN_FAILURES,
     ChunkTime,
@@ -30,6 +31,7 @@ from prefect_pipestream.reporting.markdown import (
 from prefect_pipestream.reporting.progress import API_ERRORS
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder.facts import layout_of
+from prefect_pipestream.underfolder.undo import UndoReport
 
 Log = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -128,6 +130,25 @@ def write_failures(folder: Path, report: RunReport) -> Path | None:
             (one.idx, one.error_type, one.message, one.attempts) for one in report.failures
         )
     return path
+
+
+def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:
+    """Tells of an undo: an artifact here, and a note at the flow run that was taken back."""
+    try:
+        lines = [
+            f"# A run of {folder.name} was taken back",
+            f"Dataset `{folder}`",
+            f"Run key `{report.run_key}`, now undone by run `{report.undo_run_key}`",
+            f"**{report.samples:,}** samples restored, {report.files:,} files.",
+        ]
+        undone = flow_run_of(report.run_key)
+        if undone is not None:
+            lines.append(f"The flow run that was taken back: {link_to_flow_run(undone)}")
+            add_note(undone, f"This run was taken back by {link_to_flow_run(flow_run.id)}.", log)
+        add_markdown("\n\n".join(lines) + "\n", artifact_key("undo", folder), "What was undone")
+    except API_ERRORS as error:
+        log.warning("The undo could not be added to the flow run's artifacts: %s", error)
+    emit_dataset_event("run.undone", folder, run_key=report.run_key, samples=report.samples)
 
 
 # -- artifacts and links -------------------------------------------------------------------

@@ -17,7 +17,7 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-_TIMEOUT_MS = 30_000
+_TIMEOUT_MS = 60_000
 _COLOURS = 96
 
 
@@ -74,7 +74,7 @@ class Browser:
             self._field(field).locator("textarea, input").first.fill(value)
         self.picture(f"create-block-{slug}")
         self.page.get_by_role("button", name="Save").click()
-        self.page.wait_for_url(re.compile(r"/blocks/block/"))
+        self.page.wait_for_url(re.compile(r"/blocks/block/"), wait_until="commit")
 
     def fill_run_form(self, deployment_id: str, block: str, transform: Sequence[str] = ()) -> None:
         """Fills the form of a deployment: its dataset and transform."""
@@ -95,10 +95,14 @@ class Browser:
         """Fills a field of a form."""
         self._field(name).locator("textarea, input").first.fill(value)
 
+    def choose(self, name: str, kind: str) -> None:
+        """Chooses of which type the value of a field is to be."""
+        self._field(name).get_by_role("tab", name=kind, exact=True).click()
+
     def submit(self) -> None:
         """Submits the form of a run."""
         self.page.get_by_role("button", name="Submit").click()
-        self.page.wait_for_url(lambda url: not url.endswith("/run"))
+        self.page.wait_for_url(lambda url: not url.endswith("/run"), wait_until="commit")
 
     # -- a flow run --------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The three uses, as a person meets them in Prefect's UI: in a browser, with a real worker."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,35 @@ def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
     browser.page.mouse.wheel(0, 500)
     browser.page.wait_for_timeout(500)
     browser.picture("report-pictures")
+
+
+def test_reprocessing_is_started_from_the_failed_run_and_both_runs_name_each_other(
+    browser: Browser, api: Api, parts: Path
+) -> None:
+    cleaning = api.deployment("clean-dataset/on-demand")
+    failed = api.last_run(cleaning)
+    shutil.copy(
+        parts / "data" / f"{TRUNCATED - 1:06d}_image.png",
+        parts / "data" / f"{TRUNCATED:06d}_image.png",
+    )
+    (parts / "data" / f"{BROKEN_YAML:06d}_metadata.yaml").write_text("part: part-205\n")
+    deployment = api.deployment("reprocess-failed/on-demand")
+    browser.fill_run_form(deployment, "parts", ["verify-items", "invert"])
+    browser.choose("failed_run", "str")
+    browser.fill("failed_run", failed)
+    browser.picture("reprocess-form")
+    browser.submit()
+    run = waited(lambda: api.last_run(deployment))
+    api.wait_for_state(run, "Completed")
+    found = outcomes(parts, failed)
+    assert {found[idx].outcome for idx in (TRUNCATED, BROKEN_YAML)} == {"written"}
+
+    browser.open_artifact(waited(lambda: api.artifact(run, "report")))
+    link = browser.page.get_by_role("link", name=failed)
+    assert link.get_attribute("href").endswith(f"/runs/flow-run/{failed}")
+    notes = [one["data"] for one in api.artifacts(failed) if one["description"] == "Note"]
+    assert len(notes) == 1
+    assert run in notes[0]
 
 
 def test_part_of_a_review_is_approved_though_the_worker_was_restarted_meanwhile(
