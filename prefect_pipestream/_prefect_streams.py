@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from prefect_pipestream._prefect_rollback import tag_of_writes
@@ -19,11 +22,35 @@ _MOST_OPEN = 32
 def run_key_in_force() -> str | None:
     """The key of the run that Prefect is executing: the flow run's id, which its retries keep.
 
+    A flow that another flow calls is a new flow run each time that one is retried. Its key is
+    made of the calling flow's and of Prefect's name for the call, which stay.
+
     Returns:
-        The flow run's id; outside of a flow the task run's, which a retry keeps too; outside of
+        The key; outside of a flow the task run's id, which a retry keeps too; outside of
         Prefect None.
     """
-    return flow_run.id or task_run.id or None
+    return _key_of(flow_run.id) if flow_run.id else task_run.id or None
+
+
+@lru_cache(maxsize=256)
+def _key_of(flow_run_id: str) -> str:
+    parent = _parent_task_run_of(flow_run_id)
+    if parent is None:
+        return flow_run_id
+    with get_client(sync_client=True) as client:
+        call = client.read_task_run(parent)
+    if call.flow_run_id is None:  # a task run outside of any flow called it
+        return flow_run_id
+    return f"{_key_of(str(call.flow_run_id))}.{call.task_key}.{call.dynamic_key}"
+
+
+def _parent_task_run_of(flow_run_id: str) -> UUID | None:
+    """The task run by which a flow run stands in the flow run that called it."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run and str(context.flow_run.id) == flow_run_id:
+        return context.flow_run.parent_task_run_id
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(UUID(flow_run_id)).parent_task_run_id
 
 
 def opened(stream: StreamLike, run_key: str | None = None) -> DataStream:
