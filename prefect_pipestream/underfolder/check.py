@@ -121,7 +121,9 @@ def _check_duplicates(layout: Layout, index: UnderfolderIndex, aside: Aside) -> 
 
 def _shared_names(layout: Layout) -> list[str]:
     with os.scandir(layout.root) as entries:
-        return sorted(e.name for e in entries if parse_root_name(e.name) and not e.is_dir())
+        return sorted(
+            e.name for e in entries if parse_root_name(e.name) and not os.path.isdir(e.path)
+        )
 
 
 def _part_duplicates(

@@ -140,7 +140,13 @@ def _settled(read: Callable[[], T]) -> T:
             return read()
         except FileNotFoundError:
             continue
-    return read()
+    try:
+        return read()
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{error.filename}: this file of a ledger is missing. `python -m prefect_pipestream "
+            "check --fix` puts aside what is left of it."
+        ) from error
 
 
 # -- questions -----------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from prefect_pipestream.items import FileStamp
+from prefect_pipestream.underfolder.names import MAX_INDEX
 
 Outcome = Literal["written", "unchanged", "skipped", "failed"]
 """What became of a sample in a run.
@@ -18,6 +20,7 @@ Outcome = Literal["written", "unchanged", "skipped", "failed"]
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FORMAT = 1
+_SIGNATURE = re.compile("[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,25 @@ class SampleRecord:
             values["failure"] = SampleFailure(*failure)
         for name in ("replaces", "removes"):
             values[name] = tuple(values.get(name, ()))
-        return cls(**values)
+        record = cls(**values)
+        record._check_types()
+        return record
+
+    def _check_types(self) -> None:
+        """Raises `ValueError` if a value is not of its type: records on disk may say anything."""
+        failure = self.failure
+        texts = () if failure is None else (failure.error_type, failure.message, failure.traceback)
+        if not (
+            all(
+                type(number) is int and 0 <= number < MAX_INDEX
+                for number in (self.idx, self.target or 0, self.attempts)
+            )
+            and self.outcome in OUTCOMES
+            and all(isinstance(text, str) for text in texts)
+            and isinstance(self.writes, Mapping | None)
+            and (self.signature is None or _SIGNATURE.fullmatch(self.signature))
+        ):
+            raise ValueError(f"{self!r:.200} is no record of a sample")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +157,8 @@ class CommitRecord:
         entry["samples"] = tuple(SampleRecord.from_json(sample) for sample in entry["samples"])
         entry["drops"] = tuple(entry["drops"])
         record = cls(**entry)
+        if not (isinstance(record.run_key, str) and isinstance(record.at, int | float)):
+            raise ValueError("not a commit record of a known format")
         record._check_places()
         return record
 
@@ -146,7 +169,7 @@ class CommitRecord:
             names += [*(sample.writes or ()), *sample.replaces, *sample.removes]
         names = [self.id, self.tag, *(str.removeprefix(name, "/") for name in names)]
         for path, parts in [(self.staged, 3), *((path, 2) for path in self.drops)]:
-            names += path.split("/")
+            names += str.split(path, "/")
             if path.count("/") != parts - 1:
                 raise ValueError(f"it names {path!r}")
         refuse_paths(names)
