@@ -245,6 +245,9 @@ def _work(
         with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the owner is gone
             _work_off(pipe, pickle.loads(payload), with_samples, owner, at)
             pipe.send(None)
+    except SystemExit as leaving:
+        # At once: exit handlers that were forked along could change the code.
+        os._exit(leaving.code if isinstance(leaving.code, int) else 1)
     except Exception as error:  # noqa: BLE001 # the owner raises it
         with suppress(BrokenPipeError, ConnectionResetError):
             pipe.send(_failure(error, at[0] if at else None))
