@@ -23,7 +23,7 @@ class Api:
             headers={"content-type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=90) as answer:
             return json.loads(answer.read() or b"null")
 
     def start(self, deployment: str, **parameters: Any) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 POOL = "pipestream"
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectHost]:
-    """A server with this package's blocks and deployments, and a worker of its pool."""
-    host = PrefectHost(tmp_path_factory.mktemp("host"))
+@contextmanager
+def started(host: PrefectHost) -> Iterator[PrefectHost]:
+    """Starts a server, with this package's blocks and deployments, and a worker; ends them."""
     try:
         host.start_server()
         host.prefect("block", "register", "-m", "prefect_pipestream.blocks")
@@ -27,6 +27,13 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectHost]:
         yield host
     finally:
         host.stop()
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectHost]:
+    """A server and a worker, shared by the tests of a module."""
+    with started(PrefectHost(tmp_path_factory.mktemp("host"))) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
