@@ -58,3 +58,19 @@ def main(arguments: dict[str, Any]) -> None:
             found = client.read_flow_run(UUID(existing))
         report = run_flow(wanted, flow_run=found, parameters=arguments)
     print(json.dumps(report), flush=True)
+
+
+@flow(name="drive-subflow", persist_result=False)
+def run_subflow_of_tests(folder: str, transform: str) -> dict[str, Any]:
+    """The same as a flow of the user's own, which calls `process_samples` and may be retried."""
+    source = ReadWriteUnderfolder(folder=Path(folder))
+    return process_samples(source, BY_NAME[transform]).model_dump()
+
+
+def serve() -> None:
+    """Serves the flow until this process ends, with its runs in processes of their own."""
+    run_subflow_of_tests.serve(name="of-tests")
+
+
+if __name__ == "__main__":
+    serve()

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 ROOT = Path(__file__).parents[2]
@@ -126,13 +128,71 @@ class FlowProcess:
         self._logs.cleanup()
 
 
-def _workers_of(pid: int) -> Iterator[int]:
-    """The processes of a process pool: not the one that tracks its resources."""
+class Server:
+    """A process that serves `drive.run_subflow_of_tests`.
+
+    Args:
+        log: The file for what it and its flow runs print.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        settings = {"PREFECT_RUNNER_POLL_FREQUENCY": "1", "TESTS_SLOWLY_S": "0.005"}
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.runs.drive"],
+                cwd=ROOT,
+                env={**environment(), **settings},
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def log(self) -> str:
+        return self._log.read_text()[-6000:]
+
+    def deployment(self, client: Any, name: str) -> UUID:
+        """Waits until the flow is deployed; returns the deployment's id."""
+
+        def is_deployed() -> bool:
+            with contextlib.suppress(ObjectNotFound):
+                client.read_deployment_by_name(name)
+                return True
+            return False
+
+        assert wait_until(is_deployed, every=0.2), self.log()
+        id_: UUID = client.read_deployment_by_name(name).id
+        return id_
+
+    def kill_its_flow_runs(self) -> int:
+        """Kills the processes that run flows; returns how many."""
+        pids = list(_workers_of(self._process.pid))
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return len(pids)
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.kill_its_flow_runs()
+        self._process.kill()
+        self._process.wait()
+
+
+def _children_of(pid: int) -> Iterator[int]:
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for child in (thread / "children").read_text().split():
-                if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
-                    yield int(child)
+            yield from map(int, (thread / "children").read_text().split())
+
+
+def _workers_of(pid: int) -> Iterator[int]:
+    """The worker processes of a process: not the one that tracks its resources."""
+    for child in _children_of(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
+                yield child
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 60, every: float = 0.02) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
 from prefect.states import AwaitingRetry, Scheduled
 
@@ -14,9 +15,9 @@ from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.process import RunReport, process_samples
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
-from prefect_pipestream.underfolder import counts, outcomes
+from prefect_pipestream.underfolder import counts, list_runs, outcomes
 from tests.runs.datasets import labels, make_dataset
-from tests.runs.processes import FlowProcess, Host, wait_until
+from tests.runs.processes import FlowProcess, Host, Server, wait_until
 from tests.runs.transforms import count
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -241,3 +242,32 @@ def test_flow_run_rescheduled_after_its_process_was_killed(host: Host, tmp_path:
     assert report["counts"]["written"] == SAMPLES
     assert labels(folder) == [idx + 1 for idx in range(SAMPLES)]
     assert len(outcomes(folder, str(id_))) == SAMPLES
+
+
+@pytest.mark.slow
+def test_served_flow_run_that_is_killed_and_rescheduled_from_the_api(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "dataset", SAMPLES)
+    parameters = {"folder": str(folder), "transform": "count_slowly"}
+
+    def done() -> int:
+        return sum(sum(info.counts.values()) for info in list_runs(folder))
+
+    with Server(tmp_path / "log") as server, get_client(sync_client=True) as client:
+        deployment = server.deployment(client, "drive-subflow/of-tests")
+        id_ = client.create_flow_run_from_deployment(deployment, parameters=parameters).id
+
+        def state() -> StateType | None:
+            return client.read_flow_run(id_).state_type
+
+        assert wait_until(lambda: done() > 100, 90, every=0.1), server.log()
+        assert server.kill_its_flow_runs() == 1
+        assert done() < SAMPLES
+        assert wait_until(lambda: state() == StateType.CRASHED, every=0.2), server.log()
+
+        client.set_flow_run_state(id_, Scheduled(), force=True)
+
+        assert wait_until(lambda: state() == StateType.COMPLETED, 90, every=0.2), server.log()
+    assert labels(folder) == [idx + 1 for idx in range(SAMPLES)]
+    (run,) = list_runs(folder)
+    assert run.run_key.startswith(f"{id_}.")
+    assert run.counts["written"] == SAMPLES
