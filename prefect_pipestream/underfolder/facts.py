@@ -13,6 +13,10 @@ from prefect_pipestream.underfolder.layout import Layout, RunLayout, folder_of, 
 
 Folder = str | os.PathLike[str]
 
+_TEXTS = {"run_key", "undoes", "undoes_folder", "rolls_back", "fingerprint", "user", "host"}
+_TIMES = {"started", "finished", "undone"}
+_LATEST = 1e11  # seconds since the epoch
+
 
 def note_run(layout: Layout, run_key: str, facts: Mapping[str, Any]) -> None:
     """Writes ``run.json`` of a run that has none yet: its key, start, user and host, and `facts`.
@@ -33,10 +37,16 @@ def update_run(run: RunLayout, **facts: Any) -> None:
 
 
 def info_of(run: RunLayout) -> dict[str, Any]:
-    """What ``run.json`` says of a run; at least its key."""
-    info = read_json(run.info)
+    """What ``run.json`` says of a run; at least its key. What cannot be meant is left out."""
+    info = {name: fact for name, fact in read_json(run.info).items() if _is_fact(name, fact)}
     info.setdefault("run_key", run_key_of(run.name))
     return info
+
+
+def _is_fact(name: str, fact: Any) -> bool:
+    if name in _TEXTS:
+        return isinstance(fact, str)
+    return name not in _TIMES or (isinstance(fact, int | float) and 0 <= fact < _LATEST)
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -251,7 +251,7 @@ def _intend(layout: Layout, run: RunLayout) -> tuple[str, str]:
         The key of the undo's run, and the name that the folder of the undone run gets.
     """
     intent = read_json(run.undoing)
-    if not intent:
+    if not (isinstance(intent.get("undo"), str) and isinstance(intent.get("name"), str)):
         key = info_of(run)["run_key"]
         undo_key, number = UNDO + key, 2
         while os.path.isdir(layout.run(undo_key).folder):  # of an earlier run of this key
