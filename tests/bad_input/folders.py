@@ -30,11 +30,12 @@ def snapshot(folder: Path, *, private: bool = False) -> Snapshot:
             folders.remove(PRIVATE)
         for name in [*folders, *names]:
             path = os.path.join(where, name)
-            found[os.path.relpath(path, folder)] = _entry(path)
+            found[os.path.relpath(path, folder)] = entry_of(path)
     return found
 
 
-def _entry(path: str) -> Entry:
+def entry_of(path: str) -> Entry:
+    """Tells what is at a path, links not followed."""
     mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         return Entry("link", os.readlink(path))
