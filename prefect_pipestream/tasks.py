@@ -97,7 +97,8 @@ def set_output(
 ) -> int | None:
     """Writes one sample, entirely or not at all.
 
-    Inside `with transaction():` a failure of what follows takes the write back.
+    Inside `with transaction():` a failure of what follows takes the write back. (Prefect tells
+    threads of a transaction, not worker processes: what those wrote `undo_run` takes back.)
 
     Args:
         stream: A stream, or the block of one. A block is opened once in each process and run.
@@ -150,7 +151,8 @@ def process_chunk(
     """Reads, transforms and writes many samples in one task run.
 
     A sample that fails is tried again after the others, then noted in the dataset's ledger as
-    failed. Samples are committed in groups. A retry of the task run skips what is done.
+    failed. Samples are committed in groups. A retry of the task run skips what is done. A
+    transaction around it takes back what it wrote, as with `set_output`.
 
     Args:
         stream: Where samples are read: a stream, or the block of one.

@@ -1,12 +1,13 @@
 """A failure inside of `with transaction():` takes back what the tasks in it wrote."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow, unmapped
 from prefect.task_runners import ProcessPoolTaskRunner
-from prefect.transactions import transaction
+from prefect.transactions import atransaction, transaction
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.items import TxtNumpyItem
@@ -47,7 +48,8 @@ def test_samples_that_were_mapped_are_taken_back(dataset: Path) -> None:
     assert check(dataset).ok
 
 
-def test_writes_of_worker_processes_are_taken_back(dataset: Path) -> None:
+def test_writes_of_worker_processes_stay_and_can_be_undone(dataset: Path) -> None:
+    """Prefect does not tell worker processes of a transaction; the docstrings say so."""
     before = contents(dataset)
 
     @flow(task_runner=ProcessPoolTaskRunner(max_workers=1))
@@ -59,6 +61,26 @@ def test_writes_of_worker_processes_are_taken_back(dataset: Path) -> None:
             raise Implausible
 
     fails(run)
+
+    assert labels(dataset) == [idx + 1 for idx in range(12)]
+    undo_run(dataset, list_runs(dataset)[0].run_key)
+    assert differences(contents(dataset), before) == []
+
+
+def test_async_flow(dataset: Path) -> None:
+    before = contents(dataset)
+
+    @flow
+    async def run() -> None:
+        async with atransaction():
+            block = ReadWriteUnderfolder(folder=dataset)
+            process_chunk(block, count, range(6))
+            process_chunk.submit(block, count, range(6, 12)).result()
+            assert labels(dataset) == [idx + 1 for idx in range(12)]
+            raise Implausible
+
+    with pytest.raises(Implausible):
+        asyncio.run(run())
 
     assert differences(contents(dataset), before) == []
 
@@ -82,19 +104,25 @@ def test_sample_written_again_and_again_is_taken_back_whole(dataset: Path) -> No
     assert differences(contents(dataset), before) == []
 
 
-def test_inner_transaction_that_failed_leaves_the_outer_one(dataset: Path) -> None:
+def test_inner_transaction_that_fails_takes_the_outer_one_with_it(dataset: Path) -> None:
+    """That is Prefect's rule, also where the flow goes on."""
+    before = contents(dataset)
+
+    def implausible(block: ReadWriteUnderfolder) -> None:
+        with transaction():
+            process_chunk(block, count, range(3, 6))
+            raise Implausible
+
     @flow
     def run() -> None:
         block = ReadWriteUnderfolder(folder=dataset)
         with transaction():
-            process_chunk(block, count, range(6))
-            with pytest.raises(Implausible), transaction():
-                process_chunk(block, count, range(6, 12))
-                raise Implausible
+            process_chunk(block, count, range(3))
+            fails(implausible, block)
 
     run()
 
-    assert labels(dataset) == [*range(1, 7), *range(6, 12)]
+    assert differences(contents(dataset), before) == []
 
 
 def test_what_was_taken_back_is_done_by_the_retry(dataset: Path) -> None:
