@@ -2,11 +2,14 @@
 
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 from tests.ui.host import PrefectHost
+
+_TRIES = 6
 
 
 class Api:
@@ -23,8 +26,15 @@ class Api:
             headers={"content-type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=90) as answer:
-            return json.loads(answer.read() or b"null")
+        for _ in range(_TRIES):
+            try:
+                with urllib.request.urlopen(request, timeout=90) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # a busy database: Prefect's own client tries again, too
+                    raise
+                time.sleep(1)
+        raise AssertionError(f"the server was busy {_TRIES} times: {path}")
 
     def start(self, deployment: str, **parameters: Any) -> str:
         """Starts a run of a deployment; gives its id."""

@@ -45,7 +45,9 @@ class PrefectHost:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_CLI_PROMPT": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+            "PREFECT_API_SERVICES_SCHEDULER_MIN_RUNS": "2",
+            "PREFECT_API_SERVICES_SCHEDULER_MAX_RUNS": "4",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "NO_COLOR": "1",
             "PYTHONPATH": str(REPOSITORY),  # of this checkout, whatever is installed
