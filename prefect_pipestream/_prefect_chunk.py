@@ -60,16 +60,19 @@ class Transform:
         self.stage: SampleStage = resolve_stage(spec, allow_callable=True)
 
     def __call__(self, sample: Sample) -> StageResult:
-        """Applies the transform.
+        """Applies the transform; a sample that it makes anew counts as made from this one.
 
         Raises:
             TypeError: If it returns what no transform may.
         """
         result: StageResult = self.stage(sample)
-        parts = result if isinstance(result, tuple) else (result, 0)
-        match parts:
-            case (Sample() | None, int()):
-                return result
+        match result:
+            case Sample():
+                return result.made_from(sample)
+            case (Sample() as changed, int(index)):
+                return changed.made_from(sample), index
+            case None:
+                return None
         raise TypeError(
             f"The transform returned {type(result).__name__}, expected a Sample, None, or "
             "a pair (Sample, new index)."

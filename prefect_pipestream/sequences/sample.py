@@ -59,6 +59,10 @@ class Sample(Mapping[str, AnyItem]):
         """
         return self._origin
 
+    def made_from(self, read: "Sample") -> "Sample":
+        """Returns this sample with the origin of the one that was read, if it has none."""
+        return self if self._origin is not None else Sample.of(self._data, read._origin)
+
     # -- one item ------------------------------------------------------------------------
 
     def set_item(self, key: str, value: AnyItem) -> "Sample":

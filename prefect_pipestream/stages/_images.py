@@ -123,14 +123,14 @@ def change_images(
         SampleError: a key is missing, or `change` cannot work on an image.
         DecodeError: an image cannot be decoded.
     """
-    items = dict(sample)
+    items: dict[str, Item[Any]] = {}
     for key, image in each_image(sample, keys):
         changed = evaluate(sample, key, image, change, doing)
         item = sample[key]
         if changed is not image:
             item = item.make_new(changed, shared=item.is_shared)
         items[format_key(key_format, key)] = item
-    return Sample.of(items)
+    return sample.merge(items)
 
 
 KEY_FORMAT = (

@@ -30,12 +30,12 @@ class StageShareItems(SampleStage, title="share-items"):
 
     def __call__(self, sample: Sample) -> Sample:
         """Returns the sample with the items; their files stay their sources, to be linked."""
-        items = dict(sample)
+        items: dict[str, Item[Any]] = {}
         for keys, shared in ((self.share, True), (self.unshare, False)):
             for key in keys:
-                if key in items and items[key].is_shared is not shared:
-                    items[key] = items[key].make_new(items[key], shared=shared)
-        return Sample.of(items)
+                if key in sample and sample[key].is_shared is not shared:
+                    items[key] = sample[key].make_new(sample[key], shared=shared)
+        return sample.merge(items)
 
 
 class StageForgetSource(SampleStage, title="forget-source"):
@@ -67,11 +67,11 @@ class StageForgetSource(SampleStage, title="forget-source"):
         Raises:
             DecodeError: an item that has no other file cannot be decoded.
         """
-        items = dict(sample)
-        for key, item in items.items():
+        items: dict[str, Item[Any]] = {}
+        for key, item in sample.items():
             forgotten = [*self.always_remove, *self.remove_by_key.get(key, ())]
             items[key] = _without(item, [path.absolute() for path in forgotten])
-        return Sample.of(items)
+        return sample.merge(items)
 
 
 def _without(item: Item[Any], forgotten: list[Path]) -> Item[Any]:

@@ -5,6 +5,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from prefect_pipestream.errors import EncodeError, SampleError
+from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import KeyList, images_field, select_images, where
@@ -51,13 +52,13 @@ class StageReencode(SampleStage, title="reencode"):
             SampleError: a key is missing; an image's class has no such option; or a value
                 that is in memory is not one that the new class can hold.
         """
-        items = dict(sample)
+        items: dict[str, Item[Any]] = {}
         for key in select_images(sample, self.images):
             try:
-                item = as_class(items[key], self.item_class or type(items[key]))
+                item = as_class(sample[key], self.item_class or type(sample[key]))
                 items[key] = item.with_options(**self.options) if self.options else item
             except EncodeError as error:
                 raise SampleError(
-                    f"image {where(key, items[key])} cannot be encoded anew: {error}"
+                    f"image {where(key, sample[key])} cannot be encoded anew: {error}"
                 ) from error
-        return Sample.of(items)
+        return sample.merge(items)

@@ -1,8 +1,11 @@
 """Changing the class of items."""
 
+from typing import Any
+
 from pydantic import Field
 
 from prefect_pipestream.errors import EncodeError, SampleError
+from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import Key, where
@@ -23,14 +26,14 @@ class StageReplaceItem(SampleStage, title="replace-item"):
         Raises:
             SampleError: a value that is in memory is not one that the new class can hold.
         """
-        items = dict(sample)
+        items: dict[str, Item[Any]] = {}
         for key, cls in self.key_item_map.items():
-            if key not in items:
+            if key not in sample:
                 continue
             try:
-                items[key] = as_class(items[key], cls)
+                items[key] = as_class(sample[key], cls)
             except EncodeError as error:
                 raise SampleError(
-                    f"item {where(key, items[key])} cannot be a {cls.__name__}: {error}"
+                    f"item {where(key, sample[key])} cannot be a {cls.__name__}: {error}"
                 ) from error
-        return Sample.of(items)
+        return sample.merge(items)

@@ -22,6 +22,7 @@ from prefect_pipestream.errors import (
     PipeBuildingError,
     RunNotFoundError,
 )
+from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.process import RunReport, TooManyFailedError, process_samples
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.stages import StageInvert, StageSampleHash
@@ -311,6 +312,40 @@ def test_only_changed_samples_are_selected(folder: Path) -> None:
     assert report.counts["written"] == 2
     assert again.total == 0
     assert runs_of(folder, range(N + 1)) == [1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 2]
+
+
+def brightened(sample: Sample) -> Sample:
+    """A transform that makes a sample of its own, rather than change the one that it got."""
+    return Sample({"image": PngImageItem(sample["image"]() + 1)})
+
+
+@pytest.mark.parametrize("transform", [["invert"], brightened], ids=["stage", "new-sample"])
+@pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
+def test_what_a_run_wrote_itself_is_not_changed_to_the_next(
+    folder: Path, transform: Any, tasks_per: str
+) -> None:
+    process(folder, transform, select="changed", tasks_per=tasks_per)
+    before = files_of(folder)
+
+    again = process(folder, transform, select="changed", tasks_per=tasks_per)
+
+    assert again.total == 0
+    assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("transform", [["invert"], brightened], ids=["stage", "new-sample"])
+def test_a_change_by_another_writer_is_transformed_not_lost(folder: Path, transform: Any) -> None:
+    writes = iter([90])
+
+    def meanwhile(sample: Sample) -> Sample:
+        for value in writes:
+            other = DataStream.read_write_underfolder(folder)
+            other.set_output(0, other[0].set_value("image", np.full((8, 8, 3), value, np.uint8)))
+        return sample
+
+    process(folder, [transform, meanwhile], indices=[0])
+
+    assert image_at(folder, 0).max() in (255 - 90, 90 + 1)
 
 
 def test_another_transform_sees_all_samples_as_changed(folder: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
-from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.sequences.stage import registered_stages
 from prefect_pipestream.stages import fingerprint, resolve_stage
 
@@ -109,6 +109,19 @@ def test_a_stage_survives_its_specification_and_a_pickle(spec):
         result = same(sample)
         if "timer" not in str(spec):
             assert values(result) == values(expected)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_what_a_stage_makes_counts_as_made_from_the_files_that_were_read(spec, tmp_path):
+    stream = DataStream.create_output_stream(tmp_path / "set")
+    image = np.arange(48, dtype="uint8").reshape(6, 8)
+    stream.set_output(0, Sample({"a": PngImageItem(image), "m": YamlMetadataItem({"x": 1})}))
+    sample = DataStream.read_write_underfolder(tmp_path / "set")[0]
+
+    result = resolve_stage(spec)(sample)
+
+    assert sample.origin is not None
+    assert result.origin is sample.origin
 
 
 def values(sample):
