@@ -84,7 +84,7 @@ class Stage:
         self._targets: set[int] = set()
         self._shared: dict[str, StagedFile] = {}
         self._shared_there: Mapping[str, str] | None = None
-        self._is_needed = False  # by a commit that is logged and not yet applied
+        self._is_needed = False  # by a commit that is logged, or cannot be emptied
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -281,13 +281,17 @@ class Stage:
         """Removes what was staged and not published.
 
         Returns:
-            Whether the folder is empty now: not if the commit is logged and still to be applied.
+            Whether the folder is empty now: not if the commit is logged and still to be applied,
+            nor if it cannot be emptied, which is left to the next sweep.
         """
         if self._samples or self._shared:
             self._samples.clear()
             self._shared.clear()
             if not self._is_needed:
-                empty_folder(self._folder)
+                try:
+                    empty_folder(self._folder)
+                except OSError:  # as without a file handle left
+                    self._is_needed = True
         return not self._is_needed
 
 
