@@ -97,6 +97,24 @@ def test_which_indices_are_too_large_does_not_depend_on_the_order_of_names(
     assert len(index) == 10**14
 
 
+def test_a_dataset_full_of_duplicates_is_not_scanned_for_each_of_them(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for idx in range(3):
+        touch(dataset / "data", f"{idx}_meta.json")
+    stream = DataStream.read_write_underfolder(dataset)
+    time.sleep(0.05)  # until then another change may be in the same tick of the clock
+    assert len(stream) == 3
+    scans = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scans.append(path) or scandir(path))
+    for opened in (stream, stream.part(range(3))):
+        for idx in range(3):
+            with pytest.raises(PipestreamError, match="two files for item 'meta'"):
+                opened[idx]
+    assert scans == []
+
+
 # -- huge and sparse indices ---------------------------------------------------------------
 
 
