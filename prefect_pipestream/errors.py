@@ -58,7 +58,14 @@ class DatasetExistsError(DatasetError, FileExistsError):
 
 
 class DatasetWriteError(DatasetError, OSError):
-    """The dataset could not be written (disk full, read-only, no permission): nothing changed."""
+    """The dataset could not be written (disk full, read-only, no permission): nothing changed.
+
+    Made of the operating system's error number and the message, which a pickle keeps.
+    """
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return self.strerror or super().__str__()
 
 
 class ConflictError(DatasetError):

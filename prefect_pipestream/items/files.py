@@ -72,7 +72,7 @@ class FileSource:
             raise
         except OSError as error:
             _cannot_read(path, error)
-        self.stamp = FileStamp(st.st_size, st.st_mtime_ns, st.st_ino)
+        self.stamp = FileStamp.of(st)
         self.digest = blake2b(data, digest_size=_DIGEST_SIZE).digest()
         self.read_at_ns = read_at_ns
         return data
@@ -128,7 +128,7 @@ def write_new(path: str, data: bytes) -> FileSource:
     try:
         fd = os.open(path, _CREATE_FLAGS, 0o666)
     except OSError as error:
-        _cannot_write(path, error)
+        cannot_write(path, error)
     try:
         try:
             _write_all(fd, data)
@@ -137,7 +137,7 @@ def write_new(path: str, data: bytes) -> FileSource:
             os.close(fd)  # may report a full disk on a network file system
     except OSError as error:
         _discard(path)
-        _cannot_write(path, error)
+        cannot_write(path, error)
     return FileSource(path, stamp, blake2b(data, digest_size=_DIGEST_SIZE).digest(), now)
 
 
@@ -194,7 +194,7 @@ def _copy_from(source_fd: int, source_path: str, path: str) -> FileSource:
     except OSError as error:
         if not isinstance(error, FileExistsError):
             _discard(path)
-        _cannot_write(path, error)
+        cannot_write(path, error)
     except DecodeError:
         _discard(path)
         raise
@@ -223,7 +223,7 @@ def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | N
         else:
             os.link(target, path)
     except (FileExistsError, FileNotFoundError) as error:
-        _cannot_write(path, error)
+        cannot_write(path, error)
     except OSError:
         # EXDEV, EMLINK, EPERM, ENOTSUP, ...: the caller copies; where the folder itself is at
         # fault, the copy fails on it and says so.
@@ -258,10 +258,10 @@ def _cannot_read(path: str, error: OSError) -> NoReturn:
     ) from error
 
 
-def _cannot_write(path: str, error: OSError) -> NoReturn:
-    failure = DatasetWriteError(
+def cannot_write(path: str, error: OSError) -> NoReturn:
+    """Raise `DatasetWriteError` for a file that the operating system does not let us write."""
+    raise DatasetWriteError(
+        error.errno,
         f"{path}: cannot be written ({error.strerror or error}). Nothing was changed; "
-        "check the folder's permissions and the free space on the disk."
-    )
-    failure.errno = error.errno
-    raise failure from error
+        "check the folder's permissions and the free space on the disk.",
+    ) from error

@@ -124,12 +124,7 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
     except DatasetWriteError:
         raise
     except OSError as error:
-        failure = DatasetWriteError(
-            f"{path}: cannot be written ({error.strerror}). Nothing was changed; check the path, "
-            "its permissions and the free space on the disk."
-        )
-        failure.errno = error.errno
-        raise failure from error
+        files.cannot_write(path, error)
     for source in item.file_sources:
         if source.path == path:
             source.stamp, source.digest = stored.stamp, stored.digest

@@ -1,4 +1,6 @@
+import errno
 import os
+import pickle
 import resource
 import stat
 import threading
@@ -327,6 +329,17 @@ def test_folder_that_cannot_be_written_is_a_write_error(tmp_path: Path) -> None:
         assert caught.value.errno is not None
     with pytest.raises(DatasetWriteError, match="No such file or directory"):
         BinaryItem(b"abc").store(str(tmp_path / "missing" / "a.bin"))
+
+
+def test_write_error_from_another_process_tells_what_was_wrong(tmp_path: Path) -> None:
+    with pytest.raises(DatasetWriteError) as caught:
+        BinaryItem(b"abc").store(str(tmp_path / ("long" * 100 + ".bin")))
+
+    same = pickle.loads(pickle.dumps(caught.value))
+
+    assert same.errno == errno.ENAMETOOLONG
+    assert str(same) == str(caught.value)
+    assert str(same).startswith(str(tmp_path))
 
 
 def test_full_disk_leaves_nothing(tmp_path: Path) -> None:
