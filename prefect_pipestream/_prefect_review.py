@@ -12,7 +12,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.reporting.artifacts import Log, add_markdown, artifact_key
+from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event, emit_run_events
 from prefect_pipestream.reporting.markdown import (
     Failure,
@@ -21,7 +21,7 @@ from prefect_pipestream.reporting.markdown import (
     pictures_section,
     ranges,
 )
-from prefect_pipestream.reporting.progress import API_ERRORS
+from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.review import (
     Review,
     apply_review,

@@ -3,7 +3,6 @@
 import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -257,7 +256,6 @@ def check_rules(rules: Sequence[ItemRule]) -> None:
             raise PipeBuildingError(f"rules: there are two for the key {key!r}; make them one.")
 
 
-@lru_cache
 def _class_named(name: str) -> type[Item[Any]]:
     found: type[Item[Any]] = getattr(items, name)
     return found

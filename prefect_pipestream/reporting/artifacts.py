@@ -1,12 +1,10 @@
 """The report of a run, as an artifact of its flow run."""
 
 import csv
-import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
@@ -28,12 +26,10 @@ from prefect_pipestream.reporting.markdown import (
     outcomes_section,
     pictures_section,
 )
-from prefect_pipestream.reporting.progress import API_ERRORS
+from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.undo import UndoReport
-
-Log = logging.Logger | logging.LoggerAdapter[Any]
 
 
 def publish_report(

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 from prefect_pipestream._prefect_progress import Advance, progress_bar
 from prefect_pipestream._prefect_report import RunReport
-from prefect_pipestream.reporting.artifacts import Log, publish_report
+from prefect_pipestream.reporting.artifacts import publish_report
 from prefect_pipestream.reporting.events import emit_run_events, record_asset
 from prefect_pipestream.reporting.markdown import ChunkTime
-from prefect_pipestream.reporting.progress import progress_artifact
+from prefect_pipestream.reporting.progress import Log, progress_artifact
 from prefect_pipestream.sequences import DataStream
 
 

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 UNDO = "undo"
 RECORD = "record.json"
+NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""The errors by which an operating system refuses to write at all."""
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.ENOTSUP}
 """The errors by which a file system says that it makes no (more) hard links."""
 
@@ -53,7 +55,7 @@ def recover(root: str) -> None:
         with commit_lock(layout):
             sweep(layout)
     except OSError as error:
-        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        if error.errno not in NO_RIGHT:
             raise DatasetWriteError(
                 error.errno,
                 f"{root}: what an interrupted process left there cannot be finished: "
@@ -81,7 +83,7 @@ def _finish_pending(layout: Layout) -> None:
         try:
             record = CommitRecord.from_bytes(text)
             _check_stage(layout, record)
-        except (ValueError, TypeError, KeyError) as error:
+        except ValueError as error:
             raise DatasetError(
                 f"{path}: this pending commit cannot be read ({error}). Run `python -m "
                 f"prefect_pipestream check --fix {layout.root}`, which puts it aside."

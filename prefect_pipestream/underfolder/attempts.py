@@ -4,14 +4,13 @@ A flow run's process may be dead and its workers alive, or it may only seem dead
 attempt still commits after another one looked up what is left to do would be done twice.
 """
 
-import errno
 import os
 import secrets
 import socket
 import time
 
 from prefect_pipestream.errors import DatasetWriteError, RunTakenOverError
-from prefect_pipestream.underfolder.apply import commit_lock
+from prefect_pipestream.underfolder.apply import NO_RIGHT, commit_lock
 from prefect_pipestream.underfolder.facts import read_json, write_json
 from prefect_pipestream.underfolder.layout import Layout
 
@@ -30,7 +29,7 @@ def begin_attempt(layout: Layout, run_key: str) -> str:
             with commit_lock(layout):
                 _note(layout, run_key, attempt)
         except OSError as error:
-            if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            if error.errno not in NO_RIGHT:
                 raise _unwritable(layout, run_key, error) from error
             # Nobody may write there, then; that there is nothing to do may be asked all the same.
     return attempt

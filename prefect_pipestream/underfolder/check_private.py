@@ -93,7 +93,7 @@ def _record_at(path: str) -> CommitRecord | None:
     try:
         with open(path, "rb") as file:
             return CommitRecord.from_bytes(file.read())
-    except (ValueError, TypeError, KeyError):
+    except ValueError:
         return None
 
 

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetNotFoundError, DuplicateItemError
 from prefect_pipestream.items import FileSource, Item
+from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.clock import is_racy
+from prefect_pipestream.underfolder.facts import names_in
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.names import DATA_FOLDER, Kind
@@ -115,8 +118,12 @@ class Underfolder:
                 sources = self._sources(idx)
                 for source in sources.values():
                     stat_into(source)
-            except (FileNotFoundError, DuplicateItemError):
+            except FileNotFoundError:
                 if settle:
+                    raise
+                continue
+            except DuplicateItemError:
+                if settle or self._are_all_there(idx):
                     raise
                 continue
             break
@@ -130,6 +137,20 @@ class Underfolder:
         origin = SampleOrigin(self._root, idx, named)
         self._readers.add(origin)
         return items, origin
+
+    def _are_all_there(self, idx: int) -> bool:
+        """Whether all files that a sample is known to have are there, and no commit under way."""
+        try:
+            mtime = os.stat(self._data).st_mtime_ns
+            names = [kind.name_of(idx) for kind in self.kinds_of(idx)]
+            return (
+                not is_racy(mtime)
+                and not names_in(Layout(self._root).log)
+                and all(os.path.lexists(self.data_prefix + name) for name in names)
+                and mtime == os.stat(self._data).st_mtime_ns
+            )
+        except FileNotFoundError:
+            return False
 
     def note_written(self, idx: int, key: str, source: FileSource) -> None:
         """Lets samples taken earlier show what was written through this dataset."""
@@ -194,8 +215,6 @@ class Underfolder:
 
     def settle(self) -> None:
         """Waits for a commit under way, ends one that died, and scans the folder anew."""
-        from prefect_pipestream.underfolder.apply import recover
-
         recover(self._root)
         index = self._index.scan()
         if self._part is not None:

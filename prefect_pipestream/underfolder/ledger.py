@@ -126,7 +126,7 @@ def _read_record(path: str) -> CommitRecord:
         text = file.read()
     try:
         return CommitRecord.from_bytes(text)
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise DatasetError(
             f"{path}: this record of a commit cannot be read ({error}). `python -m "
             "prefect_pipestream check --fix` puts it aside."

@@ -154,6 +154,13 @@ class CommitRecord:
         entry = json.loads(text)
         if not isinstance(entry, dict) or entry.pop("format", None) != FORMAT:
             raise ValueError("not a commit record of a known format")
+        try:
+            return cls._from_entry(entry)
+        except (TypeError, KeyError) as error:  # a field is missing, unknown or of another type
+            raise ValueError(f"not a commit record: {error!r}") from error
+
+    @classmethod
+    def _from_entry(cls, entry: dict[str, Any]) -> "CommitRecord":
         entry["samples"] = tuple(SampleRecord.from_json(sample) for sample in entry["samples"])
         entry["drops"] = tuple(entry["drops"])
         record = cls(**entry)
