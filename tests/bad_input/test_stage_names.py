@@ -99,7 +99,9 @@ def wrapped(name: Any) -> list[Any]:
 
 # Not by their addresses: pytest-xdist wants the same names in all of its processes.
 @pytest.mark.parametrize(
-    "name", [*NOT_STAGES, *NOT_NAMES, *NOT_SPECS], ids=lambda name: repr(name).partition(" at 0x")[0]
+    "name",
+    [*NOT_STAGES, *NOT_NAMES, *NOT_SPECS],
+    ids=lambda name: repr(name).partition(" at 0x")[0],
 )
 def test_what_is_no_stage_is_refused_wherever_it_is_named(name: Any, dataset: Path) -> None:
     for spec in wrapped(name):
