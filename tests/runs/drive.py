@@ -12,9 +12,11 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+from prefect.transactions import transaction
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.process import process_samples
+from prefect_pipestream.tasks import process_chunk
 from tests.runs.transforms import BY_NAME
 
 
@@ -44,13 +46,34 @@ def run(
 run_flow_of_tests = flow(name="drive", persist_result=False)(run)
 
 
+@flow(name="drive-subflow", persist_result=False)
+def run_subflow_of_tests(folder: str, transform: str) -> dict[str, Any]:
+    """The same as a flow of the user's own, which calls `process_samples` and may be retried."""
+    source = ReadWriteUnderfolder(folder=Path(folder))
+    return process_samples(source, BY_NAME[transform]).model_dump()
+
+
+@flow(name="drive-transaction", persist_result=False)
+def run_transaction_of_tests(folder: str, transform: str) -> dict[str, Any]:
+    """A flow that does all of its work in a transaction."""
+    print("begun", flush=True)
+    block = ReadWriteUnderfolder(folder=Path(folder))
+    with transaction():
+        report = process_chunk(block, BY_NAME[transform], block.open().indices())
+    return {"counts": report.counts}
+
+
+FLOWS = {"run": run_flow_of_tests, "transaction": run_transaction_of_tests}
+
+
 def main(arguments: dict[str, Any]) -> None:
     """Runs the flow; `arguments` are its parameters, and how it is run."""
     runner: Any = ThreadPoolTaskRunner(max_workers=2)
     if arguments.pop("runner", "threads") == "processes":
         runner = ProcessPoolTaskRunner(max_workers=2)
     existing = arguments.pop("flow_run", None)
-    wanted = run_flow_of_tests.with_options(task_runner=runner, **arguments.pop("options", {}))
+    chosen = FLOWS[arguments.pop("flow", "run")]
+    wanted = chosen.with_options(task_runner=runner, **arguments.pop("options", {}))
     if existing is None:
         report = wanted(**arguments)
     else:
@@ -58,13 +81,6 @@ def main(arguments: dict[str, Any]) -> None:
             found = client.read_flow_run(UUID(existing))
         report = run_flow(wanted, flow_run=found, parameters=arguments)
     print(json.dumps(report), flush=True)
-
-
-@flow(name="drive-subflow", persist_result=False)
-def run_subflow_of_tests(folder: str, transform: str) -> dict[str, Any]:
-    """The same as a flow of the user's own, which calls `process_samples` and may be retried."""
-    source = ReadWriteUnderfolder(folder=Path(folder))
-    return process_samples(source, BY_NAME[transform]).model_dump()
 
 
 def serve() -> None:

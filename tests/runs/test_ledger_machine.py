@@ -33,6 +33,9 @@ from prefect_pipestream.underfolder.apply import recover
 SAMPLES = 6
 RUNS = st.sampled_from(["a", "b", "c"])
 SOME = st.sets(st.integers(0, SAMPLES - 1), min_size=1)
+CALLS = {"open", "write", "close", "mkdir", "rename", "replace", "link", "unlink", "rmdir"}
+CALLS |= {"utime", "flock", "listdir"}
+MOMENTS = st.integers(1, 200)
 KILLS = {"in a commit": 0, "in an undo": 0}
 
 Name = tuple[int, str]
@@ -60,7 +63,15 @@ def transform_all(folder: Path, run_key: str, indices: list[int], count: int) ->
 
 
 def killed_in(work: Callable[[], object], at: int) -> bool:
-    """Runs `work` in a process that kills itself at the `at`-th call; whether it came so far."""
+    """Runs `work` in a process that kills itself at a call of the operating system.
+
+    Args:
+        work: What to do.
+        at: The number of the call, of those in `CALLS`.
+
+    Returns:
+        Whether it came so far.
+    """
     pid = os.fork()
     if pid == 0:
         _run_until(work, at)
@@ -72,7 +83,8 @@ def _run_until(work: Callable[[], object], at: int) -> NoReturn:
 
     def kill_in_time(frame: Any, event: str, argument: Any) -> None:
         nonlocal left
-        left -= 1
+        if event == "c_call" and argument.__name__ in CALLS:
+            left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -138,7 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
         run_key=RUNS,
         indices=SOME,
         count=st.integers(1, 4),
-        at=st.integers(1, 6000),
+        at=MOMENTS,
         then=st.sampled_from(["recover", "check", "open", "commit", "undo"]),
     )
     def commit_and_be_killed(
@@ -191,7 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 undo_run(self.folder, run_key)
 
     @precondition(lambda self: any(run.after for run in self.runs.values()))
-    @rule(data=st.data(), at=st.integers(1, 6000), then=st.sampled_from(["recover", "open"]))
+    @rule(data=st.data(), at=MOMENTS, then=st.sampled_from(["recover", "open"]))
     def undo_and_be_killed(self, data: st.DataObject, at: int, then: str) -> None:
         known = sorted(key for key, run in self.runs.items() if run.after)
         run_key = data.draw(st.sampled_from(known))

@@ -271,3 +271,21 @@ def test_served_flow_run_that_is_killed_and_rescheduled_from_the_api(tmp_path: P
     (run,) = list_runs(folder)
     assert run.run_key.startswith(f"{id_}.")
     assert run.counts["written"] == SAMPLES
+
+
+@pytest.mark.slow
+def test_flow_run_killed_in_a_transaction_and_rescheduled(host: Host, tmp_path: Path) -> None:
+    from tests.runs.drive import run_transaction_of_tests
+
+    folder = make_dataset(tmp_path / "dataset", SAMPLES)
+    arguments = {"folder": str(folder), "transform": "count_slowly"}
+    with get_client(sync_client=True) as client:
+        id_ = client.create_flow_run(run_transaction_of_tests, parameters=arguments).id
+        begun_and_killed(host, folder, str(id_), {**arguments, "flow": "transaction"})
+
+        client.set_flow_run_state(id_, AwaitingRetry(), force=True)
+        with FlowProcess(host, flow_run=str(id_), flow="transaction", **arguments) as process:
+            report = process.result()
+
+    assert report["counts"]["written"] == SAMPLES
+    assert labels(folder) == [idx + 1 for idx in range(SAMPLES)]
