@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 import yaml
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
-from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -103,8 +109,11 @@ def run_quietly(run: Callable[[], None]) -> int:
         The exit code: 0, or 2 if nothing could be done; then the error is printed.
     """
     _quieten()
+    timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
     try:
-        run()
+        # Prefect's 20 seconds are too few for the first start on a busy machine.
+        with temporary_settings({timeout: max(timeout.value(), 120)}):
+            run()
     except (PipestreamError, PrefectException, IndexError) as error:
         console.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), str(error)))
         return 2
@@ -122,7 +131,6 @@ def _quieten() -> None:
         os.environ.setdefault("PREFECT_LOGGING_ROOT_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 
 def print_report(report: RunReport, folder: Path) -> None:
@@ -165,7 +173,7 @@ def _print_where_to_look(report: RunReport, folder: Path) -> None:
         f"\nDataset  {folder}",
         f"Run key  {report.run_key}",
         f"Prefect  {start}{server}/runs shows the flow run and its log",
-        f"Undo     python -m prefect_pipestream undo {folder} {report.run_key}",
+        f"Undo     python -m prefect_pipestream undo {shlex.join([str(folder), report.run_key])}",
     )
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from prefect_pipestream._prefect_review import ReviewReport, run_review
 from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.running.review import ReviewReport, run_review
 
 
 @flow(name="review-changes")

@@ -8,8 +8,8 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from prefect_pipestream._prefect_validation import InvalidDatasetError, run_validation
 from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.running.validation import InvalidDatasetError, run_validation
 from prefect_pipestream.validation import ItemRule, ValidationReport
 
 

@@ -8,12 +8,6 @@ from prefect.context import FlowRunContext
 from prefect.states import Failed
 from pydantic import Field, InstanceOf
 
-from prefect_pipestream._prefect_by_sample import run_by_sample
-from prefect_pipestream._prefect_chunk import Log, Transform
-from prefect_pipestream._prefect_report import FailedSample, RunReport, TooManyFailedError
-from prefect_pipestream._prefect_run import ProcessRun, explained_death
-from prefect_pipestream._prefect_selection import Select, select_samples
-from prefect_pipestream._prefect_streams import opened, run_key_in_force
 from prefect_pipestream.blocks import (
     CreateNewUnderfolder,
     DataStreamBlock,
@@ -23,6 +17,12 @@ from prefect_pipestream.blocks import (
 )
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.reporting.run import shown_progress, tell_of_run
+from prefect_pipestream.running.by_sample import run_by_sample
+from prefect_pipestream.running.chunk import Log, Transform
+from prefect_pipestream.running.process_run import ProcessRun, explained_death
+from prefect_pipestream.running.report import FailedSample, RunReport, TooManyFailedError
+from prefect_pipestream.running.selection import Select, select_samples
+from prefect_pipestream.running.streams import opened, run_key_in_force
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import compact
 from prefect_pipestream.underfolder.run_key import new_run_key

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect_pipestream._prefect_report import describe_error
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.reporting.changes import change_between
 from prefect_pipestream.reporting.pictures import Change
+from prefect_pipestream.running.report import describe_error
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter

@@ -13,10 +13,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled
 from prefect.transactions import Transaction
 
-from prefect_pipestream import _prefect_chunk, _prefect_rollback, _prefect_streams
-from prefect_pipestream._prefect_chunk import Indices
-from prefect_pipestream._prefect_report import ChunkReport
-from prefect_pipestream._prefect_streams import StreamLike
+from prefect_pipestream.running import chunk, rollback, streams
+from prefect_pipestream.running.chunk import Indices
+from prefect_pipestream.running.report import ChunkReport
+from prefect_pipestream.running.streams import StreamLike
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.stage import StageResult
 
@@ -51,7 +51,7 @@ def read_sample(stream: StreamLike, idx: int) -> Sample:
             return float(sample["image"]().mean())
         ```
     """
-    return _prefect_streams.opened(stream).get_input(idx)
+    return streams.opened(stream).get_input(idx)
 
 
 @task(task_run_name="transform_sample {idx}", cache_policy=NO_CACHE)
@@ -85,7 +85,7 @@ def transform_sample(sample: Sample, transform: Any, idx: int) -> StageResult:
             set_output.map(dataset, indices, inverted).wait()
         ```
     """
-    return _prefect_chunk.as_transform(transform)(sample)
+    return chunk.as_transform(transform)(sample)
 
 
 @task(task_run_name="set_output {idx}", cache_policy=NO_CACHE)
@@ -127,17 +127,17 @@ def set_output(
             set_output(dataset, idx, sample.deep_set("metadata.label", label), ["metadata"])
         ```
     """
-    return _prefect_streams.write_one(_prefect_streams.opened(stream), idx, sample, keys)
+    return streams.write_one(streams.opened(stream), idx, sample, keys)
 
 
 @set_output.on_rollback
 def _take_back_sample(transaction: Transaction) -> None:
-    _prefect_rollback.take_back(transaction)
+    rollback.take_back(transaction)
 
 
 @task(
     # Prefect's type for such a function has a method more than a function has.
-    task_run_name=_prefect_chunk.name_of_run,  # type: ignore[arg-type]
+    task_run_name=chunk.name_of_run,  # type: ignore[arg-type]
     cache_policy=NO_CACHE,
 )
 def process_chunk(
@@ -185,12 +185,12 @@ def process_chunk(
         ```
     """
     try:
-        return _prefect_chunk.process(stream, transform, indices, target, keys, sample_retries)
-    except _prefect_chunk.ChunkStopped as stopped:
+        return chunk.process(stream, transform, indices, target, keys, sample_retries)
+    except chunk.ChunkStopped as stopped:
         # Prefect takes a state in place of a result, and puts the task run into it.
         return cast(ChunkReport, Cancelled(message=str(stopped)))
 
 
 @process_chunk.on_rollback
 def _take_back_chunk(transaction: Transaction) -> None:
-    _prefect_rollback.take_back(transaction)
+    rollback.take_back(transaction)

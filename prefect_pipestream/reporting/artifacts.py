@@ -13,7 +13,6 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
-from prefect_pipestream._prefect_report import FailedSample, RunReport
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.reporting.changes import changes_of_run
 from prefect_pipestream.reporting.events import emit_dataset_event
@@ -27,6 +26,7 @@ from prefect_pipestream.reporting.markdown import (
     pictures_section,
 )
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
+from prefect_pipestream.running.report import FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.undo import UndoReport

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from prefect_pipestream._prefect_progress import Advance, progress_bar
-from prefect_pipestream._prefect_report import RunReport
 from prefect_pipestream.reporting.artifacts import publish_report
 from prefect_pipestream.reporting.events import emit_run_events, record_asset
 from prefect_pipestream.reporting.markdown import ChunkTime
 from prefect_pipestream.reporting.progress import Log, progress_artifact
+from prefect_pipestream.running.progress import Advance, progress_bar
+from prefect_pipestream.running.report import RunReport
 from prefect_pipestream.sequences import DataStream
 
 

@@ -88,7 +88,7 @@ def undo_run(folder: Folder, run_key: str, force: bool = False) -> UndoReport:
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written.
     """
-    with _opened(folder) as layout:
+    with _opened(folder, run_key) as layout:
         run = run_of(layout, run_key)
         if not force:
             _refuse_if_running(layout, run_key)
@@ -145,7 +145,7 @@ def undo_commits(
     undo_key = ROLLBACK + run_key
     if not os.path.isdir(layout_of(folder).run(run_key).folder):
         return UndoReport(run_key, undo_key, 0, 0)
-    with _opened(folder) as layout:
+    with _opened(folder, run_key) as layout:
         run = run_of(layout, run_key)
         ids = None if commit_ids is None else set(commit_ids)
         commits = [c for c in commits_of(run, tag) if ids is None or c.id in ids]
@@ -168,13 +168,13 @@ def undo_commits(
 
 
 @contextmanager
-def _opened(folder: Folder) -> Iterator[Layout]:
+def _opened(folder: Folder, run_key: str) -> Iterator[Layout]:
     """The dataset, with the ledger to ourselves and nobody's commit half applied."""
     layout = layout_of(folder)
     if not os.path.isdir(layout.root):
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
     if not os.path.isdir(layout.runs):
-        run_of(layout, "")  # raises: nothing was ever committed here
+        run_of(layout, run_key)  # raises: nothing was ever committed here
     with ledger_lock(layout):
         recover(layout.root)
         yield layout

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import runpy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,24 @@ def test_a_bad_name_that_is_no_text_fails_its_sample_alone(dataset: Path) -> Non
     assert failure.idx == 1
     assert "001_\\udcff.yaml" in failure.message
     assert report.counts["written"] == 2
+
+
+def test_names_with_markup_and_control_characters_are_printed_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_dataset(tmp_path / "my [/red] set", 2)
+    (folder / "data" / "001_[bold]\x1b[31m\b.json").write_text("{")
+    report = process(folder)
+    assert "001_[bold]\\x1b[31m\\x08.json: malformed JSON" in report.failures[0].message
+    terminal = runpy.run_path("flows/_terminal.py")
+    capsys.readouterr()
+
+    terminal["print_report"](report, folder)
+
+    printed = "".join(capsys.readouterr().out.split())
+    assert "001_[bold]\\x1b[31m\\x08.json:malformedJSON" in printed
+    assert "my[/red]set'" in printed  # quoted for the shell, in the command that undoes the run
+    assert not set("\x1b\b") & set(printed)
 
 
 @pytest.mark.parametrize("chunk_size", [None, 1])

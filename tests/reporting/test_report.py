@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prefect_pipestream._prefect_report import FailedSample, RunReport
 from prefect_pipestream.reporting.artifacts import report_markdown, write_failures
 from prefect_pipestream.reporting.changes import changes_of_run
 from prefect_pipestream.reporting.markdown import (
@@ -20,6 +19,7 @@ from prefect_pipestream.reporting.markdown import (
     ranges,
 )
 from prefect_pipestream.reporting.pictures import SIDE, inline_pair, metadata_differences
+from prefect_pipestream.running.report import FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
 from tests.prefect_layer.datasets import image_of, make_dataset
 

@@ -7,9 +7,9 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from flows.validate_dataset import validate_dataset
-from prefect_pipestream._prefect_validation import InvalidDatasetError
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import PipeBuildingError
+from prefect_pipestream.running.validation import InvalidDatasetError
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.validation import FieldRule, ItemRule, check_rules, validate_samples
 from tests.prefect_layer.datasets import make_dataset, truncate_image

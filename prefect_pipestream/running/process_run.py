@@ -14,17 +14,17 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from prefect_pipestream import tasks
-from prefect_pipestream._prefect_chunk import Indices, Log, Transform, stopped_at_end
-from prefect_pipestream._prefect_plan import ChunkSizer, Workers, in_flight
-from prefect_pipestream._prefect_progress import Advance
-from prefect_pipestream._prefect_report import (
+from prefect_pipestream.errors import DatasetError, WorkerDiedError
+from prefect_pipestream.reporting.markdown import ChunkTime
+from prefect_pipestream.running.chunk import Indices, Log, Transform, stopped_at_end
+from prefect_pipestream.running.plan import ChunkSizer, Workers, in_flight
+from prefect_pipestream.running.progress import Advance
+from prefect_pipestream.running.report import (
     ChunkReport,
     RunReport,
     describe_error,
     describe_indices,
 )
-from prefect_pipestream.errors import DatasetError, WorkerDiedError
-from prefect_pipestream.reporting.markdown import ChunkTime
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import SampleRecord, outcomes
 

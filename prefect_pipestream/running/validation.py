@@ -9,14 +9,14 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
-from prefect_pipestream._prefect_chunk import Indices
-from prefect_pipestream._prefect_report import describe_indices
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
 from prefect_pipestream.reporting.progress import API_ERRORS, Log, progress_artifact
+from prefect_pipestream.running.chunk import Indices
+from prefect_pipestream.running.report import describe_indices
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.validation import (
     InvalidSample,

@@ -1,5 +1,6 @@
 """What a chunk and a run tell about their samples."""
 
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.underfolder import OUTCOMES, Outcome, SampleFailure, SampleRecord
 
 _FRAMES = 12
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class FailedSample(BaseModel):
@@ -144,8 +146,9 @@ def describe_error(error: BaseException) -> SampleFailure:
 
 
 def _printable(text: str) -> str:
-    """The text without what no database takes: a file's name may be any bytes."""
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+    """The text without what no database or terminal takes: a file's name may be any bytes."""
+    text = text.encode(errors="backslashreplace").decode()
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _innermost(trace: TracebackType | None) -> TracebackType | None:

@@ -9,8 +9,8 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
-from prefect_pipestream._prefect_rollback import tag_of_writes
 from prefect_pipestream.blocks import DataStreamBlock
+from prefect_pipestream.running.rollback import tag_of_writes
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.stage import StageResult
 

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from prefect import get_run_logger
 
-from prefect_pipestream._prefect_report import ChunkReport, describe_error, describe_indices
-from prefect_pipestream._prefect_rollback import tag_of_writes, taken_back_on_error
-from prefect_pipestream._prefect_streams import StreamLike, opened
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
+from prefect_pipestream.running.report import ChunkReport, describe_error, describe_indices
+from prefect_pipestream.running.rollback import tag_of_writes, taken_back_on_error
+from prefect_pipestream.running.streams import StreamLike, opened
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
 from prefect_pipestream.sequences.stage import StageResult
 from prefect_pipestream.sequences.stream import StreamGroup

@@ -9,12 +9,12 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from prefect_pipestream import tasks
-from prefect_pipestream._prefect_chunk import FIRST_RETRY_S, is_of_dataset
-from prefect_pipestream._prefect_plan import Workers, in_flight
-from prefect_pipestream._prefect_progress import Advance
-from prefect_pipestream._prefect_report import describe_error
-from prefect_pipestream._prefect_run import ProcessRun, reachable_api, task_runner
 from prefect_pipestream.errors import ConflictError
+from prefect_pipestream.running.chunk import FIRST_RETRY_S, is_of_dataset
+from prefect_pipestream.running.plan import Workers, in_flight
+from prefect_pipestream.running.process_run import ProcessRun, reachable_api, task_runner
+from prefect_pipestream.running.progress import Advance
+from prefect_pipestream.running.report import describe_error
 from prefect_pipestream.underfolder import outcomes
 
 _SAMPLES_PER_WORKER = 4

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream._prefect_report import ChunkReport, failed_sample
 from prefect_pipestream.errors import DatasetError, DuplicateItemError
+from prefect_pipestream.running.report import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.ledger import counts_of, done_indices, failures, rows_in
