@@ -47,8 +47,8 @@ def clean_dataset(
     return process_samples.fn(
         source=dataset,
         transform=transform,
-        keys=keys,
-        indices=indices,
+        keys=keys or None,
+        indices=indices or None,
         chunk_size=chunk_size,
         sample_retries=sample_retries,
         max_failed=max_failed,

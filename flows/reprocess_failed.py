@@ -42,7 +42,7 @@ def reprocess_failed(
         source=dataset,
         transform=transform,
         target=target,
-        keys=keys,
+        keys=keys or None,
         sample_retries=sample_retries,
         max_failed=max_failed,
         select="failed",

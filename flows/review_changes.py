@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,24 +40,29 @@ def review_changes(
     Returns:
         Who decided what, and what became of the samples.
     """
-    return run_review(dataset, transform, indices, most, keys, wait_hours * 3600)
+    return run_review(dataset, transform, indices or None, most, keys or None, wait_hours * 3600)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Reviews changes to the user's folder; the decision is made in Prefect's UI."""
-    from _terminal import console, parse_operations
+    from _terminal import console, parse_operations, run_quietly
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the dataset")
     parser.add_argument("--transform", type=parse_operations, required=True, metavar="OPERATIONS")
     parser.add_argument("--indices", type=int, nargs="+", metavar="IDX")
-    given = parser.parse_args()
-    console.print("Decide in Prefect's UI: open the flow run that is named below, and resume it.")
-    report = review_changes(
-        ReadWriteUnderfolder(folder=given.folder), given.transform, given.indices
-    )
-    console.print_json(report.model_dump_json())
-    return 1 if report.conflicts else 0
+    given = parser.parse_args(arguments)
+    is_applied = True
+
+    def run() -> None:
+        nonlocal is_applied
+        dataset = ReadWriteUnderfolder(folder=given.folder)
+        report = review_changes(dataset, given.transform, given.indices)
+        is_applied = not report.conflicts
+        console.print_json(report.model_dump_json())
+
+    console.print("Decide in Prefect's UI: open the flow run and resume it.")
+    return run_quietly(run) or (0 if is_applied else 1)
 
 
 if __name__ == "__main__":

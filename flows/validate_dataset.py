@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -38,26 +39,34 @@ def validate_dataset(
     Returns:
         Which samples are invalid, and why.
     """
-    return run_validation(dataset, rules, allow_other_items, indices, max_invalid, report_file)
+    return run_validation(
+        dataset, rules, allow_other_items, indices or None, max_invalid, report_file
+    )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Checks the user's folder."""
-    from _terminal import console
+    from _terminal import console, run_quietly
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the dataset")
     parser.add_argument("--report-file", type=Path, help="a CSV file for the list of problems")
-    given = parser.parse_args()
-    dataset = ReadWriteUnderfolder(folder=given.folder)
-    try:
-        report = validate_dataset(dataset, report_file=given.report_file)
-    except InvalidDatasetError as error:
-        report = error.report
-    console.print(f"{report.folder}: {report.summary()}")
-    for sample in report.invalid[:20]:
-        console.print(f"{sample.idx:>8}  {'; '.join(sample.problems)}", style="red")
-    return 1 if report.invalid else 0
+    given = parser.parse_args(arguments)
+    is_valid = True
+
+    def run() -> None:
+        nonlocal is_valid
+        try:
+            dataset = ReadWriteUnderfolder(folder=given.folder)
+            report = validate_dataset(dataset, report_file=given.report_file)
+        except InvalidDatasetError as error:
+            report = error.report
+        is_valid = not report.invalid
+        console.print(f"{report.folder}: {report.summary()}", highlight=False)
+        for sample in report.invalid[:20]:
+            console.print(f"{sample.idx:>8}  {'; '.join(sample.problems)}", style="red")
+
+    return run_quietly(run) or (0 if is_valid else 1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from prefect_pipestream.running.report import describe_error
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
+from prefect_pipestream.underfolder.index import checked_indices
 from prefect_pipestream.underfolder.names import key_of
 from prefect_pipestream.underfolder.records import SampleRecord
 from prefect_pipestream.underfolder.review import (
@@ -100,11 +101,8 @@ def compute_review(
 
 
 def _chosen(dataset: Underfolder, indices: Sequence[int] | None) -> list[int]:
-    length = len(dataset)
-    for idx in indices or ():
-        if not 0 <= idx < length:
-            raise IndexError(f"indices: there is no sample {idx}; the dataset has {length}.")
-    return sorted(set(indices)) if indices else dataset.indices().tolist()
+    chosen = dataset.indices() if indices is None else checked_indices(indices, len(dataset))
+    return [int(idx) for idx in chosen]
 
 
 def _stage(

@@ -12,6 +12,7 @@ from prefect_pipestream.errors import DatasetError, DuplicateItemError
 from prefect_pipestream.running.report import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder.facts import layout_of
+from prefect_pipestream.underfolder.index import checked_indices
 from prefect_pipestream.underfolder.ledger import counts_of, done_indices, failures, rows_in
 from prefect_pipestream.underfolder.records import signature_of
 from prefect_pipestream.underfolder.runs import failed_indices
@@ -59,7 +60,7 @@ def select_samples(
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and there is no run yet.
     """
-    wanted = source.indices() if indices is None else _checked(indices, len(source))
+    wanted = source.indices() if indices is None else checked_indices(indices, len(source))
     folder, run_key = target.output_folder, target.run_key
     if select == "failed":
         begun = os.path.isdir(layout_of(folder).run(run_key).folder)
@@ -69,13 +70,6 @@ def select_samples(
     done = done_indices(folder, run_key)
     todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
     return Selection(todo, _before(target, todo))
-
-
-def _checked(indices: Sequence[int], length: int) -> npt.NDArray[np.int64]:
-    for idx in (min(indices, default=0), max(indices, default=0)):
-        if len(indices) and not 0 <= idx < length:
-            raise IndexError(f"indices: there is no sample {idx}; the source has {length} samples.")
-    return np.unique(np.asarray(indices, dtype=np.int64))
 
 
 def _changed(
@@ -90,10 +84,8 @@ def _signature(source: DataStream, idx: int) -> str | None:
     """What a sample's files are like now; None where it cannot be told."""
     try:
         origin = source.get_input(idx).origin
-    except (
-        DatasetError,
-        DuplicateItemError,
-    ):  # it counts as changed, and fails where it is processed
+    except (DatasetError, DuplicateItemError):
+        # it counts as changed, and fails where it is processed
         return None
     if origin is None:
         return None

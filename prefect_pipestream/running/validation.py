@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
@@ -18,6 +17,7 @@ from prefect_pipestream.reporting.progress import API_ERRORS, Log, progress_arti
 from prefect_pipestream.running.chunk import Indices
 from prefect_pipestream.running.report import describe_indices
 from prefect_pipestream.underfolder import Underfolder
+from prefect_pipestream.underfolder.index import checked_indices
 from prefect_pipestream.validation import (
     InvalidSample,
     ItemRule,
@@ -95,9 +95,7 @@ def run_validation(
     log = get_run_logger()
     check_rules(rules)
     dataset = Underfolder(block.folder)
-    wanted = dataset.indices() if not indices else np.unique(np.asarray(indices, dtype=np.int64))
-    if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < len(dataset):
-        raise IndexError(f"indices: the dataset has samples 0 to {len(dataset) - 1}.")
+    wanted = dataset.indices() if indices is None else checked_indices(indices, len(dataset))
     chunks = [wanted[at : at + _CHUNK] for at in range(0, len(wanted), _CHUNK)]
     invalid: list[InvalidSample] = []
     with progress_artifact(len(wanted), 0, "Checked", log) as advance:

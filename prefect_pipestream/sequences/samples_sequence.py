@@ -226,6 +226,9 @@ SequenceInput = Annotated[SamplesSequence, BeforeValidator(_as_sequence)]
 class PipedSequence(SamplesSequence):
     """Base of the pipes: a sequence that reads from another, by default as long as that."""
 
+    # Sample i is made of the source's sample i: where that has no files, there is none to process.
+    keeps_indices: ClassVar[bool] = False
+
     source: SequenceInput = Field(
         description="The sequence that the pipe reads.", json_schema_extra={"pipe_source": True}
     )

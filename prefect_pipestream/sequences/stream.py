@@ -18,7 +18,7 @@ from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.pipe import PipeSpec, build_pipe
 from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+from prefect_pipestream.sequences.samples_sequence import PipedSequence, SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.underfolder import (
     Group,
@@ -179,8 +179,12 @@ class DataStream(Sequence[Sample]):
 
     def indices(self) -> npt.NDArray[np.int64]:
         """The indices to process: int64, ascending; of a folder, those that have own files."""
-        source = self._source_folder()
-        return np.arange(len(self), dtype=np.int64) if source is None else source.dataset.indices()
+        source = self._input
+        while isinstance(source, PipedSequence) and source.keeps_indices:
+            source = source.source
+        if isinstance(source, FromUnderfolder):
+            return source.dataset.indices()
+        return np.arange(len(self), dtype=np.int64)
 
     @property
     def input_sequence(self) -> SamplesSequence | None:

@@ -5,7 +5,7 @@ import warnings
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -259,3 +259,15 @@ class UnderfolderIndex:
 
 
 _EMPTY = np.empty(0, dtype=np.uint64)
+
+
+def checked_indices(indices: Sequence[int], length: int) -> npt.NDArray[np.int64]:
+    """The given indices once each: int64, ascending.
+
+    Raises:
+        IndexError: If one is not between 0 and `length` - 1.
+    """
+    for idx in (min(indices, default=0), max(indices, default=0)):
+        if len(indices) and not 0 <= idx < length:
+            raise IndexError(f"indices: there is no sample {idx}; there are {length} samples.")
+    return np.unique(np.asarray(indices, dtype=np.int64))

@@ -28,6 +28,8 @@ class CachedSequence(PipedSequence, title="cache"):
         DatasetExistsError: the folder exists and is not to be reused.
     """
 
+    keeps_indices = True
+
     cache_folder: Path | None = Field(
         None, description="Where; none: a temporary folder, removed with the sequence."
     )

@@ -14,6 +14,7 @@ class DataCache(PipedSequence, title="data_cache"):
     """Lets items that the pipes before this one decode keep their values."""
 
     takes_whole_argument = True
+    keeps_indices = True
 
     items: list[ItemClass] = Field(
         default_factory=list, description="The item classes; none are all classes."

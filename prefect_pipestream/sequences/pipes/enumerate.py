@@ -13,6 +13,8 @@ from prefect_pipestream.sequences.samples_sequence import PipedSequence
 class EnumeratedSequence(PipedSequence, title="enumerate"):
     """Adds to each sample an item with its index."""
 
+    keeps_indices = True
+
     idx_key: str = Field("~idx", description="The key of the item with the index.")
     item_cls: ItemClass = Field(TxtNumpyItem, description="The class of that item.")
 

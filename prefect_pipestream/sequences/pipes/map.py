@@ -15,6 +15,7 @@ class MappedSequence(PipedSequence, title="map"):
     """Applies a stage to each sample; one that the stage drops becomes an empty sample."""
 
     takes_whole_argument = True
+    keeps_indices = True
 
     stage: StageInput = Field(description="The stage, or its specification.")
 

@@ -20,6 +20,8 @@ _MOST_ARGUMENTS = 3
 class ConditionallyMappedSequence(PipedSequence, title="map_if"):
     """Applies a stage to the samples for which a condition holds."""
 
+    keeps_indices = True
+
     stage: StageInput = Field(description="The stage, or its specification.")
     condition: Callable[..., bool] = Field(
         description="Takes nothing, the index, index and sample, or index, sample and source."

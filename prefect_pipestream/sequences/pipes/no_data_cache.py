@@ -14,6 +14,7 @@ class NoDataCache(PipedSequence, title="no_data_cache"):
     """Lets items that the pipes before this one decode be decoded anew at each call."""
 
     takes_whole_argument = True
+    keeps_indices = True
 
     items: list[ItemClass] = Field(
         default_factory=list, description="The item classes; none are all classes."

@@ -24,6 +24,8 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
         DatasetExistsError: the folder exists and may not.
     """
 
+    keeps_indices = True
+
     folder: Path = Field(description="The dataset's root.")
     zfill: int | None = Field(
         None,

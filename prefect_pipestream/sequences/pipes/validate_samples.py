@@ -98,6 +98,8 @@ class ValidatedSequence(PipedSequence, title="validate_samples"):
             schema is not lazy, else when the sample is read.
     """
 
+    keeps_indices = True
+
     sample_schema: SampleSchema = Field(
         description="The schema: a pydantic model class, or {sample_schema: …}."
     )
