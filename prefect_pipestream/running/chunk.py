@@ -21,8 +21,8 @@ from prefect_pipestream.running.report import ChunkReport, describe_error, descr
 from prefect_pipestream.running.rollback import tag_of_writes, taken_back_on_error
 from prefect_pipestream.running.streams import StreamLike, opened
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
+from prefect_pipestream.sequences.output import StreamGroup
 from prefect_pipestream.sequences.stage import StageResult
-from prefect_pipestream.sequences.stream import StreamGroup
 from prefect_pipestream.underfolder import done_indices, outcomes
 from prefect_pipestream.underfolder.names import DATA_FOLDER
 

@@ -6,31 +6,26 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import get_ident
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, PrivateAttr
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError, PipeBuildingError
+from prefect_pipestream.errors import DatasetWriteError, PipeBuildingError
 from prefect_pipestream.items import Item
+from prefect_pipestream.sequences.output import OneSample, StreamGroup
 from prefect_pipestream.sequences.pipe import PipeSpec, build_pipe
 from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import PipedSequence, SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.underfolder import (
-    Group,
-    Outcome,
-    SampleFailure,
     StagedSample,
 )
 from prefect_pipestream.underfolder.apply import recover
 from prefect_pipestream.underfolder.attempts import hold
 from prefect_pipestream.underfolder.commit import OnConflict
 from prefect_pipestream.underfolder.facts import layout_of, note_run
-from prefect_pipestream.underfolder.names import check_index
 from prefect_pipestream.underfolder.run_key import new_run_key, writing_as
 
 
@@ -68,7 +63,7 @@ class DataStream(Sequence[Sample]):
         source = self._source_folder()
         if source is not None:
             recover(os.fspath(source.dataset.folder))
-        self._one = _OneSample(length=0 if input_sequence is None else len(input_sequence))
+        self._one = OneSample(length=0 if input_sequence is None else len(input_sequence))
         with writing_as(run_key or new_run_key("stream")):
             output = build_pipe(output_pipe, self._one)
         if not isinstance(output, ToUnderfolder):
@@ -263,7 +258,7 @@ class DataStream(Sequence[Sample]):
     @contextmanager
     def commit_group(
         self, *, tag: str = "main", signed: bool = False, **limits: Any
-    ) -> Iterator["StreamGroup"]:
+    ) -> Iterator[StreamGroup]:
         """Commits what is set inside in groups, which costs less than one by one.
 
         What is complete is committed on leaving, also after an exception.
@@ -275,7 +270,7 @@ class DataStream(Sequence[Sample]):
             **limits: `count` samples and `seconds` after which a group is committed.
         """
         with self._writer.group(tag=tag, signed=signed, **limits) as group:
-            yield StreamGroup(self, group)
+            yield StreamGroup(self._processed, group)
 
     def recover(self) -> None:
         """Ends what dead writers left in the folders: their logged commits are applied.
@@ -360,84 +355,3 @@ class DataStream(Sequence[Sample]):
 
     def __repr__(self) -> str:
         return f"DataStream({self._input!r} -> {self._output!r})"
-
-
-class StreamGroup:
-    """Samples that are committed together; see `DataStream.commit_group`."""
-
-    def __init__(self, stream: DataStream, group: Group) -> None:
-        self._stream = stream
-        self._group = group
-
-    def set_output(
-        self,
-        idx: int,
-        sample: Sample,
-        keys: Collection[str] | None = None,
-        *,
-        target: int | None = None,
-        attempts: int = 1,
-    ) -> None:
-        """Adds a sample.
-
-        Args:
-            idx: The index that it was read at.
-            sample: The sample.
-            keys: The items to write; None is all.
-            target: The index to write at; None is `idx`.
-            attempts: How often it was tried, for the ledger.
-
-        Raises:
-            ConflictError: If samples of the group that is full were changed by another writer;
-                ``error.indices`` tells which.
-            ItemError: If a key, an index or a value cannot be written.
-            DatasetWriteError: If the disk cannot take it; nothing of the group was written.
-        """
-        items = self._stream._processed(check_index(idx if target is None else target), sample)
-        self._group.write(idx, items, keys, sample.origin, target=target, attempts=attempts)
-
-    def record(
-        self,
-        idx: int,
-        outcome: Outcome,
-        *,
-        sample: Sample | None = None,
-        failure: SampleFailure | None = None,
-        attempts: int = 1,
-    ) -> None:
-        """Notes the outcome of a sample of which nothing is written; `sample` as it was read."""
-        origin = None if sample is None else sample.origin
-        self._group.record(idx, outcome, failure=failure, attempts=attempts, origin=origin)
-
-    def flush(self) -> list[StagedSample]:
-        """Commits what was added so far; see `set_output` for what it raises."""
-        return self._group.flush()
-
-
-class _OneSample(SamplesSequence):
-    """The source of an output pipe: the one sample that is being set, at its index."""
-
-    length: int = Field(description="The least length to pretend, for the padding of names.")
-    _held: dict[int, tuple[int, Sample]] = PrivateAttr(default_factory=dict)  # by thread
-
-    def size(self) -> int:
-        held = self._held.get(get_ident())
-        return self.length if held is None else max(self.length, held[0] + 1)
-
-    def get_sample(self, idx: int) -> Sample:
-        held = self._held.get(get_ident())
-        if held is None or held[0] != idx:
-            raise DatasetError(
-                f"sample {idx}: an output pipe asked for another sample than the one that is set. "
-                "Use operations that keep a sample's index, such as `map`."
-            )
-        return held[1]
-
-    @contextmanager
-    def holding(self, idx: int, sample: Sample) -> Iterator[None]:
-        """Holds the sample that is set by this thread."""
-        self._held[get_ident()] = (idx, sample)
-        try:
-            yield
-        finally:
-            del self._held[get_ident()]
