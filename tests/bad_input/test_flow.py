@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prefect_pipestream.blocks import CreateNewUnderfolder, OutputUnderfolder, ReadWriteUnderfolder
+from prefect_pipestream.blocks import (
+    CreateNewUnderfolder,
+    OutputUnderfolder,
+    PipedDataStream,
+    ReadWriteUnderfolder,
+)
 from prefect_pipestream.errors import (
     DatasetError,
     DatasetNotFoundError,
@@ -26,7 +31,10 @@ from .folders import changed, image_of, make_dataset, snapshot
 from .test_folders import immutable, mounted, read_only_mount
 from .transforms import MISDEEDS, mark, misbehave
 
-pytestmark = pytest.mark.usefixtures("prefect_api", "surroundings")
+pytestmark = [
+    pytest.mark.usefixtures("prefect_api", "surroundings"),
+    pytest.mark.filterwarnings("ignore:.*skipped 'a stray name"),
+]
 
 CLEAN: list[Any] = ["verify-items", {"set-meta": {"key_path": "meta.cleaned", "value": True}}]
 
@@ -172,6 +180,21 @@ def test_a_huge_index_is_one_sample_more(dataset: Path) -> None:
     assert stream[999_999_999]["meta"]() == {"number": 2, "cleaned": True}
     report = process(dataset, mark, indices=[0, 999_999_999, 500_000_000])
     assert [failure.idx for failure in report.failures] == [500_000_000]
+
+
+def test_a_huge_index_below_pipes_is_one_sample_more(dataset: Path) -> None:
+    source = dataset / "data" / "002_image.png"
+    source.rename(dataset / "data" / "999999999_image.png")
+    new = dataset / "new"
+    stream = PipedDataStream(
+        input=[{"from_underfolder": {"folder": str(dataset)}}, {"map": {"stage": "invert"}}],
+        output_pipe=[{"to_underfolder": {"folder": str(new), "zfill": 3}}],
+    )
+    report = process_samples(stream, ["verify-items"])
+    assert report.counts["written"] == 4
+    assert sorted(path.name for path in (new / "data").glob("*.png")) == [
+        *("000_image.png", "001_image.png", "999999999_image.png"),
+    ]
 
 
 @pytest.mark.parametrize("indices", [[-1], [3], [10**30], [-(10**30)], [0, 1, 2, 10**14]])

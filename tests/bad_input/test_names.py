@@ -13,7 +13,7 @@ import pytest
 
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.items import BinaryItem, TxtNumpyItem
-from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
+from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence, build_pipe
 
 from .folders import changed, image_of, snapshot
 
@@ -159,6 +159,19 @@ def test_a_huge_index_costs_neither_memory_nor_time(idx: int, dataset: Path) -> 
         assert part[idx]["blob"]() == b"new"
         part.set_output(idx - 1, stream[0])
     assert stream.indices().tolist() == [0, 1, 2, idx // 2, idx - 1, idx]
+
+
+def test_a_huge_index_costs_no_memory_below_pipes_either(dataset: Path) -> None:
+    touch(dataset / "data", "999999999_blob.bin")
+    pipes = ["data_cache", {"map": {"stage": "identity"}}, "enumerate"]
+    output = {"to_underfolder": {"folder": dataset.parent / "new"}}
+    with at_most(megabytes=20, seconds=5):
+        stream = DataStream(build_pipe([{"from_underfolder": dataset}, *pipes]), [output])
+        assert len(stream) == 1_000_000_000
+        assert stream.indices().tolist() == [0, 1, 2, 999_999_999]
+        assert sorted(stream[999_999_999]) == ["blob", "camera", "~idx"]
+    shuffled = SamplesSequence.from_underfolder(dataset)[:3].shuffle(seed=1)
+    assert DataStream(shuffled, [output]).indices().tolist() == [0, 1, 2]
 
 
 def test_a_sample_written_far_away_costs_no_memory_either(tmp_path: Path) -> None:
