@@ -25,10 +25,12 @@ class OneSample(SamplesSequence):
     _held: dict[int, tuple[int, Sample]] = PrivateAttr(default_factory=dict)  # by thread
 
     def size(self) -> int:
+        """Returns a length that the index of the sample is within."""
         held = self._held.get(get_ident())
         return self.length if held is None else max(self.length, held[0] + 1)
 
     def get_sample(self, idx: int) -> Sample:
+        """Returns the sample that this thread sets."""
         held = self._held.get(get_ident())
         if held is None or held[0] != idx:
             raise DatasetError(
