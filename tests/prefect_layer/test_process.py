@@ -232,7 +232,7 @@ def test_wrong_transform_is_refused_before_anything_runs(
 
 
 def test_wrong_index_is_refused_before_anything_runs(folder: Path) -> None:
-    with pytest.raises(IndexError, match="no sample 12; the source has 12 samples"):
+    with pytest.raises(IndexError, match="no sample 12; there are 12 samples"):
         process(folder, indices=[0, 12])
 
     assert runs_of(folder, [0]) == [0]
