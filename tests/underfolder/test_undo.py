@@ -119,7 +119,7 @@ def test_an_undone_or_unknown_run_cannot_be_undone(dataset: Path) -> None:
         undo_run(dataset, "K")
     with pytest.raises(DatasetNotFoundError):
         undo_run(dataset / "missing", "k")
-    with pytest.raises(RunNotFoundError):
+    with pytest.raises(RunNotFoundError, match=r"no run 'k'\. Its runs: none"):
         undo_run(make_dataset(dataset.parent / "untouched"), "k")
 
 
