@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
+from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
@@ -49,9 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the dataset")
-    parser.add_argument("--transform", type=parse_operations, required=True, metavar="OPERATIONS")
-    parser.add_argument("--indices", type=int, nargs="+", metavar="IDX")
+    parser.add_argument(
+        "--transform",
+        type=parse_operations,
+        required=True,
+        metavar="OPERATIONS",
+        help="what to do with each sample, as YAML or JSON",
+    )
+    parser.add_argument(
+        "--indices", type=int, nargs="+", metavar="IDX", help="the samples to review (default: all)"
+    )
     given = parser.parse_args(arguments)
+    if PREFECT_API_URL.value() is None:  # Prefect's embedded server has no UI to decide in
+        parser.error(
+            "a review needs a Prefect server with a UI: start one with `prefect server start`, "
+            "and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
     is_applied = True
 
     def run() -> None:
