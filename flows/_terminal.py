@@ -115,9 +115,19 @@ def run_quietly(run: Callable[[], None]) -> int:
         with temporary_settings({timeout: max(timeout.value(), 120)}):
             run()
     except (PipestreamError, PrefectException, IndexError) as error:
-        console.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), str(error)))
+        _print_error(f"{type(error).__name__}: ", str(error))
+        return 2
+    except RuntimeError as error:  # what Prefect raises where its server cannot be reached
+        if "API" not in str(error):
+            raise
+        hint = "Start it, or unset PREFECT_API_URL." if PREFECT_API_URL.value() else ""
+        _print_error("Prefect: ", f"{error} {hint}")
         return 2
     return 0
+
+
+def _print_error(title: str, message: str) -> None:
+    console.print(Text.assemble((title, "bold red"), message))
 
 
 def _quieten() -> None:
