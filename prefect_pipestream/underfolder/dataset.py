@@ -52,7 +52,8 @@ class Underfolder:
         self._root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
         self._data = os.path.join(self._root, DATA_FOLDER)
         missing = self._root if not os.path.isdir(self._root) else self._data
-        if not os.path.isdir(missing) and (must_exist or os.path.lexists(missing)):
+        # In this order: another process may just be creating it.
+        if (must_exist or os.path.lexists(missing)) and not os.path.isdir(missing):
             raise DatasetNotFoundError(
                 f"Dataset {self._root}: there is no folder {missing}. Give the folder that holds "
                 f"`{DATA_FOLDER}/`, or create it first."

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import time
+import traceback
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def race(folder: Path, run_key: str, start: Barrier, result: Path) -> None:
         result.write_text("won")
     except DatasetExistsError as error:
         result.write_text(str(error))
+    except BaseException:
+        result.write_text(traceback.format_exc())
+        raise
 
 
 def test_of_processes_that_create_one_folder_one_wins(tmp_path: Path) -> None:
@@ -45,9 +49,9 @@ def test_of_processes_that_create_one_folder_one_wins(tmp_path: Path) -> None:
             racer.join()
 
         said = [result.read_text() for result in results]
-        assert said.count("won") == 1
+        assert said.count("won") == 1, said
         winner = f"run {said.index('won')}"
-        assert all(f"created by run '{winner}'" in text for text in said if text != "won")
+        assert all(f"created by run '{winner}'" in text for text in said if text != "won"), said
         assert json.loads((folder / ".pipestream/claim.json").read_text())["run_key"] == winner
         assert labels(folder) == [1]
     assert not list(tmp_path.glob(".*"))
