@@ -35,8 +35,12 @@ class Liveness:
 
     def __init__(self, path: str, note: str = "") -> None:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(self._handle, note.encode())
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(self._handle, note.encode())
+        except OSError:
+            self.close()  # now, not when the error is forgotten: its owner may try again
+            raise
 
     def close(self) -> None:
         """Lets go of the lock."""

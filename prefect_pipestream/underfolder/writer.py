@@ -218,9 +218,13 @@ class UnderfolderWriter:
         with commit_lock(layout):
             sweep(layout)
             alive = Liveness(folder + ".alive", json.dumps(self._owner()))
+        try:
             os.makedirs(folder, exist_ok=True)
+            note_run(layout, self.run_key, {})
+        except OSError:
+            _leave(folder, alive)
+            raise
         weakref.finalize(self, _leave, folder, alive)
-        note_run(layout, self.run_key, {})
         self._alive = alive
 
     def _owner(self) -> dict[str, Any]:
@@ -337,7 +341,7 @@ class UnderfolderWriter:
 
 def _leave(folder: str, alive: Liveness) -> None:
     """Removes a writer's stage; a logged commit that is still to be applied keeps it."""
-    with suppress(OSError):  # not empty, or not there any more: the next sweep removes the rest
+    with suppress(OSError):  # not empty, or not there: the next sweep removes the rest
         for name in os.listdir(folder):
             os.rmdir(os.path.join(folder, name))
         os.rmdir(folder)
