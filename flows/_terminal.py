@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from prefect.exceptions import PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     PREFECT_UI_URL,
     temporary_settings,
@@ -106,14 +108,24 @@ def run_quietly(run: Callable[[], None]) -> int:
     """Runs what runs a flow, with nothing of Prefect's in the terminal.
 
     Returns:
-        The exit code: 0, or 2 if nothing could be done; then the error is printed.
+        The exit code: 0, or 2 if nothing could be done, or 130 if interrupted; then the error is
+        printed.
     """
     _quieten()
     timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
     try:
         # Prefect's 20 seconds are too few for the first start on a busy machine.
         with temporary_settings({timeout: max(timeout.value(), 120)}):
+            if PREFECT_API_URL.value() is None and PREFECT_SERVER_EPHEMERAL_ENABLED.value():
+                _start_server()
             run()
+    except KeyboardInterrupt:
+        _print_error(
+            "Interrupted. ",
+            "What was done is kept: `python -m prefect_pipestream runs` lists the run, whose key "
+            "goes on with it.",
+        )
+        return 130
     except (PipestreamError, PrefectException, IndexError) as error:
         _print_error(f"{type(error).__name__}: ", str(error))
         return 2
@@ -124,6 +136,17 @@ def run_quietly(run: Callable[[], None]) -> int:
         _print_error("Prefect: ", f"{error} {hint}")
         return 2
     return 0
+
+
+def _start_server() -> None:
+    """Starts the embedded API out of reach of Ctrl-C: the flow run has its end to tell it."""
+    from prefect.server.api.server import SubprocessASGIServer  # slow: only where it is needed
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a new process takes over
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _print_error(title: str, message: str) -> None:
