@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--zfill", type=int, default=6, help="the digits of an index in file names")
     add_common_arguments(parser)
     given = parser.parse_args(arguments)
+    if given.source is None and given.keys:  # which takes folders that follow it for keys
+        parser.error("SOURCE and TARGET are missing: they go before --keys")
     source, target, max_failed = given.source, given.target, given.max_failed
     if source is None:
         source = new_demo_folder("source")

@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_common_arguments(parser)
     given = parser.parse_args(arguments)
+    if given.folder is None and given.keys:  # which takes a folder that follows it for a key
+        parser.error("FOLDER is missing: it goes before --keys")
     if given.folder is not None and given.transform is None:
         parser.error("--transform is needed: say what is to be done with the samples of FOLDER")
     folder = given.folder or new_demo_folder("clean")

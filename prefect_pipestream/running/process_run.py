@@ -155,7 +155,8 @@ def explained_death(run_key: str) -> Iterator[None]:
         yield
     except BrokenExecutor as error:
         raise WorkerDiedError(
-            "A worker process died, as one that the system kills for lack of memory. What was "
+            "A worker process died, as one that the system kills for lack of memory, or that "
+            "starts a script which calls the flow without `if __name__ == '__main__':`. What was "
             f"committed is kept: a retry of the flow run, or a run with run_key={run_key!r}, goes "
             "on from there. Fewer workers, or smaller chunks, need less memory."
         ) from error
