@@ -183,9 +183,9 @@ class CommitRecord:
 
 
 def refuse_paths(names: Iterable[str]) -> None:
-    """Raises `ValueError` if one of the names leads to another folder."""
+    """Raises `ValueError` if one of the names is no name, or leads to another folder."""
     for name in names:
-        if name in ("", ".", "..") or "/" in name or "\0" in name:
+        if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
             raise ValueError(f"it names {name!r}")
 
 

@@ -140,7 +140,7 @@ def put(folder: Path, name: str, kind: str, content: bytes) -> None:
             os.symlink(targets[kind], path)
 
 
-@longer_too(60, 1000)
+@longer_too(60, 250)
 def test_any_names_and_contents_in_a_dataset(examples: int, template: Path) -> None:
     def attack(entries: list[tuple[str, str, str, bytes]]) -> None:
         with among_other_files(template) as dataset:
@@ -221,7 +221,7 @@ VALUES = st.one_of(
 )
 
 
-@longer_too(100, 1500)
+@longer_too(100, 400)
 def test_any_keys_and_indices_given_to_set_output(examples: int, template: Path) -> None:
     def attack(
         key: str, idx: Any, item: Item[Any], shared: bool, zfill: int | None, how: str
@@ -284,7 +284,7 @@ STAGES = [
 ]
 
 
-@longer_too(80, 1500)
+@longer_too(80, 400)
 def test_any_damage_to_a_file_through_any_stage(examples: int, template: Path) -> None:
     originals = {
         ".png": encoded("PNG", 6),
@@ -369,7 +369,7 @@ def mutated(record: Any, path: list[int] | None, value: Any) -> Any:
     return copy
 
 
-@longer_too(60, 1500)
+@longer_too(60, 400)
 def test_anything_in_the_private_files(examples: int, template: Path) -> None:
     done = next((template / ".pipestream" / "runs" / "run" / "done").rglob("*.json"))
     out = "../../../up"
