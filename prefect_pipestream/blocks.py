@@ -21,7 +21,7 @@ _LOGO = HttpUrl(
     "https://raw.githubusercontent.com/PrefectHQ/prefect/"
     "420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos/filesystem.png"
 )
-_DOCUMENTATION = HttpUrl("https://pypi.org/project/prefect-pipestream/")
+_DOCUMENTATION = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
 _ZFILL = "How many digits the index in a new file's name is padded to."
 
 
