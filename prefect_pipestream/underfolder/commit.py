@@ -208,8 +208,10 @@ class Commit(Stage):
                 for entry in os.scandir(folder):
                     if entry.is_file(follow_symlinks=False):
                         handle = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
-                        os.fsync(handle)
-                        os.close(handle)
+                        try:
+                            os.fsync(handle)
+                        finally:
+                            os.close(handle)
                 sync_folder(folder)
 
     def _place(self, record: CommitRecord) -> None:
