@@ -236,11 +236,10 @@ class Commit(Stage):
         for staged in committed:
             for file in staged.files:
                 file.source.path = self._layout.final(file.name)
-                file.item.add_source(file.source)
+                file.lead_to(file.source)
                 self._dataset.note_written(staged.target, file.key, file.source)
         for name, file in self._shared.items():
-            source = FileSource(self._layout.final(name))
-            file.item.add_source(source)
+            file.lead_to(FileSource(self._layout.final(name)))
 
 
 def _stamp(source: FileSource) -> FileStamp:

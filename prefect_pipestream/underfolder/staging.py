@@ -4,6 +4,7 @@ import copy
 import os
 import stat
 import warnings
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,12 +23,25 @@ from prefect_pipestream.underfolder.records import SampleRecord
 
 @dataclass
 class StagedFile:
-    """One staged file: the item it holds and the name it gets."""
+    """One staged file.
+
+    Attributes:
+        key: The item's key.
+        name: The name that the file gets.
+        source: The file, where it is now.
+        made_of: The item that it holds, which is not kept in memory for this.
+    """
 
     key: str
     name: str
     source: FileSource
-    item: Item[Any]
+    made_of: "weakref.ref[Item[Any]] | None" = None
+
+    def lead_to(self, source: FileSource) -> None:
+        """Lets the item, if somebody still has it, know of the file in its place."""
+        item = None if self.made_of is None else self.made_of()
+        if item is not None:
+            item.add_source(source)
 
 
 @dataclass
@@ -203,7 +217,7 @@ class Stage:
             link_or_copy(kept, path)
             source = FileSource(path, _stamp_of_kept(path, self._layout.final(name)))
             key = key_of(name) if name[0] != "/" else name
-            staged.files.append(StagedFile(key, name, source, Item.from_source(source)))
+            staged.files.append(StagedFile(key, name, source))
 
     def _in_mode(self, key: str, item: Item[Any]) -> Item[Any]:
         if key in self._modes:
@@ -217,7 +231,7 @@ class Stage:
         name = self._kind_for(key, item, there).name_of(staged.target)
         if not item.is_stored_at(self._layout.final(name)):
             source = self._store(f"Sample {staged.target}, item {key!r}", name, item)
-            staged.files.append(StagedFile(key, name, source, item))
+            staged.files.append(StagedFile(key, name, source, weakref.ref(item)))
 
     def _refuse_folders(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:
         """Raises `ItemNameError` where a folder is in the way: no file can take its place."""
@@ -252,7 +266,7 @@ class Stage:
         name = "/" + check_key(key) + _extension_for(key, item)
         self._refuse_folder(f"Shared item {key!r}", name)
         source = self._store(f"Shared item {key!r}", name, item)
-        self._shared[name] = StagedFile(key, name, source, item)
+        self._shared[name] = StagedFile(key, name, source, weakref.ref(item))
 
     def _store(self, what: str, name: str, item: Item[Any]) -> FileSource:
         path = f"{self._folder}/{staged_name(name)}"
