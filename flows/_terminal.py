@@ -58,7 +58,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_operations,
         metavar="OPERATIONS",
         help="what to do with each sample, as YAML or JSON: "
-        '\'["verify-items", {"resize-images": {"size": [64, 64]}}]\'',
+        '\'["verify-items", {"resize-images": {"size": [64, 64]}}]\'; '
+        "`python -m prefect_pipestream stages` lists the operations",
     )
     parser.add_argument(
         "--keys", nargs="+", metavar="KEY", help="write only these items (default: all)"
@@ -175,11 +176,10 @@ def print_report(report: RunReport, folder: Path) -> None:
             Text(f"{number:,}", style=style, justify="right"), Text(outcome, style=style)
         )
     console.print()
-    console.print(
-        f"[bold]{report.total:,} samples[/] in {report.duration_s:.1f} s, "
-        f"{report.samples_per_second:,.0f} samples/s"
-    )
+    console.print(f"[bold]{report.total:,} samples[/]{report.pace()}")
     console.print(counts)
+    for warning in report.warnings:
+        console.print(Text(warning, style="yellow"))
     if report.failures:
         console.print(_failures_table(report, folder))
     if len(report.failures) > _SHOWN_FAILURES:

@@ -1,9 +1,10 @@
-"""The runs of a dataset from the shell: ``python -m prefect_pipestream runs|undo|check|prune``.
+"""Datasets from the shell: ``python -m prefect_pipestream runs|undo|check|prune|stages``.
 
 Exit status: 0 all is well; 1 something is wrong with the dataset, or it was refused; 2 usage.
 """
 
 import argparse
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from prefect_pipestream.errors import PipestreamError
@@ -47,13 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             sys.stderr.write(f"{error}\n")
         return 1
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m prefect_pipestream",
-        description="List, undo and prune the runs of a dataset, and check its files.",
+        description="List, undo and prune the runs of a dataset, check its files, and tell which "
+        "stages there are.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -61,7 +67,6 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--all", action="store_true", help="also those that were undone")
 
     undo = _command(commands, "undo", _undo, "restore the dataset to what it was before a run")
-    undo.add_argument("run", metavar="RUN", help="the run's key, as `runs` lists it")
     undo.add_argument(
         "--force", action="store_true", help="also where samples were changed since, or it runs"
     )
@@ -77,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="AGE",
         help="how long ago a run must have ended: 30d, 12h, 90m or 2w",
     )
+
+    stages = _command(commands, "stages", _stages, "list the stages that a transform is made of")
+    stages.add_argument("name", nargs="?", metavar="STAGE", help="one stage, with its arguments")
+    for command in (runs, undo, look, prune):
+        command.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
+    undo.add_argument("run", metavar="RUN", help="the run's key, as `runs` lists it")
     return parser
 
 
@@ -84,7 +95,6 @@ def _command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], what: str
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what + ".")
-    parser.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.set_defaults(command=run)
     return parser
@@ -168,6 +178,31 @@ def _prune(options: argparse.Namespace) -> int:
     return 0
 
 
+def _stages(options: argparse.Namespace) -> int:
+    from prefect_pipestream.sequences.stage import known_stages, stage_class
+
+    if options.name is None:
+        found = {name: _first_line(cls) for name, cls in known_stages().items()}
+        if options.json:
+            _write_json(found)
+        else:
+            _write_table(found.items(), (("stage", itemgetter(0)), ("what it does", itemgetter(1))))
+        return 0
+    cls = stage_class(options.name)
+    if options.json:
+        _write_json(cls.model_json_schema())
+        return 0
+    _write_line(inspect.getdoc(cls) or "")
+    if cls.model_fields:
+        _write_line("")
+        _write_table(cls.model_fields.items(), _FIELD_COLUMNS)
+    return 0
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
 # -- output --------------------------------------------------------------------------------
 
 
@@ -207,6 +242,17 @@ _PROBLEM_COLUMNS: tuple[_Column, ...] = (
     ("mended", lambda problem: "yes" if problem.mended else "no"),
     ("what", lambda problem: f"{problem.message} {problem.remedy}"),
 )
+
+
+_FIELD_COLUMNS: tuple[_Column, ...] = (
+    ("argument", itemgetter(0)),
+    ("default", lambda pair: _default(pair[1])),
+    ("what it is", lambda pair: pair[1].description or ""),
+)
+
+
+def _default(field: Any) -> str:
+    return "(needed)" if field.is_required() else repr(field.get_default(call_default_factory=True))
 
 
 def _write_table(entries: Iterable[Any], columns: Sequence[_Column]) -> None:

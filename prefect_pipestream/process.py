@@ -15,7 +15,7 @@ from prefect_pipestream.blocks import (
     PipedDataStream,
     ReadWriteUnderfolder,
 )
-from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.errors import DatasetError, PipestreamError
 from prefect_pipestream.reporting.run import shown_progress, tell_of_run
 from prefect_pipestream.running.by_sample import run_by_sample
 from prefect_pipestream.running.chunk import Log, Transform
@@ -120,15 +120,20 @@ def process_samples(
     began = time.perf_counter()
     if len(todo):
         writer.begin_run(fingerprint=fingerprint)
-        with (
-            shown_progress(selection.total, before.total, log, artifacts) as advance,
-            explained_death(key),
-        ):
-            if tasks_per == "chunk":
-                run.by_chunk(todo, chunk_size, advance)
-            else:
-                run_by_sample(run, todo, advance)
-    report = run.report(time.perf_counter() - began, len(todo))
+        try:
+            with (
+                shown_progress(selection.total, before.total, log, artifacts) as advance,
+                explained_death(key),
+            ):
+                if tasks_per == "chunk":
+                    run.by_chunk(todo, chunk_size, advance)
+                else:
+                    run_by_sample(run, todo, advance)
+        except PipestreamError as error:
+            if artifacts:
+                _tell_of_stop(run, error, time.perf_counter() - began)
+            raise
+    report = run.report(time.perf_counter() - began)
     is_ok = report.counts["failed"] <= max_failed * report.total
     log.info("Run %s: %s in %.1f s", key, report.summary(), report.duration_s)
     if artifacts:
@@ -136,6 +141,16 @@ def process_samples(
     if len(todo):
         _pack(writer, key, log)
     return report if is_ok else _failed(report, max_failed)
+
+
+def _tell_of_stop(run: ProcessRun, error: PipestreamError, seconds: float) -> None:
+    """Shows what a run did that cannot go on: beside the error, which is what counts."""
+    try:
+        report = run.report_when_stopped(error, seconds)
+    except DatasetError as second:
+        run.log.warning("There is no report, as the run's ledger cannot be read: %s", second)
+        return
+    tell_of_run(report, run.source, run.target, run.chunks, False, run.log)
 
 
 def _pack(writer: DataStream, run_key: str, log: Log) -> None:

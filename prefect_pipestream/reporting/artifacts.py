@@ -24,6 +24,7 @@ from prefect_pipestream.reporting.markdown import (
     failures_section,
     outcomes_section,
     pictures_section,
+    warnings_section,
 )
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.running.report import FailedSample, RunReport
@@ -71,7 +72,8 @@ def report_markdown(
     sections = [
         f"# {target.output_folder.name}",
         _where(report, source, target),
-        outcomes_section(report.counts, report.duration_s, report.samples_per_second),
+        warnings_section(report.warnings),
+        outcomes_section(report.counts, report.pace()),
         failures_section(
             failure_lines(report.failures, (source.input_folder, target.output_folder)),
             report.counts["failed"],

@@ -10,6 +10,7 @@ from prefect_pipestream.underfolder import Outcome
 
 SHOWN_FAILURES = 50
 _LONGEST_MESSAGE = 300
+_LONGEST_WARNING = 1000
 _MOST_PICTURES_BYTES = 300_000
 _MOST_BARS = 120
 _COLOURS = {
@@ -57,15 +58,19 @@ def cell(text: str, longest: int = _LONGEST_MESSAGE) -> str:
     return flat
 
 
-def outcomes_section(counts: Mapping[Outcome, int], seconds: float, rate: float) -> str:
-    """The counts by outcome with a bar each, and the rate."""
+def warnings_section(warnings: Iterable[str]) -> str:
+    """What looks wrong, a line each."""
+    return "  \n".join(f"⚠ {cell(warning, _LONGEST_WARNING)}" for warning in warnings)
+
+
+def outcomes_section(counts: Mapping[Outcome, int], pace: str) -> str:
+    """The counts by outcome with a bar each, and how fast it was."""
     total = sum(counts.values())
     rows = [
         [name, f"{number:,}", f"{number / total:.1%}" if total else "-", _bar(number, total)]
         for name, number in counts.items()
     ]
-    pace = f"{total:,} samples · {seconds:,.1f} s · {rate:,.0f} samples/s"
-    return f"{pace}\n\n{table(['outcome', 'samples', 'share', ''], rows)}"
+    return f"**{total:,} samples**{pace}\n\n{table(['outcome', 'samples', 'share', ''], rows)}"
 
 
 def _bar(number: int, total: int) -> str:

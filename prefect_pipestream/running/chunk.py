@@ -183,6 +183,7 @@ class ChunkRun:
                 self._give_up(idx, ConflictError("other writers changed it every time."), group)
         report = self.report_on(indices)
         report.seconds = time.perf_counter() - began
+        report.unseen_keys = group.unseen_keys
         return report
 
     def report_on(self, indices: Indices) -> ChunkReport:

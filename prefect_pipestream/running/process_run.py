@@ -42,6 +42,7 @@ class ProcessRun:
         log: The flow run's logger.
         result: What became of samples so far.
         chunks: The time of each chunk.
+        warned: Whether it was said already that no sample has an item that is to be written.
     """
 
     source: DataStream
@@ -52,6 +53,10 @@ class ProcessRun:
     log: Log
     result: ChunkReport = field(default_factory=ChunkReport)
     chunks: list[ChunkTime] = field(default_factory=list)
+    warned: bool = False
+
+    def __post_init__(self) -> None:
+        self._done_before = self.result.total
 
     def by_chunk(
         self, todo: npt.NDArray[np.int64], chunk_size: int | None, advance: Advance
@@ -86,6 +91,20 @@ class ProcessRun:
                 sizer.measured(report.total, report.seconds)
                 advance(report.total, report.counts["failed"])
                 self.result.add(report)
+                self._warn_of_keys()
+
+    def _warn_of_keys(self) -> None:
+        """Says early, and once, if no sample has an item that is to be written: a typing error."""
+        if self.result.unseen_keys and not self.warned:
+            self.warned = True
+            for warning in self._warnings():
+                self.log.warning("So far: %s", warning)
+
+    def _warnings(self) -> list[str]:
+        return [
+            f"keys: no sample had an item {key!r} to write."
+            for key in sorted(self.result.unseen_keys or ())
+        ]
 
     def _submit_chunk(self, chunk: Indices) -> PrefectFuture[Any]:
         is_in_place = self.target is self.source
@@ -116,20 +135,26 @@ class ProcessRun:
             report.add_record(records.get(idx) or SampleRecord(idx, "failed", failure=unknown))
         return report
 
-    def report(self, seconds: float, processed: int) -> RunReport:
-        """The report on the whole run.
-
-        Args:
-            seconds: How long this attempt took.
-            processed: How many samples it processed.
-        """
+    def report(self, seconds: float) -> RunReport:
+        """The report on the whole run, of which this attempt took so many seconds."""
+        processed = self.result.total - self._done_before
         return RunReport(
             run_key=self.target.run_key,
             counts=self.result.counts,
             failures=sorted(self.result.failures, key=lambda failure: failure.idx),
             duration_s=seconds,
             samples_per_second=processed / seconds if seconds > 0 else 0.0,
+            warnings=self._warnings(),
         )
+
+    def report_when_stopped(self, error: BaseException, seconds: float) -> RunReport:
+        """The report on a run that cannot go on: what its ledger has, and why it stopped."""
+        self.result = ChunkReport()
+        for record in outcomes(self.target.output_folder, self.target.run_key).values():
+            self.result.add_record(record)
+        report = self.report(seconds)
+        stopped = f"The run stopped before its end: {type(error).__name__}: {error}"
+        return report.model_copy(update={"warnings": [stopped, *report.warnings]})
 
 
 def _compact(indices: npt.NDArray[np.int64]) -> Indices:

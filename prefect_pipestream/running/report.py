@@ -43,11 +43,18 @@ class RunReport(BaseModel):
     failures: list[FailedSample] = Field(description="The samples that failed, by index.")
     duration_s: float = Field(description="How long the processing took, in seconds.")
     samples_per_second: float = Field(description="Samples processed per second of it.")
+    warnings: list[str] = Field([], description="What looks wrong, though nothing failed for it.")
 
     @property
     def total(self) -> int:
         """The number of samples that the run was about."""
         return sum(self.counts.values())
+
+    def pace(self) -> str:
+        """How fast it was: `` in 8.1 s, 57 samples/s``; or that all was done before."""
+        if not self.samples_per_second:
+            return ", all of them done before" if self.total else ""
+        return f" in {self.duration_s:,.1f} s, {self.samples_per_second:,.0f} samples/s"
 
     def summary(self) -> str:
         """The counts in one line: ``290 written, 8 skipped, 2 failed``."""
@@ -83,11 +90,14 @@ class ChunkReport:
         counts: How many samples had each outcome.
         failures: The samples that failed.
         seconds: How long their processing took.
+        unseen_keys: Of the keys to write, those that none of the samples had; None as long as
+            no sample got so far.
     """
 
     counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     failures: list[FailedSample] = field(default_factory=list)
     seconds: float = 0.0
+    unseen_keys: set[str] | None = None
 
     @property
     def total(self) -> int:
@@ -100,6 +110,10 @@ class ChunkReport:
             self.counts[outcome] += number
         self.failures += other.failures
         self.seconds += other.seconds
+        if self.unseen_keys is None:
+            self.unseen_keys = other.unseen_keys
+        elif other.unseen_keys is not None:
+            self.unseen_keys = self.unseen_keys & other.unseen_keys
 
     def add_record(self, record: SampleRecord) -> None:
         """Adds a sample as the ledger has it."""

@@ -50,11 +50,17 @@ class OneSample(SamplesSequence):
 
 
 class StreamGroup:
-    """Samples that are committed together; see `DataStream.commit_group`."""
+    """Samples that are committed together; see `DataStream.commit_group`.
+
+    Attributes:
+        unseen_keys: Of the keys to write, those that none of the samples had; None as long as
+            none was set with keys.
+    """
 
     def __init__(self, process: Process, group: Group) -> None:
         self._process = process
         self._group = group
+        self.unseen_keys: set[str] | None = None
 
     def set_output(
         self,
@@ -82,6 +88,9 @@ class StreamGroup:
         """
         items = self._process(check_index(idx if target is None else target), sample)
         self._group.write(idx, items, keys, sample.origin, target=target, attempts=attempts)
+        if keys is not None:
+            asked = set(keys) if self.unseen_keys is None else self.unseen_keys
+            self.unseen_keys = asked.difference(items)
 
     def record(
         self,

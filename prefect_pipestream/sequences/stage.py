@@ -132,7 +132,7 @@ def resolve_stage(spec: StageSpec, *, allow_callable: bool = False) -> SampleSta
     if isinstance(spec, SampleStage):
         return spec
     if isinstance(spec, str):
-        return construct(_find_class(spec), spec)
+        return construct(stage_class(spec), spec)
     if isinstance(spec, Mapping):
         return _compose([_from_pair(name, args) for name, args in spec.items()])
     if isinstance(spec, list | tuple):
@@ -294,7 +294,18 @@ def _stage_of_function(function: StageFunction, title: str | None) -> type[Funct
 # -- the registry ----------------------------------------------------------------------------
 
 
-def _find_class(name: str) -> type[SampleStage]:
+def known_stages() -> dict[str, type[SampleStage]]:
+    """The stages that have a name of their own: those of this package, and registered ones."""
+    _load_providers()
+    return dict(sorted(_STAGES.items()))
+
+
+def stage_class(name: str) -> type[SampleStage]:
+    """The class of a stage's name, or of ``package.module:name``.
+
+    Raises:
+        PipeBuildingError: If there is none; the message has the names that there are.
+    """
     if name not in _STAGES:
         if ":" in name:
             return _import_class(name)
@@ -321,7 +332,7 @@ def _import_class(path: str) -> type[SampleStage]:
 
 
 def _from_pair(name: Any, arguments: Any) -> SampleStage:
-    cls = _find_class(str(name))
+    cls = stage_class(str(name))
     if cls is StageCompose and isinstance(arguments, list | tuple):
         return _compose([resolve_stage(one) for one in arguments])
     args, kwargs = split_arguments(arguments)

@@ -81,6 +81,9 @@ def _check_names(layout: Layout, aside: Aside) -> Iterator[Problem]:
         with os.scandir(layout.data) as entries:
             names = [entry.name for entry in entries if parse_item_name(entry.name) is None]
     except FileNotFoundError:
+        message = "There is no data folder: this is no dataset, or one without samples."
+        remedy = "Give the folder that `data` is in."
+        yield Problem("no-data", DATA_FOLDER, None, message, False, remedy)
         return
     for name in sorted(names):
         path, file = os.path.join(layout.data, name), f"{DATA_FOLDER}/{name}"

@@ -18,6 +18,7 @@ ProblemKind = Literal[
     "unreadable-record",
     "dead-stage",
     "half-undone",
+    "no-data",
 ]
 """What can be wrong.
 
@@ -26,7 +27,7 @@ leads nowhere. ``duplicate``: two files claim one item of a sample. ``stray``: a
 folder is no item's. ``leftover``: a write or the creation of a dataset was interrupted.
 ``pending``: a commit was logged and not applied. ``unreadable-record``: a commit's record cannot
 be read. ``dead-stage``: files that a dead process staged. ``half-undone``: an undo was
-interrupted.
+interrupted. ``no-data``: the folder has no data folder.
 """
 
 

@@ -196,7 +196,8 @@ class UnderfolderWriter:
         whose = f" (created by run {claim['run_key']!r})" if "run_key" in claim else ""
         raise DatasetExistsError(
             f"Dataset {self._layout.root} exists{whose} and is not to be overwritten. Give "
-            "another folder, or set `exists_ok` (`create_output_stream`) to write into it."
+            "another folder; or the run key of the run that created it, to go on with that run; or "
+            "set `exists_ok` (`create_output_stream`) to write into it."
         )
 
     def _prepare(self) -> None:

@@ -110,6 +110,17 @@ def test_only_given_indices_and_keys_are_written(folder: Path) -> None:
     assert changed == {"data/003_metadata.yaml", "data/007_metadata.yaml"}
 
 
+def test_key_that_no_sample_has_is_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = process(folder, ["invert"], keys=["imgae", "image"], chunk_size=3)
+
+    assert report.counts["written"] == N
+    assert report.warnings == ["keys: no sample had an item 'imgae' to write."]
+    assert sum("'imgae'" in record.message for record in caplog.records) == 1
+    assert process(folder, ["invert"], keys=["image"]).warnings == []
+
+
 def test_outcomes_are_counted(folder: Path) -> None:
     def mixed(sample: Sample) -> Any:
         number = sample["metadata"]()["number"]

@@ -7,7 +7,7 @@ import pytest
 
 from prefect_pipestream.sequences import Sample, sample_stage
 from prefect_pipestream.underfolder import outcomes
-from tests.prefect_layer.datasets import count_runs, make_dataset, runs_of
+from tests.prefect_layer.datasets import count_runs, make_dataset, runs_of, truncate_image
 from tests.ui.api import Api, waited
 from tests.ui.conftest import POOL
 from tests.ui.host import REPOSITORY, PrefectHost
@@ -61,6 +61,68 @@ def test_run_of_a_killed_worker_is_picked_up_and_applies_every_sample_once(
     api.wait_for_state(run, "Completed", seconds=300)
     assert runs_of(dataset, range(120)) == [1] * 120
     assert api.ask(f"flow_runs/{run}")["run_count"] == 2
+
+
+def test_failed_samples_are_told_by_events_and_processed_again_by_the_automation(
+    api: Api, folder: Path
+) -> None:
+    automations = api.ask("automations/filter", {})
+    (again,) = [one for one in automations if one["name"].startswith("Reprocess failed")]
+    assert not again["enabled"]
+    api.ask(f"automations/{again['id']}", {"enabled": True}, method="PATCH")
+    try:
+        dataset = make_dataset(folder / "failing", samples=6)
+        truncate_image(dataset, 2)
+        run = api.start("clean-dataset/nightly", dataset={"folder": str(dataset)}, max_failed=0.5)
+        api.wait_for_state(run, "Completed")
+        found = waited(lambda: _events_of(api, run, "prefect-pipestream.samples.failed"))
+        assert (found[0]["payload"]["failed"], found[0]["payload"]["run_key"]) == (1, run)
+        reprocessing = api.deployment("reprocess-failed/after-nightly")
+        (second,) = waited(lambda: api.runs(reprocessing, "COMPLETED"))
+    finally:
+        api.ask(f"automations/{again['id']}", {"enabled": False}, method="PATCH")
+    assert second["parameters"]["dataset"]["folder"] == str(dataset)
+    assert second["parameters"]["failed_run"] == run
+    assert outcomes(dataset, run)[2].outcome == "failed"
+
+
+def test_dataset_that_is_built_is_an_asset_of_its_source_and_its_undo_is_told(
+    api: Api, folder: Path
+) -> None:
+    source, target = make_dataset(folder / "source", samples=4), folder / "built"
+    run = api.start(
+        "build-dataset/on-demand",
+        source={"folder": str(source)},
+        target={"folder": str(target)},
+        transform=["invert"],
+    )
+    api.wait_for_state(run, "Completed")
+    (finished,) = waited(lambda: _events_of(api, run, "prefect-pipestream.run.finished"))
+    assert finished["payload"]["counts"]["written"] == 4
+    assert finished["resource"]["prefect-pipestream.folder"] == str(target)
+    (asset,) = waited(lambda: _events_of(api, run, "prefect.asset.materialization.succeeded"))
+    assert asset["resource"]["prefect.resource.id"] == f"file://{target}"
+    related = {
+        (one["prefect.resource.id"], one["prefect.resource.role"]) for one in asset["related"]
+    }
+    assert (f"file://{source}", "asset") in related
+
+    undo = api.start("undo-run/on-demand", dataset={"folder": str(target)}, run_key=run)
+    api.wait_for_state(undo, "Completed")
+    (undone,) = waited(lambda: _events_of(api, undo, "prefect-pipestream.run.undone"))
+    assert (undone["payload"]["run_key"], undone["payload"]["samples"]) == (run, 4)
+    (shown,) = [one for one in api.artifacts(undo) if (one["key"] or "").startswith("undo-")]
+    assert run in shown["data"]
+    (note,) = [one for one in api.artifacts(run) if one["description"] == "Note"]
+    assert undo in note["data"]
+
+
+def _events_of(api: Api, run: str, name: str) -> list[Any]:
+    """The events of a name that a flow run emitted, or that are about it."""
+    of_run = {"id": [f"prefect.flow-run.{run}"]}
+    question = {"filter": {"event": {"name": [name]}, "any_resource": of_run}}
+    found: list[Any] = api.ask("events/filter", question)["events"]
+    return found
 
 
 def _at_least(number: int, found: list[Any]) -> list[Any] | None:

@@ -110,6 +110,14 @@ def test_progress_is_told(dataset: Path) -> None:
     assert seen[-1] == (6, 6)
 
 
+def test_a_folder_without_data_is_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "some_file.txt").write_text("1 2\n")
+
+    (problem,) = check(tmp_path).problems
+
+    assert (problem.kind, problem.file) == ("no-data", "data")
+
+
 def test_a_gap_and_a_huge_index_are_no_problem(dataset: Path) -> None:
     white().serialize(dataset / "data/99999999999_image.png")
     report = check(dataset)

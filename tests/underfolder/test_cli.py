@@ -129,6 +129,26 @@ def test_check_in_a_terminal_shows_what_is_wrong(dataset: Path) -> None:
     assert "6 samples, 18 items decoded: 1 problems." in shown
 
 
+def test_stages_are_listed_and_each_explained() -> None:
+    status, listed, _ = shell("stages")
+    assert status == 0
+    assert "resize-images\tResizes images and masks" in listed
+
+    status, explained, _ = shell("stages", "resize-images")
+    assert status == 0
+    assert "size\t(needed)\tHeight and width in pixels" in explained
+
+    status, _, error = shell("stages", "resize-image")
+    assert status == 1
+    assert "resize-images" in error
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(dataset: Path) -> None:
+    command = f"{sys.executable} -m prefect_pipestream stages | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("stage\twhat it does\n", "")
+
+
 def test_old_runs_are_pruned(dataset: Path) -> None:
     a_run(dataset)
     status, out, _ = shell("prune", dataset, "--older-than", "1d")
