@@ -1,9 +1,9 @@
-"""Runs the README's examples: every block below a `<!-- runnable -->` line, in order.
+"""Runs the examples of pages: every block below a `<!-- runnable -->` line, in order.
 
-    python .ci/readme_examples.py README.md
+    python .ci/readme_examples.py README.md docs/stages.md
 
-All blocks run in one temporary folder, so that a later one finds what an earlier one made; the
-repository's `flows` folder is at hand there, as it is for a reader in a clone. A block marked
+All blocks of a page run in one temporary folder: a later one finds what an earlier one made. The
+repository's `flows` folder is at hand there, as for a reader in a clone. A block marked
 `<!-- runnable: fails -->` must end with an error.
 """
 
@@ -23,12 +23,13 @@ MARKED = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 MARK = re.compile(r"^<!-- runnable", re.MULTILINE)
+REPOSITORY = Path(__file__).parents[1]
 AT_HAND = ("flows", "prefect.yaml")
 TIMEOUT_S = 300
 
 
 class Example(NamedTuple):
-    """A block of the README that is run."""
+    """A block of a page that is run."""
 
     line: int
     language: str
@@ -60,7 +61,7 @@ def examples(text: str) -> list[Example]:
 def command(example: Example, folder: Path) -> list[str]:
     """Write the example to a file and give the command that runs it."""
     if example.language == "python":
-        script = folder / f"readme_line_{example.line}.py"
+        script = folder / f"example_line_{example.line}.py"
         script.write_text(example.code)
         return [sys.executable, str(script)]
     if example.language in ("bash", "sh", "shell"):
@@ -68,18 +69,17 @@ def command(example: Example, folder: Path) -> list[str]:
     raise ValueError(f"line {example.line}: cannot run a block of {example.language!r}.")
 
 
-def main() -> None:
-    """Run the examples; stop at the first that does not do as it says."""
-    readme = Path(sys.argv[1]).resolve()
-    found = examples(readme.read_text())
+def run_page(page: Path) -> None:
+    """Run the examples of a page; stop at the first that does not do as it says."""
+    found = examples(page.read_text())
     if not found:
-        raise SystemExit(f"{readme.name} has no block marked runnable.")
+        raise SystemExit(f"{page.name} has no block marked runnable.")
     environment = dict(os.environ)
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path in AT_HAND:
-            (folder / path).symlink_to(readme.parent / path)
+            (folder / path).symlink_to(REPOSITORY / path)
         for example in found:
             begin = time.perf_counter()
             done = subprocess.run(
@@ -95,12 +95,18 @@ def main() -> None:
             )
             as_said = (done.returncode != 0) == example.fails
             print(
-                f"{'ok    ' if as_said else 'FAILED'} {readme.name}:{example.line} "
+                f"{'ok    ' if as_said else 'FAILED'} {page.name}:{example.line} "
                 f"{example.language}, {time.perf_counter() - begin:.1f} s",
                 flush=True,
             )
             if not as_said:
                 raise SystemExit(f"{example.code}\nprinted:\n{done.stdout}")
+
+
+def main() -> None:
+    """Run the examples of all pages given."""
+    for name in sys.argv[1:]:
+        run_page(Path(name))
 
 
 if __name__ == "__main__":

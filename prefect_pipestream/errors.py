@@ -4,7 +4,8 @@ A message says what was given, what was expected and what to do, and names the f
 and the sample where there is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class PipestreamError(Exception):
@@ -62,6 +63,32 @@ class DatasetWriteError(DatasetError, OSError):
 
     Made of the operating system's error number and the message, which a pickle keeps.
     """
+
+    @classmethod
+    def of(
+        cls, error: OSError, what: str, then: str = "The dataset is as it was"
+    ) -> "DatasetWriteError":
+        """Makes it of the operating system's error.
+
+        Args:
+            error: That error.
+            what: What cannot be done, and to which dataset.
+            then: What that means for the dataset.
+        """
+        file = error.filename2 or error.filename
+        where = f" ({file})" if file else ""
+        return cls(error.errno, f"{what}: {error.strerror or error}{where}. {then}")
+
+    @classmethod
+    @contextmanager
+    def explaining(cls, what: str, then: str = "The dataset is as it was") -> Iterator[None]:
+        """Raises one in place of an operating system's error inside; see `of`."""
+        try:
+            yield
+        except PipestreamError:
+            raise
+        except OSError as error:
+            raise cls.of(error, what, then) from error
 
     def __str__(self) -> str:
         """The message alone."""

@@ -18,8 +18,9 @@ from prefect_pipestream.blocks import (
 from prefect_pipestream.errors import DatasetError, PipestreamError
 from prefect_pipestream.reporting.run import shown_progress, tell_of_run
 from prefect_pipestream.running.by_sample import run_by_sample
-from prefect_pipestream.running.chunk import Log, Transform
+from prefect_pipestream.running.chunk import Transform
 from prefect_pipestream.running.process_run import ProcessRun, explained_death
+from prefect_pipestream.running.progress import Log
 from prefect_pipestream.running.report import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.running.selection import Select, select_samples
 from prefect_pipestream.running.streams import opened, run_key_in_force

@@ -18,7 +18,6 @@ from prefect_pipestream.reporting.changes import changes_of_run
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import (
     SHOWN_FAILURES,
-    ChunkTime,
     Failure,
     chunks_section,
     failures_section,
@@ -26,8 +25,9 @@ from prefect_pipestream.reporting.markdown import (
     pictures_section,
     warnings_section,
 )
-from prefect_pipestream.reporting.progress import API_ERRORS, Log
-from prefect_pipestream.running.report import FailedSample, RunReport
+from prefect_pipestream.reporting.progress import API_ERRORS
+from prefect_pipestream.running.progress import Log
+from prefect_pipestream.running.report import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.undo import UndoReport

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from prefect_pipestream.reporting.pictures import Change
+from prefect_pipestream.running.report import ChunkTime
 from prefect_pipestream.underfolder import Outcome
 
 SHOWN_FAILURES = 50
@@ -19,20 +20,6 @@ _COLOURS = {
     "skipped": (230, 180, 40),
     "failed": (210, 50, 50),
 }
-
-
-class ChunkTime(NamedTuple):
-    """What became of one chunk, and how long it took.
-
-    Attributes:
-        name: The range of its samples.
-        counts: Outcome → number.
-        seconds: The time of its processing.
-    """
-
-    name: str
-    counts: Mapping[Outcome, int]
-    seconds: float
 
 
 class Failure(NamedTuple):

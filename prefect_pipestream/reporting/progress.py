@@ -1,10 +1,8 @@
 """A progress artifact that moves while a run is on, at no cost to the run."""
 
-import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from uuid import UUID
 
 from httpx import HTTPError
@@ -13,8 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
-Log = logging.Logger | logging.LoggerAdapter[Any]
-Advance = Callable[[int, int], None]
+from prefect_pipestream.running.progress import Advance, Log
 
 PERIOD_S = 2.0
 """How often the artifact moves, at most: a request of some milliseconds, in another thread."""

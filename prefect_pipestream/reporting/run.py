@@ -5,10 +5,9 @@ from contextlib import contextmanager
 
 from prefect_pipestream.reporting.artifacts import publish_report
 from prefect_pipestream.reporting.events import emit_run_events, record_asset
-from prefect_pipestream.reporting.markdown import ChunkTime
-from prefect_pipestream.reporting.progress import Log, progress_artifact
-from prefect_pipestream.running.progress import Advance, progress_bar
-from prefect_pipestream.running.report import RunReport
+from prefect_pipestream.reporting.progress import progress_artifact
+from prefect_pipestream.running.progress import Advance, Log, progress_bar
+from prefect_pipestream.running.report import ChunkTime, RunReport
 from prefect_pipestream.sequences import DataStream
 
 

@@ -10,7 +10,7 @@ from prefect.futures import PrefectFuture
 
 from prefect_pipestream import tasks
 from prefect_pipestream.errors import ConflictError
-from prefect_pipestream.running.chunk import FIRST_RETRY_S, is_of_dataset
+from prefect_pipestream.running.chunk import FIRST_RETRY_S, MOST_ROUNDS, is_of_dataset
 from prefect_pipestream.running.plan import Workers, in_flight
 from prefect_pipestream.running.process_run import ProcessRun, reachable_api, task_runner
 from prefect_pipestream.running.progress import Advance
@@ -18,7 +18,6 @@ from prefect_pipestream.running.report import describe_error
 from prefect_pipestream.underfolder import outcomes
 
 _SAMPLES_PER_WORKER = 4
-_MOST_ROUNDS = 100
 
 
 def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance) -> None:
@@ -31,7 +30,7 @@ def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance
     failed: dict[int, BaseException] = {}
     left = todo.tolist()
     with reachable_api():
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(MOST_ROUNDS):
             conflicts = {}
             for idx, error in steps.run(left):
                 if isinstance(error, ConflictError):

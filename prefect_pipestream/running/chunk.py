@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from logging import Logger, LoggerAdapter
 from threading import Event
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from prefect import get_run_logger
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
+from prefect_pipestream.running.progress import Log
 from prefect_pipestream.running.report import ChunkReport, describe_error, describe_indices
 from prefect_pipestream.running.rollback import tag_of_writes, taken_back_on_error
 from prefect_pipestream.running.streams import StreamLike, opened
@@ -27,12 +27,13 @@ from prefect_pipestream.underfolder import done_indices, outcomes
 from prefect_pipestream.underfolder.names import DATA_FOLDER
 
 Indices = Sequence[int] | npt.NDArray[np.int64]
-Log = Logger | LoggerAdapter[Any]
 
 FIRST_RETRY_S = 0.25
 """The wait before failed samples are tried again; it doubles with each time."""
 
-_MOST_ROUNDS = 100
+MOST_ROUNDS = 100
+"""How often samples that other writers changed meanwhile are done anew."""
+
 # A write that fails for one of these is the fault of the sample's own names,
 _ERRNOS_OF_A_SAMPLE = (errno.ENAMETOOLONG, errno.EINVAL)
 # and for one of these that of a file that may not be replaced, if its folder may be changed.
@@ -173,7 +174,7 @@ class ChunkRun:
         self.target.recover()
         with self.target.commit_group(tag=self.tag, signed=True) as group:
             todo = self._undone(indices)
-            for _ in range(_MOST_ROUNDS):
+            for _ in range(MOST_ROUNDS):
                 if not todo:
                     break
                 todo = self._round(todo, group)

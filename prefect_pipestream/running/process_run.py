@@ -15,12 +15,12 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from prefect_pipestream import tasks
 from prefect_pipestream.errors import DatasetError, WorkerDiedError
-from prefect_pipestream.reporting.markdown import ChunkTime
-from prefect_pipestream.running.chunk import Indices, Log, Transform, stopped_at_end
+from prefect_pipestream.running.chunk import Indices, Transform, stopped_at_end
 from prefect_pipestream.running.plan import ChunkSizer, Workers, in_flight
-from prefect_pipestream.running.progress import Advance
+from prefect_pipestream.running.progress import Advance, Log
 from prefect_pipestream.running.report import (
     ChunkReport,
+    ChunkTime,
     RunReport,
     describe_error,
     describe_indices,

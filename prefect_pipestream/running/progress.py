@@ -1,8 +1,9 @@
-"""A live progress bar in a terminal; nothing where there is none."""
+"""How far a run is: a live progress bar in a terminal, nothing where there is none."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
@@ -19,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 Advance = Callable[[int, int], None]
+Log = logging.Logger | logging.LoggerAdapter[Any]
 
 
 class _RateColumn(ProgressColumn):

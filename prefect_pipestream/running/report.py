@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +126,20 @@ class ChunkReport:
         """The counts and the rate in one line."""
         rate = f" ({self.total / self.seconds:,.0f}/s)" if self.seconds > 0 else ""
         return f"{describe_counts(self.counts)} in {self.seconds:.1f} s{rate}"
+
+
+class ChunkTime(NamedTuple):
+    """What became of one chunk, and how long it took.
+
+    Attributes:
+        name: The range of its samples.
+        counts: Outcome → number.
+        seconds: The time of its processing.
+    """
+
+    name: str
+    counts: Mapping[Outcome, int]
+    seconds: float
 
 
 def describe_counts(counts: Mapping[Outcome, int]) -> str:

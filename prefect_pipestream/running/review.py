@@ -21,7 +21,7 @@ from prefect_pipestream.reporting.markdown import (
     pictures_section,
     ranges,
 )
-from prefect_pipestream.reporting.progress import API_ERRORS, Log
+from prefect_pipestream.reporting.progress import API_ERRORS
 from prefect_pipestream.review import (
     Review,
     apply_review,
@@ -30,6 +30,7 @@ from prefect_pipestream.review import (
     discard_review,
     parse_indices,
 )
+from prefect_pipestream.running.progress import Log
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.ledger import counts
 from prefect_pipestream.underfolder.packing import compact

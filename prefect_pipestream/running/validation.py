@@ -13,8 +13,9 @@ from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
-from prefect_pipestream.reporting.progress import API_ERRORS, Log, progress_artifact
+from prefect_pipestream.reporting.progress import API_ERRORS, progress_artifact
 from prefect_pipestream.running.chunk import Indices
+from prefect_pipestream.running.progress import Log
 from prefect_pipestream.running.report import describe_indices
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.index import checked_indices

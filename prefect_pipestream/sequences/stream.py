@@ -319,14 +319,9 @@ class DataStream(Sequence[Sample]):
         """
         self._writer.claim()
         layout = layout_of(self.output_folder)
-        try:
+        what = f"{self.output_folder}: run {self.run_key!r} cannot be noted"
+        with DatasetWriteError.explaining(what):
             note_run(layout, self.run_key, facts)
-        except OSError as error:
-            raise DatasetWriteError(
-                error.errno,
-                f"{self.output_folder}: run {self.run_key!r} cannot be noted: "
-                f"{error.strerror or error} ({error.filename}). The dataset is as it was",
-            ) from error
         if self._writer.attempt is not None:
             hold(layout, self.run_key, self._writer.attempt)
 

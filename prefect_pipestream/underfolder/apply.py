@@ -56,11 +56,8 @@ def recover(root: str) -> None:
             sweep(layout)
     except OSError as error:
         if error.errno not in NO_RIGHT:
-            raise DatasetWriteError(
-                error.errno,
-                f"{root}: what an interrupted process left there cannot be finished: "
-                f"{error.strerror or error} ({error.filename})",
-            ) from error
+            what = f"{root}: what an interrupted process left there cannot be finished"
+            raise DatasetWriteError.of(error, what, "The next writer tries it again") from error
 
 
 def sweep(layout: Layout) -> None:

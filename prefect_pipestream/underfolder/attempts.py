@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import time
+from contextlib import AbstractContextManager
 
 from prefect_pipestream.errors import DatasetWriteError, RunTakenOverError
 from prefect_pipestream.underfolder.apply import NO_RIGHT, commit_lock
@@ -26,11 +27,11 @@ def begin_attempt(layout: Layout, run_key: str) -> str:
     attempt = secrets.token_hex(8)
     if os.path.isdir(layout.run(run_key).folder):
         try:
-            with commit_lock(layout):
+            with _explaining(layout, run_key), commit_lock(layout):
                 _note(layout, run_key, attempt)
-        except OSError as error:
+        except DatasetWriteError as error:
             if error.errno not in NO_RIGHT:
-                raise _unwritable(layout, run_key, error) from error
+                raise
             # Nobody may write there, then; that there is nothing to do may be asked all the same.
     return attempt
 
@@ -42,13 +43,10 @@ def hold(layout: Layout, run_key: str, attempt: str) -> None:
         RunTakenOverError: If another attempt was noted meanwhile.
         DatasetWriteError: If that cannot be noted.
     """
-    try:
-        with commit_lock(layout):
-            refuse_if_taken_over(layout, run_key, attempt)
-            if not os.path.exists(layout.run(run_key).attempt):
-                _note(layout, run_key, attempt)
-    except OSError as error:
-        raise _unwritable(layout, run_key, error) from error
+    with _explaining(layout, run_key), commit_lock(layout):
+        refuse_if_taken_over(layout, run_key, attempt)
+        if not os.path.exists(layout.run(run_key).attempt):
+            _note(layout, run_key, attempt)
 
 
 def refuse_if_taken_over(layout: Layout, run_key: str, attempt: str) -> None:
@@ -71,9 +69,5 @@ def _note(layout: Layout, run_key: str, attempt: str) -> None:
     write_json(layout.run(run_key).attempt, {**note, "at": time.time()})
 
 
-def _unwritable(layout: Layout, run_key: str, error: OSError) -> DatasetWriteError:
-    return DatasetWriteError(
-        error.errno,
-        f"{layout.root}: run {run_key!r} cannot be begun: {error.strerror or error} "
-        f"({error.filename}). The dataset is as it was",
-    )
+def _explaining(layout: Layout, run_key: str) -> AbstractContextManager[None]:
+    return DatasetWriteError.explaining(f"{layout.root}: run {run_key!r} cannot be begun")

@@ -99,12 +99,8 @@ class Commit(Stage):
             if isinstance(error, DatasetWriteError):
                 raise
             self.discard()
-            raise DatasetWriteError(
-                error.errno,
-                f"{self._layout.root}: the commit could not be written: "
-                f"{error.strerror or error} ({error.filename2 or error.filename}). The dataset is "
-                "as it was",
-            ) from error
+            what = f"{self._layout.root}: the commit could not be written"
+            raise DatasetWriteError.of(error, what) from error
         committed = list(self._samples.values())
         self._take_over(committed)
         self._samples.clear()

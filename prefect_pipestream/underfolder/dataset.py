@@ -90,10 +90,15 @@ class Underfolder:
         """The indices that have files of their own: int64, ascending."""
         return self.index().indices()
 
-    def best_zfill(self) -> int:
-        """The digits to pad an index to: those of the last index, or wider ones on disk."""
+    def best_zfill(self, length: int | None = None) -> int:
+        """The digits to pad an index to: those of the last index, or wider ones on disk.
+
+        Args:
+            length: How many samples there will be; None is as many as there are.
+        """
         index = self.index()
-        return max(len(str(max(len(index) - 1, 0))), index.widest())
+        last = max((len(index) if length is None else length) - 1, 0)
+        return max(len(str(last)), index.widest())
 
     def read(self, idx: int) -> dict[str, Item[Any]]:
         """Returns the items of sample `idx` by key, the shared ones among them.

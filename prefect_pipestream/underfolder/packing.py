@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.underfolder.apply import sync_folder
 from prefect_pipestream.underfolder.compaction import PackedLedger, write_packed
 from prefect_pipestream.underfolder.facts import Folder, layout_of, names_in, update_run
@@ -27,17 +27,10 @@ def ledger_lock(layout: Layout) -> Iterator[None]:
         DatasetWriteError: If the dataset cannot be written, in here or at all.
     """
     layout.refuse_links()
-    try:
-        with exclusive(layout.ledger_lock):
-            yield
-    except DatasetError:
-        raise
-    except OSError as error:
-        raise DatasetWriteError(
-            error.errno,
-            f"{layout.root}: its ledger cannot be written: {error.strerror or error} "
-            f"({error.filename})",
-        ) from error
+    what = f"{layout.root}: its ledger cannot be written"
+    then = "Once that is mended, repeat what was asked for"
+    with DatasetWriteError.explaining(what, then), exclusive(layout.ledger_lock):
+        yield
 
 
 def compact(folder: Folder, run_key: str) -> None:

@@ -34,8 +34,8 @@ was interrupted, or is of a stream that a person used. ``undoing``: its undo is 
 interrupted. ``undone``: it was taken back.
 """
 
-UNDO = "undo:"
-ROLLBACK = "rollback:"
+UNDO_KEY = "undo:"
+ROLLBACK_KEY = "rollback:"
 """What the keys of runs begin with that take others back."""
 
 
@@ -199,7 +199,7 @@ def last_run(folder: Folder) -> str | None:
     runs = sorted(runs_of(layout_of(folder)), key=_started_s)
     facts = [info for run in runs if not is_undone(run, (info := info_of(run))["run_key"])]
     keys: list[str] = [info["run_key"] for info in facts if "fingerprint" in info]
-    others = [i["run_key"] for i in facts if not i["run_key"].startswith((UNDO, ROLLBACK))]
+    others = [i["run_key"] for i in facts if not i["run_key"].startswith((UNDO_KEY, ROLLBACK_KEY))]
     return (keys or others)[-1] if keys or others else None
 
 

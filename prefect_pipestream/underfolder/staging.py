@@ -175,11 +175,8 @@ class Stage:
         except BaseException as error:
             self._drop_files(staged)
             if isinstance(error, OSError) and not isinstance(error, ItemError):
-                raise DatasetWriteError(
-                    error.errno,
-                    f"Sample {target} could not be written to {self._layout.root}: "
-                    f"{error.strerror or error}. The dataset is as it was",
-                ) from error
+                what = f"Sample {target} could not be written to {self._layout.root}"
+                raise DatasetWriteError.of(error, what) from error
             raise
         self._samples[idx] = staged
         self._targets.add(target)

@@ -36,7 +36,7 @@ from prefect_pipestream.underfolder.layout import Layout, RunLayout
 from prefect_pipestream.underfolder.ledger import commits_of
 from prefect_pipestream.underfolder.net import Change, Plan, kept_path, net_changes, plan_of
 from prefect_pipestream.underfolder.packing import forget_dropped, ledger_lock, pack
-from prefect_pipestream.underfolder.runs import ROLLBACK, UNDO, live_writers, run_of
+from prefect_pipestream.underfolder.runs import ROLLBACK_KEY, UNDO_KEY, live_writers, run_of
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
 _GROUP = 1000
@@ -142,7 +142,7 @@ def undo_commits(
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written; it is as it was.
     """
-    undo_key = ROLLBACK + run_key
+    undo_key = ROLLBACK_KEY + run_key
     if not os.path.isdir(layout_of(folder).run(run_key).folder):
         return UndoReport(run_key, undo_key, 0, 0)
     with _opened(folder, run_key) as layout:
@@ -253,9 +253,9 @@ def _intend(layout: Layout, run: RunLayout) -> tuple[str, str]:
     intent = read_json(run.undoing)
     if not (isinstance(intent.get("undo"), str) and isinstance(intent.get("name"), str)):
         key = info_of(run)["run_key"]
-        undo_key, number = UNDO + key, 2
+        undo_key, number = UNDO_KEY + key, 2
         while os.path.isdir(layout.run(undo_key).folder):  # of an earlier run of this key
-            undo_key, number = f"{UNDO}{key}#{number}", number + 1
+            undo_key, number = f"{UNDO_KEY}{key}#{number}", number + 1
         now = datetime.now(UTC)
         intent = {"undo": undo_key, "name": f"{run.name}~undone-{now:%Y%m%dT%H%M%S%f}"}
         write_json(run.undoing, intent)

@@ -11,7 +11,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,19 +158,8 @@ class UnderfolderWriter:
                 self._check_claim()
             self._layout.make()
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Says of an operating system's error what it means for the dataset."""
-        try:
-            yield
-        except DatasetError:
-            raise
-        except OSError as error:
-            raise DatasetWriteError(
-                error.errno,
-                f"{self._layout.root} cannot be opened for writing: {error.strerror or error} "
-                f"({error.filename}). The dataset is as it was",
-            ) from error
+    def _explained(self) -> AbstractContextManager[None]:
+        return DatasetWriteError.explaining(f"{self._layout.root} cannot be opened for writing")
 
     def _create(self) -> None:
         """Makes the folder together with its claim: of two runs, one gets it."""
@@ -260,13 +249,8 @@ class UnderfolderWriter:
         return Stage(self.dataset, folder, **self._names())
 
     def _names(self) -> dict[str, Any]:
-        return {"zfill": self._zfill, "default_zfill": self._digits, "modes": self._modes}
-
-    def _digits(self) -> int:
-        """The digits for new names: of the last index, or wider ones found on disk."""
-        index = self.dataset.index()
-        length = len(index) if self._length is None else self._length
-        return max(len(str(max(length - 1, 0))), index.widest())
+        digits = partial(self.dataset.best_zfill, self._length)
+        return {"zfill": self._zfill, "default_zfill": digits, "modes": self._modes}
 
     def _free_folder(self) -> str:
         try:

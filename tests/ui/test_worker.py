@@ -107,6 +107,11 @@ def test_dataset_that_is_built_is_an_asset_of_its_source_and_its_undo_is_told(
     }
     assert (f"file://{source}", "asset") in related
 
+    gate = api.start("validate-dataset/on-demand", dataset={"folder": str(target)})
+    api.wait_for_state(gate, "Completed")
+    (told,) = waited(lambda: _events_of(api, gate, "prefect-pipestream.dataset.validated"))
+    assert told["payload"]["folder"] == str(target)
+
     undo = api.start("undo-run/on-demand", dataset={"folder": str(target)}, run_key=run)
     api.wait_for_state(undo, "Completed")
     (undone,) = waited(lambda: _events_of(api, undo, "prefect-pipestream.run.undone"))
