@@ -59,7 +59,9 @@ def against_reference(source: Path, parent: Path, num_workers: int, repeats: int
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--samples", type=int, default=10_000)
-    options.add_argument("--num-workers", type=int, nargs="*", default=[0, 2])
+    options.add_argument(
+        "--num-workers", type=int, nargs="*", default=[0], help="2 takes the reference minutes"
+    )
     options.add_argument("--repeats", type=int, default=2)
     given = options.parse_args()
     with temporary_folder(given.temporary_folder) as parent, own_prefect(parent):
