@@ -64,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         required=True,
         help="what to do with each sample, as YAML or JSON",
     )
+    parser.add_argument(
+        "--keys", nargs="+", metavar="KEY", help="write only these items (default: all)"
+    )
     parser.add_argument("--failed-run", metavar="KEY", help="the run (default: the last one)")
     given = parser.parse_args(arguments)
     return run_and_report(
@@ -71,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             dataset=ReadWriteUnderfolder(folder=given.folder),
             transform=given.transform,
             failed_run=given.failed_run,
+            keys=given.keys,
             target=None if given.target is None else OutputUnderfolder(folder=given.target),
         ),
         given.target or given.folder,

@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.underfolder import undo_run as undo
+from prefect_pipestream.underfolder.facts import layout_of
 
 
 @flow(name="undo-run")
@@ -33,7 +34,7 @@ def undo_run(dataset: ReadWriteUnderfolder, run_key: str, force: bool = False) -
         report.files,
         report.undo_run_key,
     )
-    publish_undo(report, dataset.folder, log)
+    publish_undo(report, Path(layout_of(dataset.folder).root), log)
     return report.undo_run_key
 
 

@@ -27,6 +27,7 @@ from prefect_pipestream.underfolder import (
     undo_run,
 )
 
+_READER_LEFT = 141  # as the shell says of a program that SIGPIPE ended
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
 _Column = tuple[str, Callable[[Any], str]]
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.command(options)
+        sys.stdout.flush()
     except PipestreamError as error:
         if options.json:
             _write_json({"error": {"type": type(error).__name__, "message": str(error)}})
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _READER_LEFT
     return status
 
 
@@ -190,7 +192,11 @@ def _stages(options: argparse.Namespace) -> int:
         return 0
     cls = stage_class(options.name)
     if options.json:
-        _write_json(cls.model_json_schema())
+        fields = {
+            name: {"default": _default(field), "description": field.description}
+            for name, field in cls.model_fields.items()
+        }
+        _write_json({"description": inspect.getdoc(cls), "arguments": fields})
         return 0
     _write_line(inspect.getdoc(cls) or "")
     if cls.model_fields:

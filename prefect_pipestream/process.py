@@ -15,7 +15,8 @@ from prefect_pipestream.blocks import (
     PipedDataStream,
     ReadWriteUnderfolder,
 )
-from prefect_pipestream.errors import DatasetError, PipestreamError
+from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOverError
+from prefect_pipestream.reporting.artifacts import publish_report
 from prefect_pipestream.reporting.run import shown_progress, tell_of_run
 from prefect_pipestream.running.by_sample import run_by_sample
 from prefect_pipestream.running.chunk import Transform
@@ -78,7 +79,7 @@ def process_samples(
             another flow calls this one, one made of that one's. Give that of an earlier run to
             go on with it.
         select: Which samples: "all"; "changed" since a run of the same transform saw them;
-            "failed" in the run of the run key, or without one in the last run.
+            "failed" in the run of the run key, or, where none is given, in the last run.
         artifacts: Whether the flow run gets a progress artifact and a report with pictures.
 
     Returns:
@@ -89,7 +90,8 @@ def process_samples(
         TooManyFailedError: If more than the share `max_failed` failed; it has the report.
         DatasetError: If a dataset cannot be opened or written.
         IndexError: If the source has no sample of one of the indices.
-        RunNotFoundError: If failed samples are asked for, and no run was made.
+        RunNotFoundError: If failed samples are asked for, and there is no run of the run key,
+            or none at all.
         RunTakenOverError: If another attempt at the run began meanwhile.
         WorkerDiedError: If a worker process was killed; the run can be gone on with.
 
@@ -114,13 +116,15 @@ def process_samples(
     fingerprint = prepared.fingerprint(keys)
     reader.recover()  # a commit that a killed attempt had logged counts as done
     writer.recover()
-    selection = select_samples(reader, writer, select, indices, fingerprint)
+    selection = select_samples(
+        reader, writer, select, indices, fingerprint, is_named=run_key is not None
+    )
     todo, before = selection.todo, selection.before
     log.info("Run %s: %d samples to process, %d done before.", key, len(todo), before.total)
     run = ProcessRun(reader, writer, prepared, keys, sample_retries, log, before)
     began = time.perf_counter()
     if len(todo):
-        writer.begin_run(fingerprint=fingerprint)
+        writer.begin_run(fingerprint=fingerprint, **selection.facts)
         try:
             with (
                 shown_progress(selection.total, before.total, log, artifacts) as advance,
@@ -130,15 +134,19 @@ def process_samples(
                     run.by_chunk(todo, chunk_size, advance)
                 else:
                     run_by_sample(run, todo, advance)
+        except RunTakenOverError:
+            raise  # the attempt that has the run now tells of it
         except PipestreamError as error:
             if artifacts:
                 _tell_of_stop(run, error, time.perf_counter() - began)
             raise
     report = run.report(time.perf_counter() - began)
-    is_ok = report.counts["failed"] <= max_failed * report.total
+    is_ok = report.is_within(max_failed)
     log.info("Run %s: %s in %.1f s", key, report.summary(), report.duration_s)
     if artifacts:
-        tell_of_run(report, reader, writer, run.chunks, is_ok, log)
+        publish_report(report, reader, writer, run.chunks, log)
+    if is_ok or not _will_retry():
+        tell_of_run(report, reader, writer, is_ok)
     if len(todo):
         _pack(writer, key, log)
     return report if is_ok else _failed(report, max_failed)
@@ -151,7 +159,7 @@ def _tell_of_stop(run: ProcessRun, error: PipestreamError, seconds: float) -> No
     except DatasetError as second:
         run.log.warning("There is no report, as the run's ledger cannot be read: %s", second)
         return
-    tell_of_run(report, run.source, run.target, run.chunks, False, run.log)
+    publish_report(report, run.source, run.target, run.chunks, run.log)
 
 
 def _pack(writer: DataStream, run_key: str, log: Log) -> None:

@@ -124,8 +124,13 @@ def _stage(
         if result is None:
             staged.record(SampleRecord(idx, "skipped"), origin)
             return False
-        changed, target = result if isinstance(result, tuple) else (result, None)
-        return staged.add(idx, changed, keys=keys, origin=origin, target=target)
+        changed, target = result if isinstance(result, tuple) else (result, idx)
+        if target != idx:
+            raise ValueError(
+                f"the transform gives the sample the index {target}; a review changes samples in "
+                "place. Use a flow that builds a dataset."
+            )
+        return staged.add(idx, changed, keys=keys, origin=origin)
     except DatasetWriteError:
         raise
     except Exception as error:  # whatever a transform raises is this sample's failure

@@ -13,7 +13,6 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
-from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.reporting.changes import changes_of_run
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import (
@@ -40,7 +39,10 @@ def publish_report(
     chunks: Sequence[ChunkTime],
     log: Log,
 ) -> None:
-    """Adds the report to the flow run's artifacts; what goes wrong with it is logged.
+    """Adds the report to the flow run's artifacts.
+
+    It is to be called before the run's ledger is packed. What goes wrong is logged, whatever it
+    is: what the run wrote is not to look lost for a value that cannot be shown.
 
     Args:
         report: The run's report.
@@ -57,8 +59,8 @@ def publish_report(
         resumed = _other_flow_run(report.run_key)
         if resumed is not None:
             add_note(resumed, f"This run was gone on with in {link_to_flow_run(flow_run.id)}.", log)
-    except (*API_ERRORS, PipestreamError) as error:
-        log.warning("The report could not be added to the flow run's artifacts: %s", error)
+    except Exception as error:  # noqa: BLE001
+        log.warning("The report could not be added to the flow run's artifacts: %r", error)
 
 
 def report_markdown(

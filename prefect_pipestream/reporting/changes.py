@@ -134,9 +134,9 @@ def _value(item: Item[Any] | None) -> Any:
 
 
 def _image(value: Any) -> AnyImage | None:
-    if isinstance(value, np.ndarray) and value.ndim in (2, 3) and min(value.shape[:2]) > 1:
-        return value
-    return None
+    """The value if it can be looked at: of numbers or booleans, and no single line."""
+    is_array = isinstance(value, np.ndarray) and value.ndim in (2, 3) and value.dtype.kind in "buif"
+    return value if is_array and min(value.shape[:2]) > 1 else None
 
 
 def _any_image(items: Items) -> AnyImage | None:

@@ -1,13 +1,12 @@
 """All that a run of `process_samples` shows, from its beginning to its end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect_pipestream.reporting.artifacts import publish_report
 from prefect_pipestream.reporting.events import emit_run_events, record_asset
 from prefect_pipestream.reporting.progress import progress_artifact
 from prefect_pipestream.running.progress import Advance, Log, progress_bar
-from prefect_pipestream.running.report import ChunkTime, RunReport
+from prefect_pipestream.running.report import RunReport
 from prefect_pipestream.sequences import DataStream
 
 
@@ -37,31 +36,18 @@ def shown_progress(total: int, done: int, log: Log, artifacts: bool) -> Iterator
             yield advance
 
 
-def tell_of_run(
-    report: RunReport,
-    source: DataStream,
-    target: DataStream,
-    chunks: Sequence[ChunkTime],
-    is_ok: bool,
-    log: Log,
-) -> None:
-    """Adds the report to the flow run's artifacts, emits events, and records the dataset.
-
-    It is called before the run's ledger is packed. What goes wrong is logged, and does not make
-    the run fail.
+def tell_of_run(report: RunReport, source: DataStream, target: DataStream, is_ok: bool) -> None:
+    """Emits the events of a run that went through all its samples, and records the dataset.
 
     Args:
         report: The run's report.
         source: Where the run read samples.
         target: Where it wrote them.
-        chunks: The times of its chunks.
         is_ok: Whether no more samples failed than the run allows.
-        log: The flow run's logger.
     """
     folder = target.output_folder
-    publish_report(report, source, target, chunks, log)
     emit_run_events(folder, report.run_key, report.counts, is_ok)
-    if report.counts["written"]:
+    if is_ok and report.counts["written"]:
         record_asset(
             folder, source.input_folder, {"run_key": report.run_key, "counts": report.counts}
         )

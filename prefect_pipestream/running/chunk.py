@@ -93,12 +93,16 @@ def as_transform(spec: Any) -> Transform:
 
 
 @contextmanager
-def stopped_at_end() -> Iterator[None]:
-    """Lets the chunks that are started on threads in here end early when this ends."""
+def stopped_at_end() -> Iterator[Event]:
+    """Lets the chunks that are started on threads in here end early when this ends.
+
+    Yields:
+        What may be set to let them end before.
+    """
     event = Event()
     token = _stop.set(event)
     try:
-        yield
+        yield event
     finally:
         event.set()
         _stop.reset(token)  # chunks of a later flow are not to see it

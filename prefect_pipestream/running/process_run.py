@@ -24,9 +24,13 @@ from prefect_pipestream.running.report import (
     RunReport,
     describe_error,
     describe_indices,
+    failed_sample,
 )
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder import SampleRecord, outcomes
+from prefect_pipestream.underfolder import SampleRecord, counts, outcomes
+from prefect_pipestream.underfolder.ledger import failures
+
+_STOPS_WITHIN_S = 60.0
 
 
 @dataclass
@@ -82,16 +86,24 @@ class ProcessRun:
         def limit() -> int:
             return workers.in_flight if sizer.is_measured else workers.number
 
-        with stopped_at_end(), reachable_api():
-            for future in in_flight(submissions(), limit):
-                chunk = chunks.pop(future)
-                report = self._chunk_report(future, chunk)
-                time = ChunkTime(describe_indices(chunk), dict(report.counts), report.seconds)
-                self.chunks.append(time)
-                sizer.measured(report.total, report.seconds)
-                advance(report.total, report.counts["failed"])
-                self.result.add(report)
-                self._warn_of_keys()
+        with stopped_at_end() as stop, reachable_api():
+            try:
+                for future in in_flight(submissions(), limit):
+                    chunk = chunks.pop(future)
+                    report = self._chunk_report(future, chunk)
+                    self._add(report, describe_indices(chunk))
+                    sizer.measured(report.total, report.seconds)
+                    advance(report.total, report.counts["failed"])
+            except DatasetError:
+                stop.set()  # the other chunks commit what they have, and are to be reported too
+                for future in chunks:
+                    future.wait(_STOPS_WITHIN_S)
+                raise
+
+    def _add(self, report: ChunkReport, name: str) -> None:
+        self.chunks.append(ChunkTime(name, dict(report.counts), report.seconds))
+        self.result.add(report)
+        self._warn_of_keys()
 
     def _warn_of_keys(self) -> None:
         """Says early, and once, if no sample has an item that is to be written: a typing error."""
@@ -101,8 +113,9 @@ class ProcessRun:
                 self.log.warning("So far: %s", warning)
 
     def _warnings(self) -> list[str]:
+        processed = self.result.total - self._done_before
         return [
-            f"keys: no sample had an item {key!r} to write."
+            f"keys: none of the {processed:,} samples processed had an item {key!r} to write."
             for key in sorted(self.result.unseen_keys or ())
         ]
 
@@ -149,12 +162,15 @@ class ProcessRun:
 
     def report_when_stopped(self, error: BaseException, seconds: float) -> RunReport:
         """The report on a run that cannot go on: what its ledger has, and why it stopped."""
-        self.result = ChunkReport()
-        for record in outcomes(self.target.output_folder, self.target.run_key).values():
-            self.result.add_record(record)
+        folder, run_key = self.target.output_folder, self.target.run_key
         report = self.report(seconds)
         stopped = f"The run stopped before its end: {type(error).__name__}: {error}"
-        return report.model_copy(update={"warnings": [stopped, *report.warnings]})
+        found = {
+            "counts": counts(folder, run_key),
+            "failures": list(map(failed_sample, failures(folder, run_key))),
+            "warnings": [stopped, *report.warnings],
+        }
+        return report.model_copy(update=found)
 
 
 def _compact(indices: npt.NDArray[np.int64]) -> Indices:

@@ -51,6 +51,10 @@ class RunReport(BaseModel):
         """The number of samples that the run was about."""
         return sum(self.counts.values())
 
+    def is_within(self, max_failed: float) -> bool:
+        """Whether no more than this share of the samples failed."""
+        return not self.total or self.counts["failed"] / self.total <= max_failed
+
     def pace(self) -> str:
         """How fast it was: `` in 8.1 s, 57 samples/s``; or that all was done before."""
         if not self.samples_per_second:

@@ -207,8 +207,8 @@ def _show_once(review: Review, log: Log) -> None:
         text = review_markdown(review)
         add_markdown(text, artifact_key("review", review.folder), "Changes to decide about")
         shown.touch()
-    except API_ERRORS as error:
-        log.warning("The changes could not be shown: %s", error)
+    except Exception as error:  # noqa: BLE001 - such as a value that cannot be shown
+        log.warning("The changes could not be shown: %r", error)
 
 
 def review_markdown(review: Review) -> str:

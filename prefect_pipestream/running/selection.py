@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,11 +12,11 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetError, DuplicateItemError
 from prefect_pipestream.running.report import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder.facts import layout_of
+from prefect_pipestream.underfolder.facts import info_of, layout_of
 from prefect_pipestream.underfolder.index import checked_indices
 from prefect_pipestream.underfolder.ledger import counts_of, done_indices, failures, rows_in
 from prefect_pipestream.underfolder.records import signature_of
-from prefect_pipestream.underfolder.runs import failed_indices
+from prefect_pipestream.underfolder.runs import failed_indices, last_run
 from prefect_pipestream.underfolder.signatures import signatures
 
 Select = Literal["all", "changed", "failed"]
@@ -28,10 +29,17 @@ class Selection:
     Attributes:
         todo: The samples to process: int64, ascending.
         before: What earlier attempts at the run did of other samples.
+        failed_in: The run whose failed samples these are, if they are; a retry goes by it.
     """
 
     todo: npt.NDArray[np.int64]
     before: ChunkReport
+    failed_in: str | None = None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a run is to note on its selection."""
+        return {} if self.failed_in is None else {"failed_in": self.failed_in}
 
     @property
     def total(self) -> int:
@@ -45,6 +53,7 @@ def select_samples(
     select: Select,
     indices: Sequence[int] | None,
     fingerprint: str,
+    is_named: bool,
 ) -> Selection:
     """Says which samples are to be processed; what the run has done already is not.
 
@@ -55,21 +64,31 @@ def select_samples(
             "failed": failed in this run, if it was begun before, else in the last one.
         indices: The samples to choose from; None is all.
         fingerprint: The transform's.
+        is_named: Whether the run's key was given: then failed samples are those of that run.
 
     Raises:
         IndexError: If the source has no sample of one of the indices.
-        RunNotFoundError: If failed samples are asked for, and there is no run yet.
+        RunNotFoundError: If failed samples are asked for, and there is no such run.
     """
     wanted = source.indices() if indices is None else checked_indices(indices, len(source))
     folder, run_key = target.output_folder, target.run_key
+    failed_in = None
     if select == "failed":
-        begun = os.path.isdir(layout_of(folder).run(run_key).folder)
-        wanted = np.intersect1d(wanted, failed_indices(folder, run_key if begun else None))
+        failed_in = _run_that_failed(folder, run_key, is_named)
+        wanted = np.intersect1d(wanted, failed_indices(folder, failed_in))
     elif select == "changed":
         wanted = _changed(source, wanted, signatures(folder, fingerprint))
     done = done_indices(folder, run_key)
     todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
-    return Selection(todo, _before(target, todo))
+    return Selection(todo, _before(target, todo), failed_in)
+
+
+def _run_that_failed(folder: Path, run_key: str, is_named: bool) -> str | None:
+    """The run whose failed samples are to be processed; None is the last one."""
+    run = layout_of(folder).run(run_key)
+    if is_named or os.path.isdir(run.folder):
+        return str(info_of(run).get("failed_in", run_key))
+    return last_run(folder)
 
 
 def _changed(

@@ -1,11 +1,12 @@
 """A validation as a flow run: chunks as task runs, a report, and a gate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
 from prefect.states import Failed
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
@@ -15,6 +16,8 @@ from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
 from prefect_pipestream.reporting.progress import API_ERRORS, progress_artifact
 from prefect_pipestream.running.chunk import Indices
+from prefect_pipestream.running.plan import Workers, in_flight
+from prefect_pipestream.running.process_run import reachable_api, task_runner
 from prefect_pipestream.running.progress import Log
 from prefect_pipestream.running.report import describe_indices
 from prefect_pipestream.underfolder import Underfolder
@@ -97,22 +100,29 @@ def run_validation(
     check_rules(rules)
     dataset = Underfolder(block.folder)
     wanted = dataset.indices() if indices is None else checked_indices(indices, len(dataset))
-    chunks = [wanted[at : at + _CHUNK] for at in range(0, len(wanted), _CHUNK)]
+    chunks: dict[PrefectFuture[Any], Indices] = {}
     invalid: list[InvalidSample] = []
-    with progress_artifact(len(wanted), 0, "Checked", log) as advance:
-        futures = [
-            validate_chunk.submit(dataset.restricted_to(chunk), chunk, rules, allow_other_items)
-            for chunk in chunks
-        ]
-        for chunk, future in zip(chunks, futures, strict=True):
+
+    def submissions() -> Iterator[PrefectFuture[Any]]:
+        for at in range(0, len(wanted), _CHUNK):
+            chunk = wanted[at : at + _CHUNK]
+            part = dataset.restricted_to(chunk)
+            future = validate_chunk.submit(part, chunk, rules, allow_other_items)
+            chunks[future] = chunk
+            yield future
+
+    workers = Workers(task_runner())
+    with progress_artifact(len(wanted), 0, "Checked", log) as advance, reachable_api():
+        for future in in_flight(submissions(), lambda: workers.in_flight):
             found = future.result()
             invalid += found
-            advance(len(chunk), len(found))
+            advance(len(chunks.pop(future)), len(found))
+    invalid.sort(key=lambda one: one.idx)
     report = ValidationReport(folder=dataset.folder, checked=len(wanted), invalid=invalid)
     log.info("%s: %s", dataset.folder, report.summary())
     if report_file is not None:
         report.write_csv(report_file)
-    is_ok = len(invalid) <= max_invalid * len(wanted)
+    is_ok = not len(wanted) or len(invalid) / len(wanted) <= max_invalid
     _tell(report, is_ok, report_file, log)
     if is_ok:
         return report

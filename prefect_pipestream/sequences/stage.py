@@ -295,9 +295,9 @@ def _stage_of_function(function: StageFunction, title: str | None) -> type[Funct
 
 
 def known_stages() -> dict[str, type[SampleStage]]:
-    """The stages that have a name of their own: those of this package, and registered ones."""
+    """The stages that a specification can name: those of this package, and registered ones."""
     _load_providers()
-    return dict(sorted(_STAGES.items()))
+    return {name: cls for name, cls in sorted(_STAGES.items()) if cls is not StageLambda}
 
 
 def stage_class(name: str) -> type[SampleStage]:

@@ -13,7 +13,16 @@ from prefect_pipestream.underfolder.layout import Layout, RunLayout, folder_of, 
 
 Folder = str | os.PathLike[str]
 
-_TEXTS = {"run_key", "undoes", "undoes_folder", "rolls_back", "fingerprint", "user", "host"}
+_TEXTS = {
+    "run_key",
+    "undoes",
+    "undoes_folder",
+    "rolls_back",
+    "fingerprint",
+    "failed_in",
+    "user",
+    "host",
+}
 _TIMES = {"started", "finished", "undone"}
 _LATEST = 1e11  # seconds since the epoch
 

@@ -169,9 +169,9 @@ class UnderfolderWriter:
             os.path.dirname(root), f".{os.path.basename(root)}.{secrets.token_hex(6)}"
         )
         layout = Layout(fresh)
-        layout.make()
-        Path(layout.claim).write_text(json.dumps({"run_key": self.run_key}), encoding="utf-8")
         try:
+            layout.make()
+            Path(layout.claim).write_text(json.dumps({"run_key": self.run_key}), encoding="utf-8")
             os.rename(fresh, root)
         except OSError:
             shutil.rmtree(fresh, ignore_errors=True)

@@ -1,5 +1,6 @@
 """`process_samples`, against a real Prefect API."""
 
+import errno
 import logging
 import shutil
 import sys
@@ -116,7 +117,9 @@ def test_key_that_no_sample_has_is_warned_of(
     report = process(folder, ["invert"], keys=["imgae", "image"], chunk_size=3)
 
     assert report.counts["written"] == N
-    assert report.warnings == ["keys: no sample had an item 'imgae' to write."]
+    assert report.warnings == [
+        "keys: none of the 12 samples processed had an item 'imgae' to write."
+    ]
     assert sum("'imgae'" in record.message for record in caplog.records) == 1
     assert process(folder, ["invert"], keys=["image"]).warnings == []
 
@@ -306,9 +309,35 @@ def test_failed_samples_of_the_last_run_are_selected(folder: Path) -> None:
     assert all(np.array_equal(image_at(folder, i), 255 - image_of(i)) for i in range(N))
 
 
+def test_retry_of_a_run_over_failed_samples_does_what_is_left_of_them(folder: Path) -> None:
+    good = {idx: (folder / f"data/{idx:03d}_image.png").read_bytes() for idx in (2, 5, 8)}
+    for idx in good:
+        truncate_image(folder, idx)
+    process(folder, ["verify-items", "invert"], max_failed=1)
+    for idx, content in good.items():
+        (folder / f"data/{idx:03d}_image.png").write_bytes(content)
+    seen: list[int] = []
+
+    def stops_at_the_second(sample: Sample) -> Sample:
+        seen.append(sample["metadata"]()["number"])
+        if len(seen) == 2:
+            raise DatasetWriteError(errno.ENOSPC, "the disk is full")
+        return sample.set_value("image", 255 - sample["image"]())
+
+    report = process_samples.with_options(retries=1)(
+        ReadWriteUnderfolder(folder=folder), stops_at_the_second, select="failed", chunk_size=1
+    )
+
+    assert report.counts == {"written": 3, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert all(np.array_equal(image_at(folder, i), 255 - image_of(i)) for i in range(N))
+
+
 def test_selecting_failed_samples_without_a_run_is_an_error(folder: Path) -> None:
     with pytest.raises(RunNotFoundError):
         process(folder, ["invert"], select="failed")
+    process(folder, ["invert"], run_key="first")
+    with pytest.raises(RunNotFoundError, match="frist"):
+        process(folder, ["invert"], select="failed", run_key="frist")
 
 
 def test_only_changed_samples_are_selected(folder: Path) -> None:

@@ -3,13 +3,15 @@
 import base64
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from prefect_pipestream.items import NpyNumpyItem
 from prefect_pipestream.reporting.artifacts import report_markdown, write_failures
-from prefect_pipestream.reporting.changes import changes_of_run
+from prefect_pipestream.reporting.changes import change_between, changes_of_run
 from prefect_pipestream.reporting.markdown import (
     ChunkTime,
     Failure,
@@ -18,7 +20,7 @@ from prefect_pipestream.reporting.markdown import (
     failures_section,
     ranges,
 )
-from prefect_pipestream.reporting.pictures import SIDE, inline_pair, metadata_differences
+from prefect_pipestream.reporting.pictures import SIDE, Change, inline_pair, metadata_differences
 from prefect_pipestream.running.report import FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
 from tests.prefect_layer.datasets import image_of, make_dataset
@@ -134,6 +136,24 @@ def test_both_pictures_have_one_brightness_scale() -> None:
     before, after = inline_pair(dark, dark * 2)
     assert picture_of(before).getpixel((0, 0)) == 127
     assert picture_of(after).getpixel((0, 0)) == 255
+
+
+@pytest.mark.parametrize("dtype", ["<U3", "datetime64[D]", [("x", "i4"), ("y", "i4")], "complex64"])
+def test_an_array_that_is_no_image_has_no_picture(dtype: Any) -> None:
+    item = NpyNumpyItem(np.zeros((4, 5), dtype))
+
+    change = change_between(3, {"table": item}, {"table": item}, ["table"], 3)
+
+    assert change == Change(3, "", "", ("table: written",), 3)
+
+
+def test_share_of_failures_is_no_rounded_product() -> None:
+    counts = {"written": 71, "failed": 29}
+    report = RunReport(
+        run_key="k", counts=counts, failures=[], duration_s=1.0, samples_per_second=100.0
+    )
+    assert report.is_within(0.29)
+    assert not report.is_within(0.289)
 
 
 def test_what_changed_in_metadata_is_told_field_by_field() -> None:

@@ -108,6 +108,17 @@ def test_a_bad_sample_is_noted_and_not_to_be_decided_about(dataset: Path) -> Non
     assert "003_image.png" in record.failure.message
 
 
+def test_a_sample_that_would_get_another_index_is_a_bad_one(dataset: Path) -> None:
+    def moved(sample: Sample) -> tuple[Sample, int]:
+        return sample.set_value("image", 255 - sample["image"]()), 3
+
+    review = compute_review(dataset, moved, "r1", indices=[2, 3])
+
+    assert [sample.idx for sample in review.changed] == [3]
+    (bad,) = [sample for sample in review.samples if sample.failure is not None]
+    assert "index 3" in bad.failure[1]
+
+
 def test_the_changes_are_shown_before_and_after(dataset: Path) -> None:
     def double(sample: Sample) -> Sample:
         return sample.set_value("image", 255 - sample["image"]()).deep_set("metadata.runs", 5)

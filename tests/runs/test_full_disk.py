@@ -139,6 +139,9 @@ def test_disk_without_a_byte_left(disk: Path) -> None:
     with pytest.raises(DatasetWriteError, match="No space left on device"):
         stream.set_output(0, change(stream[0]))
     assert differences(contents(folder), before) == []
+    with pytest.raises(DatasetWriteError, match="No space left on device"):
+        DataStream.create_new_underfolder(disk / "new")
+    assert sorted(path.name for path in disk.iterdir()) == ["ballast", "dataset"]
 
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)

@@ -20,10 +20,8 @@ _FLAGS = [
 _TIMEOUT_MS = 60_000
 _COLOURS = 96
 
-_CREATES_RUN = re.compile(r"/create_flow_run$")
-_SUBMITS = 4
+_PRESSES = 4
 _SENT_WITHIN_MS = 20_000
-_CREATED = 201
 
 
 class Browser:
@@ -78,7 +76,7 @@ class Browser:
         for field, value in values.items():
             self._field(field).locator("textarea, input").first.fill(value)
         self.picture(f"create-block-{slug}")
-        self.page.get_by_role("button", name="Save").click()
+        self._press(self.page.get_by_role("button", name="Save"), "/block_documents/")
         self.page.wait_for_url(re.compile(r"/blocks/block/"), wait_until="commit")
 
     def fill_run_form(self, deployment_id: str, block: str, transform: Sequence[str] = ()) -> None:
@@ -105,29 +103,29 @@ class Browser:
         self._field(name).get_by_role("tab", name=kind, exact=True).click()
 
     def submit(self) -> None:
-        """Submits the form of a run; again, as a person would, where the server was busy.
+        """Submits the form of a run. The UI asks the server whether it is right, then sends it."""
+        self._press(self.page.get_by_role("button", name="Submit"), "/create_flow_run")
+        self.page.wait_for_url(lambda url: not url.endswith("/run"), wait_until="commit")
 
-        The UI asks the server whether the form is right, and sends it if so.
-        """
-        for _ in range(_SUBMITS):
-            if self._sent_form() == _CREATED:
-                self.page.wait_for_url(lambda url: not url.endswith("/run"), wait_until="commit")
-                return
-        self.picture("form-not-accepted")
-        shown = self.page.locator("body").inner_text()
-        raise AssertionError(f"the form was not accepted; the page says:\n{shown}")
-
-    def _sent_form(self) -> int | None:
-        """Presses the button; gives the server's answer, None if the form was not sent."""
+    def _press(self, button: Any, sends_to: str) -> None:
+        """Presses a button that sends something; again, as people do, if the server is busy."""
         from playwright.sync_api import TimeoutError as NotSentError
 
-        try:
-            with self.page.expect_request(_CREATES_RUN, timeout=_SENT_WITHIN_MS) as sent:
-                self.page.get_by_role("button", name="Submit").click()
-        except NotSentError:
-            return None
-        answer = sent.value.response()
-        return None if answer is None else int(answer.status)
+        def is_it(request: Any) -> bool:
+            return request.method == "POST" and bool(re.search(f"{sends_to}$", request.url))
+
+        for _ in range(_PRESSES):
+            try:
+                with self.page.expect_request(is_it, timeout=_SENT_WITHIN_MS) as sent:
+                    button.click()
+            except NotSentError:
+                continue
+            answer = sent.value.response()
+            if answer is not None and answer.ok:
+                return
+        self.picture("not-taken")
+        shown = self.page.locator("body").inner_text()
+        raise AssertionError(f"the server did not take the form; the page says:\n{shown}")
 
     # -- a flow run --------------------------------------------------------------------------
 
@@ -160,5 +158,5 @@ class Browser:
         for field, value in values.items():
             self.fill(field, value)
         self.picture(picture)
-        dialog.get_by_role("button", name="Resume").click()
+        self._press(dialog.get_by_role("button", name="Resume"), "/resume")
         dialog.wait_for(state="hidden")
