@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.runtime import flow_run
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
@@ -22,6 +20,7 @@ from prefect_pipestream.process import RunReport, process_samples
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.tasks import ChunkReport, process_chunk
 from prefect_pipestream.underfolder import check, counts, done_indices, undo_run
+from tests.prefect_layer.artifacts import artifact_texts
 from tests.runs.datasets import contents, differences, labels
 from tests.runs.transforms import count
 from tests.underfolder.conftest import strays
@@ -89,14 +88,6 @@ def assert_each_sample_is_whole(folder: Path, done: set[int]) -> None:
         assert np.array_equal(image, 255 - noise(idx) if idx in done else noise(idx))
 
 
-def last_report_on(folder: Path) -> str:
-    """The newest report among the artifacts on a dataset, as Markdown."""
-    key = ArtifactFilter(key=ArtifactFilterKey(any_=[f"report-{folder.name}"]))
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=key, sort="CREATED_DESC", limit=1)
-    return str(found[0].data)
-
-
 @pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
 def test_disk_that_fills_in_the_middle_of_a_flow(disk: Path, tasks_per: Any) -> None:
     folder = make_large(disk / "dataset")
@@ -107,7 +98,7 @@ def test_disk_that_fills_in_the_middle_of_a_flow(disk: Path, tasks_per: Any) -> 
 
     done = done_indices(folder, KEY)
     assert 0 < len(done) < SAMPLES
-    text = last_report_on(folder)
+    text = artifact_texts(f"report-{folder.name}")[0]
     assert "The run stopped before its end: DatasetWriteError" in text
     assert f"**{len(done)} samples**" in text
     assert_each_sample_is_whole(folder, done)
