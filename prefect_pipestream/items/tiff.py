@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
-from prefect_pipestream.errors import DecodeError
+from prefect_pipestream.errors import DecodeError, EncodeError
 from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.images import ImageItem, check_pixels, expect_signature
 
@@ -61,6 +61,8 @@ class TiffImageItem(ImageItem):
         """Write the array; option: `compression`, of those that tifffile has."""
         import tifffile
 
+        if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+            raise EncodeError(f"a TIFF cannot hold {value.dtype}: convert it to float64.")
         # Told, because what tifffile guesses is to change; the shape is kept in either case.
         photometric = None
         if value.ndim >= 2:

@@ -228,6 +228,8 @@ class PipedSequence(SamplesSequence):
 
     # Sample i is made of the source's sample i: where that has no files, there is none to process.
     keeps_indices: ClassVar[bool] = False
+    # A sample that was made once is not made again, whatever its source gives by then.
+    keeps_samples: ClassVar[bool] = False
 
     source: SequenceInput = Field(
         description="The sequence that the pipe reads.", json_schema_extra={"pipe_source": True}

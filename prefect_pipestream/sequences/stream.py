@@ -70,6 +70,7 @@ class DataStream(Sequence[Sample]):
             raise PipeBuildingError(
                 f"output_pipe {output_pipe!r}: expected `to_underfolder` as its last operation."
             )
+        _refuse_caches(output)
         self._output = output
         self._writer = output.writer
         self._writer.durable = durable
@@ -350,3 +351,13 @@ class DataStream(Sequence[Sample]):
 
     def __repr__(self) -> str:
         return f"DataStream({self._input!r} -> {self._output!r})"
+
+
+def _refuse_caches(output: SamplesSequence) -> None:
+    """Raises `PipeBuildingError` where an output pipe would write a sample's first value again."""
+    if isinstance(output, PipedSequence) and output.keeps_samples:
+        raise PipeBuildingError(
+            "output_pipe: `cache` would write what was set first. Leave it out."
+        )
+    for source in output.upstream():
+        _refuse_caches(source)

@@ -7,10 +7,12 @@ import numpy as np
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from prefect_pipestream.errors import SampleError
-from prefect_pipestream.items import ImageItem, Item, NumpyItem
+from prefect_pipestream.items import ImageItem, Item, JpegImageItem, NumpyItem
 from prefect_pipestream.sequences.fields import format_key
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.stages._pixels import Image, UnsupportedImageError
+
+_INKS = 4  # the channels of a CMYK JPEG
 
 Key = Annotated[str, StringConstraints(min_length=1)]
 
@@ -71,11 +73,16 @@ def read_image(sample: Sample, key: str) -> Image:
 
     Raises:
         DecodeError: its file cannot be decoded.
-        SampleError: the item has no value.
+        SampleError: the item has no value, or is a JPEG of four inks.
     """
     image = sample[key]()
     if not isinstance(image, np.ndarray):
         raise SampleError(f"item {where(key, sample[key])} holds no image.")
+    if isinstance(sample[key], JpegImageItem) and image.ndim == 3 and image.shape[2] == _INKS:
+        # Its fourth channel would pass for alpha.
+        raise SampleError(
+            f"item {where(key, sample[key])} is a CMYK JPEG: convert the file to RGB first."
+        )
     return np.asarray(image, dtype=image.dtype.newbyteorder("="))
 
 

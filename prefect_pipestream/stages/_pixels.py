@@ -118,7 +118,9 @@ def stretch(image: Image, cutoff: float = 0.0, per_channel: bool = False) -> Ima
 def _stretch_plane(plane: Image, cutoff: float) -> Image:
     black, white = full_range(plane.dtype)
     bounds = _bounds(plane, cutoff)
-    if bounds is None or bounds[0] == bounds[1] or bounds == (black, white):
+    if bounds is None or bounds[0] == bounds[1]:
+        return plane
+    if bounds == (black, white) and not ((plane < black) | (plane > white)).any():
         return plane
     low, high = bounds
     if plane.dtype.kind == "u":

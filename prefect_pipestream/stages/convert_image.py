@@ -50,9 +50,12 @@ class StageConvertImage(SampleStage, title="convert-image"):
         return change_images(sample, self.images, self._converted, "convert")
 
     def _converted(self, image: Image) -> Image:
-        # Alpha is made opaque, and luma rounded, in whichever dtype has a known range.
+        # Alpha is made opaque, and luma rounded, in whichever dtype has a known range; booleans
+        # cannot be weighed.
+        if self.channels is not None and self.dtype == "bool":
+            image = _conversions.to_channels(image, self.channels)
         if self.dtype is not None:
             image = _conversions.to_dtype(image, self.dtype, self.scale)
-        if self.channels is not None:
+        if self.channels is not None and self.dtype != "bool":
             image = _conversions.to_channels(image, self.channels)
         return image

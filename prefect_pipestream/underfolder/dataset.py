@@ -114,6 +114,7 @@ class Underfolder:
     def take(self, idx: int) -> tuple[dict[str, Item[Any]], SampleOrigin]:
         """Like `read`, and notes what each file is like now (one `stat` an item).
 
+        The items are this sample's own, the shared ones too, and decode anew at each call.
         A file that is about to be replaced or was just deleted by another process makes it
         look again, once the commit that does it is through.
         """
@@ -122,7 +123,8 @@ class Underfolder:
                 self.settle()
             try:
                 sources = self._sources(idx)
-                for source in sources.values():
+                shared = self._shared_sources()
+                for source in (*shared.values(), *sources.values()):
                     stat_into(source)
             except FileNotFoundError:
                 if settle:
@@ -133,13 +135,12 @@ class Underfolder:
                     raise
                 continue
             break
-        items = self._shared_items()
         named = {os.path.basename(source.path): source for source in sources.values()}
-        named.update(
-            ("/" + os.path.basename(item.file_sources[0].path), item.file_sources[0])
-            for item in items.values()
-        )
+        named.update(("/" + os.path.basename(source.path), source) for source in shared.values())
+        items = {key: self._item(source, shared=True) for key, source in shared.items()}
         items.update((key, self._item(source)) for key, source in sources.items())
+        for item in items.values():
+            item.cache_data = False  # another process may write the file at any time
         origin = SampleOrigin(self._root, idx, named)
         self._readers.add(origin)
         return items, origin
@@ -178,8 +179,8 @@ class Underfolder:
             sources[key] = FileSource(self.data_prefix + name)
         return sources
 
-    def _item(self, source: FileSource) -> Item[Any]:
-        return Item.from_source(source, shared=False, allow_pickle=self._allow_pickle)
+    def _item(self, source: FileSource, *, shared: bool = False) -> Item[Any]:
+        return Item.from_source(source, shared=shared, allow_pickle=self._allow_pickle)
 
     def shared_files(self) -> Mapping[str, str]:
         """The names of the root's item files, by key."""
@@ -192,6 +193,11 @@ class Underfolder:
             return {}
         with self._guard:
             return dict(self._shared.current(as_read=not self._watch))
+
+    def _shared_sources(self) -> dict[str, FileSource]:
+        """The shared items' files by key, each source a new one."""
+        items = self._shared_items()
+        return {key: FileSource(item.file_sources[0].path) for key, item in items.items()}
 
     # -- the index ---------------------------------------------------------------------
 

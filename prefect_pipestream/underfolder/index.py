@@ -1,6 +1,7 @@
 """What is on disk, held in eight bytes a file."""
 
 import os
+import threading
 import warnings
 from array import array
 from bisect import bisect_left
@@ -37,6 +38,8 @@ class UnderfolderIndex:
         self._packed: array[int] = array("Q")
         self._changed: dict[int, tuple[int, ...]] = {}
         self._length: int | None = None
+        # Of what changes the tables; who looks a sample up finds it in the one or the other.
+        self._guard = threading.RLock()
 
     # -- building ----------------------------------------------------------------------
 
@@ -147,9 +150,10 @@ class UnderfolderIndex:
 
     def __len__(self) -> int:
         """The last index plus one; 0 where there is no sample."""
-        if self._length is None:
-            self._length = self._last_index() + 1
-        return self._length
+        with self._guard:
+            if self._length is None:
+                self._length = self._last_index() + 1
+            return self._length
 
     def _last_index(self) -> int:
         last = max((idx for idx, numbers in self._changed.items() if numbers), default=-1)
@@ -188,10 +192,12 @@ class UnderfolderIndex:
 
     def indices(self) -> npt.NDArray[np.int64]:
         """The indices of the samples that have files of their own: int64, ascending."""
-        self._merge()
-        if not self._packed:
+        with self._guard:
+            self._merge()
+            merged = self._packed
+        if not merged:
             return np.empty(0, dtype=np.int64)
-        packed = np.frombuffer(self._packed, dtype=np.uint64)
+        packed = np.frombuffer(merged, dtype=np.uint64)
         return np.unique(packed >> np.uint64(_KIND_BITS)).astype(np.int64)
 
     def kinds(self) -> list[Kind]:
@@ -210,15 +216,16 @@ class UnderfolderIndex:
 
     def update(self, idx: int, *, added: Iterable[str] = (), removed: Iterable[str] = ()) -> None:
         """Takes over what a commit did to the names of sample `idx`."""
-        numbers = dict.fromkeys(self._numbers_at(idx))
-        for name in removed:
-            numbers.pop(self._number_of_name(name), None)
-        for name in added:
-            numbers[self._number_of_name(name)] = None
-        self._changed[idx] = tuple(numbers)
-        self._length = None if not numbers else max(len(self), idx + 1)
-        if len(self._changed) > _MERGE_AT:
-            self._merge()
+        with self._guard:
+            numbers = dict.fromkeys(self._numbers_at(idx))
+            for name in removed:
+                numbers.pop(self._number_of_name(name), None)
+            for name in added:
+                numbers[self._number_of_name(name)] = None
+            self._changed[idx] = tuple(numbers)
+            self._length = None if not numbers else max(len(self), idx + 1)
+            if len(self._changed) > _MERGE_AT:
+                self._merge()
 
     def _number_of_name(self, name: str) -> int:
         parsed = parse_item_name(name)
@@ -227,6 +234,7 @@ class UnderfolderIndex:
         return self._number_of(parsed[1])
 
     def _merge(self) -> None:
+        """The caller holds the guard."""
         if not self._changed:
             return
         packed = np.frombuffer(self._packed, dtype=np.uint64) if self._packed else _EMPTY
@@ -247,8 +255,9 @@ class UnderfolderIndex:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles the kinds and the packed numbers."""
-        self._merge()
-        return {"kinds": self._kinds, "packed": self._packed.tobytes()}
+        with self._guard:
+            self._merge()
+            return {"kinds": list(self._kinds), "packed": self._packed.tobytes()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores what `__getstate__` gave."""

@@ -449,3 +449,8 @@ def test_pickle_runs_no_code_where_not_allowed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="magic string"):
         Item.get_instance(tmp_path / "a.npy", allow_pickle=True)()
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_float_that_tiff_has_not_is_refused(tmp_path):
+    with pytest.raises(EncodeError, match="float64"):
+        TiffImageItem(np.zeros((4, 4), np.longdouble)).serialize(tmp_path / "a.tiff")

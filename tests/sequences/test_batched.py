@@ -132,3 +132,21 @@ def test_a_wrong_batch_size_is_named(five):
 def test_what_cannot_be_taken_apart_is_named(sample):
     with pytest.raises(SampleError, match="batch 0 cannot be taken apart"):
         len(SamplesSequence.from_list([sample]).unbatched())
+
+
+def test_a_batch_of_one_vector_of_text_stays_one(tmp_path):
+    samples = [Sample({"v": TxtNumpyItem(np.arange(4) + 10 * idx)}) for idx in range(4)]
+    batches = SamplesSequence.from_list(samples).batched(batch_size=3)
+    batches.to_underfolder(tmp_path / "batches").run(track_fn=False)
+
+    again = SamplesSequence.from_underfolder(tmp_path / "batches").unbatched(batch_size="variable")
+
+    assert [sample["v"]().tolist() for sample in again] == [
+        [10 * idx, 10 * idx + 1, 10 * idx + 2, 10 * idx + 3] for idx in range(4)
+    ]
+
+
+def test_a_mapping_cannot_be_taken_apart():
+    batches = SamplesSequence.from_list([Sample({"m": YamlMetadataItem({"a": 1, "b": 2})})])
+    with pytest.raises(SampleError, match="no length"):
+        list(batches.unbatched(batch_size="variable"))

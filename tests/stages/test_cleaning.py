@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import PIL.Image
 import pytest
 from pydantic import ValidationError
 
@@ -427,3 +428,22 @@ def test_pickles_are_not_run_by_verifying(tmp_path):
         StageVerifyItems()(sample)
     allowed = Sample({"thing": Item.get_instance(tmp_path / "thing.pkl", allow_pickle=True)})
     assert StageVerifyItems()(allowed) is allowed
+
+
+def test_booleans_of_gray_are_of_the_weighed_channels():
+    image = np.full((2, 2, 3), (100, 130, 100), np.uint8)  # of luma 118
+    stage = StageConvertImage(dtype="bool", channels="gray")
+    assert not stage(Sample({"image": PngImageItem(image)}))["image"]().any()
+
+
+def test_autocontrast_of_floats_ends_at_the_ends_of_the_range():
+    image = np.array([[0.0, 1.0, np.inf, -np.inf]], np.float32)
+    made = StageAutocontrast()(Sample({"image": TiffImageItem(image)}))["image"]()
+    assert made.tolist() == [[0.0, 1.0, 1.0, 0.0]]
+
+
+@pytest.mark.parametrize("stage", [StageDropBlankImages(), StageMeasureImages(), StageInvert()])
+def test_a_jpeg_of_inks_is_not_taken_for_one_with_alpha(tmp_path, stage):
+    PIL.Image.new("CMYK", (16, 16)).save(tmp_path / "ink.jpg")
+    with pytest.raises(SampleError, match=r"ink\.jpg.*CMYK"):
+        stage(Sample({"image": JpegImageItem(tmp_path / "ink.jpg")}))

@@ -84,6 +84,8 @@ def _stack(key: str, items: list[Item[Any]], first: int) -> Item[Any]:
 def _stack_arrays(item: NumpyItem, stack: Any) -> Item[Any]:
     if isinstance(item, ImageItem):
         return TiffImageItem(stack)
-    if isinstance(item, TxtNumpyItem) and stack.ndim > _MOST_TEXT_DIMENSIONS:
+    is_text = isinstance(item, TxtNumpyItem)
+    # Text has no more dimensions than two, and drops those of length one when it is read.
+    if is_text and (stack.ndim > _MOST_TEXT_DIMENSIONS or (stack.ndim > 1 and 1 in stack.shape)):
         return NpyNumpyItem(stack)
     return item.make_new(stack)

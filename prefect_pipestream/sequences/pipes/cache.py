@@ -29,6 +29,7 @@ class CachedSequence(PipedSequence, title="cache"):
     """
 
     keeps_indices = True
+    keeps_samples = True
 
     cache_folder: Path | None = Field(
         None, description="Where; none: a temporary folder, removed with the sequence."

@@ -1,7 +1,7 @@
 """Stacked samples taken apart."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal
@@ -56,7 +56,8 @@ class UnbatchedSequences(PipedSequence, title="unbatched"):
             if item.is_shared or (self.key_list is not None and key not in self.key_list):
                 continue
             values[key] = value = item()
-            length = len(value) if hasattr(value, "__len__") else None
+            is_one = isinstance(value, Mapping | str | bytes) or not hasattr(value, "__len__")
+            length = None if is_one else len(value)
             if length is None or (size is not None and length != size):
                 what = "no length" if length is None else f"the length {length}, others {size}"
                 raise SampleError(
