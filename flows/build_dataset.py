@@ -61,7 +61,7 @@ def build_dataset(
         sample_retries=sample_retries,
         max_failed=max_failed,
         select=select,
-        run_key=run_key,
+        run_key=run_key or None,
     )
 
 

@@ -53,7 +53,7 @@ def clean_dataset(
         sample_retries=sample_retries,
         max_failed=max_failed,
         select=select,
-        run_key=run_key,
+        run_key=run_key or None,
     )
 
 

@@ -49,6 +49,24 @@ class DuplicateItemError(ItemError, ValueError):
 class DatasetError(PipestreamError):
     """A dataset folder cannot be used as asked."""
 
+    @classmethod
+    @contextmanager
+    def explaining_questions(cls) -> Iterator[None]:
+        """Raises one in place of an operating system's error inside; also a decorator.
+
+        It is for what asks: that a file is not there is an answer, and no error.
+        """
+        try:
+            yield
+        except PipestreamError:
+            raise
+        except OSError as error:
+            raise DatasetError(
+                f"{error.filename or 'A file of the dataset'} could not be asked for "
+                f"({error.strerror or error}). Nothing is changed upon a guess: mend what is "
+                "wrong there, and repeat what was asked for."
+            ) from error
+
 
 class DatasetNotFoundError(DatasetError, FileNotFoundError):
     """The dataset folder does not exist."""
@@ -109,6 +127,10 @@ class ConflictError(DatasetError):
     def __str__(self) -> str:
         """The message alone."""
         return str(self.args[0])
+
+
+class RunKeyError(DatasetError, ValueError):
+    """What was given cannot be the key of a run."""
 
 
 class RunNotFoundError(DatasetError, LookupError):

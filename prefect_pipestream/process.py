@@ -27,7 +27,7 @@ from prefect_pipestream.running.selection import Select, select_samples
 from prefect_pipestream.running.streams import opened, run_key_in_force
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import compact
-from prefect_pipestream.underfolder.run_key import new_run_key
+from prefect_pipestream.underfolder.run_key import check_run_key, new_run_key
 
 __all__ = ["FailedSample", "RunReport", "Select", "TooManyFailedError", "process_samples"]
 
@@ -108,7 +108,8 @@ def process_samples(
     """
     prepared = Transform(transform)
     log = get_run_logger()
-    key = run_key or run_key_in_force() or new_run_key("run")
+    key = run_key_in_force() if run_key is None else check_run_key(run_key)
+    key = key or new_run_key("run")
     # What workers of an earlier attempt still have under way is refused from here on.
     reader = opened(source, key)
     writer = (reader if target is None else opened(target, key)).for_attempt()

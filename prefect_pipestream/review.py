@@ -93,7 +93,7 @@ def compute_review(
         id=review_id,
         folder=dataset.folder,
         samples=tuple(reviewed_samples(staged, dataset.folder)),
-        shared={name: file.source.path for name, file in staged.shared.items()},
+        shared=tuple(staged.shared),
         expires=time.time() + keep_s,
     )
     save_review(review)
@@ -148,8 +148,8 @@ def changes_of_review(review: Review) -> Iterator[Change]:
         if sample.idx < len(dataset):
             before = dataset.read(sample.idx)
         after = {
-            key_of(name): Item.from_source(FileSource(path), shared=False)
-            for name, path in sample.files.items()
+            key_of(name): Item.from_source(FileSource(review.staged_path(name)), shared=False)
+            for name in sample.files
         }
         yield change_between(sample.idx, before, after, list(after), sample.target)
 

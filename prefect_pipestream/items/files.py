@@ -11,6 +11,7 @@ from hashlib import blake2b
 from typing import NamedTuple, NoReturn
 
 from prefect_pipestream.errors import DatasetWriteError, DecodeError
+from prefect_pipestream.storage.asking import is_link, status_through_links
 
 _DIGEST_SIZE = 16
 _COPY_CHUNK = 1 << 20
@@ -41,9 +42,11 @@ class FileSource:
         digest: BLAKE2b (16 bytes) of the content last decoded from it or written to it.
         read_at_ns: `time.time_ns()` just before that content was read or after it was written. A
             stamp whose mtime is within a clock tick of it may hide a later change.
+        is_newer: Whether the file was another one when it was read than when it was taken, or read
+            before.
     """
 
-    __slots__ = ("digest", "path", "read_at_ns", "stamp")
+    __slots__ = ("digest", "is_newer", "path", "read_at_ns", "stamp")
 
     def __init__(
         self,
@@ -56,6 +59,12 @@ class FileSource:
         self.stamp = stamp
         self.digest = digest
         self.read_at_ns = read_at_ns
+        self.is_newer = False
+
+    def become(self, other: "FileSource") -> None:
+        """Knows from now on what `other` knows of its file."""
+        self.path, self.stamp, self.digest = other.path, other.stamp, other.digest
+        self.read_at_ns, self.is_newer = other.read_at_ns, other.is_newer
 
     def read(self) -> bytes:
         """Read the whole file and remember its stamp and digest.
@@ -72,9 +81,11 @@ class FileSource:
             raise
         except OSError as error:
             _cannot_read(path, error)
-        self.stamp = FileStamp.of(st)
-        self.digest = blake2b(data, digest_size=_DIGEST_SIZE).digest()
-        self.read_at_ns = read_at_ns
+        stamp, digest = FileStamp.of(st), blake2b(data, digest_size=_DIGEST_SIZE).digest()
+        known = digest if self.digest is None else self.digest
+        if known != digest or (self.digest is None and self.stamp not in (None, stamp)):
+            self.is_newer = True
+        self.stamp, self.digest, self.read_at_ns = stamp, digest, read_at_ns
         return data
 
     def is_current(self) -> bool:
@@ -86,11 +97,13 @@ class FileSource:
 
 
 def stamp_of(path: str) -> FileStamp | None:
-    """Return the stamp of the file at `path` (links followed), or None if there is none."""
-    try:
-        return FileStamp.of(os.stat(path))
-    except OSError:
-        return None
+    """Return the stamp of the file at `path` (links followed), or None if there is none.
+
+    Raises:
+        OSError: That could not be asked.
+    """
+    found = status_through_links(path)
+    return None if found is None else FileStamp.of(found)
 
 
 def _read_regular_file(path: str) -> tuple[bytes, os.stat_result]:
@@ -216,7 +229,7 @@ def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | N
         DatasetWriteError: `path` exists or its folder cannot be written.
     """
     # A link to a symbolic link would break with it, or at once where its target is relative.
-    target = os.path.realpath(source.path) if os.path.islink(source.path) else source.path
+    target = os.path.realpath(source.path) if is_link(source.path) else source.path
     try:
         if symbolic:
             os.symlink(target, path)
@@ -235,9 +248,8 @@ def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | N
 
 
 def _stamp_of_link(path: str, source_path: str) -> FileStamp | None:
-    try:
-        st = os.stat(path)
-    except OSError:
+    st = status_through_links(path)
+    if st is None:
         return None
     try:
         _require_regular(st, source_path)
@@ -245,6 +257,24 @@ def _stamp_of_link(path: str, source_path: str) -> FileStamp | None:
         _discard(path)
         raise
     return FileStamp.of(st)
+
+
+def keep_access(path: str, old: os.stat_result) -> None:
+    """Give a new file, of which there is no other link, the mode and the group of an old one.
+
+    A group that its owner may not give it stays as it is.
+
+    Raises:
+        OSError: The mode cannot be set.
+    """
+    new = os.lstat(path)
+    if not (stat.S_ISREG(new.st_mode) and stat.S_ISREG(old.st_mode)) or new.st_nlink > 1:
+        return
+    if new.st_gid != old.st_gid:
+        with contextlib.suppress(PermissionError):
+            os.chown(path, -1, old.st_gid)
+    if new.st_mode != old.st_mode:
+        os.chmod(path, stat.S_IMODE(old.st_mode))
 
 
 def _discard(path: str) -> None:

@@ -1,6 +1,5 @@
 """How an item's value comes out of its file, and every way that can fail as one clear error."""
 
-import os
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.items import settings
 from prefect_pipestream.items.registry import class_for
+from prefect_pipestream.storage.asking import is_link
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -40,7 +40,7 @@ def read_value(item: "Item[Any]") -> Any:
             value = _converted(item, value, source.path)
         return value
     path = item.file_sources[0].path
-    what = "is a broken symbolic link" if os.path.islink(path) else "there is no such file"
+    what = "is a broken symbolic link" if is_link(path) else "there is no such file"
     raise DecodeError(f"{path}: {what} (any more). Restore the file or read the sample anew.")
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from prefect_pipestream.items import files, settings
 from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
+from prefect_pipestream.storage.asking import status_of
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -39,7 +41,7 @@ def _holding_value(
         same = (class_for(source.path) or type(item)) is cls
         if not cls.file_extensions() and extension:  # an unknown format is known by its name only
             same = extension_of(source.path) == extension
-        if same and (source.is_current() if item.has_value else os.path.exists(source.path)):
+        if same and (source.is_current() if item.has_value else files.stamp_of(source.path)):
             yield source
 
 
@@ -108,7 +110,7 @@ def is_stored_at(item: "Item[Any]", path: str) -> bool:
 
 def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
     """Write the item to `path`, over what is there; return its sources with the new one."""
-    if is_stored_at(item, path) and os.path.exists(path):
+    if is_stored_at(item, path) and files.stamp_of(path):
         return item.file_sources
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{os.getpid()}-{next(_temporary_number)}-{name}"
@@ -116,10 +118,12 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
         os.makedirs(folder, exist_ok=True)
         stored = store(item, temporary, path)
         try:
+            if (old := status_of(path)) is not None:
+                files.keep_access(temporary, old)
             os.replace(temporary, path)
         finally:
             # A rename of one hard link over another of the same file leaves both.
-            if os.path.lexists(temporary):
+            with suppress(FileNotFoundError):
                 os.unlink(temporary)
     except DatasetWriteError:
         raise

@@ -4,6 +4,7 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Sequence
+from io import StringIO
 from pathlib import Path
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from prefect_pipestream.reporting.progress import API_ERRORS
 from prefect_pipestream.running.progress import Log
 from prefect_pipestream.running.report import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.undo import UndoReport
 
@@ -119,16 +121,15 @@ def write_failures(folder: Path, report: RunReport) -> Path | None:
     Returns:
         The file; None if no sample failed.
     """
-    path = Path(layout_of(folder).run(report.run_key).folder) / "failures.csv"
+    path = Path(layout_of(folder).run(report.run_key).at("failures.csv"))
     if not report.failures:
         path.unlink(missing_ok=True)
         return None
-    with path.open("w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file)
-        lines.writerow(["sample", "error", "message", "tries"])
-        lines.writerows(
-            (one.idx, one.error_type, one.message, one.attempts) for one in report.failures
-        )
+    text = StringIO(newline="")
+    lines = csv.writer(text)
+    lines.writerow(["sample", "error", "message", "tries"])
+    lines.writerows((one.idx, one.error_type, one.message, one.attempts) for one in report.failures)
+    write_anew(str(path), text.getvalue().encode(errors="backslashreplace"))
     return path
 
 

@@ -15,6 +15,7 @@ from prefect_pipestream.reporting.pictures import (
     metadata_differences,
 )
 from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.storage.asking import status_through_links
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.layout import Layout, staged_name
 from prefect_pipestream.underfolder.ledger import some_commits
@@ -82,7 +83,7 @@ def _existing(files: Iterable[tuple[str, str]]) -> Items:
     return {
         key_of(name): Item.from_source(FileSource(path), shared=False)
         for name, path in files
-        if name[0] != "/" and os.path.exists(path)
+        if name[0] != "/" and status_through_links(path) is not None
     }
 
 

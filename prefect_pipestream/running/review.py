@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from prefect import get_run_logger
@@ -31,6 +30,8 @@ from prefect_pipestream.review import (
     parse_indices,
 )
 from prefect_pipestream.running.progress import Log
+from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.ledger import counts
 from prefect_pipestream.underfolder.packing import compact
@@ -200,13 +201,13 @@ def _question(review: Review, problem: str) -> str:
 
 def _show_once(review: Review, log: Log) -> None:
     """Adds the sheet to the flow run's artifacts, unless an earlier attempt did."""
-    shown = Path(review_folder(layout_of(review.folder), review.id)) / "shown"
-    if shown.exists():
+    shown = f"{review_folder(layout_of(review.folder), review.id)}/shown"
+    if is_there(shown):
         return
     try:
         text = review_markdown(review)
         add_markdown(text, artifact_key("review", review.folder), "Changes to decide about")
-        shown.touch()
+        write_anew(shown, b"")
     except Exception as error:  # noqa: BLE001 - such as a value that cannot be shown
         log.warning("The changes could not be shown: %r", error)
 

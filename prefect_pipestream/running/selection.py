@@ -1,6 +1,5 @@
 """Which samples a run is to process, and what its ledger has of the others."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetError, DuplicateItemError
 from prefect_pipestream.running.report import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.asking import is_folder
 from prefect_pipestream.underfolder.facts import info_of, layout_of
 from prefect_pipestream.underfolder.index import checked_indices
 from prefect_pipestream.underfolder.ledger import counts_of, done_indices, failures, rows_in
@@ -86,7 +86,7 @@ def select_samples(
 def _run_that_failed(folder: Path, run_key: str, is_named: bool) -> str | None:
     """The run whose failed samples are to be processed; None is the last one."""
     run = layout_of(folder).run(run_key)
-    if is_named or os.path.isdir(run.folder):
+    if is_named or is_folder(run.folder):
         return str(info_of(run).get("failed_in", run_key))
     return last_run(folder)
 

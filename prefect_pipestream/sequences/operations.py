@@ -225,6 +225,7 @@ class Operations:
 
         Raises:
             DatasetExistsError: the folder exists and may not.
+            UnpicklingNotAllowedError: it exists, may, and its pickles may not be read.
         """
         return self._pipe(
             "to_underfolder",
@@ -235,18 +236,26 @@ class Operations:
         )
 
     def cache(
-        self, cache_folder: Path | None = None, *, reuse_cache: bool = False
+        self,
+        cache_folder: Path | None = None,
+        *,
+        reuse_cache: bool = False,
+        allow_pickle: bool = False,
     ) -> "SamplesSequence":
         """Keeps each sample in a file once it was read, so that it is made only once.
 
         Args:
             cache_folder: where; None: a temporary folder, removed with the sequence.
             reuse_cache: whether a folder that exists may be read and added to.
+            allow_pickle: whether pickles of a folder that exists may be read; that runs code.
 
         Raises:
             DatasetExistsError: the folder exists and may not.
+            UnpicklingNotAllowedError: it exists, may, and its pickles may not be read.
         """
-        return self._pipe("cache", cache_folder=cache_folder, reuse_cache=reuse_cache)
+        return self._pipe(
+            "cache", cache_folder=cache_folder, reuse_cache=reuse_cache, allow_pickle=allow_pickle
+        )
 
     # -- pipes: which samples ------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from prefect_pipestream.underfolder.apply import recover
 from prefect_pipestream.underfolder.attempts import hold
 from prefect_pipestream.underfolder.commit import OnConflict
 from prefect_pipestream.underfolder.facts import layout_of, note_run
-from prefect_pipestream.underfolder.run_key import new_run_key, writing_as
+from prefect_pipestream.underfolder.run_key import check_run_key, new_run_key, writing_as
 
 
 class DataStream(Sequence[Sample]):
@@ -64,7 +64,8 @@ class DataStream(Sequence[Sample]):
         if source is not None:
             recover(os.fspath(source.dataset.folder))
         self._one = OneSample(length=0 if input_sequence is None else len(input_sequence))
-        with writing_as(run_key or new_run_key("stream")):
+        run_key = new_run_key("stream") if run_key is None else check_run_key(run_key)
+        with writing_as(run_key):
             output = build_pipe(output_pipe, self._one)
         if not isinstance(output, ToUnderfolder):
             raise PipeBuildingError(

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.removing import remove
+from prefect_pipestream.storage.untrusted import read_regular
 from prefect_pipestream.underfolder.journal import Journal, NameChange
 from prefect_pipestream.underfolder.layout import Layout, RunLayout, staged_name
 from prefect_pipestream.underfolder.lock import exclusive, is_held
@@ -23,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 UNDO = "undo"
 RECORD = "record.json"
+_NEW = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 """The errors by which an operating system refuses to write at all."""
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.ENOTSUP}
@@ -33,6 +37,7 @@ NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXD
 def commit_lock(layout: Layout) -> Iterator[None]:
     """Holds the dataset's commit lock; what a dead writer logged is applied first."""
     with exclusive(layout.lock):
+        layout.refuse_linked_data()
         _finish_pending(layout)
         yield
 
@@ -48,10 +53,9 @@ def recover(root: str) -> None:
         DatasetError: If one cannot be read.
     """
     layout = Layout(root)
-    if not os.path.isdir(layout.log):
-        return
-    layout.refuse_links()
     try:
+        if not is_folder(layout.log):
+            return
         with commit_lock(layout):
             sweep(layout)
     except OSError as error:
@@ -62,25 +66,25 @@ def recover(root: str) -> None:
 
 def sweep(layout: Layout) -> None:
     """Removes the staged files of writers that are dead."""
-    for writer in {name.removesuffix(".alive") for name in os.listdir(layout.staged)}:
-        alive = os.path.join(layout.staged, writer + ".alive")
+    staged = layout.staged
+    for writer in {name.removesuffix(".alive") for name in os.listdir(staged)}:
+        alive = f"{staged}/{writer}.alive"
         if not is_held(alive):
-            shutil.rmtree(os.path.join(layout.staged, writer), ignore_errors=True)
-            with suppress(FileNotFoundError):
-                os.unlink(alive)
+            with suppress(OSError):  # as of what another user staged: the next sweep tries again
+                remove(f"{staged}/{writer}")
+                remove(alive)
 
 
 def _finish_pending(layout: Layout) -> None:
-    for name in sorted(os.listdir(layout.log)):
+    log = layout.log
+    for name in sorted(os.listdir(log)):
         if not name.endswith(".json"):
             continue
-        path = os.path.join(layout.log, name)
-        with open(path, "rb") as file:
-            text = file.read()
+        path = f"{log}/{name}"
         try:
-            record = CommitRecord.from_bytes(text)
-            _check_stage(layout, record)
-        except ValueError as error:
+            record = CommitRecord.from_bytes(read_regular(path))
+            _check_stage(layout, record, name)
+        except (ValueError, RecursionError) as error:
             raise DatasetError(
                 f"{path}: this pending commit cannot be read ({error}). Run `python -m "
                 f"prefect_pipestream check --fix {layout.root}`, which puts it aside."
@@ -89,10 +93,13 @@ def _finish_pending(layout: Layout) -> None:
         place(layout, record)
 
 
-def _check_stage(layout: Layout, record: CommitRecord) -> None:
-    staged = os.path.join(os.path.realpath(layout.private), record.staged)
-    if os.path.realpath(staged) != staged:
-        raise ValueError(f"its files are elsewhere, in {os.path.realpath(staged)}")
+def _check_stage(layout: Layout, record: CommitRecord, name: str) -> None:
+    if name != record.id + ".json":
+        raise ValueError(f"it says that it is {record.id!r}")
+    try:
+        layout.at(*record.staged.split("/"), UNDO)
+    except DatasetError as error:
+        raise ValueError(str(error)) from error
 
 
 def place(layout: Layout, record: CommitRecord, *, durable: bool = False) -> None:
@@ -126,16 +133,16 @@ def _apply(layout: Layout, record: CommitRecord) -> None:
 
 
 def _place_if_absent(staged: str, final: str) -> None:
-    if not os.path.lexists(staged):
+    if not is_there(staged):
         return
     try:
-        os.link(staged, final)
+        os.link(staged, final, follow_symlinks=False)
     except FileExistsError:
         return
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        if not os.path.lexists(final):
+        if not is_there(final):
             os.rename(staged, final)
 
 
@@ -162,9 +169,9 @@ def _name_changes(record: CommitRecord) -> Iterator[NameChange]:
 def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
     staged = os.path.join(layout.private, record.staged)
     run = layout.run(record.run_key)
-    done = os.path.join(run.done, record.tag)
+    done = run.at("done", record.tag)
     undo = os.path.join(staged, UNDO)
-    if os.path.isdir(undo):  # else there is nothing to undo, or it was moved already
+    if is_there(undo):  # else there is nothing to undo, or it was moved already
         _move(undo, run.undo_of(record.id))
     drop_commits(layout, record.drops)
     _move(layout.pending(record.id), os.path.join(done, record.id + ".json"))
@@ -187,20 +194,16 @@ def drop_commits(layout: Layout, commits: Iterable[str]) -> None:
     """Notes that commits, each given as ``<run folder>/<commit id>``, are of their run no more."""
     for name in commits:
         folder, _, commit_id = name.rpartition("/")
-        run = RunLayout(os.path.join(layout.runs, folder))
+        run = RunLayout(layout, folder)
         os.makedirs(run.dropped, exist_ok=True)
-        with open(os.path.join(run.dropped, commit_id), "ab"):
-            pass
+        os.close(os.open(run.at("dropped", commit_id), os.O_WRONLY | os.O_CREAT | _NEW, 0o666))
 
 
 def empty_folder(folder: str) -> None:
     """Removes what is in a folder, if it is there; its own removal is slow on some disks."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
+            remove(entry.path)
 
 
 def revert(layout: Layout, record: CommitRecord) -> None:
@@ -212,32 +215,32 @@ def revert(layout: Layout, record: CommitRecord) -> None:
     """
     staged = os.path.join(layout.private, record.staged)
     undo = os.path.join(staged, UNDO)
-    if not os.path.isdir(undo):
+    if not is_there(undo):
         undo = layout.run(record.run_key).undo_of(record.id)
     for sample in record.samples:
         for name in sample.writes or ():
             final, back = layout.final(name), f"{staged}/{staged_name(name)}"
-            if os.path.lexists(back):
+            if is_there(back):
                 continue
             os.rename(final, back)
             if name in sample.replaces:
                 _restore(os.path.join(undo, staged_name(name)), final)
         for name in sample.removes:
-            if not os.path.lexists(layout.final(name)):
+            if not is_there(layout.final(name)):
                 _restore(os.path.join(undo, staged_name(name)), layout.final(name))
     for name, mark in record.shared.items():
         _take_back_shared(f"{staged}/{staged_name(name)}", layout.final(name), mark)
     for name in record.drops:
         folder, _, commit_id = name.rpartition("/")
         with suppress(FileNotFoundError):
-            os.unlink(os.path.join(layout.runs, folder, "dropped", commit_id))
+            os.unlink(RunLayout(layout, folder).at("dropped", commit_id))
     os.unlink(layout.pending(record.id))
 
 
 def _take_back_shared(staged: str, final: str, mark: str) -> None:
     """Removes a shared item if it was placed by this commit and not by another writer."""
     with suppress(FileNotFoundError):
-        if not os.path.lexists(staged):
+        if not is_there(staged):
             if mark_at(final) == mark:
                 os.rename(final, staged)
         elif os.path.samestat(os.lstat(staged), os.lstat(final)):

@@ -11,6 +11,7 @@ import time
 from contextlib import AbstractContextManager
 
 from prefect_pipestream.errors import DatasetWriteError, RunTakenOverError
+from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.underfolder.apply import NO_RIGHT, commit_lock
 from prefect_pipestream.underfolder.facts import read_json, write_json
 from prefect_pipestream.underfolder.layout import Layout
@@ -25,7 +26,7 @@ def begin_attempt(layout: Layout, run_key: str) -> str:
         DatasetWriteError: If that cannot be noted.
     """
     attempt = secrets.token_hex(8)
-    if os.path.isdir(layout.run(run_key).folder):
+    if is_folder(layout.run(run_key).folder):
         try:
             with _explaining(layout, run_key), commit_lock(layout):
                 _note(layout, run_key, attempt)
@@ -45,7 +46,7 @@ def hold(layout: Layout, run_key: str, attempt: str) -> None:
     """
     with _explaining(layout, run_key), commit_lock(layout):
         refuse_if_taken_over(layout, run_key, attempt)
-        if not os.path.exists(layout.run(run_key).attempt):
+        if not is_there(layout.run(run_key).attempt):
             _note(layout, run_key, attempt)
 
 

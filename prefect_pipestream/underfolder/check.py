@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from prefect_pipestream.errors import (
+    DatasetError,
     DatasetNotFoundError,
     DecodeError,
     MissingExtraError,
     UnpicklingNotAllowedError,
 )
 from prefect_pipestream.items import Item, PickleItem, UnknownItem
+from prefect_pipestream.storage.asking import is_folder, is_link, is_there, status_through_links
 from prefect_pipestream.underfolder.check_private import (
     between_commits,
     check_private,
@@ -29,6 +31,7 @@ _AT_ONCE = 32  # samples decoded by one call of a thread
 _TEMPORARY = re.compile(r"\.\d+-\d+-\d+_.+")  # see `items.storing.serialize`
 
 
+@DatasetError.explaining_questions()
 def check(
     folder: Folder, fix: bool = False, on_progress: Callable[[int, int], None] | None = None
 ) -> CheckReport:
@@ -53,7 +56,7 @@ def check(
         DatasetWriteError: If the dataset is to be mended and cannot be written.
     """
     layout = layout_of(folder)
-    if not os.path.isdir(layout.root):
+    if not is_folder(layout.root):
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
     aside = Aside(layout, fix)
     problems = list(check_private(layout, aside, fix))
@@ -117,16 +120,14 @@ def _check_duplicates(layout: Layout, index: UnderfolderIndex, aside: Aside) -> 
         # A commit that was just being applied leaves old and new names there for a moment.
         with between_commits(layout):
             for idx, key, names in found:
-                names = [name for name in names if os.path.lexists(layout.final(name))]
+                names = [name for name in names if is_there(layout.final(name))]
                 problems += _part_duplicates(layout, idx, key, names, aside)
     return problems
 
 
 def _shared_names(layout: Layout) -> list[str]:
     with os.scandir(layout.root) as entries:
-        return sorted(
-            e.name for e in entries if parse_root_name(e.name) and not os.path.isdir(e.path)
-        )
+        return sorted(e.name for e in entries if parse_root_name(e.name) and not is_folder(e.path))
 
 
 def _part_duplicates(
@@ -178,7 +179,7 @@ class _Findings:
 
     def look_at(self, path: str, file: str, idx: int | None) -> None:
         """Decodes the item in a file."""
-        if os.path.islink(path) and not os.path.exists(path):
+        if is_link(path) and status_through_links(path) is None:
             target = os.readlink(path)
             message = f"It is a symbolic link to {target}, which is not there."
             remedy = "Restore what it links to, or remove it."
@@ -195,7 +196,7 @@ class _Findings:
         except MissingExtraError as error:
             self.unchecked[str(error)] += 1
         except DecodeError as error:
-            if os.path.lexists(path):  # else another process replaced it meanwhile
+            if is_there(path):  # else another process replaced it meanwhile
                 message = str(error).removeprefix(f"{path}: ")
                 remedy = "The undo of a run may have it whole."
                 self.problems.append(Problem("undecodable", file, idx, message, False, remedy))

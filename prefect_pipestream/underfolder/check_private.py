@@ -2,12 +2,15 @@
 
 import os
 import re
+import stat
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError, UndoRefusedError
-from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.storage.asking import is_folder, is_there, status_of
+from prefect_pipestream.storage.untrusted import read_regular
+from prefect_pipestream.underfolder.apply import UNDO, recover
 from prefect_pipestream.underfolder.compaction import PackedLedger
 from prefect_pipestream.underfolder.facts import info_of, is_undone, names_in, runs_of
 from prefect_pipestream.underfolder.layout import Layout, RunLayout
@@ -29,12 +32,14 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
         DatasetWriteError: If it is to be mended and cannot be.
     """
     yield from _check_siblings(layout, aside)
-    if not os.path.isdir(layout.log):
+    foreign = list(_check_kinds(layout, aside))
+    yield from foreign
+    if not all(problem.mended for problem in foreign) or not is_folder(layout.log):
         return
     with between_commits(layout):
         pending = _pending(layout)
         logged = [record for record in pending.values() if record is not None]
-        dead = _dead_stages(layout, {record.staged.partition(os.sep)[2] for record in logged})
+        dead = _dead_stages(layout, {record.staged.partition("/")[2] for record in logged})
         for path, record in pending.items():
             if record is None:
                 yield _put_aside(layout, aside, "unreadable-record", path, _DAMAGED)
@@ -54,7 +59,7 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
 def between_commits(layout: Layout) -> Iterator[None]:
     """Keeps others from committing; who has no right to lock the dataset may look all the same."""
     with ExitStack() as stack:
-        if os.path.isdir(layout.log):
+        if is_folder(layout.log):
             with suppress(OSError):
                 stack.enter_context(exclusive(layout.lock))
         yield
@@ -62,9 +67,8 @@ def between_commits(layout: Layout) -> Iterator[None]:
 
 def is_old(path: str) -> bool:
     """Whether a file or folder was not touched for a minute: no process is just making it."""
-    with suppress(FileNotFoundError):
-        return time.time() - os.lstat(path).st_mtime > _MAKING_S
-    return False
+    found = status_of(path)
+    return found is not None and time.time() - found.st_mtime > _MAKING_S
 
 
 def _put_aside(layout: Layout, aside: Aside, kind: ProblemKind, path: str, message: str) -> Problem:
@@ -83,25 +87,56 @@ def _check_siblings(layout: Layout, aside: Aside) -> Iterator[Problem]:
             yield _put_aside(layout, aside, "leftover", path, message)
 
 
+def _check_kinds(layout: Layout, aside: Aside) -> Iterator[Problem]:
+    """Finds links, pipes and devices among our own files, where none of a sample are."""
+    where: list[list[str]] = [[]]
+    while where:
+        parts = where.pop()
+        folder = layout.at(*parts)
+        for name in sorted(os.listdir(folder)) if is_folder(folder) else ():
+            path, below = f"{folder}/{name}", [*parts, name]
+            found = status_of(path)
+            if found is None or _is_samples(below) or stat.S_ISREG(found.st_mode):
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                where.append(below)
+                continue
+            message = "It is a link or another thing that this package never makes there."
+            yield _put_aside(layout, aside, "not-ours", path, message)
+
+
+def _is_samples(parts: list[str]) -> bool:
+    """Whether a private file, given by the parts of its path, is a sample's: it may be a link."""
+    match parts:
+        case ["staged", _, _, name]:
+            return name != UNDO
+        case ["staged", _, _, _, *_] | ["runs", _, "undo", _, _, *_]:
+            return True
+        case ["review", _, "staged", _, *_] | ["aside", _, *_]:
+            return True
+    return False
+
+
 def _pending(layout: Layout) -> dict[str, CommitRecord | None]:
     """The pending records by path; None for one that cannot be read."""
-    paths = [os.path.join(layout.log, name) for name in sorted(names_in(layout.log))]
+    log = layout.log
+    paths = [f"{log}/{name}" for name in sorted(names_in(log))]
     return {path: _record_at(path) for path in paths if path.endswith(".json")}
 
 
 def _record_at(path: str) -> CommitRecord | None:
     try:
-        with open(path, "rb") as file:
-            return CommitRecord.from_bytes(file.read())
-    except ValueError:
+        return CommitRecord.from_bytes(read_regular(path))
+    except (ValueError, RecursionError):
         return None
 
 
 def _dead_stages(layout: Layout, needed: Collection[str]) -> list[str]:
     """The stages of dead writers, but for those that a pending commit needs."""
-    writers = {name for name in names_in(layout.staged) if not name.endswith(".alive")}
-    writers -= {name.partition(os.sep)[0] for name in needed}
-    paths = [os.path.join(layout.staged, writer) for writer in sorted(writers)]
+    staged = layout.staged
+    writers = {name for name in names_in(staged) if not name.endswith(".alive")}
+    writers -= {name.partition("/")[0] for name in needed}
+    paths = [f"{staged}/{writer}" for writer in sorted(writers)]
     return [path for path in paths if not is_held(path + ".alive")]
 
 
@@ -111,7 +146,7 @@ def _report_recovered(
     """Tells what `recover` ended, or would."""
     for record in pending:
         path = layout.pending(record.id)
-        mended = fix and not os.path.lexists(path)
+        mended = fix and not is_there(path)
         yield Problem(
             "pending",
             os.path.relpath(path, layout.root),
@@ -122,7 +157,7 @@ def _report_recovered(
             "Applied." if mended else "`check` with `fix` applies it, as does the next write.",
         )
     for path in dead:
-        mended = fix and not os.path.lexists(path)
+        mended = fix and not is_there(path)
         yield Problem(
             "dead-stage",
             os.path.relpath(path, layout.root),
@@ -158,7 +193,7 @@ def _check_undoing(layout: Layout, run: RunLayout, fix: bool) -> Iterator[Proble
     with ExitStack() as stack:
         with suppress(OSError):
             stack.enter_context(exclusive(layout.ledger_lock))  # no undo is under way, then
-        if not os.path.exists(run.undoing):
+        if not is_there(run.undoing):
             return
     file = os.path.relpath(run.undoing, layout.root)
     message = f"The undo of run {key!r} was interrupted."

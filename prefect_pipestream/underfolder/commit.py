@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
-from prefect_pipestream.errors import ConflictError, DatasetWriteError
+from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource, FileStamp
+from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.underfolder.apply import (
     RECORD,
     UNDO,
@@ -95,14 +96,14 @@ class Commit(Stage):
                     self.discard()  # what takes a commit back takes all of it back
                 if self._samples or self._shared:
                     self._place(self._log(run_key, tag, tuple(drops)))
+                committed = list(self._samples.values())
+                self._take_over(committed)  # before another thread sets one of them again
         except OSError as error:
             if isinstance(error, DatasetWriteError):
                 raise
             self.discard()
             what = f"{self._layout.root}: the commit could not be written"
             raise DatasetWriteError.of(error, what) from error
-        committed = list(self._samples.values())
-        self._take_over(committed)
         self._samples.clear()
         self._shared.clear()
         if conflicts:
@@ -173,7 +174,7 @@ class Commit(Stage):
         return record
 
     def _exists(self, name: str) -> bool:
-        return os.path.lexists(self._layout.final(name))
+        return is_there(self._layout.final(name))
 
     def _signature(self, staged: StagedSample, record: SampleRecord) -> str | None:
         """The signature of the source's files, as they are after this commit."""
@@ -181,7 +182,7 @@ class Commit(Stage):
         if origin is None:
             return None
         files = {name: source.stamp for name, source in origin.sources.items()}
-        if (origin.folder, origin.idx) == (self._layout.root, staged.target):
+        if staged.is_in_place(self._layout):
             files.update((file.name, file.source.stamp) for file in staged.files)
             for name in record.removes:
                 files.pop(name, None)
@@ -200,7 +201,7 @@ class Commit(Stage):
 
     def _sync_staged(self) -> None:
         for folder in (os.path.join(self._folder, UNDO), self._folder):
-            if os.path.isdir(folder):
+            if is_folder(folder):
                 for entry in os.scandir(folder):
                     if entry.is_file(follow_symlinks=False):
                         handle = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -214,26 +215,31 @@ class Commit(Stage):
         try:
             place(self._layout, record, durable=self._durable)
             self._is_needed = False
-        except OSError as error:
+        except (OSError, DatasetError) as error:
             try:
-                if os.path.lexists(self._layout.pending(record.id)):
+                if is_there(self._layout.pending(record.id)):
                     revert(self._layout, record)
                 self._is_needed = False
-            except OSError as second:
+            except (OSError, DatasetError) as second:
                 raise DatasetWriteError(
-                    error.errno,
+                    getattr(error, "errno", None),
                     f"{self._layout.root}: commit {record.id} is logged but could be neither "
                     f"applied ({error}) nor taken back ({second}). The next writer applies it",
                 ) from error
             raise
 
     def _take_over(self, committed: list[StagedSample]) -> None:
-        """Lets the items, and samples read earlier, know of the files that hold them now."""
+        """Lets the samples and their items know of the files that hold them now.
+
+        Samples that others took meanwhile stay as they are: to them it is a change.
+        """
         for staged in committed:
+            origin = staged.origin if staged.is_in_place(self._layout) else None
             for file in staged.files:
                 file.source.path = self._layout.final(file.name)
                 file.lead_to(file.source)
-                self._dataset.note_written(staged.target, file.key, file.source)
+                if origin is not None:
+                    origin.lead_to(file.key, file.source)
         for name, file in self._shared.items():
             file.lead_to(FileSource(self._layout.final(name)))
 

@@ -9,14 +9,17 @@ import gzip
 import json
 import os
 import zipfile
+import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.untrusted import open_regular
+from prefect_pipestream.underfolder.names import MAX_INDEX
 from prefect_pipestream.underfolder.records import (
     OUTCOMES,
     CommitRecord,
@@ -29,6 +32,9 @@ _SAMPLES = "samples.npz"
 _FAILURES = "failures.jsonl.gz"
 _FILES = "files.jsonl.gz"
 _GZIP_LEVEL = 5
+_MOST_BYTES = 1 << 32  # of a ledger's columns, unpacked: 100 million samples
+_LONGEST_LINE = 1 << 28  # bytes: the files of the largest commit
+_COMMIT_COLUMNS = {"commit_end": np.int64, "commit_at": np.float64, "commit_tag": np.int64}
 _NUMBER_OF = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 _MOST_ATTEMPTS = 0xFFFF
 
@@ -61,6 +67,21 @@ class Rows(NamedTuple):
         return self.where(len(backwards) - 1 - first)
 
     @classmethod
+    def checked(cls, *columns: npt.NDArray[Any]) -> "Rows":
+        """The rows of columns that somebody gave us.
+
+        Raises:
+            ValueError: If they are no such columns, or of different lengths.
+        """
+        dtypes = (like.dtype for like in _EMPTY)
+        rows = cls(*map(_column, cls._fields, columns, dtypes))
+        if len({len(column) for column in rows}) != 1:
+            raise ValueError("its columns have different lengths")
+        if len(rows.outcome) and int(rows.outcome.max()) >= len(OUTCOMES):
+            raise ValueError(f"there is no outcome {int(rows.outcome.max())}")
+        return rows
+
+    @classmethod
     def joined(cls, parts: Iterable["Rows"]) -> "Rows":
         """The rows of all parts, one after the other."""
         columns = zip(*(_EMPTY, *parts), strict=True)
@@ -74,6 +95,40 @@ _EMPTY = Rows(
     np.empty(0, np.uint64),
     np.empty(0, np.float64),
 )
+
+
+def _column(name: str, column: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if column.ndim != 1 or not np.can_cast(column.dtype, dtype, "same_kind"):
+        raise ValueError(f"{name!r} has {column.dtype} of shape {column.shape}, not {dtype}")
+    return column.astype(dtype, copy=False)
+
+
+def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an ``.npz`` file, by name. Nothing is unpickled, and no more read than fits.
+
+    Raises:
+        FileNotFoundError: If it is not there (any more).
+        DatasetError: If it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            _refuse_bomb(file)
+            with np.load(file) as arrays:
+                return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damaged content makes its decoders raise anything
+        raise DatasetError(
+            f"{path}: this ledger cannot be read ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _refuse_bomb(file: BinaryIO) -> None:
+    with zipfile.ZipFile(file) as members:
+        size = sum(member.file_size for member in members.infolist())
+    if size > _MOST_BYTES:
+        raise ValueError(f"it would unpack to {size} bytes; at most {_MOST_BYTES} are read")
+    file.seek(0)
 
 
 class _Columns:
@@ -192,13 +247,36 @@ class PackedLedger:
         self._folder = folder
         self._run_key = run_key
         path = os.path.join(folder, _SAMPLES)
+        self._arrays = read_arrays(path)
         try:
-            with np.load(path) as arrays:
-                self._arrays: dict[str, npt.NDArray[Any]] = {n: arrays[n] for n in arrays.files}
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DatasetError(f"{path}: this ledger cannot be read ({error}).") from error
+            self._check_arrays()
+        except (KeyError, ValueError, TypeError) as error:
+            raise DatasetError(f"{path}: this ledger cannot be right ({error}).") from error
+
+    def _check_arrays(self) -> None:
+        """Raises `ValueError` or `KeyError` where the columns do not fit together."""
+        arrays = self._arrays
+        for name, dtype in _COMMIT_COLUMNS.items():
+            arrays[name] = _column(name, arrays[name], np.dtype(dtype))
+        arrays["target"] = _column("target", arrays["target"], np.dtype(np.int64))
+        ends, tags = arrays["commit_end"], arrays["commit_tag"]
+        if len({len(arrays[name]) for name in ("commit_id", *_COMMIT_COLUMNS)}) != 1:
+            raise ValueError("its commits' columns have different lengths")
+        if len(ends) and (int(ends[0]) < 0 or (np.diff(ends) < 0).any()):
+            raise ValueError("its commits are out of order")
+        if len(ends) and not 0 <= int(tags.min()) <= int(tags.max()) < len(arrays["tags"]):
+            raise ValueError("it has commits of no tag")
+        if arrays["commit_id"].dtype.kind != "S" or arrays["tags"].dtype.kind != "U":
+            raise ValueError("its commits' names are no text")
+        if not np.isfinite(arrays["commit_at"]).all():
+            raise ValueError("its commits have no times")
+        refuse_paths([*self.ids(), *arrays["tags"].tolist()])
+        known = int(ends[-1]) if len(ends) else 0
+        if not len(arrays["idx"]) == len(arrays["target"]) == known:
+            raise ValueError(f"it has {len(arrays['idx'])} samples, and commits of {known}")
+        rows = self.rows()
+        if len(rows.idx) and not 0 <= int(rows.idx.min()) <= int(rows.idx.max()) < MAX_INDEX:
+            raise ValueError("it has samples of no index")
 
     def ids(self) -> list[str]:
         """The ids of its commits."""
@@ -208,7 +286,7 @@ class PackedLedger:
         """The rows of all commits, or of those for which ``keep(id, tag)`` is true."""
         arrays = self._arrays
         lengths = np.diff(arrays["commit_end"], prepend=0)
-        rows = Rows(
+        rows = Rows.checked(
             arrays["idx"],
             arrays["outcome"],
             arrays["attempts"],
@@ -227,16 +305,29 @@ class PackedLedger:
     def failures(self) -> Iterator[SampleRecord]:
         """The records of failed samples."""
         arrays = self._arrays
-        for row, *failure in self._lines(_FAILURES):
-            yield SampleRecord(
-                int(arrays["idx"][row]),
-                "failed",
-                attempts=int(arrays["attempts"][row]),
-                failure=SampleFailure(*failure),
-            )
+        try:
+            for row, *failure in self._lines(_FAILURES):
+                yield SampleRecord(
+                    int(arrays["idx"][row]),
+                    "failed",
+                    attempts=int(arrays["attempts"][row]),
+                    failure=SampleFailure.of(failure),
+                )
+        except (ValueError, TypeError, IndexError) as error:
+            raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
 
     def commits(self) -> Iterator[CommitRecord]:
-        """All commits, as they were recorded."""
+        """All commits, as they were recorded.
+
+        Raises:
+            DatasetError: If the files do not fit together.
+        """
+        try:
+            yield from self._commits()
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
+
+    def _commits(self) -> Iterator[CommitRecord]:
         files, failures = self._lines(_FILES), self._lines(_FAILURES)
         next_files, next_failure = next(files, None), next(failures, None)
         start = 0
@@ -245,7 +336,7 @@ class PackedLedger:
             samples = self._samples(start, ends[number])
             while next_failure is not None and next_failure[0] < ends[number]:
                 row, *failure = next_failure
-                samples[row - start]["failure"] = SampleFailure(*failure)
+                samples[row - start]["failure"] = SampleFailure.of(failure)
                 next_failure = next(failures, None)
             shared: dict[str, str] = {}
             if next_files is not None and next_files[0] == number:
@@ -265,17 +356,14 @@ class PackedLedger:
                 tag=tag,
                 staged="",
                 at=at[number],
-                samples=tuple(SampleRecord(**sample) for sample in samples),
+                samples=tuple(map(SampleRecord.checked, samples)),
                 shared=shared,
             )
             start = ends[number]
 
     def _check(self, names: Iterable[str]) -> None:
         """What is on disk may say anything: files of other folders are none of a dataset's."""
-        try:
-            refuse_paths(name.removeprefix("/") for name in names)
-        except ValueError as error:
-            raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
+        refuse_paths(str.removeprefix(name, "/") for name in names)
 
     def _samples(self, start: int, end: int) -> list[dict[str, Any]]:
         names = ("idx", "target", "outcome", "attempts", "signature")
@@ -294,10 +382,10 @@ class PackedLedger:
     def _lines(self, name: str) -> Iterator[list[Any]]:
         path = os.path.join(self._folder, name)
         try:
-            with gzip.open(path, "rb") as file:
-                for line in file:
+            with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
+                while line := file.readline(_LONGEST_LINE):
                     yield json.loads(line)
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zlib.error, RecursionError) as error:
             raise DatasetError(f"{path}: this ledger cannot be read ({error}).") from error

@@ -1,11 +1,11 @@
 """Conflicts: whether somebody else changed what a sample was made from, or is to replace."""
 
-import os
 import time
 from collections.abc import Iterable
 
 from prefect_pipestream.errors import ItemError
 from prefect_pipestream.items import FileSource, FileStamp
+from prefect_pipestream.storage.asking import is_link, is_there, status_through_links
 from prefect_pipestream.underfolder.clock import tick_ns
 from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.names import key_of
@@ -45,29 +45,25 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
     origin = staged.origin
     if origin is None:
         return False
-    in_place = (origin.folder, origin.idx) == (layout.root, staged.target)
+    in_place = staged.is_in_place(layout)
     replaced: set[str | None] = {file.key for file in staged.files} if in_place else set()
     for name, source in origin.sources.items():
         key = None if name[0] == "/" else key_of(name)
+        if key in replaced and source.is_newer:
+            return True  # somebody replaced it since the sample was taken, whatever was read later
         if (source.digest is not None or key in replaced) and _is_changed(source):
             return True
         replaced -= {key}
     # What is left of the keys had no file when the sample was read: nor may it have now.
-    return any(
-        os.path.lexists(layout.final(file.name)) for file in staged.files if file.key in replaced
-    )
+    return any(is_there(layout.final(file.name)) for file in staged.files if file.key in replaced)
 
 
 def _is_changed(source: FileSource) -> bool:
     """Whether a file's content is not what it was: by its stamp, else by its digest."""
-    try:
-        stamp = FileStamp.of(os.stat(source.path))
-    except OSError as error:
-        if source.stamp is None and os.path.islink(source.path):
-            return False  # a link that led nowhere when it was taken, too
-        if not isinstance(error, FileNotFoundError):
-            raise
-        return True
+    found = status_through_links(source.path)
+    if found is None:  # else it is a link that led nowhere when it was taken, too
+        return not (source.stamp is None and is_link(source.path))
+    stamp = FileStamp.of(found)
     was = source.stamp
     if stamp == was and (
         source.digest is None or source.read_at_ns - was.mtime_ns > tick_ns(was.mtime_ns)

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetNotFoundError, DuplicateItemError
+from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DuplicateItemError
 from prefect_pipestream.items import FileSource, Item
+from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.underfolder.apply import recover
 from prefect_pipestream.underfolder.clock import is_racy
 from prefect_pipestream.underfolder.facts import names_in
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.names import DATA_FOLDER, Kind
-from prefect_pipestream.underfolder.origin import Readers, SampleOrigin, stat_into
+from prefect_pipestream.underfolder.origin import SampleOrigin, stat_into, unreadable
 from prefect_pipestream.underfolder.shared_items import SharedItems
 from prefect_pipestream.underfolder.watched_index import WatchedIndex
 
@@ -51,24 +52,27 @@ class Underfolder:
     ) -> None:
         self._root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
         self._data = os.path.join(self._root, DATA_FOLDER)
-        missing = self._root if not os.path.isdir(self._root) else self._data
-        # In this order: another process may just be creating it.
-        if (must_exist or os.path.lexists(missing)) and not os.path.isdir(missing):
-            raise DatasetNotFoundError(
-                f"Dataset {self._root}: there is no folder {missing}. Give the folder that holds "
-                f"`{DATA_FOLDER}/`, or create it first."
-            )
+        self._check_folders(must_exist)
         self._merge_root_items = merge_root_items
         self._allow_pickle = allow_pickle
         self._watch = watch
         self._part: UnderfolderIndex | None = None
         self._reset()
 
+    @DatasetError.explaining_questions()
+    def _check_folders(self, must_exist: bool) -> None:
+        missing = self._root if not is_folder(self._root) else self._data
+        # In this order: another process may just be creating it.
+        if (must_exist or is_there(missing)) and not is_folder(missing):
+            raise DatasetNotFoundError(
+                f"Dataset {self._root}: there is no folder {missing}. Give the folder that holds "
+                f"`{DATA_FOLDER}/`, or create it first."
+            )
+
     def _reset(self) -> None:
         self._guard = threading.RLock()
         self._index = WatchedIndex(Layout(self._root))
         self._shared = SharedItems(self._root, self._allow_pickle)
-        self._readers = Readers()
 
     @property
     def folder(self) -> Path:
@@ -142,7 +146,6 @@ class Underfolder:
         for item in items.values():
             item.cache_data = False  # another process may write the file at any time
         origin = SampleOrigin(self._root, idx, named)
-        self._readers.add(origin)
         return items, origin
 
     def _are_all_there(self, idx: int) -> bool:
@@ -153,15 +156,13 @@ class Underfolder:
             return (
                 not is_racy(mtime)
                 and not names_in(Layout(self._root).log)
-                and all(os.path.lexists(self.data_prefix + name) for name in names)
+                and all(is_there(self.data_prefix + name) for name in names)
                 and mtime == os.stat(self._data).st_mtime_ns
             )
         except FileNotFoundError:
             return False
-
-    def note_written(self, idx: int, key: str, source: FileSource) -> None:
-        """Lets samples taken earlier show what was written through this dataset."""
-        self._readers.note_written(idx, key, source)
+        except OSError as error:
+            raise unreadable(self._data, error) from error
 
     def _sources(self, idx: int) -> dict[str, FileSource]:
         index = self.index()
@@ -219,11 +220,7 @@ class Underfolder:
         index = self.refreshed_index()
         if self._part is None or idx in index:
             return index.kinds_of(idx)
-        return [
-            kind
-            for kind in index.kinds()
-            if os.path.lexists(self._data + os.sep + kind.name_of(idx))
-        ]
+        return [kind for kind in index.kinds() if is_there(self._data + os.sep + kind.name_of(idx))]
 
     def settle(self) -> None:
         """Waits for a commit under way, ends one that died, and scans the folder anew."""

@@ -6,10 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.untrusted import read_regular, write_anew
 from prefect_pipestream.underfolder.layout import Layout, RunLayout, folder_of, run_key_of
+from prefect_pipestream.underfolder.records import is_time
+from prefect_pipestream.underfolder.run_key import is_run_key
 
 Folder = str | os.PathLike[str]
 
@@ -24,7 +27,7 @@ _TEXTS = {
     "host",
 }
 _TIMES = {"started", "finished", "undone"}
-_LATEST = 1e11  # seconds since the epoch
+_MOST_BYTES = 1 << 28  # a review of a million samples
 
 
 def note_run(layout: Layout, run_key: str, facts: Mapping[str, Any]) -> None:
@@ -33,7 +36,7 @@ def note_run(layout: Layout, run_key: str, facts: Mapping[str, Any]) -> None:
     A run of a transform has its ``fingerprint`` among the facts: `signatures` looks for it.
     """
     run = layout.run(run_key)
-    if os.path.exists(run.info):
+    if is_there(run.info):
         return
     os.makedirs(run.done, exist_ok=True)
     known = {"run_key": run_key, "started": time.time(), "user": _user()}
@@ -53,29 +56,29 @@ def info_of(run: RunLayout) -> dict[str, Any]:
 
 
 def _is_fact(name: str, fact: Any) -> bool:
+    if name in ("run_key", "undoes", "fingerprint"):
+        return is_run_key(fact)
     if name in _TEXTS:
         return isinstance(fact, str)
-    return name not in _TIMES or (isinstance(fact, int | float) and 0 <= fact < _LATEST)
+    return name not in _TIMES or is_time(fact)
 
 
 def read_json(path: str) -> dict[str, Any]:
-    """The mapping in a file; an empty one where there is none that can be read."""
+    """The mapping in a file; an empty one where there is none, or the file holds another thing.
+
+    Raises:
+        OSError: If the file is there and cannot be read.
+    """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_regular(path, _MOST_BYTES))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def write_json(path: str, content: Mapping[str, Any]) -> None:
     """Writes a file anew, whole or not at all."""
-    fresh = f"{path}.{os.getpid()}-{time.monotonic_ns()}"
-    try:
-        Path(fresh).write_text(json.dumps(content, indent=1), encoding="utf-8")
-        os.replace(fresh, path)
-    except OSError:
-        Path(fresh).unlink(missing_ok=True)
-        raise
+    write_anew(path, json.dumps(content, indent=1).encode())
 
 
 def _user() -> str:
@@ -91,8 +94,15 @@ def layout_of(folder: Folder) -> Layout:
 
 
 def runs_of(layout: Layout) -> list[RunLayout]:
-    """All runs of a dataset, those that were undone among them."""
-    return [RunLayout(os.path.join(layout.runs, name)) for name in sorted(names_in(layout.runs))]
+    """All runs of a dataset, those that were undone among them.
+
+    Raises:
+        DatasetError: If the folder of one is a symbolic link.
+        OSError: If they cannot be listed.
+    """
+    runs = layout.runs
+    names = [name for name in sorted(names_in(runs)) if is_folder(f"{runs}/{name}")]
+    return [RunLayout(layout, name) for name in names]
 
 
 def is_undone(run: RunLayout, run_key: str) -> bool:
@@ -101,7 +111,11 @@ def is_undone(run: RunLayout, run_key: str) -> bool:
 
 
 def names_in(folder: str) -> list[str]:
-    """The names in a folder that do not begin with a dot; none where there is no folder."""
+    """The names in a folder that do not begin with a dot; none where there is no folder.
+
+    Raises:
+        OSError: If there is one, and it cannot be listed.
+    """
     try:
         return [name for name in os.listdir(folder) if name[0] != "."]
     except (FileNotFoundError, NotADirectoryError):

@@ -12,10 +12,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from prefect_pipestream.storage.untrusted import open_regular
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.names import check_index
 
-_OURS = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # a link could lead out of the dataset
+# A link could lead out of the dataset, and a pipe keep us waiting.
+_OURS = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MOST_BYTES = 1 << 26
 _ROTATE_AT = 1 << 20  # bytes
 _TAIL = 64  # bytes, in which the last line's times stand
 _LAST_TIME = re.compile(rb",(\d+)\]\n$")
@@ -44,11 +47,11 @@ class Journal:
             The folder's modification time after the last commit; None where there is none.
         """
         try:
-            with open(self._path, "rb") as file:
+            with open_regular(self._path) as file:
                 status = os.fstat(file.fileno())
                 file.seek(max(0, status.st_size - _TAIL))
-                tail = file.read()
-        except OSError:  # mostly it is not there
+                tail = file.read(_TAIL)
+        except (OSError, ValueError):  # mostly it is not there
             self._offset = self._inode = 0
             return None
         self._offset = status.st_size - len(tail) + tail.rfind(b"\n") + 1
@@ -65,7 +68,7 @@ class Journal:
         """
         try:
             return self._fold_into(index, mtime_ns)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return None
 
     def _fold_into(self, index: UnderfolderIndex, mtime_ns: int) -> int | None:
@@ -83,14 +86,15 @@ class Journal:
 
     def _new_lines(self) -> list[tuple[list[NameChange], int, int]] | None:
         try:
-            with open(self._path, "rb") as file:
-                if os.fstat(file.fileno()).st_ino != self._inode:
+            with open_regular(self._path) as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode:
                     if self._inode:
                         return None
-                    self._inode = os.fstat(file.fileno()).st_ino
+                    self._inode = status.st_ino
                 file.seek(self._offset)
-                text = file.read()
-        except OSError:
+                text = file.read(max(0, min(status.st_size - self._offset, _MOST_BYTES)))
+        except (OSError, ValueError):
             return None
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)

@@ -26,75 +26,119 @@ import os
 from urllib.parse import quote, unquote
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import is_link
+from prefect_pipestream.storage.untrusted import inside, leads_away
 from prefect_pipestream.underfolder.names import DATA_FOLDER, PRIVATE_FOLDER
+from prefect_pipestream.underfolder.run_key import check_run_key, is_run_key
 
 _LONGEST = 120
 
 
 class Layout:
-    """The paths of one dataset."""
+    """The paths of one dataset.
 
-    __slots__ = ("data", "journal", "lock", "log", "private", "root", "runs", "staged")
+    A private path is looked at each time it is asked for: there is none where a symbolic link is
+    on the way or at its end, since a dataset may come from anybody. So what is listed, written,
+    renamed or removed by these paths is in the dataset.
+    """
+
+    __slots__ = ("data", "private", "root")
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.data = os.path.join(root, DATA_FOLDER)
         self.private = os.path.join(root, PRIVATE_FOLDER)
-        self.lock = os.path.join(self.private, "lock")
-        self.journal = os.path.join(self.private, "journal")
-        self.staged = os.path.join(self.private, "staged")
-        self.log = os.path.join(self.private, "log")
-        self.runs = os.path.join(self.private, "runs")
+
+    def at(self, *parts: str) -> str:
+        """The path of a private file or folder.
+
+        Raises:
+            DatasetError: If it, or a folder on the way, is a symbolic link.
+            OSError: If that could not be asked.
+        """
+        return inside(self.root, PRIVATE_FOLDER, *parts)
+
+    @property
+    def lock(self) -> str:
+        """The lock of those who commit."""
+        return self.at("lock")
 
     @property
     def ledger_lock(self) -> str:
         """The lock of those who undo, pack or prune runs."""
-        return os.path.join(self.private, "ledger.lock")
+        return self.at("ledger.lock")
+
+    @property
+    def journal(self) -> str:
+        """The file of names that came and went, to be written."""
+        return self.at("journal")
+
+    @property
+    def staged(self) -> str:
+        """The folder of writers' staged files."""
+        return self.at("staged")
+
+    @property
+    def log(self) -> str:
+        """The folder of the commit that is being applied."""
+        return self.at("log")
+
+    @property
+    def runs(self) -> str:
+        """The folder of the runs' ledgers."""
+        return self.at("runs")
+
+    @property
+    def reviews(self) -> str:
+        """The folder of changes that wait for a decision."""
+        return self.at("review")
 
     @property
     def seen(self) -> str:
         """The folder of signatures from runs that were pruned."""
-        return os.path.join(self.private, "seen")
+        return self.at("seen")
 
     @property
     def aside(self) -> str:
         """The folder of what `check` put aside."""
-        return os.path.join(self.private, "aside")
+        return self.at("aside")
 
     @property
     def claim(self) -> str:
         """The file that names the run which created the dataset."""
-        return os.path.join(self.private, "claim.json")
+        return self.at("claim.json")
 
     def make(self) -> None:
         """Makes the folders that are missing.
 
         Raises:
+            DatasetError: If one of them is a symbolic link.
             OSError: If one cannot be made.
         """
+        self.refuse_linked_data()
         for folder in (self.data, self.staged, self.log, self.runs):
             os.makedirs(folder, exist_ok=True)
 
-    def refuse_links(self) -> None:
-        """Checks that what is written below the root stays there.
+    def refuse_linked_data(self) -> None:
+        """Checks that samples are written below the root. (They may be read by a link.)
 
         Raises:
-            DatasetError: If a folder that is written to is a symbolic link.
+            DatasetError: If the data folder is a symbolic link.
         """
-        for folder in (self.data, self.private, self.staged, self.log, self.runs):
-            if os.path.islink(folder):
-                raise DatasetError(
-                    f"{folder} is a symbolic link to {os.readlink(folder)}: what is written would "
-                    "leave the dataset. Open the dataset there, or put a folder in its place."
-                )
+        if is_link(self.data):
+            raise leads_away(self.data)
 
     def pending(self, commit_id: str) -> str:
         """The record of a commit from its commit point until it is applied."""
-        return os.path.join(self.log, commit_id + ".json")
+        return f"{self.log}/{commit_id}.json"
 
     def run(self, run_key: str) -> "RunLayout":
-        """The paths of one run."""
-        return RunLayout(os.path.join(self.runs, folder_of(run_key)))
+        """The paths of one run.
+
+        Raises:
+            RunKeyError: If that cannot be a run's key.
+        """
+        return RunLayout(self, folder_of(run_key))
 
     def final(self, name: str) -> str:
         """The path of an item: ``/<name>`` is a shared one in the root, else a sample's own.
@@ -108,32 +152,65 @@ class Layout:
 
 
 class RunLayout:
-    """The paths of one run of one dataset."""
+    """The paths of one run of one dataset, looked at as those of `Layout` are.
 
-    __slots__ = ("attempt", "done", "dropped", "folder", "info", "undo", "undoing")
+    Attributes:
+        name: The name of the run's folder.
+        folder: The run's folder.
+    """
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.info = os.path.join(folder, "run.json")
-        self.done = os.path.join(folder, "done")
-        self.undo = os.path.join(folder, "undo")
-        self.dropped = os.path.join(folder, "dropped")
-        self.undoing = os.path.join(folder, "undoing.json")
-        self.attempt = os.path.join(folder, "attempt.json")
+    __slots__ = ("folder", "name")
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        self.name = name
+        self.folder = layout.at("runs", name)
+
+    def at(self, *parts: str) -> str:
+        """The path of a file or folder of the run; see `Layout.at`."""
+        return inside(self.folder, *parts)
 
     @property
-    def name(self) -> str:
-        """The name of the run's folder."""
-        return os.path.basename(self.folder)
+    def info(self) -> str:
+        """What the run is: its key, start, transform, host."""
+        return self.at("run.json")
+
+    @property
+    def done(self) -> str:
+        """The folder of its done commits, by their tags."""
+        return self.at("done")
+
+    @property
+    def undo(self) -> str:
+        """The folder of the files that its commits replaced or removed."""
+        return self.at("undo")
+
+    @property
+    def dropped(self) -> str:
+        """The folder of the ids of commits that were taken back."""
+        return self.at("dropped")
+
+    @property
+    def undoing(self) -> str:
+        """The note that an undo of the run is under way."""
+        return self.at("undoing.json")
+
+    @property
+    def attempt(self) -> str:
+        """The note of the attempt that may write, where one has the run to itself."""
+        return self.at("attempt.json")
 
     def undo_of(self, commit_id: str) -> str:
         """The folder of the files that a commit replaced or removed."""
-        return os.path.join(self.undo, commit_id)
+        return self.at("undo", commit_id)
 
 
 def folder_of(run_key: str) -> str:
-    """The name of a run's folder: the run key where it can be a name, else made from it."""
-    name = quote(run_key, safe=" +,=@()[]{}")
+    """The name of a run's folder: the run key where it can be a name, else made from it.
+
+    Raises:
+        RunKeyError: If that cannot be a run's key.
+    """
+    name = quote(check_run_key(run_key), safe=" +,=@()[]{}")
     if name.startswith("."):
         name = "%2E" + name[1:]
     if len(name) <= _LONGEST:
@@ -145,7 +222,8 @@ def folder_of(run_key: str) -> str:
 
 def run_key_of(folder: str) -> str:
     """The run key of a run folder that has no readable ``run.json``."""
-    return unquote(folder)
+    key = unquote(folder)
+    return key if is_run_key(key) else repr(folder)
 
 
 def staged_name(name: str) -> str:

@@ -1,6 +1,5 @@
 """The ledger of a run: what became of each of its samples, read from its done commits."""
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -9,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.storage.untrusted import read_regular
 from prefect_pipestream.underfolder.compaction import (
     PackedLedger,
     Rows,
@@ -105,11 +106,11 @@ def _open(run: RunLayout, tag: str | None) -> tuple[list[str], set[str], PackedL
 
 def loose_records(run: RunLayout, tag: str | None = None) -> list[tuple[str, str]]:
     """The id and path of each record that stands alone, in the order of their making."""
-    tags = [tag] if tag is not None else names_in(run.done)
+    parts = [run.at("done", part) for part in ([tag] if tag else names_in(run.done))]
     return sorted(
-        (name.removesuffix(".json"), os.path.join(run.done, part, name))
-        for part in tags
-        for name in names_in(os.path.join(run.done, part))
+        (name.removesuffix(".json"), f"{part}/{name}")
+        for part in parts
+        for name in names_in(part)
         if name.endswith(".json")
     )
 
@@ -118,15 +119,13 @@ def packed_folders(run: RunLayout) -> list[str]:
     """The folders of packed records; there is more than one only while the run is packed."""
     found = filter(_PACKED.fullmatch, names_in(run.folder))
     names = sorted(found, key=lambda name: int(name.removeprefix("compact-")))
-    return [os.path.join(run.folder, name) for name in names]
+    return [run.at(name) for name in names]
 
 
 def _read_record(path: str) -> CommitRecord:
-    with open(path, "rb") as file:
-        text = file.read()
     try:
-        return CommitRecord.from_bytes(text)
-    except ValueError as error:
+        return CommitRecord.from_bytes(read_regular(path))
+    except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{path}: this record of a commit cannot be read ({error}). `python -m "
             "prefect_pipestream check --fix` puts it aside."
@@ -152,6 +151,7 @@ def _settled(read: Callable[[], T]) -> T:
 # -- questions -----------------------------------------------------------------------------
 
 
+@DatasetError.explaining_questions()
 def outcomes(folder: Folder, run_key: str, tag: str | None = None) -> dict[int, SampleRecord]:
     """What became of each sample of a run: its last record, by index; empty for no such run.
 
@@ -169,6 +169,7 @@ def outcomes(folder: Folder, run_key: str, tag: str | None = None) -> dict[int, 
     )
 
 
+@DatasetError.explaining_questions()
 def done_indices(folder: Folder, run_key: str, tag: str | None = None) -> set[int]:
     """The indices that a run need not do again: all of its ledger but the failed ones.
 
@@ -176,7 +177,7 @@ def done_indices(folder: Folder, run_key: str, tag: str | None = None) -> set[in
         DatasetError: If a record cannot be read, or the run is half undone.
     """
     run = layout_of(folder).run(run_key)
-    if os.path.exists(run.undoing):
+    if is_there(run.undoing):
         raise DatasetError(
             f"{layout_of(folder).root}: run {run_key!r} is being undone, or its undo was "
             "interrupted. Finish it by calling `undo_run` again (`python -m prefect_pipestream "
@@ -186,6 +187,7 @@ def done_indices(folder: Folder, run_key: str, tag: str | None = None) -> set[in
     return set(rows.idx[rows.outcome != FAILED].tolist())
 
 
+@DatasetError.explaining_questions()
 def counts(folder: Folder, run_key: str, tag: str | None = None) -> dict[Outcome, int]:
     """How many samples of a run (or of one part of it) had each outcome."""
     return counts_of(rows_in(layout_of(folder).run(run_key), tag))
@@ -197,6 +199,7 @@ def counts_of(rows: Rows) -> dict[Outcome, int]:
     return dict(zip(OUTCOMES, found, strict=True))
 
 
+@DatasetError.explaining_questions()
 def failures(folder: Folder, run_key: str, tag: str | None = None) -> list[SampleRecord]:
     """The records of the samples that failed in a run and were not done since, by index."""
     run = layout_of(folder).run(run_key)

@@ -1,9 +1,17 @@
 """Advisory locks that the kernel lets go of when their holder dies."""
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from prefect_pipestream.errors import DatasetError
+
+# Links could lead out of the dataset, and a pipe keep us waiting.
+_NO_LOCK = {errno.ELOOP, errno.ENXIO, errno.EISDIR}
+_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @contextmanager
@@ -14,11 +22,13 @@ def exclusive(path: str) -> Iterator[None]:
     `flock` works on local file systems and, as a byte-range lock, on NFS v4.
 
     Raises:
+        DatasetError: If there is no regular file.
         OSError: If the file cannot be opened or the file system has no locks.
     """
-    # A link could lead out of the dataset, and a file be made there.
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    handle = os.open(path, _OPEN | os.O_CREAT, 0o666)
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise DatasetError(f"{path}: is no regular file, a lock file was expected. Remove it.")
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
@@ -34,7 +44,7 @@ class Liveness:
     """
 
     def __init__(self, path: str, note: str = "") -> None:
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._handle = os.open(path, _OPEN | os.O_CREAT, 0o666)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(self._handle, note.encode())
@@ -52,11 +62,19 @@ class Liveness:
 
 
 def is_held(path: str) -> bool:
-    """Whether someone alive holds the lock file at `path`; False where there is none."""
+    """Whether someone alive holds the lock file at `path`; False where there is none.
+
+    Raises:
+        OSError: If that could not be asked.
+    """
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(path, _OPEN)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno in _NO_LOCK:
+            return False
+        raise
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

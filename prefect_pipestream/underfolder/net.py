@@ -1,10 +1,12 @@
 """What commits changed, all in all, and what it takes to put that back."""
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from prefect_pipestream.storage.asking import is_there, status_of
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.layout import Layout, RunLayout, staged_name
 from prefect_pipestream.underfolder.names import key_of
@@ -90,7 +92,7 @@ def plan_of(
         if changed:
             plan.changed.setdefault(change.idx, []).extend(changed)
         plan.todo.setdefault(change.idx, []).append(name)
-        if kept is not None and not os.path.lexists(kept):
+        if kept is not None and not is_there(kept):
             plan.lost.append(kept)
     return plan
 
@@ -120,13 +122,13 @@ def kept_path(run: RunLayout, name: str, change: Change) -> str | None:
 
 def _is_as_before(final: str, kept: str | None) -> bool:
     """Whether the file in place is the one that was kept (or, as then, none)."""
+    now = status_of(final)
     if kept is None:
-        return not os.path.lexists(final)
-    try:
-        now, before = os.lstat(final), os.lstat(kept)
-    except FileNotFoundError:
+        return now is None
+    before = status_of(kept)
+    if now is None or before is None:
         return False
-    if os.path.islink(final) and os.path.islink(kept):
+    if stat.S_ISLNK(now.st_mode) and stat.S_ISLNK(before.st_mode):
         return os.readlink(final) == os.readlink(kept)
     return os.path.samestat(now, before) or (
         now.st_mode == before.st_mode

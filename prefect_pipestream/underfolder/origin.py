@@ -1,11 +1,12 @@
-"""What a sample was read from, and who still holds samples that were."""
+"""What a sample was read from."""
 
+import errno
 import os
 import time
-import weakref
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import FileSource, FileStamp
+from prefect_pipestream.storage.asking import is_there, status_through_links
 from prefect_pipestream.underfolder.names import key_of
 
 
@@ -18,52 +19,22 @@ class SampleOrigin:
         sources: The files by name; a shared one's name begins with a slash.
     """
 
-    __slots__ = ("__weakref__", "folder", "idx", "sources")
+    __slots__ = ("folder", "idx", "sources")
 
     def __init__(self, folder: str, idx: int, sources: dict[str, FileSource]) -> None:
         self.folder = folder
         self.idx = idx
         self.sources = sources
 
+    def lead_to(self, key: str, source: FileSource) -> None:
+        """Notes that item `key` is in this file now, as this sample's holder wrote it there."""
+        names = [name for name in self.sources if name[0] != "/" and key_of(name) == key]
+        taken = self.sources.pop(names[0]) if names else FileSource(source.path)
+        taken.become(source)
+        self.sources[os.path.basename(source.path)] = taken
+
     def __repr__(self) -> str:
         return f"SampleOrigin({self.folder!r}, {self.idx}, {sorted(self.sources)})"
-
-
-class Readers:
-    """The origins of the samples that somebody still holds."""
-
-    def __init__(self) -> None:
-        self._origins: dict[int, list[weakref.ref[SampleOrigin]]] = {}
-
-    def add(self, origin: SampleOrigin) -> None:
-        """Remembers an origin as long as a sample has it."""
-        idx = origin.idx
-        readers = self._origins.setdefault(idx, [])
-
-        def forget(dead: "weakref.ref[SampleOrigin]") -> None:
-            readers.remove(dead)
-            if not readers and self._origins.get(idx) is readers:
-                del self._origins[idx]
-
-        readers.append(weakref.ref(origin, forget))
-
-    def note_written(self, idx: int, key: str, source: FileSource) -> None:
-        """Lets samples taken earlier show a new file of item `key` of sample `idx`.
-
-        To them it is no other writer's change.
-        """
-        for reader in list(self._origins.get(idx, ())):
-            origin = reader()
-            if origin is not None:
-                _lead_to(origin, key, source)
-
-
-def _lead_to(origin: SampleOrigin, key: str, source: FileSource) -> None:
-    names = [name for name in origin.sources if name[0] != "/" and key_of(name) == key]
-    taken = origin.sources.pop(names[0]) if names else FileSource(source.path)
-    taken.path, taken.stamp = source.path, source.stamp
-    taken.digest, taken.read_at_ns = source.digest, source.read_at_ns
-    origin.sources[os.path.basename(source.path)] = taken
 
 
 def stat_into(source: FileSource) -> None:
@@ -75,13 +46,15 @@ def stat_into(source: FileSource) -> None:
     """
     now = time.time_ns()
     try:
-        status = os.stat(source.path)
+        status = status_through_links(source.path)
+        if status is None and not is_there(source.path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source.path)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        if os.path.islink(source.path):
-            return  # broken, or leading in a circle or where it may not
-        if isinstance(error, FileNotFoundError):
-            raise
         raise unreadable(source.path, error) from error
+    if status is None:
+        return  # a link that is broken, leads in a circle or where it may not
     source.stamp = FileStamp.of(status)
     source.read_at_ns = now
 

@@ -2,12 +2,13 @@
 
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from prefect_pipestream.errors import DatasetWriteError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.storage.asking import is_folder
+from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.apply import sync_folder
 from prefect_pipestream.underfolder.compaction import PackedLedger, write_packed
 from prefect_pipestream.underfolder.facts import Folder, layout_of, names_in, update_run
@@ -26,13 +27,14 @@ def ledger_lock(layout: Layout) -> Iterator[None]:
         DatasetError: If the ledger leads out of the dataset.
         DatasetWriteError: If the dataset cannot be written, in here or at all.
     """
-    layout.refuse_links()
     what = f"{layout.root}: its ledger cannot be written"
     then = "Once that is mended, repeat what was asked for"
     with DatasetWriteError.explaining(what, then), exclusive(layout.ledger_lock):
+        layout.refuse_linked_data()
         yield
 
 
+@DatasetError.explaining_questions()
 def compact(folder: Folder, run_key: str) -> None:
     """Ends a run: packs its ledger, and notes that it has finished. Does nothing for no such run.
 
@@ -44,7 +46,7 @@ def compact(folder: Folder, run_key: str) -> None:
     """
     layout = layout_of(folder)
     run = layout.run(run_key)
-    if os.path.isdir(run.folder):
+    if is_folder(run.folder):
         with ledger_lock(layout):
             update_run(run, finished=time.time())
             pack(layout, run)
@@ -63,25 +65,26 @@ def pack(layout: Layout, run: RunLayout) -> None:
     for _, path in loose:
         os.unlink(path)
     for path in old:
-        shutil.rmtree(path)
+        remove(path)
     _forget(run, dropped)
     with exclusive(layout.lock):  # a commit that is being applied may need the folder just now
         for tag in names_in(run.done):
             with suppress(OSError):  # not empty
-                os.rmdir(os.path.join(run.done, tag))
+                os.rmdir(run.at("done", tag))
 
 
 def _write_anew(run: RunLayout, old: list[str]) -> None:
     """Packs all records of a run into one more folder, after the old ones."""
     for name in os.listdir(run.folder):
         if name.startswith(_FRESH):  # of a process that was killed
-            shutil.rmtree(os.path.join(run.folder, name))
+            remove(f"{run.folder}/{name}")
     fresh = os.path.join(run.folder, _FRESH + secrets.token_hex(4))
     os.mkdir(fresh)
     try:
         write_packed(fresh, commits_of(run))
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        with suppress(OSError):  # the error that led here is the one to report
+            remove(fresh)
         raise
     number = int(old[-1].rpartition("-")[2]) + 1 if old else 1
     os.rename(fresh, os.path.join(run.folder, f"compact-{number}"))
@@ -106,5 +109,5 @@ def forget_dropped(layout: Layout, run: RunLayout) -> None:
 
 def _forget(run: RunLayout, dropped: Iterable[str]) -> None:
     for commit_id in dropped:
-        shutil.rmtree(run.undo_of(commit_id), ignore_errors=True)
-        os.unlink(os.path.join(run.dropped, commit_id))
+        remove(run.undo_of(commit_id))
+        remove(run.at("dropped", commit_id))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.untrusted import inside
 from prefect_pipestream.underfolder.layout import Layout
 
 ProblemKind = Literal[
@@ -19,6 +21,7 @@ ProblemKind = Literal[
     "dead-stage",
     "half-undone",
     "no-data",
+    "not-ours",
 ]
 """What can be wrong.
 
@@ -27,7 +30,8 @@ leads nowhere. ``duplicate``: two files claim one item of a sample. ``stray``: a
 folder is no item's. ``leftover``: a write or the creation of a dataset was interrupted.
 ``pending``: a commit was logged and not applied. ``unreadable-record``: a commit's record cannot
 be read. ``dead-stage``: files that a dead process staged. ``half-undone``: an undo was
-interrupted. ``no-data``: the folder has no data folder.
+interrupted. ``no-data``: the folder has no data folder. ``not-ours``: a link, or no regular file,
+is where this package keeps its own files.
 """
 
 
@@ -88,7 +92,7 @@ class Aside:
         self._layout = layout
         self._enabled = enabled
         now = datetime.now(UTC)
-        self._folder = os.path.join(layout.aside, f"{now:%Y%m%dT%H%M%S%f}")
+        self._name = f"{now:%Y%m%dT%H%M%S%f}"
 
     def put(self, path: str) -> tuple[bool, str]:
         """Moves a file or folder aside.
@@ -96,15 +100,17 @@ class Aside:
         Returns:
             Whether that was done, and how to say so, or why it was not.
         """
-        name = os.path.relpath(path, self._layout.root)
         if not self._enabled:
             return False, "`check` with `fix` puts it aside."
-        target = os.path.join(self._folder, name.removeprefix("../"))
-        if os.path.islink(self._layout.aside):
-            return False, f"It cannot be put aside: {self._layout.aside} is a symbolic link."
+        folder, name = os.path.split(os.path.relpath(path, self._layout.root).removeprefix("../"))
         try:
+            target = self._layout.at("aside", self._name, *filter(None, folder.split("/")), name)
+            if not path.startswith(self._layout.root + "/"):  # what a creator left beside it
+                folder = ""
+            inside(self._layout.root, *filter(None, folder.split("/")))
             os.makedirs(os.path.dirname(target), exist_ok=True)
             os.rename(path, target)
-        except OSError as error:
-            return False, f"It cannot be put aside: {error.strerror or error}."
+        except (OSError, DatasetError) as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else error
+            return False, f"It cannot be put aside: {why}."
         return True, f"Put aside: {os.path.relpath(target, self._layout.root)}"

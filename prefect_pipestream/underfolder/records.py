@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from prefect_pipestream.items import FileStamp
+from prefect_pipestream.storage.asking import status_of, status_through_links
 from prefect_pipestream.underfolder.names import MAX_INDEX
+from prefect_pipestream.underfolder.run_key import is_run_key
 
 Outcome = Literal["written", "unchanged", "skipped", "failed"]
 """What became of a sample in a run.
@@ -20,6 +22,7 @@ Outcome = Literal["written", "unchanged", "skipped", "failed"]
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FORMAT = 1
+_LATEST = 1e11  # seconds since the epoch
 _SIGNATURE = re.compile("[0-9a-f]{16}")
 
 
@@ -30,6 +33,19 @@ class SampleFailure:
     error_type: str
     message: str
     traceback: str
+
+    @classmethod
+    def of(cls, texts: Any) -> "SampleFailure":
+        """The failure in a list of its three texts.
+
+        Raises:
+            ValueError: If there are no such texts.
+        """
+        if not isinstance(texts, list | tuple) or len(texts) != 3:
+            raise ValueError(f"{texts!r:.100} is no failure of a sample")
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{texts!r:.100} is no failure of a sample")
+        return cls(*texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +95,33 @@ class SampleRecord:
         """The reverse of `to_json`."""
         values = dict(entry)
         if failure := values.get("failure"):
-            values["failure"] = SampleFailure(*failure)
+            values["failure"] = SampleFailure.of(failure)
         for name in ("replaces", "removes"):
             values[name] = tuple(values.get(name, ()))
+        return cls.checked(values)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> "SampleRecord":
+        """The record of these values.
+
+        Raises:
+            ValueError: If one is not of its type: what is on disk may say anything.
+            TypeError: If one is missing or unknown.
+        """
         record = cls(**values)
         record._check_types()
         return record
 
     def _check_types(self) -> None:
         """Raises `ValueError` if a value is not of its type: records on disk may say anything."""
-        failure = self.failure
-        texts = () if failure is None else (failure.error_type, failure.message, failure.traceback)
         if not (
             all(
                 type(number) is int and 0 <= number < MAX_INDEX
                 for number in (self.idx, self.target or 0, self.attempts)
             )
             and self.outcome in OUTCOMES
-            and all(isinstance(text, str) for text in texts)
             and isinstance(self.writes, Mapping | None)
+            and all(isinstance(mark, str) for mark in (self.writes or {}).values())
             and (self.signature is None or _SIGNATURE.fullmatch(self.signature))
         ):
             raise ValueError(f"{self!r:.200} is no record of a sample")
@@ -156,7 +180,8 @@ class CommitRecord:
             raise ValueError("not a commit record of a known format")
         try:
             return cls._from_entry(entry)
-        except (TypeError, KeyError) as error:  # a field is missing, unknown or of another type
+        except (TypeError, KeyError, AttributeError) as error:
+            # A field is missing, unknown or of another type.
             raise ValueError(f"not a commit record: {error!r}") from error
 
     @classmethod
@@ -164,7 +189,12 @@ class CommitRecord:
         entry["samples"] = tuple(SampleRecord.from_json(sample) for sample in entry["samples"])
         entry["drops"] = tuple(entry["drops"])
         record = cls(**entry)
-        if not (isinstance(record.run_key, str) and isinstance(record.at, int | float)):
+        if not (
+            is_run_key(record.run_key)
+            and is_time(record.at)
+            and isinstance(record.shared, Mapping)
+            and all(isinstance(mark, str) for mark in record.shared.values())
+        ):
             raise ValueError("not a commit record of a known format")
         record._check_places()
         return record
@@ -179,7 +209,14 @@ class CommitRecord:
             names += str.split(path, "/")
             if path.count("/") != parts - 1:
                 raise ValueError(f"it names {path!r}")
+        if not self.staged.startswith("staged/"):
+            raise ValueError(f"it names {self.staged!r}")
         refuse_paths(names)
+
+
+def is_time(value: Any) -> TypeGuard[float]:
+    """Whether this can be a time, in seconds since the epoch."""
+    return isinstance(value, int | float) and 0 <= value < _LATEST
 
 
 def refuse_paths(names: Iterable[str]) -> None:
@@ -187,6 +224,7 @@ def refuse_paths(names: Iterable[str]) -> None:
     for name in names:
         if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
             raise ValueError(f"it names {name!r}")
+        os.fsencode(name)  # a `ValueError` where no file can have this name
 
 
 def mark_of(stamp: FileStamp) -> str:
@@ -202,14 +240,12 @@ def mark_at(path: str) -> str | None:
     """`mark_of` the file at `path`, links followed; None where there is none.
 
     A broken link has a mark of its own.
+
+    Raises:
+        OSError: If that could not be asked.
     """
-    try:
-        return mark_of(FileStamp.of(os.stat(path)))
-    except OSError:
-        try:
-            return mark_of(FileStamp.of(os.lstat(path)))
-        except FileNotFoundError:
-            return None
+    found = status_through_links(path) or status_of(path)
+    return None if found is None else mark_of(FileStamp.of(found))
 
 
 def signature_of(files: Iterable[tuple[str, FileStamp]]) -> str:

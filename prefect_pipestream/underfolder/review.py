@@ -11,15 +11,19 @@ process that made it.
 """
 
 import os
-import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from prefect_pipestream.errors import ConflictError, DatasetError
+from pydantic import TypeAdapter
+
+from prefect_pipestream.errors import ConflictError, DatasetError, ItemError
+from prefect_pipestream.items import FileSource
+from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.storage.removing import remove
+from prefect_pipestream.storage.untrusted import read_regular
 from prefect_pipestream.underfolder.commit import Commit
 from prefect_pipestream.underfolder.facts import (
     Folder,
@@ -30,20 +34,22 @@ from prefect_pipestream.underfolder.facts import (
     update_run,
     write_json,
 )
-from prefect_pipestream.underfolder.layout import Layout, folder_of
+from prefect_pipestream.underfolder.layout import Layout, folder_of, staged_name
 from prefect_pipestream.underfolder.ledger import done_indices
-from prefect_pipestream.underfolder.names import key_of
+from prefect_pipestream.underfolder.names import MAX_INDEX, key_of
 from prefect_pipestream.underfolder.records import (
     Outcome,
     SampleFailure,
     SampleRecord,
+    is_time,
     mark_at,
     mark_of,
+    refuse_paths,
 )
 from prefect_pipestream.underfolder.staging import Stage, StagedSample
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
-FORMAT = 1
+FORMAT = 2
 _TAG = "review"
 _CHANGED = "another writer changed the sample after its change was computed. Review it anew."
 
@@ -56,7 +62,7 @@ class ReviewedSample:
         idx: The index under which it was read.
         target: The index under which it is to be written.
         outcome: What became of it: ``written`` ones are to be decided about.
-        files: Staged files by the name that they get.
+        files: The names that its staged files get.
         found: `mark_at` of the files that it was made from, or that are replaced, by name.
         digests: The content of those that were read, as blake2b in hexadecimal digits, by name.
         failure: Why it failed: error type, message, traceback.
@@ -65,7 +71,7 @@ class ReviewedSample:
     idx: int
     target: int
     outcome: Outcome
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
     found: Mapping[str, str | None] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     failure: tuple[str, str, str] | None = None
@@ -79,15 +85,20 @@ class Review:
         id: The review's name, and the key of the run that applies it.
         folder: The dataset.
         samples: Its samples, by index.
-        shared: Staged files of shared items that the dataset does not have yet, by name.
+        shared: The names of staged shared items that the dataset does not have yet.
         expires: When it may be removed, in seconds since the epoch.
     """
 
     id: str
     folder: Path
     samples: tuple[ReviewedSample, ...]
-    shared: Mapping[str, str]
+    shared: tuple[str, ...]
     expires: float
+
+    def staged_path(self, name: str) -> str:
+        """The path of the staged file that gets this name."""
+        folder = layout_of(self.folder).at("review", folder_of(self.id), "staged")
+        return f"{folder}/{staged_name(name)}"
 
     @property
     def changed(self) -> tuple[ReviewedSample, ...]:
@@ -113,11 +124,38 @@ class ReviewOutcome:
 # -- on disk -------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Saved:
+    """What ``review.json`` says. It names no paths: a dataset is moved, or comes from anybody."""
+
+    format: int
+    id: str
+    samples: tuple[ReviewedSample, ...]
+    shared: tuple[str, ...]
+    expires: float
+
+    def check(self, review_id: str) -> None:
+        """Raises `ValueError` if it is not what this version wrote for this review."""
+        if self.format != FORMAT:
+            raise ValueError(f"its format is {self.format}, and {FORMAT} is known here")
+        if self.id != review_id or not is_time(self.expires):
+            raise ValueError(f"it is of {self.id!r}, until {self.expires}")
+        for sample in self.samples:
+            if not (0 <= sample.idx < MAX_INDEX and 0 <= sample.target < MAX_INDEX):
+                raise ValueError(f"there is no sample {sample.idx} or {sample.target}")
+            refuse_paths(sample.files)
+            refuse_paths(name.removeprefix("/") for name in (*sample.found, *sample.digests))
+        if not all(name[:1] == "/" for name in self.shared):
+            raise ValueError(f"it shares {self.shared!r:.100}")
+        refuse_paths(name[1:] for name in self.shared)
+
+
 def review_folder(layout: Layout, review_id: str) -> str:
     """The folder of a review."""
-    return os.path.join(layout.private, "review", folder_of(review_id))
+    return layout.at("review", folder_of(review_id))
 
 
+@DatasetError.explaining_questions()
 def new_review_folder(folder: Folder, review_id: str) -> str:
     """Makes the empty folder for the files of a review, and removes reviews that expired.
 
@@ -127,56 +165,64 @@ def new_review_folder(folder: Folder, review_id: str) -> str:
         The folder for the staged files.
     """
     layout = layout_of(folder)
-    for name in names_in(os.path.join(layout.private, "review")):
-        path = os.path.join(layout.private, "review", name)
-        expires = read_json(os.path.join(path, "review.json")).get("expires")
-        if expires is not None and expires < time.time():
-            shutil.rmtree(path, ignore_errors=True)
+    for name in names_in(layout.reviews):
+        expires = read_json(layout.at("review", name, "review.json")).get("expires")
+        if is_time(expires) and expires < time.time():
+            remove(layout.at("review", name))
     mine = review_folder(layout, review_id)
-    if os.path.isdir(mine):
-        shutil.rmtree(mine)
+    remove(mine)
     staged = os.path.join(mine, "staged")
     os.makedirs(staged)
     return staged
 
 
+@DatasetError.explaining_questions()
 def save_review(review: Review) -> None:
     """Writes down what is staged: from here on the review survives its process."""
-    layout = layout_of(review.folder)
-    content = {**asdict(review), "folder": str(review.folder), "format": FORMAT}
-    write_json(os.path.join(review_folder(layout, review.id), "review.json"), content)
+    saved = _Saved(FORMAT, review.id, review.samples, review.shared, review.expires)
+    write_json(_review_file(layout_of(review.folder), review.id), asdict(saved))
 
 
+def _review_file(layout: Layout, review_id: str) -> str:
+    return layout.at("review", folder_of(review_id), "review.json")
+
+
+@DatasetError.explaining_questions()
 def load_review(folder: Folder, review_id: str) -> Review | None:
     """A review as it was saved; None where there is none.
 
     Raises:
-        DatasetError: If it is of a format that this version does not know.
+        DatasetError: If it is damaged, or of a format that this version does not know.
     """
     layout = layout_of(folder)
-    path = os.path.join(review_folder(layout, review_id), "review.json")
-    content = read_json(path)
-    if not content:
+    path = _review_file(layout, review_id)
+    if not is_there(path):
         return None
-    if content.pop("format", None) != FORMAT:
-        raise DatasetError(f"{path}: this review is of a format that is not known here.")
-    samples = tuple(
-        ReviewedSample(**{**sample, "failure": tuple(sample["failure"]) or None})
-        if sample["failure"]
-        else ReviewedSample(**sample)
-        for sample in content["samples"]
-    )
-    return Review(**{**content, "folder": Path(layout.root), "samples": samples})
+    try:
+        saved = TypeAdapter(_Saved).validate_json(read_regular(path), strict=True)
+        saved.check(review_id)
+    except ValueError as error:
+        raise DatasetError(
+            f"{path}: this review cannot be read ({error}). Remove {os.path.dirname(path)} and "
+            "review the changes anew."
+        ) from error
+    return Review(review_id, Path(layout.root), saved.samples, saved.shared, saved.expires)
 
 
+@DatasetError.explaining_questions()
 def discard_review(folder: Folder, review_id: str) -> None:
-    """Removes a review and its staged files, if there is one."""
-    shutil.rmtree(review_folder(layout_of(folder), review_id), ignore_errors=True)
+    """Removes a review and its staged files, if there is one.
+
+    Raises:
+        DatasetError: If something of it stays.
+    """
+    remove(review_folder(layout_of(folder), review_id))
 
 
 # -- making one ----------------------------------------------------------------------------
 
 
+@DatasetError.explaining_questions()
 def reviewed_samples(stage: Stage, folder: Folder) -> list[ReviewedSample]:
     """What the staged samples would be written as, and what they were made from."""
     layout = layout_of(folder)
@@ -206,7 +252,7 @@ def _reviewed(staged: StagedSample, layout: Layout) -> ReviewedSample:
         idx=record.idx,
         target=staged.target,
         outcome="written",
-        files={file.name: file.source.path for file in staged.files},
+        files=tuple(file.name for file in staged.files),
         found=found,
         digests=digests,
     )
@@ -215,6 +261,7 @@ def _reviewed(staged: StagedSample, layout: Layout) -> ReviewedSample:
 # -- deciding ------------------------------------------------------------------------------
 
 
+@DatasetError.explaining_questions()
 def apply_review(
     review: Review, approved: Collection[int], facts: Mapping[str, Any]
 ) -> ReviewOutcome:
@@ -241,15 +288,15 @@ def apply_review(
     writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
     stale = {s.idx for s in review.changed if s.idx in wanted - done and not _is_as_read(s, layout)}
     with writer.commit() as commit:
-        shared = dict(review.shared)
+        shared = review.shared
         for sample in review.samples:
             if sample.idx in done:
                 continue
             if sample.idx in wanted - stale:
-                missing = [name for name in shared if not os.path.lexists(layout.final(name))]
-                more = {name: shared[name] for name in missing}
-                shared = {}  # the first sample brings them
-                files, found = {**sample.files, **more}, {**sample.found, **dict.fromkeys(more)}
+                more = [name for name in shared if not is_there(layout.final(name))]
+                shared = ()  # the first sample brings them
+                files = {name: review.staged_path(name) for name in (*sample.files, *more)}
+                found = {**sample.found, **dict.fromkeys(more)}
                 commit.restore(sample.target, files, found=found)
             elif sample.idx not in stale:
                 commit.record(_record_of(sample))
@@ -293,10 +340,11 @@ def _is_as_read(sample: ReviewedSample, layout: Layout) -> bool:
         if mark_at(layout.final(name)) != mark:
             return False
     for name, digest in sample.digests.items():
+        source = FileSource(layout.final(name))
         try:
-            content = Path(layout.final(name)).read_bytes()
-        except OSError:
+            source.read()
+        except (ItemError, FileNotFoundError):
             return False
-        if blake2b(content, digest_size=len(digest) // 2).hexdigest() != digest:
+        if source.digest is None or source.digest.hex() != digest:
             return False
     return True

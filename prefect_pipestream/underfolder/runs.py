@@ -2,14 +2,16 @@
 
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from prefect_pipestream.errors import DatasetNotFoundError, RunNotFoundError
+from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, RunNotFoundError
+from prefect_pipestream.storage.asking import is_folder, is_there, status_of
+from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.facts import (
     Folder,
     info_of,
@@ -75,6 +77,7 @@ class RunInfo:
     folder: str
 
 
+@DatasetError.explaining_questions()
 def list_runs(folder: Folder) -> list[RunInfo]:
     """All runs of a dataset that are not pruned, in the order of their start.
 
@@ -85,7 +88,7 @@ def list_runs(folder: Folder) -> list[RunInfo]:
         DatasetError: If a ledger cannot be read.
     """
     layout = layout_of(folder)
-    if not os.path.isdir(layout.root):
+    if not is_folder(layout.root):
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
     runs = sorted(((_started_s(run), run) for run in runs_of(layout)), key=lambda pair: pair[0])
     held = _undo_bytes([run for _, run in runs])
@@ -131,7 +134,7 @@ def _state(
 ) -> RunState:
     if is_undone(run, facts["run_key"]):
         return "undone"
-    if os.path.exists(run.undoing):
+    if is_there(run.undoing):
         return "undoing"
     if facts["run_key"] in running:
         return "running"
@@ -146,13 +149,14 @@ def _time(seconds: float | None) -> datetime | None:
 def live_writers(layout: Layout) -> dict[str, list[dict[str, Any]]]:
     """The writers that are alive, by run key: each with its ``host`` and ``pid``."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for name in names_in(layout.staged):
-        alive = os.path.join(layout.staged, name + ".alive")
+    staged = layout.staged
+    for name in names_in(staged):
+        alive = f"{staged}/{name}.alive"
         # A writer makes its folder once it holds its lock: this never gets in its way.
         if name.endswith(".alive") or not _is_alive(alive):
             continue
         owner = read_json(alive)
-        found.setdefault(owner.get("run_key", ""), []).append(owner)
+        found.setdefault(str(owner.get("run_key")), []).append(owner)
     return found
 
 
@@ -168,7 +172,7 @@ def _undo_bytes(runs: list[RunLayout]) -> dict[str, int]:
     held = dict.fromkeys((run.name for run in runs), 0)
     linked: dict[tuple[int, int], list[Any]] = {}  # a file's links in undo folders, so far
     for run in runs:
-        for status in _files_below(run.undo):
+        for status in _kept_files(run):
             size = status.st_blocks * 512
             if status.st_nlink == 1:
                 held[run.name] += size
@@ -180,17 +184,16 @@ def _undo_bytes(runs: list[RunLayout]) -> dict[str, int]:
     return held
 
 
-def _files_below(folder: str) -> Iterator[os.stat_result]:
-    for commit_id in names_in(folder):
-        for name in names_in(os.path.join(folder, commit_id)):
-            try:
-                status = os.lstat(os.path.join(folder, commit_id, name))
-            except FileNotFoundError:
-                continue
-            if stat.S_ISREG(status.st_mode):
+def _kept_files(run: RunLayout) -> Iterator[os.stat_result]:
+    for commit_id in names_in(run.undo):
+        folder = run.undo_of(commit_id)
+        for name in names_in(folder):
+            status = status_of(f"{folder}/{name}")
+            if status is not None and stat.S_ISREG(status.st_mode):
                 yield status
 
 
+@DatasetError.explaining_questions()
 def last_run(folder: Folder) -> str | None:
     """The key of the run of a transform that began last and was not undone; None for none.
 
@@ -203,6 +206,7 @@ def last_run(folder: Folder) -> str | None:
     return (keys or others)[-1] if keys or others else None
 
 
+@DatasetError.explaining_questions()
 def failed_indices(folder: Folder, run_key: str | None = None) -> list[int]:
     """The indices of samples that failed in a run and were not done since, ascending.
 
@@ -226,7 +230,7 @@ def run_of(layout: Layout, run_key: str) -> RunLayout:
         RunNotFoundError: If there is none; the message names those that there are.
     """
     run = layout.run(run_key)
-    if os.path.isdir(run.folder):
+    if is_folder(run.folder):
         return run
     infos = [(info_of(other), other) for other in runs_of(layout)]
     undone = [i for i, other in infos if i["run_key"] == run_key and is_undone(other, run_key)]
@@ -241,6 +245,7 @@ def run_of(layout: Layout, run_key: str) -> RunLayout:
     raise RunNotFoundError(f"{layout.root}: no run {run_key!r}. Its runs: {known or 'none'}.")
 
 
+@DatasetError.explaining_questions()
 def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
     """Removes runs whose last activity is longer ago, with their undo files: for good.
 
@@ -266,13 +271,14 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
     with ledger_lock(layout):
         old = [info for info in list_runs(folder) if _is_prunable(info, before)]
         for info in old:
-            run = RunLayout(os.path.join(layout.runs, info.folder))
+            run = RunLayout(layout, info.folder)
             if info.fingerprint is not None and info.undone is None:
                 keep_signatures(layout, run, info.fingerprint)
             # Whatever of it is left if this process dies now is swept like a dead stage.
-            doomed = os.path.join(layout.staged, f"pruned-{secrets.token_hex(4)}")
+            doomed = layout.at("staged", f"pruned-{secrets.token_hex(4)}")
             os.rename(run.folder, doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            with suppress(OSError):
+                remove(doomed)
     return old
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect_pipestream.errors import DuplicateItemError
 from prefect_pipestream.items import FileSource, Item
+from prefect_pipestream.storage.asking import is_folder
 from prefect_pipestream.underfolder.clock import is_racy
 from prefect_pipestream.underfolder.names import parse_root_name
 from prefect_pipestream.underfolder.origin import stat_into, unreadable
@@ -39,13 +40,12 @@ class SharedItems:
             mtime = os.stat(self._root).st_mtime_ns
             if mtime == self._mtime:
                 return
-            names = sorted(os.listdir(self._root))
+            self._items = self._found_in(sorted(os.listdir(self._root)))
         except FileNotFoundError:
             self._items, self._mtime = {}, None
             return
         except OSError as error:
             raise unreadable(self._root, error) from error
-        self._items = self._found_in(names)
         self._mtime = None if is_racy(mtime) else mtime
 
     def _found_in(self, names: Iterable[str]) -> dict[str, Item[Any]]:
@@ -53,7 +53,7 @@ class SharedItems:
         for name in names:
             parsed = parse_root_name(name)
             path = f"{self._root}/{name}"
-            if parsed is None or os.path.isdir(path):
+            if parsed is None or is_folder(path):
                 continue
             key, _ = parsed
             if key in found:

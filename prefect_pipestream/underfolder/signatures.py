@@ -1,13 +1,16 @@
 """What samples were like when a transform last saw them."""
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.underfolder.compaction import Rows
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.storage.untrusted import write_anew
+from prefect_pipestream.underfolder.compaction import Rows, read_arrays
 from prefect_pipestream.underfolder.facts import (
     Folder,
     info_of,
@@ -47,6 +50,7 @@ class Signatures(Mapping[int, str]):
         return f"Signatures of {len(self)} samples"
 
 
+@DatasetError.explaining_questions()
 def signatures(folder: Folder, fingerprint: str) -> Signatures:
     """The signatures of all samples as a transform last left or saw them.
 
@@ -70,7 +74,7 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
         for run in runs_of(layout)
         if (info := info_of(run)).get("fingerprint") == fingerprint
         and not is_undone(run, info["run_key"])
-        and not os.path.exists(run.undoing)
+        and not is_there(run.undoing)
     ]
     rows = _latest(parts)
     return Signatures(rows.idx, rows.signature)
@@ -79,14 +83,11 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
 def keep_signatures(layout: Layout, run: RunLayout, fingerprint: str) -> None:
     """Keeps the signatures of a run that is about to be removed."""
     rows = _latest([_seen(layout, fingerprint), _signed(run)])
+    os.makedirs(layout.seen, exist_ok=True)
     path = _seen_path(layout, fingerprint)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    fresh = f"{path}.{secrets.token_hex(4)}"
-    with open(fresh, "wb") as file:
-        np.savez_compressed(file, **rows._asdict())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    content = BytesIO()
+    np.savez_compressed(content, **rows._asdict())
+    write_anew(path, content.getvalue(), durable=True)
 
 
 def _signed(run: RunLayout) -> Rows:
@@ -95,15 +96,21 @@ def _signed(run: RunLayout) -> Rows:
 
 
 def _seen(layout: Layout, fingerprint: str) -> Rows:
-    try:
-        with np.load(_seen_path(layout, fingerprint)) as arrays:
-            return Rows(*(arrays[name] for name in Rows._fields))
-    except FileNotFoundError:
+    path = _seen_path(layout, fingerprint)
+    if not is_there(path):
         return Rows.joined([])
+    arrays = read_arrays(path)
+    try:
+        return Rows.checked(*(arrays[name] for name in Rows._fields))
+    except (KeyError, ValueError) as error:
+        raise DatasetError(
+            f"{path}: these signatures cannot be right ({error}). Remove the file: the next "
+            "incremental run then takes the samples for new."
+        ) from error
 
 
 def _seen_path(layout: Layout, fingerprint: str) -> str:
-    return os.path.join(layout.seen, folder_of(fingerprint) + ".npz")
+    return layout.at("seen", folder_of(fingerprint) + ".npz")
 
 
 def _latest(parts: list[Rows]) -> Rows:

@@ -13,6 +13,8 @@ from typing import Any
 
 from prefect_pipestream.errors import DatasetWriteError, ItemError, ItemNameError
 from prefect_pipestream.items import FileSource, FileStamp, Item, SerializationMode
+from prefect_pipestream.items.files import keep_access
+from prefect_pipestream.storage.asking import is_link, status_of, status_through_links
 from prefect_pipestream.underfolder.apply import empty_folder, link_or_copy
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.layout import Layout, staged_name
@@ -66,6 +68,11 @@ class StagedSample:
     def target(self) -> int:
         """The index under which it is written."""
         return self.record.idx if self.record.target is None else self.record.target
+
+    def is_in_place(self, layout: Layout) -> bool:
+        """Whether it is written to where it was read from."""
+        origin = self.origin
+        return origin is not None and (origin.folder, origin.idx) == (layout.root, self.target)
 
 
 class Stage:
@@ -168,7 +175,7 @@ class Stage:
             for key, item in chosen:
                 if not item.is_shared:
                     self._stage(staged, key, item, there.get(key))
-            self._refuse_folders(staged, kinds)
+            self._fit_to_old(staged, kinds)
             for key, item in chosen:  # last: they stay staged if the sample is not written
                 if item.is_shared:
                     self._stage_shared(key, item)
@@ -230,18 +237,29 @@ class Stage:
             source = self._store(f"Sample {staged.target}, item {key!r}", name, item)
             staged.files.append(StagedFile(key, name, source, weakref.ref(item)))
 
-    def _refuse_folders(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:
-        """Raises `ItemNameError` where a folder is in the way: no file can take its place."""
-        keys = {file.key for file in staged.files}
-        names = [kind.name_of(staged.target) for kind in kinds if kind.key in keys]
-        for name in dict.fromkeys([*(file.name for file in staged.files), *names]):
-            self._refuse_folder(f"Sample {staged.target}, item {key_of(name)!r}", name)
+    def _fit_to_old(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:
+        """Gives new files the mode and group of those that they replace or supersede.
 
-    def _refuse_folder(self, what: str, name: str) -> None:
+        Raises:
+            ItemNameError: If a folder is in the way: no file can take its place.
+        """
+        files = {file.key: file for file in staged.files}
+        names = {file.name: file for file in staged.files}
+        for kind in kinds:
+            if kind.key in files:
+                names.setdefault(kind.name_of(staged.target), files[kind.key])
+        for name, file in reversed(names.items()):  # last, and so in force, that of its own name
+            what = f"Sample {staged.target}, item {file.key!r}"
+            old = self._file_at(what, name)
+            if old is not None:
+                keep_access(file.source.path, old)
+
+    def _file_at(self, what: str, name: str) -> os.stat_result | None:
         path = self._layout.final(name)
-        with suppress(FileNotFoundError):
-            if stat.S_ISDIR(os.lstat(path).st_mode):
-                raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
+        found = status_of(path)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
+        return found
 
     def _stage_shared(self, key: str, item: Item[Any]) -> None:
         if self._shared_there is None:
@@ -261,7 +279,7 @@ class Stage:
         if there is not None or any(file.key == key for file in self._shared.values()):
             return  # written once, and never overwritten
         name = "/" + check_key(key) + _extension_for(key, item)
-        self._refuse_folder(f"Shared item {key!r}", name)
+        self._file_at(f"Shared item {key!r}", name)
         source = self._store(f"Shared item {key!r}", name, item)
         self._shared[name] = StagedFile(key, name, source, weakref.ref(item))
 
@@ -319,7 +337,8 @@ def _extension_for(key: str, item: Item[Any]) -> str:
 
 def _stamp_of_kept(path: str, final: str) -> FileStamp:
     """The stamp that a kept file will have in its place: a link leads on from there."""
-    if os.path.islink(path):
-        with suppress(OSError):
-            return FileStamp.of(os.stat(os.path.join(os.path.dirname(final), os.readlink(path))))
+    if is_link(path):
+        target = os.path.join(os.path.dirname(final), os.readlink(path))
+        if (found := status_through_links(target)) is not None:
+            return FileStamp.of(found)
     return FileStamp.of(os.lstat(path))

@@ -20,6 +20,7 @@ from prefect_pipestream.errors import (
     DatasetNotFoundError,
     UndoRefusedError,
 )
+from prefect_pipestream.storage.asking import is_folder
 from prefect_pipestream.underfolder.apply import commit_lock, drop_commits, recover
 from prefect_pipestream.underfolder.commit import Commit
 from prefect_pipestream.underfolder.dataset import Underfolder
@@ -36,6 +37,7 @@ from prefect_pipestream.underfolder.layout import Layout, RunLayout
 from prefect_pipestream.underfolder.ledger import commits_of
 from prefect_pipestream.underfolder.net import Change, Plan, kept_path, net_changes, plan_of
 from prefect_pipestream.underfolder.packing import forget_dropped, ledger_lock, pack
+from prefect_pipestream.underfolder.run_key import is_run_key
 from prefect_pipestream.underfolder.runs import ROLLBACK_KEY, UNDO_KEY, live_writers, run_of
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
@@ -64,6 +66,7 @@ class UndoReport:
     left: tuple[str, ...] = ()
 
 
+@DatasetError.explaining_questions()
 def undo_run(folder: Folder, run_key: str, force: bool = False) -> UndoReport:
     """Restores a dataset to what it was before a run, byte by byte.
 
@@ -107,12 +110,13 @@ def undo_run(folder: Folder, run_key: str, force: bool = False) -> UndoReport:
         with commit_lock(layout):
             _retire(layout, run, retired_name)
         undo = layout.run(undo_key)
-        if os.path.isdir(undo.folder):
+        if is_folder(undo.folder):
             update_run(undo, finished=time.time())
             pack(layout, undo)
         return _report(run_key, undo_key, plan)
 
 
+@DatasetError.explaining_questions()
 def undo_commits(
     folder: Folder,
     run_key: str,
@@ -143,7 +147,7 @@ def undo_commits(
         DatasetWriteError: If the dataset cannot be written; it is as it was.
     """
     undo_key = ROLLBACK_KEY + run_key
-    if not os.path.isdir(layout_of(folder).run(run_key).folder):
+    if not is_folder(layout_of(folder).run(run_key).folder):
         return UndoReport(run_key, undo_key, 0, 0)
     with _opened(folder, run_key) as layout:
         run = run_of(layout, run_key)
@@ -171,9 +175,9 @@ def undo_commits(
 def _opened(folder: Folder, run_key: str) -> Iterator[Layout]:
     """The dataset, with the ledger to ourselves and nobody's commit half applied."""
     layout = layout_of(folder)
-    if not os.path.isdir(layout.root):
+    if not is_folder(layout.root):
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
-    if not os.path.isdir(layout.runs):
+    if not is_folder(layout.runs):
         run_of(layout, run_key)  # raises: nothing was ever committed here
     with ledger_lock(layout):
         recover(layout.root)
@@ -251,10 +255,10 @@ def _intend(layout: Layout, run: RunLayout) -> tuple[str, str]:
         The key of the undo's run, and the name that the folder of the undone run gets.
     """
     intent = read_json(run.undoing)
-    if not (isinstance(intent.get("undo"), str) and isinstance(intent.get("name"), str)):
+    if not (is_run_key(intent.get("undo")) and isinstance(intent.get("name"), str)):
         key = info_of(run)["run_key"]
         undo_key, number = UNDO_KEY + key, 2
-        while os.path.isdir(layout.run(undo_key).folder):  # of an earlier run of this key
+        while is_folder(layout.run(undo_key).folder):  # of an earlier run of this key
             undo_key, number = f"{UNDO_KEY}{key}#{number}", number + 1
         now = datetime.now(UTC)
         intent = {"undo": undo_key, "name": f"{run.name}~undone-{now:%Y%m%dT%H%M%S%f}"}
@@ -301,26 +305,26 @@ def _retire(layout: Layout, run: RunLayout, name: str) -> None:
     The caller holds the commit lock. The run's own folder is renamed last, so that a process
     killed in here is followed by one that does all of it again.
     """
-    retired = RunLayout(os.path.join(layout.runs, name))
-    if not os.path.isdir(run.folder) or os.path.isdir(retired.folder):
+    retired = RunLayout(layout, name)
+    if not is_folder(run.folder) or is_folder(retired.folder):
         return
     facts = info_of(run)
     if "undoes_folder" in facts:
         undone = os.path.basename(facts["undoes_folder"])
-        _revive(layout, RunLayout(os.path.join(layout.runs, undone)))
+        _revive(layout, RunLayout(layout, undone))
     update_run(run, undone=time.time())
     os.rename(run.folder, retired.folder)
     with suppress(FileNotFoundError):
-        os.unlink(retired.undoing)
+        os.unlink(RunLayout(layout, name).undoing)
 
 
 def _revive(layout: Layout, retired: RunLayout) -> None:
     """Lets an undone run count again, unless it was pruned or a new run has its key by now."""
-    if not os.path.isdir(retired.folder):
+    if not is_folder(retired.folder):
         return
     facts = info_of(retired)
     run = layout.run(facts["run_key"])
-    if os.path.isdir(run.folder):
+    if is_folder(run.folder):
         return
     if "undoes_folder" in facts:
         undone = os.path.basename(facts["undoes_folder"])

@@ -23,7 +23,8 @@ class WatchedIndex:
 
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.data
-        self._journal = Journal(layout.journal)
+        # Only to be read, and so also where a link is on the way.
+        self._journal = Journal(os.path.join(layout.private, "journal"))
         self._guard = threading.RLock()
         self._index: UnderfolderIndex | None = None
         self._mtime: int | None = None  # of the folder, as of which the index is right

@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import secrets
-import shutil
 import socket
 import threading
 import weakref
@@ -18,6 +17,8 @@ from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetWriteError
 from prefect_pipestream.items import Item, SerializationMode
+from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.attempts import begin_attempt
 from prefect_pipestream.underfolder.commit import Commit, OnConflict
@@ -27,7 +28,7 @@ from prefect_pipestream.underfolder.group import GROUP_COUNT, GROUP_SECONDS, Gro
 from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.lock import Liveness
 from prefect_pipestream.underfolder.origin import SampleOrigin
-from prefect_pipestream.underfolder.run_key import inherited_run_key, new_run_key
+from prefect_pipestream.underfolder.run_key import check_run_key, inherited_run_key, new_run_key
 from prefect_pipestream.underfolder.staging import Stage, StagedSample
 
 
@@ -68,7 +69,9 @@ class UnderfolderWriter:
         on_conflict: OnConflict = "raise",
     ) -> None:
         self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
-        self.run_key = run_key or inherited_run_key() or new_run_key("stream")
+        if run_key is None:
+            run_key = inherited_run_key() or new_run_key("stream")
+        self.run_key = check_run_key(run_key)
         self._zfill = zfill
         self._exists_ok = exists_ok
         self._length = length
@@ -81,8 +84,8 @@ class UnderfolderWriter:
         self.attempt: str | None = None
         self._layout = Layout(str(self.dataset.folder))
         self._reset()
-        if not exists_ok and os.path.lexists(self._layout.root):
-            self._check_claim()
+        if not exists_ok:
+            self._refuse_others()
 
     def _reset(self) -> None:
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -107,9 +110,9 @@ class UnderfolderWriter:
             DatasetExistsError: If the folder may not exist and was created by this run.
         """
         other = copy.copy(self)
-        other.run_key = run_key
-        if not other._exists_ok and os.path.lexists(other._layout.root):
-            other._check_claim()
+        other.run_key = check_run_key(run_key)
+        if not other._exists_ok:
+            other._refuse_others()
         return other
 
     def for_attempt(self) -> "UnderfolderWriter":
@@ -148,9 +151,9 @@ class UnderfolderWriter:
             DatasetWriteError: If it cannot be created.
             DatasetError: If it holds symbolic links by which writes would leave it.
         """
-        self._layout.refuse_links()
         with self._explained():
-            if self._exists_ok or os.path.isdir(self._layout.private):
+            self._layout.refuse_linked_data()
+            if self._exists_ok or is_folder(self._layout.at()):
                 os.makedirs(self._layout.root, exist_ok=True)
             else:
                 self._create()
@@ -174,9 +177,16 @@ class UnderfolderWriter:
             Path(layout.claim).write_text(json.dumps({"run_key": self.run_key}), encoding="utf-8")
             os.rename(fresh, root)
         except OSError:
-            shutil.rmtree(fresh, ignore_errors=True)
-            if not os.path.isdir(root):
+            with suppress(OSError):  # the error that led here is the one to report
+                remove(fresh)
+            if not is_folder(root):
                 raise
+
+    @DatasetError.explaining_questions()
+    def _refuse_others(self) -> None:
+        """Raises `DatasetExistsError` if there is a dataset that another run created."""
+        if is_there(self._layout.root):
+            self._check_claim()
 
     def _check_claim(self) -> None:
         claim = read_json(self._layout.claim)
@@ -199,12 +209,12 @@ class UnderfolderWriter:
     def _enter(self) -> None:
         """Takes a place below ``staged``, after ending what dead writers left."""
         layout = self._layout
-        if os.stat(layout.private).st_dev != os.stat(layout.data).st_dev:
+        if os.stat(layout.at()).st_dev != os.stat(layout.data).st_dev:
             raise DatasetError(
                 f"{layout.private} and {layout.data} are on different file systems: files cannot "
                 "be renamed from one to the other. Put both on one."
             )
-        folder = os.path.join(layout.staged, self._name)
+        folder = layout.at("staged", self._name)
         with commit_lock(layout):
             sweep(layout)
             alive = Liveness(folder + ".alive", json.dumps(self._owner()))
@@ -256,7 +266,7 @@ class UnderfolderWriter:
         try:
             return self._folders.get_nowait()
         except queue.Empty:
-            folder = os.path.join(self._layout.staged, self._name, str(next(self._numbers)))
+            folder = self._layout.at("staged", self._name, str(next(self._numbers)))
             os.mkdir(folder)
             return folder
 
@@ -306,7 +316,8 @@ class UnderfolderWriter:
 
         What is complete is committed on leaving, also after an exception; a process that is
         killed loses the samples of the group that was open, and nothing else. What this thread
-        writes meanwhile by `write` joins the group.
+        writes meanwhile by `write` joins the group. A group that is open already is committed
+        first, so that all is written in order, and is the open one again on leaving.
 
         Raises:
             DatasetError: If `tag` cannot be the name of a folder.
@@ -316,11 +327,14 @@ class UnderfolderWriter:
         group = Group(
             self.folder, self.run_key, tag, partial(self.commit, signed=signed), count, seconds
         )
+        outer: Group | None = getattr(self._here, "group", None)
+        if outer is not None:
+            outer.flush()
         self._here.group = group
         try:
             yield group
         finally:
-            self._here.group = None
+            self._here.group = outer
             group.flush()
 
 

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from prefect_pipestream.errors import DatasetExistsError, PipeBuildingError, SampleError
+from prefect_pipestream.errors import (
+    DatasetExistsError,
+    PipeBuildingError,
+    SampleError,
+    UnpicklingNotAllowedError,
+)
 from prefect_pipestream.items import (
     Item,
     JsonMetadataItem,
@@ -359,7 +364,10 @@ def test_cache_makes_each_sample_once(tmp_path):
     assert calls == [0, 1, 2]
     with pytest.raises(DatasetExistsError, match="reuse_cache"):
         counting(calls).cache(tmp_path / "c")
-    assert xs(counting(calls).cache(tmp_path / "c", reuse_cache=True)) == [0, 1, 2]
+    with pytest.raises(UnpicklingNotAllowedError, match="allow_pickle"):
+        counting(calls).cache(tmp_path / "c", reuse_cache=True)
+    reused = counting(calls).cache(tmp_path / "c", reuse_cache=True, allow_pickle=True)
+    assert xs(reused) == [0, 1, 2]
     assert calls == [0, 1, 2]
 
 

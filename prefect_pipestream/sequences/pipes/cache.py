@@ -11,7 +11,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped] # it ships no types
 from pydantic import Field, PrivateAttr
 
-from prefect_pipestream.errors import DatasetExistsError
+from prefect_pipestream.errors import DatasetExistsError, UnpicklingNotAllowedError
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import PipedSequence
@@ -22,10 +22,12 @@ class CachedSequence(PipedSequence, title="cache"):
     """Keeps each sample in a file once it was read, so that it is made only once.
 
     An item that is in a file is kept as the path of that file; one that holds a value, with
-    the value. The files are pickles: reuse only a folder that you wrote yourself.
+    the value. The files are pickles, which run code when they are read: a folder that exists is
+    reused only where `allow_pickle` says that it is yours.
 
     Raises:
         DatasetExistsError: the folder exists and is not to be reused.
+        UnpicklingNotAllowedError: it exists, is to be reused, and unpickling is not allowed.
     """
 
     keeps_indices = True
@@ -38,6 +40,10 @@ class CachedSequence(PipedSequence, title="cache"):
         False, description="Whether a folder that exists may be read and added to."
     )
 
+    allow_pickle: bool = Field(
+        False, description="Whether pickles of a folder that exists may be read; that runs code."
+    )
+
     _folder: str = PrivateAttr(default="")
 
     def model_post_init(self, context: Any) -> None:
@@ -48,12 +54,23 @@ class CachedSequence(PipedSequence, title="cache"):
             weakref.finalize(self, _remove, self._folder, os.getpid())
             return
         self._folder = str(self.cache_folder.absolute())
-        if not self.reuse_cache and os.path.lexists(self._folder):
+        try:
+            os.makedirs(self._folder)
+        except FileExistsError:
+            self._refuse_to_reuse()
+
+    def _refuse_to_reuse(self) -> None:
+        """Raises where the folder that exists may not be read."""
+        if not self.reuse_cache:
             raise DatasetExistsError(
-                f"the cache folder {self._folder} exists: set `reuse_cache` if it is this "
-                "sequence's, or give another."
+                f"the cache folder {self._folder} exists: set `reuse_cache` and `allow_pickle` if "
+                "it is this sequence's, or give another."
             )
-        os.makedirs(self._folder, exist_ok=True)
+        if not self.allow_pickle:
+            raise UnpicklingNotAllowedError(
+                f"the cache folder {self._folder} exists, and its files are pickles, which run "
+                "code when they are read: set `allow_pickle` if it is yours, or give another."
+            )
 
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample from its file, which is made at the first access."""

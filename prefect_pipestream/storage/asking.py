@@ -1,0 +1,60 @@
+"""Questions to a file system. "It is not there" is an answer; "it could not be asked" is an error.
+
+`os.path.exists` and its like answer False to every error. Where a file is kept, removed or
+replaced by the answer, an error for one moment (EIO of a disk, ESTALE of an NFS server) would
+lose it.
+"""
+
+import errno
+import os
+import stat
+
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
+_LEADS_NOWHERE = {*_NOT_THERE, errno.ELOOP}
+
+
+def status_of(path: str) -> os.stat_result | None:
+    """What is at `path`, a link itself and not what it leads to; None where there is nothing.
+
+    Raises:
+        OSError: If it could not be asked.
+    """
+    try:
+        return os.lstat(path)
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
+
+
+def status_through_links(path: str) -> os.stat_result | None:
+    """What is at `path`, links followed; None where there is nothing, or a link leads nowhere.
+
+    A link to where we may not look leads nowhere, too.
+
+    Raises:
+        OSError: If it could not be asked.
+    """
+    try:
+        return os.stat(path)
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE or (error.errno == errno.EACCES and is_link(path)):
+            return None
+        raise
+
+
+def is_there(path: str) -> bool:
+    """Whether there is anything at `path`, be it a broken link; see `status_of`."""
+    return status_of(path) is not None
+
+
+def is_folder(path: str) -> bool:
+    """Whether a folder is at `path`, or a link leads to one; see `status_through_links`."""
+    found = status_through_links(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_link(path: str) -> bool:
+    """Whether a symbolic link is at `path`; see `status_of`."""
+    found = status_of(path)
+    return found is not None and stat.S_ISLNK(found.st_mode)

@@ -1,0 +1,26 @@
+"""Removing what is there, whatever it is; a link itself and never what it leads to."""
+
+import os
+import shutil
+import stat
+
+from prefect_pipestream.storage.asking import status_of
+
+
+def remove(path: str) -> None:
+    """Removes a file, a link, or a folder with all that is in it. It may be gone already.
+
+    Raises:
+        OSError: If something of it stays.
+    """
+    found = status_of(path)
+    if found is None:
+        return
+    try:
+        if stat.S_ISDIR(found.st_mode):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:  # in the same moment another process removes it, too
+        if status_of(path) is not None:
+            remove(path)

@@ -1,0 +1,109 @@
+"""Files below a folder whose maker is not trusted: no link is followed, no pipe is waited for."""
+
+import errno
+import os
+import stat
+import time
+from contextlib import suppress
+from typing import BinaryIO
+
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import status_of
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NO_FILE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}
+TEMPORARY = ".new"
+"""How the name of a file ends that is being written, or was as its writer was killed."""
+MOST_BYTES = 1 << 30
+"""How much of one file is ever read into memory."""
+
+
+def inside(folder: str, *parts: str) -> str:
+    """Returns the path of `parts` below `folder`, if no link is on the way, nor at its end.
+
+    Whoever has a path from here may list, make, rename and remove there: it does not lead out.
+
+    Raises:
+        DatasetError: If a part is a symbolic link, or is no name.
+        OSError: If it could not be asked.
+    """
+    path = folder
+    for number, part in enumerate(parts, 1):
+        if part in ("", ".", "..") or "/" in part or "\0" in part:
+            raise DatasetError(f"{folder}: {part!r} is not the name of a file.")
+        path = f"{path}/{part}"
+        found = status_of(path)
+        if found is None:
+            return "/".join((path, *parts[number:]))
+        if stat.S_ISLNK(found.st_mode):
+            raise leads_away(path)
+    return path
+
+
+def leads_away(path: str) -> DatasetError:
+    """The error for a symbolic link where none may be."""
+    return DatasetError(
+        f"{path} is a symbolic link to {os.readlink(path)}: what is written would leave the "
+        "dataset. Open the dataset there, or put a folder in its place."
+    )
+
+
+def write_anew(path: str, content: bytes, *, durable: bool = False) -> None:
+    """Writes a file whole or not at all, in place of whatever has its name now.
+
+    Args:
+        path: The file, of a folder that is known to be inside.
+        content: Its content.
+        durable: Whether it is on the disk, and not only on its way, when it gets its name.
+
+    Raises:
+        OSError: If it cannot be written; then nothing is changed.
+    """
+    fresh = f"{path}.{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}"
+    try:
+        with open(fresh, "xb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError:
+        with suppress(OSError):  # the error that led here is the one to report
+            os.unlink(fresh)
+        raise
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Opens a file to read it; only its last part is looked at for a link.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is no regular file.
+        OSError: If it cannot be opened.
+    """
+    try:
+        handle = os.open(path, _READ)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise ValueError("it is no regular file") from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("it is no regular file")
+        return open(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: str, most: int = MOST_BYTES) -> bytes:
+    """The content of a file; see `open_regular`.
+
+    Raises:
+        ValueError: If it has more than `most` bytes, too.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"it has {size} bytes; at most {most} are read")
+        return file.read(size)  # `most` would be allocated at once
