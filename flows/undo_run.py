@@ -14,12 +14,12 @@ from prefect_pipestream.underfolder.facts import layout_of
 
 
 @flow(name="undo-run")
-def undo_run(dataset: ReadWriteUnderfolder, run_key: str, force: bool = False) -> str:
-    """Restores a dataset to what it was before a run, byte by byte.
+def undo_run(dataset: ReadWriteUnderfolder, run_key: str | list[str], force: bool = False) -> str:
+    """Restores a dataset to what it was before a run, or several, byte by byte.
 
     Args:
         dataset: The dataset that the run wrote.
-        run_key: The run, as its report names it.
+        run_key: The run, as its report names it; or several that took turns on some samples.
         force: Restore also samples that someone changed since the run.
 
     Returns:
@@ -44,14 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the dataset")
-    parser.add_argument("run_key", help="the run to take back")
+    parser.add_argument("run_key", nargs="+", help="the run to take back, or several at once")
     parser.add_argument("--force", action="store_true", help="also what was changed since")
     given = parser.parse_args(arguments)
 
     def run() -> None:
         dataset = ReadWriteUnderfolder(folder=given.folder)
         key = undo_run(dataset, given.run_key, force=given.force)
-        console.print(f"Run {given.run_key} is undone, by run {key}.", highlight=False)
+        console.print(f"Undone by run {key}: {', '.join(given.run_key)}.", highlight=False)
 
     return run_quietly(run)
 

@@ -89,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     stages.add_argument("name", nargs="?", metavar="STAGE", help="one stage, with its arguments")
     for command in (runs, undo, look, prune):
         command.add_argument("dataset", metavar="DATASET", help="the dataset's folder")
-    undo.add_argument("run", metavar="RUN", help="the run's key, as `runs` lists it")
+    what = "the key of a run, as `runs` lists it, or of several that took turns on some samples"
+    undo.add_argument("runs", metavar="RUN", nargs="+", help=what)
     return parser
 
 
@@ -127,12 +128,14 @@ def _runs(options: argparse.Namespace) -> int:
 
 
 def _undo(options: argparse.Namespace) -> int:
-    report = undo_run(options.dataset, options.run, options.force)
+    report = undo_run(options.dataset, options.runs, options.force)
     if options.json:
-        _write_json(report)
+        _write_json({**asdict(report), "run_key": report.run_key})
         return 0
+    what = " and ".join(map(repr, report.run_keys))
+    is_undone = "are undone" if len(report.run_keys) > 1 else "is undone"
     _write_line(
-        f"Run {report.run_key!r} is undone: {report.samples} samples restored, "
+        f"Run {what} {is_undone}: {report.samples} samples restored, "
         f"{report.files} files put back or removed."
     )
     if report.overwritten:

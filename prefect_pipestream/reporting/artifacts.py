@@ -139,17 +139,18 @@ def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:
         lines = [
             f"# A run of {folder.name} was taken back",
             f"Dataset `{folder}`",
-            f"Run key `{report.run_key}`, now undone by run `{report.undo_run_key}`",
+            f"Run key {', '.join(f'`{key}`' for key in report.run_keys)}, now undone by run "
+            f"`{report.undo_run_key}`",
             f"**{report.samples:,}** samples restored, {report.files:,} files.",
         ]
-        undone = flow_run_of(report.run_key)
-        if undone is not None:
+        for undone in filter(None, map(flow_run_of, report.run_keys)):
             lines.append(f"The flow run that was taken back: {link_to_flow_run(undone)}")
             add_note(undone, f"This run was taken back by {link_to_flow_run(flow_run.id)}.", log)
         add_markdown("\n\n".join(lines) + "\n", artifact_key("undo", folder), "What was undone")
     except API_ERRORS as error:
         log.warning("The undo could not be added to the flow run's artifacts: %s", error)
-    emit_dataset_event("run.undone", folder, run_key=report.run_key, samples=report.samples)
+    for key in report.run_keys:
+        emit_dataset_event("run.undone", folder, run_key=key, samples=report.samples)
 
 
 # -- artifacts and links -------------------------------------------------------------------

@@ -19,13 +19,13 @@ Folder = str | os.PathLike[str]
 _TEXTS = {
     "run_key",
     "undoes",
-    "undoes_folder",
     "rolls_back",
     "fingerprint",
     "failed_in",
     "user",
     "host",
 }
+_NAMES = {"undoes_folders"}
 _TIMES = {"started", "finished", "undone"}
 _MOST_BYTES = 1 << 28  # a review of a million samples
 
@@ -56,10 +56,12 @@ def info_of(run: RunLayout) -> dict[str, Any]:
 
 
 def _is_fact(name: str, fact: Any) -> bool:
-    if name in ("run_key", "undoes", "fingerprint"):
+    if name in ("run_key", "fingerprint"):
         return is_run_key(fact)
     if name in _TEXTS:
         return isinstance(fact, str)
+    if name in _NAMES:
+        return isinstance(fact, list) and all(isinstance(one, str) for one in fact)
     return name not in _TIMES or is_time(fact)
 
 

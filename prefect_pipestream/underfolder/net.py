@@ -18,7 +18,7 @@ class Change(NamedTuple):
 
     Attributes:
         idx: The sample.
-        kept_in: The commit that kept the file as it was before; None: there was none.
+        kept_in: The folder in which the file was kept as it was before; None: there was none.
         mark: `mark_of` the file that is there after; None: there is none.
     """
 
@@ -27,20 +27,25 @@ class Change(NamedTuple):
     mark: str | None
 
 
-def net_changes(commits: Iterable[CommitRecord]) -> dict[str, Change]:
-    """What commits, given in their order, changed all in all, by file name."""
+Commits = Iterable[tuple[RunLayout, CommitRecord]]
+"""Commits in the order of their making, each with its run."""
+
+
+def net_changes(commits: Commits) -> dict[str, Change]:
+    """What commits changed all in all, by file name."""
     changes: dict[str, Change] = {}
-    for commit in commits:
+    for run, commit in commits:
+        undo = run.undo_of(commit.id)
         for name, mark in commit.shared.items():
             idx = commit.samples[0].idx if commit.samples else 0
             changes.setdefault(name, Change(idx, None, mark))
         for sample in commit.samples:
             idx = sample.idx if sample.target is None else sample.target
             for name, mark in (sample.writes or {}).items():
-                kept_in = commit.id if name in sample.replaces else None
+                kept_in = undo if name in sample.replaces else None
                 changes[name] = Change(idx, _first(changes.get(name), kept_in), mark)
             for name in sample.removes:
-                changes[name] = Change(idx, _first(changes.get(name), commit.id), None)
+                changes[name] = Change(idx, _first(changes.get(name), undo), None)
     return changes
 
 
@@ -67,7 +72,6 @@ class Plan:
 
 def plan_of(
     layout: Layout,
-    run: RunLayout,
     dataset: Underfolder,
     changes: Mapping[str, Change],
     *,
@@ -80,7 +84,7 @@ def plan_of(
     """
     plan = Plan()
     for name, change in changes.items():
-        final, kept = layout.final(name), kept_path(run, name, change)
+        final, kept = layout.final(name), kept_path(name, change)
         is_changed = mark_at(final) != change.mark
         if (is_changed or kept is None) and _is_as_before(final, kept):
             continue
@@ -113,11 +117,9 @@ def _others_of_key(
     return [other for other in names if other not in changes]
 
 
-def kept_path(run: RunLayout, name: str, change: Change) -> str | None:
+def kept_path(name: str, change: Change) -> str | None:
     """The path of the file that was kept; None: there was none."""
-    if change.kept_in is None:
-        return None
-    return os.path.join(run.undo_of(change.kept_in), staged_name(name))
+    return None if change.kept_in is None else f"{change.kept_in}/{staged_name(name)}"
 
 
 def _is_as_before(final: str, kept: str | None) -> bool:

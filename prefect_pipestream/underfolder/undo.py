@@ -8,7 +8,7 @@ and the next undo of the run goes on from there.
 import os
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from prefect_pipestream.errors import (
     ConflictError,
     DatasetError,
     DatasetNotFoundError,
+    RunKeyError,
     UndoRefusedError,
 )
 from prefect_pipestream.storage.asking import is_folder
@@ -30,18 +31,28 @@ from prefect_pipestream.underfolder.facts import (
     layout_of,
     note_run,
     read_json,
+    runs_of,
     update_run,
     write_json,
 )
-from prefect_pipestream.underfolder.layout import Layout, RunLayout
+from prefect_pipestream.underfolder.interleaved import (
+    commits_in_turn,
+    describe_runs,
+    newest_first,
+    undo_command,
+    undo_key_of,
+    way_out,
+)
+from prefect_pipestream.underfolder.layout import Layout, RunLayout, run_key_of
 from prefect_pipestream.underfolder.ledger import commits_of
 from prefect_pipestream.underfolder.net import Change, Plan, kept_path, net_changes, plan_of
 from prefect_pipestream.underfolder.packing import forget_dropped, ledger_lock, pack
-from prefect_pipestream.underfolder.run_key import is_run_key
-from prefect_pipestream.underfolder.runs import ROLLBACK_KEY, UNDO_KEY, live_writers, run_of
+from prefect_pipestream.underfolder.run_key import check_run_key, is_run_key
+from prefect_pipestream.underfolder.runs import ROLLBACK_KEY, live_writers, run_of
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
 _GROUP = 1000
+_UNDONE = "~undone-"
 _SHOWN = 5
 
 
@@ -50,7 +61,7 @@ class UndoReport:
     """What an undo did.
 
     Attributes:
-        run_key: The run that was undone.
+        run_keys: The runs that were undone, the newest first.
         undo_run_key: The run that the undo is, to be undone in its turn.
         samples: How many samples were restored.
         files: How many files were put back or removed.
@@ -58,17 +69,22 @@ class UndoReport:
         left: Shared items that someone changed since, and that were left as they are.
     """
 
-    run_key: str
+    run_keys: tuple[str, ...]
     undo_run_key: str
     samples: int
     files: int
     overwritten: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
+    @property
+    def run_key(self) -> str:
+        """The run that was undone; of several, their keys one after the other."""
+        return ", ".join(self.run_keys)
+
 
 @DatasetError.explaining_questions()
-def undo_run(folder: Folder, run_key: str, force: bool = False) -> UndoReport:
-    """Restores a dataset to what it was before a run, byte by byte.
+def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) -> UndoReport:
+    """Restores a dataset to what it was before a run, or several runs, byte by byte.
 
     Afterwards the run counts for nothing: run again with its key, it starts afresh. The undo is
     the run ``undo:<run key>``; undone in its turn, it gives the run's changes back. If it is
@@ -76,7 +92,8 @@ def undo_run(folder: Folder, run_key: str, force: bool = False) -> UndoReport:
 
     Args:
         folder: The dataset's root.
-        run_key: The run.
+        run_key: The run; or several, which are undone together. That restores the samples also
+            where their commits took turns, so that none of them can be undone alone.
         force: Whether to restore also what others changed since (kept in the undo's own undo
             files), and a run that is still running.
 
@@ -84,36 +101,44 @@ def undo_run(folder: Folder, run_key: str, force: bool = False) -> UndoReport:
         What was done.
 
     Raises:
+        RunKeyError: If that cannot be a run's key.
         RunNotFoundError: If there is no such run, or it was undone already.
         UndoRefusedError: If someone changed samples of the run since, or the run is running in
-            another process. Nothing was changed; but for samples that someone changes in this
-            very moment, which are refused after others were restored.
+            another process; the message names a later run that did so. Nothing was changed; but
+            for samples that someone changes in this very moment, which are refused after others
+            were restored.
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written.
     """
-    with _opened(folder, run_key) as layout:
-        run = run_of(layout, run_key)
+    keys = [check_run_key(key) for key in ([run_key] if isinstance(run_key, str) else run_key)]
+    if not keys:
+        raise RunKeyError("no run was given to be undone: give the key of one, or several.")
+    with _opened(folder, keys) as layout:
+        intent = _intent_for(layout, keys)
+        runs = intent.runs(layout)
+        keys = [info_of(run)["run_key"] for run in runs]
         if not force:
-            _refuse_if_running(layout, run_key)
+            _refuse_if_running(layout, keys)
         dataset = Underfolder(layout.root, watch=True)
-        changes = net_changes(commits_of(run))
-        plan = _checked_plan(layout, run, run_key, dataset, changes, force)
-        undo_key, retired_name = _intend(layout, run)
+        changes = net_changes(commits_in_turn(runs))
+        plan = _checked_plan(layout, runs, dataset, changes, force)
+        intent.note(layout)
         if plan.todo:
-            facts = {"undoes": run_key, "undoes_folder": retired_name}
-            note_run(layout, undo_key, facts)
-            writer = _writer(dataset, undo_key, force)
+            facts = {"undoes": ", ".join(keys), "undoes_folders": list(intent.retired.values())}
+            note_run(layout, intent.undo_key, facts)
+            writer = _writer(dataset, intent.undo_key, force)
             for group in _groups(plan.todo):
                 with writer.commit() as commit:
-                    _restore(commit, run, group, changes, force)
-                    _publish(commit, undo_key, "main")
+                    _restore(commit, group, changes, force)
+                    _publish(commit, intent.undo_key, "main")
         with commit_lock(layout):
-            _retire(layout, run, retired_name)
-        undo = layout.run(undo_key)
+            for name, retired_name in intent.retired.items():
+                _retire(layout, RunLayout(layout, name), retired_name)
+        undo = layout.run(intent.undo_key)
         if is_folder(undo.folder):
             update_run(undo, finished=time.time())
             pack(layout, undo)
-        return _report(run_key, undo_key, plan)
+        return _report(keys, intent.undo_key, plan)
 
 
 @DatasetError.explaining_questions()
@@ -148,37 +173,37 @@ def undo_commits(
     """
     undo_key = ROLLBACK_KEY + run_key
     if not is_folder(layout_of(folder).run(run_key).folder):
-        return UndoReport(run_key, undo_key, 0, 0)
-    with _opened(folder, run_key) as layout:
+        return UndoReport((run_key,), undo_key, 0, 0)
+    with _opened(folder, [run_key]) as layout:
         run = run_of(layout, run_key)
         ids = None if commit_ids is None else set(commit_ids)
         commits = [c for c in commits_of(run, tag) if ids is None or c.id in ids]
         if not commits:
-            return UndoReport(run_key, undo_key, 0, 0)
+            return UndoReport((run_key,), undo_key, 0, 0)
         dataset = Underfolder(layout.root, watch=True)
-        changes = net_changes(commits)
-        plan = _checked_plan(layout, run, run_key, dataset, changes, force)
+        changes = net_changes((run, commit) for commit in commits)
+        plan = _checked_plan(layout, [run], dataset, changes, force)
         drops = tuple(f"{run.name}/{commit.id}" for commit in commits)
         if plan.todo:
             note_run(layout, undo_key, {"rolls_back": run_key})
             with _writer(dataset, undo_key, force).commit() as commit:
-                _restore(commit, run, plan.todo, changes, force)
+                _restore(commit, plan.todo, changes, force)
                 _publish(commit, undo_key, tag or "main", drops)
         else:
             with commit_lock(layout):
                 drop_commits(layout, drops)
         forget_dropped(layout, run)
-        return _report(run_key, undo_key, plan)
+        return _report([run_key], undo_key, plan)
 
 
 @contextmanager
-def _opened(folder: Folder, run_key: str) -> Iterator[Layout]:
+def _opened(folder: Folder, keys: Sequence[str]) -> Iterator[Layout]:
     """The dataset, with the ledger to ourselves and nobody's commit half applied."""
     layout = layout_of(folder)
     if not is_folder(layout.root):
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
     if not is_folder(layout.runs):
-        run_of(layout, run_key)  # raises: nothing was ever committed here
+        run_of(layout, keys[0])  # raises: nothing was ever committed here
     with ledger_lock(layout):
         recover(layout.root)
         yield layout
@@ -194,9 +219,9 @@ def _writer(dataset: Underfolder, run_key: str, force: bool) -> UnderfolderWrite
     )
 
 
-def _report(run_key: str, undo_key: str, plan: Plan) -> UndoReport:
+def _report(keys: Iterable[str], undo_key: str, plan: Plan) -> UndoReport:
     return UndoReport(
-        run_key=run_key,
+        run_keys=tuple(keys),
         undo_run_key=undo_key,
         samples=len(plan.todo),
         files=sum(map(len, plan.todo.values())),
@@ -208,38 +233,40 @@ def _report(run_key: str, undo_key: str, plan: Plan) -> UndoReport:
 # -- may it be done? -----------------------------------------------------------------------
 
 
-def _refuse_if_running(layout: Layout, run_key: str) -> None:
+def _refuse_if_running(layout: Layout, keys: Iterable[str]) -> None:
     here = (socket.gethostname(), os.getpid())
-    for writer in live_writers(layout).get(run_key, ()):
-        if (writer.get("host"), writer.get("pid")) != here:
-            raise UndoRefusedError(
-                f"{layout.root}: run {run_key!r} is still being written, by process "
-                f"{writer.get('pid')} on {writer.get('host')}. Stop it first, or use `force`."
-            )
+    alive = live_writers(layout)
+    for key in keys:
+        for writer in alive.get(key, ()):
+            if (writer.get("host"), writer.get("pid")) != here:
+                raise UndoRefusedError(
+                    f"{layout.root}: run {key!r} is still being written, by process "
+                    f"{writer.get('pid')} on {writer.get('host')}. Stop it first, or use `force`."
+                )
 
 
 def _checked_plan(
     layout: Layout,
-    run: RunLayout,
-    run_key: str,
+    runs: Sequence[RunLayout],
     dataset: Underfolder,
     changes: Mapping[str, Change],
     force: bool,
 ) -> Plan:
-    plan = plan_of(layout, run, dataset, changes, force=force)
+    what = describe_runs([info_of(run)["run_key"] for run in runs])
+    plan = plan_of(layout, dataset, changes, force=force)
     if plan.changed and not force:
         shown = [f"{idx} ({', '.join(n)})" for idx, n in islice(plan.changed.items(), _SHOWN)]
         more = len(plan.changed) - len(shown)
         raise UndoRefusedError(
-            f"{layout.root}: run {run_key!r} is not undone, for samples that it wrote were "
-            f"changed since: {'; '.join(shown)}{f' and {more} more' if more else ''}. Undo what "
-            "changed them first, or use `force`, which keeps what is there now for another undo.",
+            f"{layout.root}: {what} is not undone, for samples that it wrote were "
+            f"changed since: {'; '.join(shown)}{f' and {more} more' if more else ''}. "
+            f"{way_out(layout, dataset, runs, plan)}",
             list(plan.changed),
             [name for names in plan.changed.values() for name in names],
         )
     if plan.lost:
         raise DatasetError(
-            f"{layout.root}: run {run_key!r} cannot be undone: {len(plan.lost)} of the files that "
+            f"{layout.root}: {what} cannot be undone: {len(plan.lost)} of the files that "
             f"it replaced are not there any more, the first of them {plan.lost[0]}."
         )
     return plan
@@ -248,22 +275,74 @@ def _checked_plan(
 # -- doing it ------------------------------------------------------------------------------
 
 
-def _intend(layout: Layout, run: RunLayout) -> tuple[str, str]:
-    """Notes that the run is being undone: an undo that is killed is then gone on with.
+@dataclass(frozen=True)
+class _Intent:
+    """That runs are being undone, as each of them notes it: one that is killed is gone on with.
 
-    Returns:
-        The key of the undo's run, and the name that the folder of the undone run gets.
+    Attributes:
+        undo_key: The key of the undo's run.
+        retired: The name that the folder of each run gets, by its name now; the newest first.
     """
-    intent = read_json(run.undoing)
-    if not (is_run_key(intent.get("undo")) and isinstance(intent.get("name"), str)):
-        key = info_of(run)["run_key"]
-        undo_key, number = UNDO_KEY + key, 2
-        while is_folder(layout.run(undo_key).folder):  # of an earlier run of this key
-            undo_key, number = f"{UNDO_KEY}{key}#{number}", number + 1
-        now = datetime.now(UTC)
-        intent = {"undo": undo_key, "name": f"{run.name}~undone-{now:%Y%m%dT%H%M%S%f}"}
-        write_json(run.undoing, intent)
-    return intent["undo"], os.path.basename(intent["name"])
+
+    undo_key: str
+    retired: Mapping[str, str]
+
+    def runs(self, layout: Layout) -> list[RunLayout]:
+        """The runs, where they are now: those that are retired already among them."""
+        names = [
+            retired if is_folder(RunLayout(layout, retired).folder) else name
+            for name, retired in self.retired.items()
+        ]
+        return [RunLayout(layout, name) for name in names]
+
+    def note(self, layout: Layout) -> None:
+        """Lets each run that is not retired yet say so."""
+        for run in self.runs(layout):
+            if run.name in self.retired:
+                write_json(run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
+
+    @classmethod
+    def noted_by(cls, run: RunLayout) -> "_Intent | None":
+        """What a run notes; None where it is not being undone."""
+        noted = read_json(run.undoing)
+        key, runs = noted.get("undo"), noted.get("runs")
+        if not (is_run_key(key) and isinstance(runs, dict) and run.name in runs):
+            return None
+        is_right = all(
+            isinstance(retired, str) and retired.startswith(name + _UNDONE)
+            for name, retired in runs.items()
+        )
+        return cls(str(key), runs) if is_right else None
+
+
+def _intent_for(layout: Layout, keys: Sequence[str]) -> _Intent:
+    """The undo of these runs that was begun, or a new one.
+
+    Raises:
+        RunNotFoundError: If there is no such run.
+        UndoRefusedError: If an undo of some of them and of others was interrupted.
+    """
+    wanted = {layout.run(key).name for key in keys}
+    for run in runs_of(layout):
+        begun = _Intent.noted_by(run)
+        if begun is not None and not wanted.isdisjoint(begun.retired):
+            if not wanted.issubset(begun.retired):
+                others = [run_key_of(name) for name in begun.retired]
+                raise UndoRefusedError(
+                    f"{layout.root}: an undo of {describe_runs(others)} was interrupted. Finish it "
+                    f"first: {undo_command(layout, others)}."
+                )
+            return begun
+    runs = newest_first(run_of(layout, key) for key in dict.fromkeys(keys))
+    undo_key = undo_key_of(layout, [info_of(run)["run_key"] for run in runs])
+    now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    return _Intent(undo_key, {run.name: f"{run.name}{_UNDONE}{now}" for run in runs})
+
+
+def _undone_by(run: RunLayout) -> list[str]:
+    """The names of the folders of the runs that a run took back."""
+    folders = info_of(run).get("undoes_folders", ())
+    return [name for name in folders if _UNDONE in name]
 
 
 def _groups(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
@@ -274,13 +353,12 @@ def _groups(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
 
 def _restore(
     commit: Commit,
-    run: RunLayout,
     todo: Mapping[int, list[str]],
     changes: Mapping[str, Change],
     force: bool,
 ) -> None:
     for idx, names in todo.items():
-        kept = {name: kept_path(run, name, changes[name]) for name in names}
+        kept = {name: kept_path(name, changes[name]) for name in names}
         commit.restore(
             idx,
             {name: path for name, path in kept.items() if path is not None},
@@ -308,9 +386,7 @@ def _retire(layout: Layout, run: RunLayout, name: str) -> None:
     retired = RunLayout(layout, name)
     if not is_folder(run.folder) or is_folder(retired.folder):
         return
-    facts = info_of(run)
-    if "undoes_folder" in facts:
-        undone = os.path.basename(facts["undoes_folder"])
+    for undone in _undone_by(run):
         _revive(layout, RunLayout(layout, undone))
     update_run(run, undone=time.time())
     os.rename(run.folder, retired.folder)
@@ -322,13 +398,11 @@ def _revive(layout: Layout, retired: RunLayout) -> None:
     """Lets an undone run count again, unless it was pruned or a new run has its key by now."""
     if not is_folder(retired.folder):
         return
-    facts = info_of(retired)
-    run = layout.run(facts["run_key"])
+    run = layout.run(info_of(retired)["run_key"])
     if is_folder(run.folder):
         return
-    if "undoes_folder" in facts:
-        undone = os.path.basename(facts["undoes_folder"])
-        _retire(layout, layout.run(facts["undoes"]), undone)
+    for undone in _undone_by(retired):
+        _retire(layout, RunLayout(layout, undone.rpartition(_UNDONE)[0]), undone)
     with suppress(FileNotFoundError):
         os.unlink(retired.undoing)
     os.rename(retired.folder, run.folder)
