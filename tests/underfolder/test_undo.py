@@ -423,7 +423,7 @@ def test_of_two_undos_at_once_one_does_it(dataset: Path) -> None:
 def test_a_half_undone_run_is_not_gone_on_with(dataset: Path) -> None:
     a_run(dataset)
     (dataset / ".pipestream/runs/k/undoing.json").write_text(
-        '{"undo": "undo:k", "name": "k~undone-20300101T000000"}'
+        '{"undo": "undo:k", "runs": {"k": "k~undone-20300101T000000"}}'
     )
     assert states(dataset) == {"k": "undoing"}
     with pytest.raises(DatasetError, match="undo_run"):
