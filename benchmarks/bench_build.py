@@ -30,7 +30,7 @@ def build(source: Path, target: Path, num_workers: int) -> float:
 def build_by_flow(source: Path, target: Path) -> float:
     """Do the same with `process_samples`; seconds, with the flow's start-up."""
     from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-    from prefect_pipestream.process import process_samples
+    from prefect_pipestream.flows.processing import process_samples
 
     begin = time.perf_counter()
     process_samples(

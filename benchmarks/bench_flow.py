@@ -14,7 +14,7 @@ from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.process import process_samples
+from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.tasks import read_sample, set_output, transform_sample
 

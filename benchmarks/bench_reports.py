@@ -8,7 +8,7 @@ from _prefect import own_prefect
 from _report import figure, parser, ratio, temporary_folder, title
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.process import process_samples
+from prefect_pipestream.flows.processing import process_samples
 
 
 def seconds(folder: Path, artifacts: bool) -> float:

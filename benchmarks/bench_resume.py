@@ -22,7 +22,7 @@ def write_labels(folder: Path, count: int) -> None:
 def run(folder: Path, run_key: str | None, select: str) -> float:
     """One run of the flow over all samples; seconds, with the flow's start-up."""
     from prefect_pipestream.blocks import ReadWriteUnderfolder
-    from prefect_pipestream.process import process_samples
+    from prefect_pipestream.flows.processing import process_samples
 
     begin = time.perf_counter()
     report = process_samples(

@@ -1,95 +1,11 @@
-"""Clean a dataset in place: `python flows/clean_dataset.py [FOLDER --transform …]`."""
+"""Clean a dataset in place: `python flows/clean_dataset.py [DATASET --transform …]`."""
 
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
 
-from prefect import flow
-from pydantic import Field
+from prefect_pipestream.cli import main
+from prefect_pipestream.flows import clean_dataset
 
-from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.process import RunReport, Select, process_samples
-
-
-@flow(name="clean-dataset")
-def clean_dataset(
-    dataset: ReadWriteUnderfolder,
-    transform: list[str | dict[str, Any]],
-    keys: list[str] | None = None,
-    indices: list[int] | None = None,
-    chunk_size: Annotated[int, Field(gt=0)] | None = None,
-    sample_retries: Annotated[int, Field(ge=0)] = 2,
-    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
-    select: Select = "all",
-    run_key: str | None = None,
-) -> RunReport:
-    """Changes the samples of a dataset in place: each wholly or not at all, and each once.
-
-    Args:
-        dataset: The dataset to clean.
-        transform: What to do with each sample, in order: names of operations, or a mapping
-            from a name to arguments. For example ["verify-items", {"drop-blank-images": {}},
-            {"resize-images": {"size": [256, 256]}}].
-        keys: The items to write; empty for all.
-        indices: The samples to process; empty for all.
-        chunk_size: How many samples each task run processes; empty for a few seconds of work.
-        sample_retries: How often a sample that fails is tried again.
-        max_failed: The share of samples that may fail before the run counts as failed.
-        select: Which samples: all; those that are new or changed since the same transform last
-            saw them; or those that failed in the last run, or in that of the run key.
-        run_key: Give the key of an earlier run to go on with it; empty for a new run.
-
-    Returns:
-        What became of the samples.
-    """
-    return process_samples.fn(
-        source=dataset,
-        transform=transform,
-        keys=keys or None,
-        indices=indices or None,
-        chunk_size=chunk_size,
-        sample_retries=sample_retries,
-        max_failed=max_failed,
-        select=select,
-        run_key=run_key or None,
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Cleans the user's folder, or a demonstration dataset where none is given."""
-    from _demo import STORY, TRANSFORM, make_demo_dataset, new_demo_folder
-    from _terminal import add_common_arguments, console, run_and_report
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "folder", nargs="?", type=Path, help="the dataset to clean (default: a demonstration)"
-    )
-    add_common_arguments(parser)
-    given = parser.parse_args(arguments)
-    if given.folder is None and given.keys:  # which takes a folder that follows it for a key
-        parser.error("FOLDER is missing: it goes before --keys")
-    if given.folder is not None and given.transform is None:
-        parser.error("--transform is needed: say what is to be done with the samples of FOLDER")
-    folder = given.folder or new_demo_folder("clean")
-    max_failed = given.max_failed
-    if given.folder is None:
-        console.print(f"Making a demonstration dataset in {folder}: {STORY}.", highlight=False)
-        make_demo_dataset(folder)
-        max_failed = 0.05 if max_failed is None else max_failed
-    return run_and_report(
-        lambda: clean_dataset(
-            dataset=ReadWriteUnderfolder(folder=folder),
-            transform=given.transform or TRANSFORM,
-            keys=given.keys,
-            max_failed=max_failed or 0.0,
-            select=given.select,
-            run_key=given.run_key,
-        ),
-        folder,
-    )
-
+__all__ = ["clean_dataset"]  # which `prefect deploy` finds here, too
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["clean", *sys.argv[1:]]))

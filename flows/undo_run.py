@@ -1,60 +1,11 @@
-"""Take a run back: `python flows/undo_run.py FOLDER RUN_KEY`."""
+"""Take runs back: `python flows/undo_run.py DATASET RUN…`."""
 
-import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from prefect import flow, get_run_logger
+from prefect_pipestream.cli import main
+from prefect_pipestream.flows import undo_run
 
-from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.reporting.artifacts import publish_undo
-from prefect_pipestream.underfolder import undo_run as undo
-from prefect_pipestream.underfolder.facts import layout_of
-
-
-@flow(name="undo-run")
-def undo_run(dataset: ReadWriteUnderfolder, run_key: str | list[str], force: bool = False) -> str:
-    """Restores a dataset to what it was before a run, or several, byte by byte.
-
-    Args:
-        dataset: The dataset that the run wrote.
-        run_key: The run, as its report names it; or several that took turns on some samples.
-        force: Restore also samples that someone changed since the run.
-
-    Returns:
-        The key of the run that the undo is: undo that one to have the changes back.
-    """
-    report = undo(dataset.folder, run_key, force=force)
-    log = get_run_logger()
-    log.info(
-        "Run %s undone: %d samples restored, %d files; by run %s.",
-        report.run_key,
-        report.samples,
-        report.files,
-        report.undo_run_key,
-    )
-    publish_undo(report, Path(layout_of(dataset.folder).root), log)
-    return report.undo_run_key
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Takes back a run on the user's folder."""
-    from _terminal import console, run_quietly
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="the dataset")
-    parser.add_argument("run_key", nargs="+", help="the run to take back, or several at once")
-    parser.add_argument("--force", action="store_true", help="also what was changed since")
-    given = parser.parse_args(arguments)
-
-    def run() -> None:
-        dataset = ReadWriteUnderfolder(folder=given.folder)
-        key = undo_run(dataset, given.run_key, force=given.force)
-        console.print(f"Undone by run {key}: {', '.join(given.run_key)}.", highlight=False)
-
-    return run_quietly(run)
-
+__all__ = ["undo_run"]  # which `prefect deploy` finds here, too
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["undo", *sys.argv[1:]]))

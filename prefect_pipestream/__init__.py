@@ -12,11 +12,31 @@ if TYPE_CHECKING:
     from prefect_pipestream.blocks import OutputUnderfolder as OutputUnderfolder
     from prefect_pipestream.blocks import PipedDataStream as PipedDataStream
     from prefect_pipestream.blocks import ReadWriteUnderfolder as ReadWriteUnderfolder
+    from prefect_pipestream.errors import ConflictError as ConflictError
+    from prefect_pipestream.errors import DatasetError as DatasetError
+    from prefect_pipestream.errors import DatasetExistsError as DatasetExistsError
+    from prefect_pipestream.errors import DatasetNotFoundError as DatasetNotFoundError
+    from prefect_pipestream.errors import DatasetWriteError as DatasetWriteError
+    from prefect_pipestream.errors import DecodeError as DecodeError
+    from prefect_pipestream.errors import DuplicateItemError as DuplicateItemError
+    from prefect_pipestream.errors import EncodeError as EncodeError
+    from prefect_pipestream.errors import ItemError as ItemError
+    from prefect_pipestream.errors import ItemNameError as ItemNameError
+    from prefect_pipestream.errors import MissingExtraError as MissingExtraError
+    from prefect_pipestream.errors import PipeBuildingError as PipeBuildingError
     from prefect_pipestream.errors import PipestreamError as PipestreamError
+    from prefect_pipestream.errors import RunKeyError as RunKeyError
+    from prefect_pipestream.errors import RunNotFoundError as RunNotFoundError
+    from prefect_pipestream.errors import RunTakenOverError as RunTakenOverError
+    from prefect_pipestream.errors import SampleError as SampleError
+    from prefect_pipestream.errors import UndoRefusedError as UndoRefusedError
+    from prefect_pipestream.errors import UnpicklingNotAllowedError as UnpicklingNotAllowedError
+    from prefect_pipestream.errors import WorkerDiedError as WorkerDiedError
+    from prefect_pipestream.flows import process_samples as process_samples
     from prefect_pipestream.items import Item as Item
     from prefect_pipestream.items import SerializationMode as SerializationMode
-    from prefect_pipestream.process import RunReport as RunReport
-    from prefect_pipestream.process import process_samples as process_samples
+    from prefect_pipestream.reporting.outcomes import RunReport as RunReport
+    from prefect_pipestream.reporting.outcomes import TooManyFailedError as TooManyFailedError
     from prefect_pipestream.sequences import DataStream as DataStream
     from prefect_pipestream.sequences import Sample as Sample
     from prefect_pipestream.sequences import SamplesSequence as SamplesSequence
@@ -34,10 +54,13 @@ if TYPE_CHECKING:
     from prefect_pipestream.underfolder import list_runs as list_runs
     from prefect_pipestream.underfolder import prune_runs as prune_runs
     from prefect_pipestream.underfolder import undo_run as undo_run
+    from prefect_pipestream.validation import InvalidDatasetError as InvalidDatasetError
 
 _NAMES_OF = {
-    "errors": ("PipestreamError",),
-    "items": ("Item", "SerializationMode"),
+    "items": (
+        "Item",
+        "SerializationMode",
+    ),
     "sequences": (
         "Sample",
         "SamplesSequence",
@@ -46,8 +69,17 @@ _NAMES_OF = {
         "source_sequence",
         "piped_sequence",
     ),
-    "stages": ("SampleStage", "sample_stage", "resolve_stage"),
-    "underfolder": ("list_runs", "undo_run", "check", "prune_runs"),
+    "stages": (
+        "SampleStage",
+        "sample_stage",
+        "resolve_stage",
+    ),
+    "underfolder": (
+        "list_runs",
+        "undo_run",
+        "check",
+        "prune_runs",
+    ),
     "blocks": (
         "DataStreamBlock",
         "ReadWriteUnderfolder",
@@ -55,45 +87,44 @@ _NAMES_OF = {
         "OutputUnderfolder",
         "PipedDataStream",
     ),
-    "tasks": ("read_sample", "transform_sample", "set_output", "process_chunk"),
-    "process": ("process_samples", "RunReport"),
+    "tasks": (
+        "read_sample",
+        "transform_sample",
+        "set_output",
+        "process_chunk",
+    ),
+    "flows": ("process_samples",),
+    "reporting.outcomes": (
+        "RunReport",
+        "TooManyFailedError",
+    ),
+    "validation": ("InvalidDatasetError",),
+    "errors": (
+        "PipestreamError",
+        "MissingExtraError",
+        "ItemError",
+        "DecodeError",
+        "EncodeError",
+        "UnpicklingNotAllowedError",
+        "ItemNameError",
+        "DuplicateItemError",
+        "DatasetError",
+        "DatasetNotFoundError",
+        "DatasetExistsError",
+        "DatasetWriteError",
+        "ConflictError",
+        "RunKeyError",
+        "RunNotFoundError",
+        "RunTakenOverError",
+        "UndoRefusedError",
+        "PipeBuildingError",
+        "SampleError",
+        "WorkerDiedError",
+    ),
 }
 _HOMES = {name: module for module, names in _NAMES_OF.items() for name in names}
 
-__all__ = [
-    # samples and sequences
-    "Item",
-    "SerializationMode",
-    "Sample",
-    "SamplesSequence",
-    "DataStream",
-    "build_pipe",
-    "source_sequence",
-    "piped_sequence",
-    # stages
-    "SampleStage",
-    "sample_stage",
-    "resolve_stage",
-    # the runs of a dataset
-    "list_runs",
-    "undo_run",
-    "check",
-    "prune_runs",
-    # Prefect
-    "DataStreamBlock",
-    "ReadWriteUnderfolder",
-    "CreateNewUnderfolder",
-    "OutputUnderfolder",
-    "PipedDataStream",
-    "read_sample",
-    "transform_sample",
-    "set_output",
-    "process_chunk",
-    "process_samples",
-    "RunReport",
-    # errors
-    "PipestreamError",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

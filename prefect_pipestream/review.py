@@ -8,12 +8,10 @@ from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource, Item
-from prefect_pipestream.reporting.changes import change_between
-from prefect_pipestream.reporting.pictures import Change
-from prefect_pipestream.running.report import describe_error
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
+from prefect_pipestream.underfolder.failure import SampleFailure
 from prefect_pipestream.underfolder.index import checked_indices
 from prefect_pipestream.underfolder.names import key_of
 from prefect_pipestream.underfolder.records import SampleRecord
@@ -28,6 +26,8 @@ from prefect_pipestream.underfolder.review import (
     save_review,
 )
 from prefect_pipestream.underfolder.staging import Stage
+from prefect_pipestream.views.changes import change_between
+from prefect_pipestream.views.thumbnails import Change
 
 __all__ = [
     "Review",
@@ -136,7 +136,7 @@ def _stage(
     except Exception as error:  # whatever a transform raises is this sample's failure
         if isinstance(error, DatasetError):
             raise
-        staged.record(SampleRecord(idx, "failed", failure=describe_error(error)), origin)
+        staged.record(SampleRecord(idx, "failed", failure=SampleFailure.of_error(error)), origin)
         return False
 
 

@@ -13,12 +13,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled
 from prefect.transactions import Transaction
 
-from prefect_pipestream.running import chunk, rollback, streams
-from prefect_pipestream.running.chunk import Indices
-from prefect_pipestream.running.report import ChunkReport
-from prefect_pipestream.running.streams import StreamLike
+from prefect_pipestream.reporting.outcomes import ChunkReport
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.stage import StageResult
+from prefect_pipestream.work import chunk, rollback, streams
+from prefect_pipestream.work.chunk import Indices
+from prefect_pipestream.work.streams import StreamLike
 
 __all__ = ["ChunkReport", "process_chunk", "read_sample", "set_output", "transform_sample"]
 

@@ -185,6 +185,24 @@ class ValidationReport(BaseModel):
             lines.writerows((one.idx, what) for one in self.invalid for what in one.problems)
 
 
+class InvalidDatasetError(PipestreamError):
+    """More samples are invalid than allowed.
+
+    Attributes:
+        report: What was found.
+    """
+
+    def __init__(self, report: ValidationReport) -> None:
+        self.report = report
+        first = report.invalid[0]
+        super().__init__(
+            f"{report.folder}: {report.summary()}. First, sample {first.idx}: {first.problems[0]}"
+        )
+
+    def __reduce__(self) -> tuple[type["InvalidDatasetError"], tuple[ValidationReport]]:
+        return type(self), (self.report,)
+
+
 def validate_samples(
     dataset: Underfolder,
     indices: Iterable[int],

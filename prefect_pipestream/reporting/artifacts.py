@@ -14,7 +14,6 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
-from prefect_pipestream.reporting.changes import changes_of_run
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import (
     SHOWN_FAILURES,
@@ -25,13 +24,13 @@ from prefect_pipestream.reporting.markdown import (
     pictures_section,
     warnings_section,
 )
-from prefect_pipestream.reporting.progress import API_ERRORS
-from prefect_pipestream.running.progress import Log
-from prefect_pipestream.running.report import ChunkTime, FailedSample, RunReport
+from prefect_pipestream.reporting.outcomes import ChunkTime, FailedSample, RunReport
+from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.facts import layout_of
 from prefect_pipestream.underfolder.undo import UndoReport
+from prefect_pipestream.views.changes import changes_of_run
 
 
 def publish_report(

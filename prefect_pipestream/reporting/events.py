@@ -11,6 +11,9 @@ from prefect.context import AssetContext
 from prefect.events import emit_event
 from prefect.states import Completed
 
+from prefect_pipestream.reporting.outcomes import RunReport
+from prefect_pipestream.sequences import DataStream
+
 PREFIX = "prefect-pipestream"
 
 
@@ -51,6 +54,23 @@ def emit_run_events(folder: Path, run_key: str, counts: Mapping[Any, int], is_ok
     emit_dataset_event("run.finished", folder, **about)
     if counts.get("failed"):
         emit_dataset_event("samples.failed", folder, failed=counts["failed"], **about)
+
+
+def tell_of_run(report: RunReport, source: DataStream, target: DataStream, is_ok: bool) -> None:
+    """Emits the events of a run that went through all its samples, and records the dataset.
+
+    Args:
+        report: The run's report.
+        source: Where the run read samples.
+        target: Where it wrote them.
+        is_ok: Whether no more samples failed than the run allows.
+    """
+    folder = target.output_folder
+    emit_run_events(folder, report.run_key, report.counts, is_ok)
+    if is_ok and report.counts["written"]:
+        record_asset(
+            folder, source.input_folder, {"run_key": report.run_key, "counts": report.counts}
+        )
 
 
 def record_asset(folder: Path, source: Path | None, metadata: Mapping[str, Any]) -> None:

@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from prefect_pipestream.reporting.pictures import Change
-from prefect_pipestream.running.report import ChunkTime
+from prefect_pipestream.reporting.outcomes import ChunkTime
 from prefect_pipestream.underfolder import Outcome
+from prefect_pipestream.views.thumbnails import Change
 
 SHOWN_FAILURES = 50
 _LONGEST_MESSAGE = 300

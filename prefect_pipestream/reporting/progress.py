@@ -1,8 +1,10 @@
-"""A progress artifact that moves while a run is on, at no cost to the run."""
+"""How far a run is: a live bar in a terminal, and an artifact of the flow run that moves."""
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 from httpx import HTTPError
@@ -10,14 +12,109 @@ from prefect.artifacts import create_progress_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
+from prefect.logging.handlers import PrefectConsoleHandler
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
-from prefect_pipestream.running.progress import Advance, Log
+Advance = Callable[[int, int], None]
+Log = logging.Logger | logging.LoggerAdapter[Any]
 
 PERIOD_S = 2.0
 """How often the artifact moves, at most: a request of some milliseconds, in another thread."""
 
 API_ERRORS = (HTTPError, PrefectException, OSError)
 """What may go wrong with a report; none of it is a reason for a run to fail."""
+
+
+@contextmanager
+def shown_progress(total: int, done: int, log: Log, artifacts: bool) -> Iterator[Advance]:
+    """Shows how far the run is: in a terminal, and among the flow run's artifacts.
+
+    Args:
+        total: How many samples the run is about.
+        done: How many of them are done already.
+        log: The flow run's logger.
+        artifacts: Whether there is to be an artifact.
+
+    Yields:
+        A function to call with how many more samples are processed, and how many of them failed.
+    """
+    with progress_bar(total, done, "Samples") as move_bar:
+        if not artifacts:
+            yield move_bar
+            return
+        with progress_artifact(total, done, "Samples", log) as move_artifact:
+
+            def advance(samples: int, failed: int) -> None:
+                move_bar(samples, failed)
+                move_artifact(samples, failed)
+
+            yield advance
+
+
+# -- in a terminal --------------------------------------------------------------------------
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "", style="cyan")
+
+
+@contextmanager
+def progress_bar(total: int, done: int, what: str) -> Iterator[Advance]:
+    """Shows how far a run is, with its rate and the time that remains.
+
+    Args:
+        total: How many samples the run is about.
+        done: How many of them are done already.
+        what: What is done.
+
+    Yields:
+        A function to call with how many more samples are processed, and how many of them failed.
+    """
+    console = _console()
+    failed = 0
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}", style="red"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=total, completed=done, failed="")
+
+        def advance(samples: int, failures: int) -> None:
+            nonlocal failed
+            failed += failures
+            note = f"{failed:,} failed" if failed else ""
+            progress.update(bar, advance=samples, failed=note)
+
+        yield advance
+
+
+def _console() -> Console:
+    """The console that Prefect's log goes to, so that its lines appear above the bar."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            return handler.console
+    return Console(stderr=True)
+
+
+# -- among the flow run's artifacts ----------------------------------------------------------
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from prefect_pipestream.underfolder.check import check
 from prefect_pipestream.underfolder.dataset import Underfolder
+from prefect_pipestream.underfolder.failure import SampleFailure
 from prefect_pipestream.underfolder.group import Group
 from prefect_pipestream.underfolder.ledger import (
     counts,
@@ -16,7 +17,6 @@ from prefect_pipestream.underfolder.records import (
     OUTCOMES,
     CommitRecord,
     Outcome,
-    SampleFailure,
     SampleRecord,
 )
 from prefect_pipestream.underfolder.runs import (

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.untrusted import open_regular
+from prefect_pipestream.underfolder.failure import SampleFailure
 from prefect_pipestream.underfolder.names import MAX_INDEX
 from prefect_pipestream.underfolder.records import (
     OUTCOMES,
     CommitRecord,
-    SampleFailure,
     SampleRecord,
     refuse_paths,
 )
@@ -311,7 +311,7 @@ class PackedLedger:
                     int(arrays["idx"][row]),
                     "failed",
                     attempts=int(arrays["attempts"][row]),
-                    failure=SampleFailure.of(failure),
+                    failure=SampleFailure.of_texts(failure),
                 )
         except (ValueError, TypeError, IndexError) as error:
             raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
@@ -336,7 +336,7 @@ class PackedLedger:
             samples = self._samples(start, ends[number])
             while next_failure is not None and next_failure[0] < ends[number]:
                 row, *failure = next_failure
-                samples[row - start]["failure"] = SampleFailure.of(failure)
+                samples[row - start]["failure"] = SampleFailure.of_texts(failure)
                 next_failure = next(failures, None)
             shared: dict[str, str] = {}
             if next_files is not None and next_files[0] == number:

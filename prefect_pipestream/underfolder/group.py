@@ -9,9 +9,10 @@ from typing import Any
 from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.items import Item
 from prefect_pipestream.underfolder.commit import Commit
+from prefect_pipestream.underfolder.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger import done_indices
 from prefect_pipestream.underfolder.origin import SampleOrigin
-from prefect_pipestream.underfolder.records import Outcome, SampleFailure, SampleRecord
+from prefect_pipestream.underfolder.records import Outcome, SampleRecord
 from prefect_pipestream.underfolder.staging import StagedSample
 
 GROUP_COUNT = 100

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeGuard, get_args
 
 from prefect_pipestream.items import FileStamp
 from prefect_pipestream.storage.asking import status_of, status_through_links
+from prefect_pipestream.underfolder.failure import SampleFailure
 from prefect_pipestream.underfolder.names import MAX_INDEX
 from prefect_pipestream.underfolder.run_key import is_run_key
 
@@ -24,28 +25,6 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FORMAT = 1
 _LATEST = 1e11  # seconds since the epoch
 _SIGNATURE = re.compile("[0-9a-f]{16}")
-
-
-@dataclass(frozen=True, slots=True)
-class SampleFailure:
-    """Why a sample failed."""
-
-    error_type: str
-    message: str
-    traceback: str
-
-    @classmethod
-    def of(cls, texts: Any) -> "SampleFailure":
-        """The failure in a list of its three texts.
-
-        Raises:
-            ValueError: If there are no such texts.
-        """
-        if not isinstance(texts, list | tuple) or len(texts) != 3:
-            raise ValueError(f"{texts!r:.100} is no failure of a sample")
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"{texts!r:.100} is no failure of a sample")
-        return cls(*texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +74,7 @@ class SampleRecord:
         """The reverse of `to_json`."""
         values = dict(entry)
         if failure := values.get("failure"):
-            values["failure"] = SampleFailure.of(failure)
+            values["failure"] = SampleFailure.of_texts(failure)
         for name in ("replaces", "removes"):
             values[name] = tuple(values.get(name, ()))
         return cls.checked(values)

@@ -34,12 +34,12 @@ from prefect_pipestream.underfolder.facts import (
     update_run,
     write_json,
 )
+from prefect_pipestream.underfolder.failure import SampleFailure
 from prefect_pipestream.underfolder.layout import Layout, folder_of, staged_name
 from prefect_pipestream.underfolder.ledger import done_indices
 from prefect_pipestream.underfolder.names import MAX_INDEX, key_of
 from prefect_pipestream.underfolder.records import (
     Outcome,
-    SampleFailure,
     SampleRecord,
     is_time,
     mark_at,

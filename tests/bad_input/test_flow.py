@@ -2,7 +2,6 @@
 
 import errno
 import os
-import runpy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ from prefect_pipestream.blocks import (
     PipedDataStream,
     ReadWriteUnderfolder,
 )
+from prefect_pipestream.cli.prefect_terminal import print_report
 from prefect_pipestream.errors import (
     DatasetError,
     DatasetNotFoundError,
     DatasetWriteError,
     PipeBuildingError,
 )
-from prefect_pipestream.process import RunReport, TooManyFailedError, process_samples
+from prefect_pipestream.flows.processing import RunReport, TooManyFailedError, process_samples
 from prefect_pipestream.sequences import DataStream, SamplesSequence
 
 from .defects import DEFECTS, MOST_PIXELS
@@ -146,10 +146,9 @@ def test_names_with_markup_and_control_characters_are_printed_as_they_are(
     (folder / "data" / "001_[bold]\x1b[31m\b.json").write_text("{")
     report = process(folder)
     assert "001_[bold]\\x1b[31m\\x08.json: malformed JSON" in report.failures[0].message
-    terminal = runpy.run_path("flows/_terminal.py")
     capsys.readouterr()
 
-    terminal["print_report"](report, folder)
+    print_report(report, folder)
 
     printed = "".join(capsys.readouterr().out.split())
     assert "001_[bold]\\x1b[31m\\x08.json:malformedJSON" in printed

@@ -15,7 +15,10 @@ NOT_STAGES = [
     *("subprocess:Popen", "os:remove", "shutil:rmtree", "pickle:loads", "importlib:import_module"),
     *("pydantic:BaseModel", "pathlib:Path", "builtins:object", "builtins:type", "os:path"),
     *("prefect_pipestream.items:PngImageItem", "prefect_pipestream.sequences:SamplesSequence"),
-    *("prefect_pipestream.sequences:DataStream", "prefect_pipestream.process:process_samples"),
+    *(
+        "prefect_pipestream.sequences:DataStream",
+        "prefect_pipestream.flows.processing:process_samples",
+    ),
     *(
         "prefect_pipestream.sequences:SampleStage",
         "prefect_pipestream.sequences.stage:FunctionStage",

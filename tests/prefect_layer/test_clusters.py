@@ -8,7 +8,7 @@ import pytest
 from prefect.task_runners import TaskRunner
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.process import RunReport, process_samples
+from prefect_pipestream.flows.processing import RunReport, process_samples
 from prefect_pipestream.underfolder import list_runs, undo_run
 from tests.prefect_layer.datasets import count_runs, files_of, make_dataset, runs_of, truncate_image
 

@@ -23,8 +23,8 @@ from prefect_pipestream.errors import (
     PipeBuildingError,
     RunNotFoundError,
 )
+from prefect_pipestream.flows.processing import RunReport, TooManyFailedError, process_samples
 from prefect_pipestream.items import PngImageItem
-from prefect_pipestream.process import RunReport, TooManyFailedError, process_samples
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.stages import StageInvert, StageSampleHash
 from prefect_pipestream.underfolder.undo import undo_run

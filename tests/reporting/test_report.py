@@ -11,7 +11,6 @@ from PIL import Image
 
 from prefect_pipestream.items import NpyNumpyItem
 from prefect_pipestream.reporting.artifacts import report_markdown, write_failures
-from prefect_pipestream.reporting.changes import change_between, changes_of_run
 from prefect_pipestream.reporting.markdown import (
     ChunkTime,
     Failure,
@@ -20,9 +19,10 @@ from prefect_pipestream.reporting.markdown import (
     failures_section,
     ranges,
 )
-from prefect_pipestream.reporting.pictures import SIDE, Change, inline_pair, metadata_differences
-from prefect_pipestream.running.report import FailedSample, RunReport
+from prefect_pipestream.reporting.outcomes import FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.views.changes import change_between, changes_of_run
+from prefect_pipestream.views.thumbnails import SIDE, Change, inline_pair, metadata_differences
 from tests.prefect_layer.datasets import image_of, make_dataset
 
 BIG = 100_000

@@ -15,7 +15,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect.transactions import transaction
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.process import process_samples
+from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.tasks import process_chunk
 from tests.runs.transforms import BY_NAME
 

@@ -15,8 +15,8 @@ from prefect.runtime import flow_run
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.flows.processing import RunReport, process_samples
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
-from prefect_pipestream.process import RunReport, process_samples
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.tasks import ChunkReport, process_chunk
 from prefect_pipestream.underfolder import check, counts, done_indices, undo_run

@@ -11,7 +11,7 @@ import pytest
 from prefect import flow
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.process import process_samples
+from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.tasks import process_chunk
 from tests.faults import actions

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import AwaitingRetry, Scheduled
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.process import RunReport, process_samples
+from prefect_pipestream.flows.processing import RunReport, process_samples
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
 from prefect_pipestream.underfolder import counts, list_runs, outcomes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows._demo import BROKEN_YAML, TRUNCATED, make_demo_dataset
+from prefect_pipestream.cli.demo import BROKEN_YAML, TRUNCATED, make_demo_dataset
 from prefect_pipestream.underfolder import outcomes
 from tests.prefect_layer.datasets import files_of
 from tests.ui.api import Api, waited

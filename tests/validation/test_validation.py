@@ -8,9 +8,14 @@ import pytest
 from flows.validate_dataset import validate_dataset
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import PipeBuildingError
-from prefect_pipestream.running.validation import InvalidDatasetError
 from prefect_pipestream.underfolder import Underfolder
-from prefect_pipestream.validation import FieldRule, ItemRule, check_rules, validate_samples
+from prefect_pipestream.validation import (
+    FieldRule,
+    InvalidDatasetError,
+    ItemRule,
+    check_rules,
+    validate_samples,
+)
 from tests.prefect_layer.artifacts import artifact_texts
 from tests.prefect_layer.datasets import make_dataset, truncate_image
 

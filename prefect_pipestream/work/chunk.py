@@ -16,15 +16,15 @@ import numpy.typing as npt
 from prefect import get_run_logger
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
-from prefect_pipestream.running.progress import Log
-from prefect_pipestream.running.report import ChunkReport, describe_error, describe_indices
-from prefect_pipestream.running.rollback import tag_of_writes, taken_back_on_error
-from prefect_pipestream.running.streams import StreamLike, opened
+from prefect_pipestream.reporting.outcomes import ChunkReport, describe_indices
+from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
 from prefect_pipestream.sequences.output import StreamGroup
 from prefect_pipestream.sequences.stage import StageResult
-from prefect_pipestream.underfolder import done_indices, outcomes
+from prefect_pipestream.underfolder import SampleFailure, done_indices, outcomes
 from prefect_pipestream.underfolder.names import DATA_FOLDER
+from prefect_pipestream.work.rollback import tag_of_writes, taken_back_on_error
+from prefect_pipestream.work.streams import StreamLike, opened
 
 Indices = Sequence[int] | npt.NDArray[np.int64]
 
@@ -274,7 +274,7 @@ class ChunkRun:
 
     def _give_up(self, idx: int, error: Exception, group: StreamGroup) -> None:
         attempts = self.retries + 1
-        failure = describe_error(error)
+        failure = SampleFailure.of_error(error)
         self.log.warning(
             "Sample %d failed after %d attempt%s: %s: %s",
             idx,

@@ -15,20 +15,19 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from prefect_pipestream import tasks
 from prefect_pipestream.errors import DatasetError, WorkerDiedError
-from prefect_pipestream.running.chunk import Indices, Transform, stopped_at_end
-from prefect_pipestream.running.plan import ChunkSizer, Workers, in_flight
-from prefect_pipestream.running.progress import Advance, Log
-from prefect_pipestream.running.report import (
+from prefect_pipestream.flows.capacity import ChunkSizer, Workers, in_flight
+from prefect_pipestream.reporting.outcomes import (
     ChunkReport,
     ChunkTime,
     RunReport,
-    describe_error,
     describe_indices,
     failed_sample,
 )
+from prefect_pipestream.reporting.progress import Advance, Log
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder import SampleRecord, counts, outcomes
+from prefect_pipestream.underfolder import SampleFailure, SampleRecord, counts, outcomes
 from prefect_pipestream.underfolder.ledger import failures
+from prefect_pipestream.work.chunk import Indices, Transform, stopped_at_end
 
 _STOPS_WITHIN_S = 60.0
 
@@ -142,7 +141,7 @@ class ProcessRun:
 
     def _report_of_failed_chunk(self, chunk: Indices, error: BaseException) -> ChunkReport:
         records = outcomes(self.target.output_folder, self.target.run_key, describe_indices(chunk))
-        unknown = describe_error(error)
+        unknown = SampleFailure.of_error(error)
         report = ChunkReport()
         for idx in map(int, chunk):
             report.add_record(records.get(idx) or SampleRecord(idx, "failed", failure=unknown))

@@ -8,12 +8,6 @@ import numpy as np
 
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.items import FileSource, Item, MetadataItem
-from prefect_pipestream.reporting.pictures import (
-    AnyImage,
-    Change,
-    inline_pair,
-    metadata_differences,
-)
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.asking import status_through_links
 from prefect_pipestream.underfolder.facts import layout_of
@@ -21,6 +15,12 @@ from prefect_pipestream.underfolder.layout import Layout, staged_name
 from prefect_pipestream.underfolder.ledger import some_commits
 from prefect_pipestream.underfolder.names import key_of
 from prefect_pipestream.underfolder.records import CommitRecord, SampleRecord
+from prefect_pipestream.views.thumbnails import (
+    AnyImage,
+    Change,
+    inline_pair,
+    metadata_differences,
+)
 
 SHOWN_CHANGES = 16
 _LARGEST_FILE = 64 << 20  # bytes: a larger one is not worth the time for a thumbnail

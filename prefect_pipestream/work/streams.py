@@ -10,9 +10,9 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from prefect_pipestream.blocks import DataStreamBlock
-from prefect_pipestream.running.rollback import tag_of_writes
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.stage import StageResult
+from prefect_pipestream.work.rollback import tag_of_writes
 
 StreamLike = DataStreamBlock | DataStream
 

@@ -1,10 +1,9 @@
 """A review as a flow run: what is shown, the question, and what follows from the answer."""
 
 import itertools
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from prefect import get_run_logger
+from prefect import flow, get_run_logger
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
@@ -20,7 +19,7 @@ from prefect_pipestream.reporting.markdown import (
     pictures_section,
     ranges,
 )
-from prefect_pipestream.reporting.progress import API_ERRORS
+from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.review import (
     Review,
     apply_review,
@@ -29,7 +28,6 @@ from prefect_pipestream.review import (
     discard_review,
     parse_indices,
 )
-from prefect_pipestream.running.progress import Log
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.facts import layout_of
@@ -91,40 +89,47 @@ class ReviewReport(BaseModel):
     )
 
 
-def run_review(
+@flow(name="review-changes")
+def review_changes(
     dataset: ReadWriteUnderfolder,
-    transform: Any,
-    indices: Sequence[int] | None,
-    most: int,
-    keys: Sequence[str] | None,
-    wait_s: float,
+    transform: list[str | dict[str, Any]],
+    indices: list[int] | None = None,
+    most: Annotated[int, Field(gt=0, le=1000)] = 24,
+    keys: list[str] | None = None,
+    wait_hours: Annotated[float, Field(gt=0)] = 72.0,
 ) -> ReviewReport:
-    """Computes changes, shows them, asks for a decision, and applies what was approved.
+    """Computes changes, shows them before and after, and applies what a person approves.
 
-    The flow run is suspended while it waits: no process waits with it. When it is resumed, this
-    is called again, finds its staged changes and goes on with the answer.
+    The flow run is suspended until somebody resumes it and decides: approve all, approve or
+    reject some, reject all. Until then nothing of the dataset changes.
 
     Args:
         dataset: The dataset.
-        transform: What to do with each sample.
-        indices: The samples; None is all.
-        most: After how many changes to stop.
-        keys: The items to write; None is all.
-        wait_s: How long to wait for the decision, in seconds.
+        transform: What to do with each sample, in order: names of operations, or a mapping
+            from a name to arguments. For example ["verify-items", {"resize-images": {"size":
+            [256, 256]}}].
+        indices: The samples to review; empty for all.
+        most: After how many changed samples to stop and ask.
+        keys: The items to write; empty for all.
+        wait_hours: How long to wait for the decision, in hours.
+
+    Returns:
+        Who decided what, and what became of the samples.
 
     Raises:
         PipeBuildingError: If the transform is wrong; nothing has run.
         DatasetError: If the dataset cannot be read or written.
     """
-    log = get_run_logger()
+    # Resumed, the flow is called again, finds its staged changes and goes on with the answer.
+    log, wait_s = get_run_logger(), wait_hours * 3600
     run_key = str(flow_run.id)
     review = compute_review(
         dataset.folder,
         transform,
         run_key,
-        indices=indices,
+        indices=indices or None,
         most=most,
-        keys=keys,
+        keys=keys or None,
         zfill=dataset.zfill,
         keep_s=wait_s + _KEEP_AFTER_S,
     )

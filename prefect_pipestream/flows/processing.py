@@ -16,18 +16,18 @@ from prefect_pipestream.blocks import (
     ReadWriteUnderfolder,
 )
 from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOverError
+from prefect_pipestream.flows.by_chunk import ProcessRun, explained_death
+from prefect_pipestream.flows.by_sample import run_by_sample
+from prefect_pipestream.flows.selection import Select, select_samples
 from prefect_pipestream.reporting.artifacts import publish_report
-from prefect_pipestream.reporting.run import shown_progress, tell_of_run
-from prefect_pipestream.running.by_sample import run_by_sample
-from prefect_pipestream.running.chunk import Transform
-from prefect_pipestream.running.process_run import ProcessRun, explained_death
-from prefect_pipestream.running.progress import Log
-from prefect_pipestream.running.report import FailedSample, RunReport, TooManyFailedError
-from prefect_pipestream.running.selection import Select, select_samples
-from prefect_pipestream.running.streams import opened, run_key_in_force
+from prefect_pipestream.reporting.events import tell_of_run
+from prefect_pipestream.reporting.outcomes import FailedSample, RunReport, TooManyFailedError
+from prefect_pipestream.reporting.progress import Log, shown_progress
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import compact
 from prefect_pipestream.underfolder.run_key import check_run_key, new_run_key
+from prefect_pipestream.work.chunk import Transform
+from prefect_pipestream.work.streams import opened, run_key_in_force
 
 __all__ = ["FailedSample", "RunReport", "Select", "TooManyFailedError", "process_samples"]
 
@@ -98,7 +98,7 @@ def process_samples(
     Example:
         ```python
         from prefect_pipestream.blocks import ReadWriteUnderfolder
-        from prefect_pipestream.process import process_samples
+        from prefect_pipestream.flows.processing import process_samples
 
         if __name__ == "__main__":
             dataset = ReadWriteUnderfolder(folder="datasets/mini_mnist")

@@ -1,10 +1,7 @@
 """What a chunk and a run tell about their samples."""
 
-import re
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.underfolder import OUTCOMES, Outcome, SampleFailure, SampleRecord
-
-_FRAMES = 12
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class FailedSample(BaseModel):
@@ -168,27 +162,3 @@ def failed_sample(record: SampleRecord) -> FailedSample:
         traceback=failure.traceback,
         attempts=record.attempts,
     )
-
-
-def describe_error(error: BaseException) -> SampleFailure:
-    """An error's class, message and traceback; of long tracebacks the innermost calls."""
-    lines = traceback.format_exception(
-        type(error), error, _innermost(error.__traceback__), chain=error.__cause__ is not None
-    )
-    return SampleFailure(type(error).__name__, _printable(str(error)), _printable("".join(lines)))
-
-
-def _printable(text: str) -> str:
-    """The text without what no database or terminal takes: a file's name may be any bytes."""
-    text = text.encode(errors="backslashreplace").decode()
-    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
-
-
-def _innermost(trace: TracebackType | None) -> TracebackType | None:
-    length, step = 0, trace
-    while step is not None:
-        length, step = length + 1, step.tb_next
-    for _ in range(length - _FRAMES):
-        assert trace is not None
-        trace = trace.tb_next
-    return trace

@@ -10,12 +10,11 @@ from prefect.futures import PrefectFuture
 
 from prefect_pipestream import tasks
 from prefect_pipestream.errors import ConflictError
-from prefect_pipestream.running.chunk import FIRST_RETRY_S, MOST_ROUNDS, is_of_dataset
-from prefect_pipestream.running.plan import Workers, in_flight
-from prefect_pipestream.running.process_run import ProcessRun, reachable_api, task_runner
-from prefect_pipestream.running.progress import Advance
-from prefect_pipestream.running.report import describe_error
-from prefect_pipestream.underfolder import outcomes
+from prefect_pipestream.flows.by_chunk import ProcessRun, reachable_api, task_runner
+from prefect_pipestream.flows.capacity import Workers, in_flight
+from prefect_pipestream.reporting.progress import Advance
+from prefect_pipestream.underfolder import SampleFailure, outcomes
+from prefect_pipestream.work.chunk import FIRST_RETRY_S, MOST_ROUNDS, is_of_dataset
 
 _SAMPLES_PER_WORKER = 4
 
@@ -54,7 +53,7 @@ def _record_failures(run: ProcessRun, failed: Mapping[int, BaseException]) -> No
     attempts = run.retries + 1
     with run.target.commit_group() as group:
         for idx, error in sorted(failed.items()):
-            failure = describe_error(error)
+            failure = SampleFailure.of_error(error)
             group.record(idx, "failed", failure=failure, attempts=attempts)
             run.log.warning("Sample %d failed: %s: %s", idx, failure.error_type, failure.message)
 

@@ -10,6 +10,7 @@ from prefect_pipestream.items import PngImageItem, YamlMetadataItem
 
 SIDE = 160
 TRUNCATED, BROKEN_YAML = 77, 205
+MAX_FAILED = 0.05
 TRANSFORM: list[str | dict[str, object]] = [
     "verify-items",
     {"drop-blank-images": {"threshold": 0.01}},

@@ -2,53 +2,35 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from prefect import get_run_logger, task
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.states import Failed
+from pydantic import Field
 
 from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.flows.by_chunk import reachable_api, task_runner
+from prefect_pipestream.flows.capacity import Workers, in_flight
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
-from prefect_pipestream.reporting.progress import API_ERRORS, progress_artifact
-from prefect_pipestream.running.chunk import Indices
-from prefect_pipestream.running.plan import Workers, in_flight
-from prefect_pipestream.running.process_run import reachable_api, task_runner
-from prefect_pipestream.running.progress import Log
-from prefect_pipestream.running.report import describe_indices
+from prefect_pipestream.reporting.outcomes import describe_indices
+from prefect_pipestream.reporting.progress import API_ERRORS, Log, progress_artifact
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.index import checked_indices
 from prefect_pipestream.validation import (
+    InvalidDatasetError,
     InvalidSample,
     ItemRule,
     ValidationReport,
     check_rules,
     validate_samples,
 )
+from prefect_pipestream.work.chunk import Indices
 
 _CHUNK = 500
-
-
-class InvalidDatasetError(PipestreamError):
-    """More samples are invalid than allowed.
-
-    Attributes:
-        report: What was found.
-    """
-
-    def __init__(self, report: ValidationReport) -> None:
-        self.report = report
-        first = report.invalid[0]
-        super().__init__(
-            f"{report.folder}: {report.summary()}. First, sample {first.idx}: {first.problems[0]}"
-        )
-
-    def __reduce__(self) -> tuple[type["InvalidDatasetError"], tuple[ValidationReport]]:
-        return type(self), (self.report,)
 
 
 @task(
@@ -73,23 +55,30 @@ def validate_chunk(
     return validate_samples(dataset, map(int, indices), rules, allow_other_items)
 
 
-def run_validation(
-    block: ReadWriteUnderfolder,
-    rules: Sequence[ItemRule],
-    allow_other_items: bool,
-    indices: Sequence[int] | None,
-    max_invalid: float,
-    report_file: Path | None,
+@flow(name="validate-dataset")
+def validate_dataset(
+    dataset: ReadWriteUnderfolder,
+    rules: list[ItemRule] = [],  # noqa: B006  # Prefect copies it, and shows it in the form
+    allow_other_items: bool = True,
+    indices: list[int] | None = None,
+    max_invalid: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    report_file: Path | None = None,
 ) -> ValidationReport:
-    """Validates a dataset in a flow run, which fails if too many samples are invalid.
+    """Decodes every item of every sample, and fails if samples are not as they should be.
+
+    Nothing of the dataset is changed: use it as a gate before and after cleaning.
 
     Args:
-        block: The dataset; it is only read.
-        rules: What is expected of items.
+        dataset: The dataset to check.
+        rules: What is expected of items: class, shape and type of images, fields of metadata.
+            Without rules, every item only has to decode.
         allow_other_items: Whether samples may have items that no rule is about.
-        indices: The samples; None is all.
-        max_invalid: The share of them that may be invalid.
-        report_file: Where to write a line a problem; None is nowhere.
+        indices: The samples to check; empty for all.
+        max_invalid: The share of samples that may be invalid before the run fails.
+        report_file: A CSV file for the full list of problems; empty for none.
+
+    Returns:
+        Which samples are invalid, and why.
 
     Raises:
         DatasetNotFoundError: If the dataset is missing.
@@ -98,15 +87,15 @@ def run_validation(
     """
     log = get_run_logger()
     check_rules(rules)
-    dataset = Underfolder(block.folder)
-    wanted = dataset.indices() if indices is None else checked_indices(indices, len(dataset))
+    underfolder = Underfolder(dataset.folder)
+    wanted = checked_indices(indices, len(underfolder)) if indices else underfolder.indices()
     chunks: dict[PrefectFuture[Any], Indices] = {}
     invalid: list[InvalidSample] = []
 
     def submissions() -> Iterator[PrefectFuture[Any]]:
         for at in range(0, len(wanted), _CHUNK):
             chunk = wanted[at : at + _CHUNK]
-            part = dataset.restricted_to(chunk)
+            part = underfolder.restricted_to(chunk)
             future = validate_chunk.submit(part, chunk, rules, allow_other_items)
             chunks[future] = chunk
             yield future
@@ -118,8 +107,8 @@ def run_validation(
             invalid += found
             advance(len(chunks.pop(future)), len(found))
     invalid.sort(key=lambda one: one.idx)
-    report = ValidationReport(folder=dataset.folder, checked=len(wanted), invalid=invalid)
-    log.info("%s: %s", dataset.folder, report.summary())
+    report = ValidationReport(folder=underfolder.folder, checked=len(wanted), invalid=invalid)
+    log.info("%s: %s", report.folder, report.summary())
     if report_file is not None:
         report.write_csv(report_file)
     is_ok = not len(wanted) or len(invalid) / len(wanted) <= max_invalid

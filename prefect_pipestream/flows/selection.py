@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, DuplicateItemError
-from prefect_pipestream.running.report import ChunkReport, failed_sample
+from prefect_pipestream.reporting.outcomes import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.asking import is_folder
 from prefect_pipestream.underfolder.facts import info_of, layout_of

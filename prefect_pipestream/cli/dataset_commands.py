@@ -1,0 +1,260 @@
+"""Commands on a dataset's runs and files. They do not import Prefect."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from operator import itemgetter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prefect_pipestream import underfolder
+from prefect_pipestream.cli.output import (
+    AsJson,
+    Column,
+    shown_progress,
+    size_of,
+    told_errors,
+    write_json,
+    write_line,
+    write_table,
+)
+from prefect_pipestream.underfolder import CheckReport, Problem, RunInfo, UndoReport
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
+
+Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
+
+
+def runs(
+    dataset: Dataset,
+    with_undone: Annotated[
+        bool, typer.Option("--all", help="Also those that were undone.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs of a dataset."""
+    with told_errors(as_json):
+        found = underfolder.list_runs(dataset)
+    if not with_undone:
+        found = [run for run in found if run.state != "undone"]
+    if as_json:
+        write_json(found)
+        return
+    if found:
+        write_table(found, _RUN_COLUMNS)
+    total = sum(run.undo_bytes for run in found)
+    write_line(f"{len(found)} runs; undo holds {size_of(total)}.")
+
+
+def undo(
+    dataset: Dataset,
+    run_keys: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="The key of a run, as `runs` lists it, or of several that took turns on some "
+            "samples.",
+        ),
+    ],
+    force: Annotated[
+        bool, typer.Option(help="Also where samples were changed since, or the run is running.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a dataset to what it was before a run, byte by byte."""
+    with told_errors(as_json):
+        report = underfolder.undo_run(dataset, run_keys, force)
+    if as_json:
+        write_json({**asdict(report), "run_key": report.run_key})
+    else:
+        _write_undo(report)
+
+
+def _write_undo(report: UndoReport) -> None:
+    what = " and ".join(map(repr, report.run_keys))
+    is_undone = "are undone" if len(report.run_keys) > 1 else "is undone"
+    write_line(
+        f"Run {what} {is_undone}: {report.samples} samples restored, "
+        f"{report.files} files put back or removed."
+    )
+    if report.overwritten:
+        write_line(f"{len(report.overwritten)} files that were changed since are among them.")
+    for name in report.left:
+        write_line(f"Shared item {name[1:]} was changed since and is left as it is.")
+    if report.samples:
+        write_line(f"To have its changes back, undo {report.undo_run_key!r}.")
+
+
+def check(
+    dataset: Dataset,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decode every item, and find what does not belong."""
+    with told_errors(as_json):
+        if as_json:
+            report = underfolder.check(dataset, fix)
+            write_json({**asdict(report), "ok": report.ok})
+        else:
+            with shown_progress("Checking") as advance:
+                report = underfolder.check(dataset, fix, advance)
+            _write_check(report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _write_check(report: CheckReport) -> None:
+    if report.problems:
+        write_table(report.problems, _PROBLEM_COLUMNS)
+    mended = sum(problem.mended for problem in report.problems)
+    problems = f"{len(report.problems)} problems" if report.problems else "no problem"
+    write_line(
+        f"{report.samples} samples, {report.items} items decoded: {problems}"
+        f"{f', {mended} of them mended' if mended else ''}."
+    )
+    for reason, number in report.unchecked.items():
+        write_line(f"{number} items were not decoded: {reason}")
+
+
+def _age(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([dhmw])", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r}: expected a number and d, h, m or w: 30d")
+    return timedelta(**{_UNITS[match[2]]: float(match[1])})
+
+
+def prune(
+    dataset: Dataset,
+    older_than: Annotated[
+        timedelta,
+        typer.Option(
+            parser=_age,
+            metavar="AGE",
+            help="How long ago a run must have ended: 30d, 12h, 90m or 2w.",
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Remove old runs with their undo files, for good."""
+    with told_errors(as_json):
+        pruned = underfolder.prune_runs(dataset, older_than)
+    if as_json:
+        write_json(pruned)
+        return
+    if pruned:
+        write_table(pruned, _RUN_COLUMNS)
+    freed = sum(run.undo_bytes for run in pruned)
+    write_line(f"{len(pruned)} runs removed; {size_of(freed)} freed.")
+
+
+def stages(
+    name: Annotated[
+        str | None, typer.Argument(metavar="STAGE", help="One stage, with its arguments.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the stages that a transform is made of."""
+    from prefect_pipestream.sequences.stage import known_stages, stage_class
+
+    if name is None:
+        _write_stages({name: _first_line(cls) for name, cls in known_stages().items()}, as_json)
+        return
+    with told_errors(as_json):
+        cls = stage_class(name)
+    if as_json:
+        fields = {
+            name: {
+                "default": _default(field),
+                "values": _values(field),
+                "description": field.description,
+            }
+            for name, field in cls.model_fields.items()
+        }
+        write_json({"description": inspect.getdoc(cls), "arguments": fields})
+        return
+    write_line(inspect.getdoc(cls) or "")
+    if cls.model_fields:
+        write_line("")
+        write_table(cls.model_fields.items(), _FIELD_COLUMNS)
+
+
+def _write_stages(found: Mapping[str, str], as_json: bool) -> None:
+    if as_json:
+        write_json(found)
+    else:
+        write_table(found.items(), (("stage", itemgetter(0)), ("what it does", itemgetter(1))))
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+# -- columns -------------------------------------------------------------------------------
+
+
+def _when(time: datetime | None) -> str:
+    return "" if time is None else f"{time.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _counts(run: RunInfo) -> str:
+    return ", ".join(f"{n} {outcome}" for outcome, n in run.counts.items() if n)
+
+
+def _sample(problem: Problem) -> str:
+    return "" if problem.idx is None else str(problem.idx)
+
+
+def _default(field: Any) -> str:
+    return "(needed)" if field.is_required() else repr(field.get_default(call_default_factory=True))
+
+
+def _values(field: Any) -> list[str]:
+    """The values that an argument allows, where they can be listed."""
+    found: list[str] = []
+    _add_values(field.annotation, found)
+    return found
+
+
+def _add_values(annotation: Any, found: list[str]) -> None:
+    from enum import Enum
+    from typing import Literal, get_args, get_origin
+
+    if get_origin(annotation) is Literal:
+        found += map(str, get_args(annotation))
+    elif isinstance(annotation, type) and issubclass(annotation, Enum):
+        found += [str(member.value) for member in annotation]
+    else:
+        for part in get_args(annotation):
+            _add_values(part, found)
+
+
+_RUN_COLUMNS: tuple[Column, ...] = (
+    ("run", lambda run: run.run_key),
+    ("state", lambda run: run.state),
+    ("started", lambda run: _when(run.started)),
+    ("last commit", lambda run: _when(run.last_commit)),
+    ("samples", _counts),
+    ("undo", lambda run: size_of(run.undo_bytes)),
+    ("by", lambda run: "@".join(filter(None, (run.user, run.host)))),
+)
+_PROBLEM_COLUMNS: tuple[Column, ...] = (
+    ("problem", lambda problem: problem.kind),
+    ("sample", _sample),
+    ("file", lambda problem: problem.file),
+    ("mended", lambda problem: "yes" if problem.mended else "no"),
+    ("what", lambda problem: f"{problem.message} {problem.remedy}"),
+)
+_FIELD_COLUMNS: tuple[Column, ...] = (
+    ("argument", itemgetter(0)),
+    ("default", lambda pair: _default(pair[1])),
+    ("what it is", lambda pair: _described(pair[1])),
+)
+
+
+def _described(field: Any) -> str:
+    values = _values(field)
+    allowed = f" One of: {', '.join(values)}." if values else ""
+    return f"{field.description or ''}{allowed}"

@@ -1,0 +1,235 @@
+"""Flows called from a terminal: one story in it, and nothing of Prefect's."""
+
+import logging
+import os
+import shlex
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from prefect import Flow
+from prefect.exceptions import PrefectException
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
+from prefect.utilities.urls import url_for
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from prefect_pipestream.cli.output import told_errors, write_json
+from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.reporting.outcomes import RunReport, TooManyFailedError
+from prefect_pipestream.validation import ValidationReport
+
+_SHOWN_FAILURES = 20
+_SHOWN_INVALID = 20
+_INTERRUPTED = 130
+_COLOURS = {"written": "green", "unchanged": "cyan", "skipped": "yellow", "failed": "red"}
+
+
+def say(text: str, as_json: bool = False) -> None:
+    """Tells a person something, beside the output that a script reads."""
+    Console(stderr=as_json).print(text, highlight=False)
+
+
+class Terminal:
+    """A terminal in which one flow is called.
+
+    Args:
+        as_json: Whether its output is for a script.
+        again: The command, without its name, that goes on with the run once that has its key.
+    """
+
+    def __init__(self, as_json: bool, again: Sequence[str] = ()) -> None:
+        self.as_json = as_json
+        self._again = list(again)
+        self._run_key: str | None = None
+        self._console = Console(stderr=as_json)
+
+    def watched(self, flow: Flow[..., Any], run_key: str | None = None) -> Callable[..., Any]:
+        """The flow, watched for the key of its run, if that is not given."""
+        self._run_key = run_key
+
+        def note_key(flow: Any, flow_run: Any, state: Any) -> None:
+            self._run_key = self._run_key or str(flow_run.id)
+
+        return flow.with_options(on_running=[note_key])
+
+    def call(self, run: Callable[[], bool]) -> None:
+        """Calls what calls a flow, and ends the command with its exit status.
+
+        Args:
+            run: Calls the flow, prints what came of it, and says whether all is well.
+        """
+        _quieten(self._console)
+        timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
+        with self._explained_errors():
+            # Prefect's 20 seconds are too few for the first start on a busy machine.
+            with temporary_settings({timeout: max(timeout.value(), 120)}):
+                if PREFECT_API_URL.value() is None and PREFECT_SERVER_EPHEMERAL_ENABLED.value():
+                    _start_server()
+                is_ok = run()
+            raise typer.Exit(0 if is_ok else 1)
+
+    @contextmanager
+    def _explained_errors(self) -> Any:
+        with told_errors(self.as_json):
+            try:
+                yield
+            except KeyboardInterrupt:
+                Console(stderr=True).print(self._interrupted())
+                raise typer.Exit(_INTERRUPTED) from None
+            except (PrefectException, IndexError) as error:
+                raise PipestreamError(f"{type(error).__name__}: {error}") from error
+            except RuntimeError as error:  # what Prefect raises where its server cannot be reached
+                if "API" not in str(error):
+                    raise
+                hint = "Start it, or unset PREFECT_API_URL." if PREFECT_API_URL.value() else ""
+                raise PipestreamError(f"Prefect: {error} {hint}") from error
+
+    def _interrupted(self) -> Text:
+        lines = "What was done is kept"
+        if self._again and self._run_key:
+            command = shlex.join(["pipestream", *self._again, "--run-key", self._run_key])
+            lines += f", as run {self._run_key}. This goes on with it:\n{command}"
+        return Text.assemble(("Interrupted. ", "bold red"), lines)
+
+
+def call_and_report(terminal: Terminal, run: Callable[[], RunReport], folder: Path) -> None:
+    """Calls a flow that processes samples, and prints its report.
+
+    Args:
+        terminal: Where.
+        run: Calls the flow.
+        folder: The dataset that is written.
+    """
+
+    def run_and_print() -> bool:
+        is_ok = True
+        try:
+            report = run()
+        except TooManyFailedError as error:
+            report, is_ok = error.report, False
+        if terminal.as_json:
+            write_json(report)
+            return is_ok
+        print_report(report, folder)
+        if not is_ok:
+            Console().print("[bold red]Too many samples failed:[/] the flow run ended as Failed.")
+        return is_ok
+
+    terminal.call(run_and_print)
+
+
+def require_ui() -> None:
+    """Refuses what is decided in Prefect's UI where there is none.
+
+    Raises:
+        typer.BadParameter: If Prefect's embedded server would be used.
+    """
+    if PREFECT_API_URL.value() is None:
+        raise typer.BadParameter(
+            "a review needs a Prefect server with a UI: start one with `prefect server start`, "
+            "and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
+
+
+def tell_where_to_decide(flow: Flow[..., Any], as_json: bool) -> Callable[..., Any]:
+    """The flow, which prints the address of its run as it begins."""
+
+    def tell(flow: Any, flow_run: Any, state: Any) -> None:
+        say(f"Open {url_for(flow_run)} and press Resume, to decide.", as_json)
+
+    return flow.with_options(on_running=[tell])
+
+
+def _start_server() -> None:
+    """Starts the embedded API out of reach of Ctrl-C: the flow run has its end to tell it."""
+    from prefect.server.api.server import SubprocessASGIServer  # slow: only where it is needed
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a new process takes over
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _quieten(console: Console) -> None:
+    """Leaves the terminal to the progress bar and the report; Prefect's API gets every line."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.setLevel(logging.CRITICAL)
+    if PREFECT_API_URL.value() is None:
+        console.print("Starting Prefect's embedded API (some seconds) …", style="dim")
+        # Of these only the embedded server, which is a process of its own, takes note.
+        os.environ.setdefault("PREFECT_LOGGING_ROOT_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+
+# -- reports -------------------------------------------------------------------------------
+
+
+def print_report(report: RunReport, folder: Path) -> None:
+    """Prints the counts, each failed sample with its file and reason, and where to look."""
+    console = Console()
+    counts = Table.grid(padding=(0, 2))
+    for outcome, number in report.counts.items():
+        style = _COLOURS[outcome] if number else "dim"
+        counts.add_row(
+            Text(f"{number:,}", style=style, justify="right"), Text(outcome, style=style)
+        )
+    console.print()
+    console.print(f"[bold]{report.total:,} samples[/]{report.pace()}")
+    console.print(counts)
+    for warning in report.warnings:
+        console.print(Text(warning, style="yellow"))
+    if report.failures:
+        console.print(_failures_table(report, folder))
+    if len(report.failures) > _SHOWN_FAILURES:
+        console.print(f"… and {len(report.failures) - _SHOWN_FAILURES:,} more failed samples.")
+    _print_where_to_look(console, report, folder)
+
+
+def _failures_table(report: RunReport, folder: Path) -> Table:
+    table = Table(title="Failed samples", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("sample", justify="right", style="red")
+    table.add_column("tries", justify="right")
+    table.add_column("file and reason", overflow="fold")
+    inside = f"{folder.resolve()}{os.sep}"
+    for failure in report.failures[:_SHOWN_FAILURES]:
+        reason = Text(failure.message.replace(inside, ""))
+        table.add_row(str(failure.idx), str(failure.attempts), reason)
+    return table
+
+
+def _print_where_to_look(console: Console, report: RunReport, folder: Path) -> None:
+    server = PREFECT_UI_URL.value() or "http://127.0.0.1:4200"
+    start = "" if PREFECT_API_URL.value() else "`prefect server start`, then "
+    lines = [
+        f"\nDataset  {folder}",
+        f"Run key  {report.run_key}",
+        f"Prefect  {start}{server}/runs shows the flow run and its log",
+    ]
+    if report.counts["written"]:
+        undo = shlex.join(["pipestream", "undo", str(folder), report.run_key])
+        lines.append(f"Undo     {undo}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_validation(report: ValidationReport) -> None:
+    """Prints how many samples are valid, and the first ones that are not."""
+    console = Console()
+    console.print(f"{report.folder}: {report.summary()}", markup=False, highlight=False)
+    for sample in report.invalid[:_SHOWN_INVALID]:
+        console.print(Text(f"{sample.idx:>8}  {'; '.join(sample.problems)}", style="red"))

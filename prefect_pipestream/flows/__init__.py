@@ -1,0 +1,22 @@
+"""The flows: `process_samples`, and those that are deployed as they are.
+
+prefect deploy prefect_pipestream.flows.clean_dataset --name on-demand --pool POOL
+"""
+
+from prefect_pipestream.flows.building import build_dataset
+from prefect_pipestream.flows.cleaning import clean_dataset
+from prefect_pipestream.flows.processing import process_samples
+from prefect_pipestream.flows.reprocessing import reprocess_failed
+from prefect_pipestream.flows.reviewing import review_changes
+from prefect_pipestream.flows.undoing import undo_run
+from prefect_pipestream.flows.validating import validate_dataset
+
+__all__ = [
+    "build_dataset",
+    "clean_dataset",
+    "process_samples",
+    "reprocess_failed",
+    "review_changes",
+    "undo_run",
+    "validate_dataset",
+]

@@ -1,0 +1,1 @@
+"""What a sample looks like, before and after a change: thumbnails and differences."""
