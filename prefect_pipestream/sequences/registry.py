@@ -2,11 +2,13 @@
 
 import importlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from prefect_pipestream.errors import PipeBuildingError
 from prefect_pipestream.sequences.building import construct, suggestion
-from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+
+if TYPE_CHECKING:
+    from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 # Each is in a module of its own name, which registers it when it is imported.
 BUILTIN_SOURCES = (
@@ -42,13 +44,13 @@ BUILTIN_PIPES = (
 class Operation(NamedTuple):
     """A registered source or pipe; a pipe has the field that takes its source."""
 
-    cls: type[SamplesSequence]
+    cls: "type[SamplesSequence]"
     source_field: str | None
 
 
 _OPERATIONS: dict[str, Operation] = {}
 
-S = TypeVar("S", bound=SamplesSequence)
+S = TypeVar("S", bound="SamplesSequence")
 
 
 def source_sequence(cls: type[S]) -> type[S]:
@@ -85,7 +87,7 @@ def _is_pipe_source(extra: Any) -> bool:
     return isinstance(extra, Mapping) and bool(extra.get("pipe_source"))
 
 
-def _register(cls: type[SamplesSequence], source_field: str | None) -> None:
+def _register(cls: "type[SamplesSequence]", source_field: str | None) -> None:
     title = cls.model_config.get("title")
     if not title or not title.isidentifier():
         raise ValueError(f"{cls.__qualname__} has the title {title!r}, expected an identifier.")
@@ -95,20 +97,31 @@ def _register(cls: type[SamplesSequence], source_field: str | None) -> None:
             cls.__module__,
             cls.__qualname__,
         )
-        if hasattr(SamplesSequence, title) and not same:
+        root = _root_of(cls)
+        if hasattr(root, title) and not same:
             raise ValueError(f"the title {title!r} of {cls.__qualname__} is taken: choose another.")
-        setattr(SamplesSequence, title, _as_method(title, cls, source_field))
+        setattr(root, title, _as_method(title, cls, source_field))
     elif not cls.__module__.startswith(f"{__package__}."):
         raise ValueError(f"the title {title!r} of {cls.__qualname__} is taken: choose another.")
     cls.sequence_title = title
     _OPERATIONS[title] = Operation(cls, source_field)
 
 
-def _as_method(title: str, cls: type[SamplesSequence], source_field: str | None) -> Any:
-    def pipe(self: SamplesSequence, *args: Any, **kwargs: Any) -> SamplesSequence:
+def _root_of(cls: "type[SamplesSequence]") -> type:
+    """`SamplesSequence` itself, whose methods the operations are."""
+    return next(base for base in reversed(cls.__mro__) if "sequence_title" in vars(base))
+
+
+def is_sequence(value: Any) -> bool:
+    """Whether a value is a sequence of samples."""
+    return hasattr(type(value), "sequence_title")
+
+
+def _as_method(title: str, cls: "type[SamplesSequence]", source_field: str | None) -> Any:
+    def pipe(self: "SamplesSequence", *args: Any, **kwargs: Any) -> "SamplesSequence":
         return make_pipe(title, self, args, kwargs)
 
-    def source(*args: Any, **kwargs: Any) -> SamplesSequence:
+    def source(*args: Any, **kwargs: Any) -> "SamplesSequence":
         return make_source(title, args, kwargs)
 
     method = source if source_field is None else pipe
@@ -143,14 +156,14 @@ def find_operation(title: str) -> Operation:
     return _OPERATIONS[title]
 
 
-def make_source(title: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> SamplesSequence:
+def make_source(title: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> "SamplesSequence":
     """Makes the source of this name; see `building.construct` for its errors."""
     return construct(find_operation(title).cls, title, args, kwargs)
 
 
 def make_pipe(
-    title: str, source: SamplesSequence, args: Iterable[Any], kwargs: Mapping[str, Any]
-) -> SamplesSequence:
+    title: str, source: "SamplesSequence", args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> "SamplesSequence":
     """Makes the pipe of this name on top of `source`; see `building.construct` for its errors."""
     cls, source_field = find_operation(title)
     return construct(cls, title, args, kwargs, given={source_field or "source": source})

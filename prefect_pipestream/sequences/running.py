@@ -4,11 +4,12 @@ import inspect
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+
+if TYPE_CHECKING:
+    from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 SampleFn = Callable[[Sample], object] | Callable[[Sample, int], object]
 TrackFn = bool | str | Callable[[Iterable[Any]], Iterable[Any]] | None
@@ -16,7 +17,7 @@ Result = tuple[int, Sample | None]
 
 
 def run(
-    sequence: SamplesSequence,
+    sequence: "SamplesSequence",
     num_workers: int,
     prefetch: int,
     keep_order: bool,
@@ -28,9 +29,9 @@ def run(
         raise ValueError(f"prefetch is {prefetch}, expected at least 1.")
     workers = cores() if num_workers < 0 else num_workers
     size = sequence.size()
-    for writer in writers_of(sequence):
+    for writer in sequence.writers():
         # Once, here: afterwards each worker may write into the folder as part of this run.
-        writer.writer.claim()
+        writer.claim()
     give = _giver(sample_fn)
     with ExitStack() as stack:
         results: Iterator[Result]
@@ -54,23 +55,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def writers_of(sequence: SamplesSequence) -> Iterator[ToUnderfolder]:
-    """Yields every `to_underfolder` in a sequence and what it reads from."""
-    if isinstance(sequence, ToUnderfolder):
-        yield sequence
-    for source in sequence.upstream():
-        yield from writers_of(source)
-
-
 def note_sample(error: BaseException, idx: int) -> None:
     """Adds to an exception which sample it is about."""
     error.add_note(f"This was sample {idx}.")
 
 
-def _results_here(sequence: SamplesSequence, size: int) -> Generator[Result, None, None]:
+def _results_here(sequence: "SamplesSequence", size: int) -> Generator[Result, None, None]:
     with ExitStack() as groups:
-        for step in writers_of(sequence):
-            groups.enter_context(step.writer.group())
+        for writer in sequence.writers():
+            groups.enter_context(writer.group())
         for idx in range(size):
             try:
                 sample = sequence.get_sample(idx)

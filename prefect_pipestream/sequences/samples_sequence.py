@@ -3,15 +3,17 @@
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from prefect_pipestream.sequences.operations import Operations
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 
 if TYPE_CHECKING:
     import torch.utils.data
+
+    from prefect_pipestream.underfolder import UnderfolderWriter
 
 
 class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
@@ -175,7 +177,7 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
             recursive: whether sequences among the arguments become lists of operations too.
             objs_to_str: whether paths, classes and other objects become text.
         """
-        from prefect_pipestream.sequences.pipe import to_pipe
+        from prefect_pipestream.sequences.describing import to_pipe
 
         return to_pipe(self, recursive, objs_to_str)
 
@@ -193,8 +195,13 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
             elif isinstance(value, list | tuple):
                 yield from (v for v in value if isinstance(v, SamplesSequence))
 
+    def writers(self) -> Iterator["UnderfolderWriter"]:
+        """Yields the writer of every `to_underfolder` among this one and those that it reads."""
+        for sequence in self.upstream():
+            yield from sequence.writers()
+
     def __repr__(self) -> str:
-        from prefect_pipestream.sequences.pipe import describe
+        from prefect_pipestream.sequences.describing import describe
 
         return describe(self)
 
@@ -211,30 +218,3 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         from prefect_pipestream.sequences.registry import make_source
 
         return make_source(title, args, kwargs)
-
-
-def _as_sequence(spec: Any) -> Any:
-    from prefect_pipestream.sequences.pipe import build_pipe
-
-    return build_pipe(spec) if isinstance(spec, str | Mapping | list | tuple) else spec
-
-
-SequenceInput = Annotated[SamplesSequence, BeforeValidator(_as_sequence)]
-"""A field that takes a sequence, or the list of operations that makes one."""
-
-
-class PipedSequence(SamplesSequence):
-    """Base of the pipes: a sequence that reads from another, by default as long as that."""
-
-    # Sample i is made of the source's sample i: where that has no files, there is none to process.
-    keeps_indices: ClassVar[bool] = False
-    # A sample that was made once is not made again, whatever its source gives by then.
-    keeps_samples: ClassVar[bool] = False
-
-    source: SequenceInput = Field(
-        description="The sequence that the pipe reads.", json_schema_extra={"pipe_source": True}
-    )
-
-    def size(self) -> int:
-        """Returns the number of samples of the source."""
-        return self.source.size()

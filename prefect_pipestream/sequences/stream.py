@@ -15,9 +15,10 @@ from prefect_pipestream.errors import DatasetWriteError, PipeBuildingError
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.output import OneSample, StreamGroup
 from prefect_pipestream.sequences.pipe import PipeSpec, build_pipe
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence, SamplesSequence
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.underfolder import (
     StagedSample,

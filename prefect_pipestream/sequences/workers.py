@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import cloudpickle  # type: ignore[import-untyped] # it ships no types
 
 from prefect_pipestream.errors import SampleError, WorkerDiedError
-from prefect_pipestream.sequences.running import Result, note_sample, writers_of
+from prefect_pipestream.sequences.running import Result, note_sample
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
@@ -257,8 +257,8 @@ def _work_off(
     pipe: Connection, sequence: SamplesSequence, with_samples: bool, owner: int, at: list[int]
 ) -> None:
     with ExitStack() as groups:
-        for step in writers_of(sequence):
-            groups.enter_context(step.writer.group())
+        for writer in sequence.writers():
+            groups.enter_context(writer.group())
         while True:
             while not pipe.poll(_PARENT_CHECK_S):
                 # Workers of other runs may hold this pipe's other end open, too.

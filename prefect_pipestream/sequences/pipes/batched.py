@@ -17,9 +17,9 @@ from prefect_pipestream.items import (
     TxtNumpyItem,
     YamlMetadataItem,
 )
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence
 
 _MOST_TEXT_DIMENSIONS = 2
 

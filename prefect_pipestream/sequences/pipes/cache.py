@@ -12,9 +12,9 @@ import cloudpickle  # type: ignore[import-untyped] # it ships no types
 from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import DatasetExistsError, UnpicklingNotAllowedError
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence
 
 
 @piped_sequence

@@ -6,13 +6,10 @@ from itertools import accumulate
 
 from pydantic import Field
 
+from prefect_pipestream.sequences.piped import PipedSequence, SequenceInput
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import (
-    PipedSequence,
-    SamplesSequence,
-    SequenceInput,
-)
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 
 @piped_sequence

@@ -4,9 +4,9 @@ from pydantic import Field
 
 from prefect_pipestream.items import TxtNumpyItem
 from prefect_pipestream.sequences.fields import ItemClass
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence
 
 
 @piped_sequence

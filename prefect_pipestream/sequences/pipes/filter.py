@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence
 
 
 @piped_sequence

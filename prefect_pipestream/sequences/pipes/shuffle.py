@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence
 
 
 @piped_sequence

@@ -1,6 +1,6 @@
 """Samples written to a dataset folder as they pass."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import Field, PrivateAttr, field_validator
 
 from prefect_pipestream.items import SerializationMode
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence
 from prefect_pipestream.underfolder import UnderfolderWriter
 
 
@@ -62,6 +62,11 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
             key_serialization_mode=self.key_serialization_mode,
             run_key=self._run_key,
         )
+
+    def writers(self) -> Iterator[UnderfolderWriter]:
+        """Yields its writer, and those of the sequences that it reads."""
+        yield self.writer
+        yield from super().writers()
 
     def get_sample(self, idx: int) -> Sample:
         """Writes the sample and returns it."""

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from prefect_pipestream.errors import SampleError
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence
 
 
 @piped_sequence

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from prefect_pipestream.errors import PipeBuildingError, SampleError
 from prefect_pipestream.sequences.building import import_member
 from prefect_pipestream.sequences.fields import ItemClass
+from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import PipedSequence
 
 
 class ItemSchema(BaseModel):

@@ -3,12 +3,9 @@
 from pydantic import Field
 
 from prefect_pipestream.sequences.fields import format_key
+from prefect_pipestream.sequences.piped import PipedSequence, SequenceInput
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import (
-    PipedSequence,
-    SequenceInput,
-)
 
 
 @piped_sequence

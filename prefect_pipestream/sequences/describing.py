@@ -1,0 +1,97 @@
+"""How a sequence was made: as a list of operations, and as text."""
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from prefect_pipestream.sequences.building import argument_name
+from prefect_pipestream.sequences.registry import find_operation, is_sequence
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.stage import SampleStage
+
+if TYPE_CHECKING:
+    from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+
+
+def to_pipe(
+    sequence: "SamplesSequence", recursive: bool, objs_to_str: bool
+) -> list[dict[str, Any]]:
+    """See `SamplesSequence.to_pipe`."""
+    pipe = []
+    for step, source_field in _chain(sequence):
+        arguments = {
+            argument_name(name, field): _plain(getattr(step, name), recursive, objs_to_str)
+            for name, field in type(step).model_fields.items()
+            if name != source_field
+        }
+        pipe.append({step.name(): arguments})
+    return pipe
+
+
+def describe(sequence: "SamplesSequence") -> str:
+    """Returns a sequence as the calls that made it, for its repr; long arguments are cut."""
+    calls = []
+    for step, source_field in _chain(sequence):
+        arguments = [
+            f"{argument_name(name, field)}={_short(getattr(step, name))}"
+            for name, field in type(step).model_fields.items()
+            if name != source_field and getattr(step, name) != field.default
+        ]
+        calls.append(f"{step.name()}({', '.join(arguments)})")
+    return ".".join(calls)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list | tuple) and value and not isinstance(value[0], int | str):
+        return f"<{len(value)} {type(value[0]).__name__}>"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _chain(sequence: "SamplesSequence") -> list[tuple["SamplesSequence", str | None]]:
+    """The sequence and what it reads, from the source on, each with its source field."""
+    chain: list[tuple[SamplesSequence, str | None]] = []
+    step: SamplesSequence | None = sequence
+    while step is not None:
+        title = step.sequence_title
+        source_field = find_operation(title).source_field if title else None
+        chain.append((step, source_field))
+        step = getattr(step, source_field) if source_field else None
+    return chain[::-1]
+
+
+def _plain(value: Any, recursive: bool, objs_to_str: bool) -> Any:
+    def plain(part: Any) -> Any:
+        return _plain(part, recursive, objs_to_str)
+
+    if is_sequence(value):
+        return to_pipe(value, True, objs_to_str) if recursive else value
+    if isinstance(value, SampleStage):
+        return {
+            name: {n: plain(v) for n, v in arguments.items()}
+            for name, arguments in value.to_spec().items()
+        }
+    if isinstance(value, Sample):
+        return {key: str(item) for key, item in value.items()} if objs_to_str else value
+    if isinstance(value, BaseModel):
+        return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return _as_text(value) if objs_to_str else value
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    return str(value)

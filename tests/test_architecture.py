@@ -1,0 +1,115 @@
+"""The rooms of the package, from the ground up, and that imports lead down only."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import prefect_pipestream
+
+ROOT = Path(prefect_pipestream.__file__).parent
+NAME = ROOT.name
+
+# From the ground up: a room imports from itself and from those before it.
+ROOMS = (
+    "errors",
+    "storage",
+    "items",
+    "underfolder",
+    "sequences",
+    "stages",
+    "views",
+    "validation",
+    "review",
+    "blocks",
+    "reporting",
+    "work",
+    "tasks",
+    "flows",
+    "cli",
+    "__main__",
+)
+# The first that may import Prefect, and all after it.
+FIRST_WITH_PREFECT = "blocks"
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its name below the package, but for the root's own public names."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = path
+    return found
+
+
+def imports_of(path: Path, *, for_types: bool = True) -> Iterator[str]:
+    """All that a module imports, wherever in it: inside of functions too, and only for types."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree))
+    if not for_types:
+        skipped = [
+            n for n in nodes if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
+        ]
+        inside = {id(node) for block in skipped for node in ast.walk(block)}
+        nodes = [node for node in nodes if id(node) not in inside]
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute here"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def arrows(*, for_types: bool = True) -> dict[str, set[str]]:
+    """Which modules of the package each module imports."""
+    known = modules()
+    return {
+        name: {
+            target
+            for imported in imports_of(path, for_types=for_types)
+            if (target := imported.removeprefix(f"{NAME}.")) in known and target != name
+        }
+        for name, path in known.items()
+    }
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_module_is_in_a_room_that_has_its_place() -> None:
+    assert {room_of(module) for module in modules()} == set(ROOMS)
+
+
+def test_imports_lead_down_only() -> None:
+    up = [
+        f"{module} imports {target}"
+        for module, targets in arrows().items()
+        for target in targets
+        if ROOMS.index(room_of(target)) > ROOMS.index(room_of(module))
+    ]
+    assert up == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # In one room, two modules may name each other's classes in their types.
+    graph = arrows(for_types=False)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise AssertionError(" → ".join(error.args[1])) from None
+
+
+def test_the_data_layer_does_not_know_prefect() -> None:
+    first = ROOMS.index(FIRST_WITH_PREFECT)
+    knowing = [
+        module
+        for module, path in modules().items()
+        if ROOMS.index(room_of(module)) < first
+        and any(name.partition(".")[0] == "prefect" for name in imports_of(path))
+    ]
+    assert knowing == []
