@@ -49,9 +49,8 @@ def imports_of(path: Path, *, for_types: bool = True) -> Iterator[str]:
     tree = ast.parse(path.read_text())
     nodes = list(ast.walk(tree))
     if not for_types:
-        skipped = [
-            n for n in nodes if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
-        ]
+        blocks = (node for node in nodes if isinstance(node, ast.If))
+        skipped = [block for block in blocks if "TYPE_CHECKING" in ast.dump(block.test)]
         inside = {id(node) for block in skipped for node in ast.walk(block)}
         nodes = [node for node in nodes if id(node) not in inside]
     for node in nodes:
@@ -59,22 +58,18 @@ def imports_of(path: Path, *, for_types: bool = True) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: imports are absolute here"
-            assert node.module is not None
-            yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def arrows(*, for_types: bool = True) -> dict[str, set[str]]:
     """Which modules of the package each module imports."""
     known = modules()
-    return {
-        name: {
-            target
-            for imported in imports_of(path, for_types=for_types)
-            if (target := imported.removeprefix(f"{NAME}.")) in known and target != name
-        }
-        for name, path in known.items()
-    }
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        imported = [one.removeprefix(f"{NAME}.") for one in imports_of(path, for_types=for_types)]
+        targets = {one if one in known else one.rpartition(".")[0] for one in imported}
+        found[name] = targets.intersection(known) - {name}
+    return found
 
 
 def room_of(module: str) -> str:
