@@ -7,13 +7,13 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.workers import Result, Workers, note_sample
 
 if TYPE_CHECKING:
     from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 SampleFn = Callable[[Sample], object] | Callable[[Sample, int], object]
 TrackFn = bool | str | Callable[[Iterable[Any]], Iterable[Any]] | None
-Result = tuple[int, Sample | None]
 
 
 def run(
@@ -38,8 +38,6 @@ def run(
         if workers == 0 or size == 0:
             results = stack.enter_context(closing(_results_here(sequence, size)))
         else:
-            from prefect_pipestream.sequences.workers import Workers
-
             # Started before a progress bar is: that has a thread, which must not be forked.
             team = Workers(sequence, min(workers, size), with_samples=give is not None)
             results = stack.enter_context(team).results(size, prefetch, keep_order)
@@ -53,11 +51,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def note_sample(error: BaseException, idx: int) -> None:
-    """Adds to an exception which sample it is about."""
-    error.add_note(f"This was sample {idx}.")
 
 
 def _results_here(sequence: "SamplesSequence", size: int) -> Generator[Result, None, None]:

@@ -19,19 +19,27 @@ from contextlib import ExitStack, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle  # type: ignore[import-untyped] # it ships no types
 
 from prefect_pipestream.errors import SampleError, WorkerDiedError
-from prefect_pipestream.sequences.running import Result, note_sample
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+
+if TYPE_CHECKING:
+    from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+
+Result = tuple[int, Sample | None]
 
 _LONGEST_RUN = 16
 _RUNS_PER_WORKER = 8
 _GRACE_S = 5.0
 _PARENT_CHECK_S = 2.0
+
+
+def note_sample(error: BaseException, idx: int) -> None:
+    """Adds to an exception which sample it is about."""
+    error.add_note(f"This was sample {idx}.")
 
 
 class _Failure(NamedTuple):
@@ -114,7 +122,7 @@ class Workers:
         WorkerDiedError: a worker was killed.
     """
 
-    def __init__(self, sequence: SamplesSequence, count: int, with_samples: bool) -> None:
+    def __init__(self, sequence: "SamplesSequence", count: int, with_samples: bool) -> None:
         self._with_samples = with_samples
         self._workers: list[_Worker] = []
         payload = cloudpickle.dumps(sequence)
@@ -254,7 +262,7 @@ def _work(
 
 
 def _work_off(
-    pipe: Connection, sequence: SamplesSequence, with_samples: bool, owner: int, at: list[int]
+    pipe: Connection, sequence: "SamplesSequence", with_samples: bool, owner: int, at: list[int]
 ) -> None:
     with ExitStack() as groups:
         for writer in sequence.writers():
