@@ -5,7 +5,7 @@ import os
 import stat
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +56,7 @@ class StagedSample:
         files: The files to place.
         removes: Names to remove, besides those that the files supersede.
         found: `mark_at` of files, by name: a file of another mark is another writer's change.
+        there: What files are there under the index that it is written at, as of the commit.
     """
 
     record: SampleRecord
@@ -63,6 +64,7 @@ class StagedSample:
     files: list[StagedFile] = field(default_factory=list)
     removes: tuple[str, ...] = ()
     found: Mapping[str, str | None] | None = None
+    there: Sequence[Kind] = ()
 
     @property
     def target(self) -> int:
@@ -73,6 +75,10 @@ class StagedSample:
         """Whether it is written to where it was read from."""
         origin = self.origin
         return origin is not None and (origin.folder, origin.idx) == (layout.root, self.target)
+
+    def names_there(self, keys: Collection[str | None]) -> list[str]:
+        """The names of the files that are there for some items."""
+        return [kind.name_of(self.target) for kind in self.there if kind.key in keys]
 
 
 class Stage:

@@ -1,0 +1,97 @@
+"""Several holders of samples of one dataset: no change of one swallows that of another."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prefect_pipestream.errors import ConflictError
+from prefect_pipestream.items import (
+    BmpImageItem,
+    Item,
+    JsonMetadataItem,
+    PngImageItem,
+    YamlMetadataItem,
+)
+from prefect_pipestream.review import apply_review, compute_review
+from prefect_pipestream.sequences import DataStream, Sample
+
+
+def png(value: int) -> PngImageItem:
+    return PngImageItem(np.full((2, 3), value, np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A dataset of four samples, each of an image that holds the sample's index."""
+    for idx in range(4):
+        png(idx).serialize(tmp_path / f"set/data/{idx:03d}_image.png")
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def stream(folder: Path) -> DataStream:
+    return DataStream.read_write_underfolder(folder)
+
+
+def with_image(sample: Sample, value: int) -> Sample:
+    return sample.set_item("image", png(value))
+
+
+def image(stream: DataStream, idx: int) -> int:
+    return int(stream[idx]["image"]()[0, 0])
+
+
+def names(folder: Path, idx: int) -> list[str]:
+    return sorted(path.name for path in (folder / "data").glob(f"{idx:03d}_*"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (YamlMetadataItem({"by": 1}), YamlMetadataItem({"by": 2})),
+        (YamlMetadataItem({"by": 1}), JsonMetadataItem({"by": 2})),
+        (JsonMetadataItem({"by": 1}), YamlMetadataItem({"by": 2})),
+    ],
+)
+@pytest.mark.parametrize("zfill", [None, 6])
+def test_of_two_that_add_an_item_in_any_format_the_second_is_refused(
+    folder: Path, first: Item, second: Item, zfill: int | None
+) -> None:
+    stream = DataStream.read_write_underfolder(folder)
+    other = DataStream.read_write_underfolder(folder, zfill=zfill)
+    one, two = stream[0], other[0]
+    stream.set_output(0, one.set_item("meta", first))
+
+    with pytest.raises(ConflictError):
+        other.set_output(0, two.set_item("meta", second), keys=["meta"])
+
+    assert stream[0]["meta"]() == {"by": 1}
+    other.set_output(0, other[0].set_item("meta", second), keys=["meta"])
+    assert stream[0]["meta"]() == {"by": 2}
+
+
+def test_a_second_file_of_an_item_that_somebody_put_beside_it_is_not_dropped(
+    stream: DataStream, folder: Path
+) -> None:
+    sample = stream[0]
+    BmpImageItem(np.full((2, 3), 9, np.uint8)).serialize(folder / "data/000_image.bmp")
+
+    with pytest.raises(ConflictError):
+        stream.set_output(0, with_image(sample, 50))
+
+    assert names(folder, 0) == ["000_image.bmp", "000_image.png"]
+
+
+def test_an_item_that_came_in_another_format_after_a_review_was_computed_stays(
+    stream: DataStream, folder: Path
+) -> None:
+    def add(sample: Sample) -> Sample:
+        return sample.set_item("meta", YamlMetadataItem({"by": "review"}))
+
+    review = compute_review(folder, add, "r", indices=[0, 1])
+    stream.set_output(0, stream[0].set_item("meta", JsonMetadataItem({"by": "somebody"})))
+
+    assert apply_review(review, [0, 1], {}).conflicts == (0,)
+    assert stream[0]["meta"]() == {"by": "somebody"}
+    assert stream[1]["meta"]() == {"by": "review"}
