@@ -102,9 +102,11 @@ def is_stored_at(item: "Item[Any]", path: str) -> bool:
     """Tell whether the file at `path` already holds the item; see `Item.is_stored_at`."""
     if item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
         return False
-    for source in item.file_sources:
+    for number, source in enumerate(item.file_sources):
         if source.path == path:
-            return not item.has_value or source.is_current()
+            # An item without a value is what is in its first file, whatever that is by now; what
+            # was written for it to another one may have been replaced there.
+            return (number == 0 and not item.has_value) or source.is_current()
     return False
 
 

@@ -95,3 +95,24 @@ def test_an_item_that_came_in_another_format_after_a_review_was_computed_stays(
     assert apply_review(review, [0, 1], {}).conflicts == (0,)
     assert stream[0]["meta"]() == {"by": "somebody"}
     assert stream[1]["meta"]() == {"by": "review"}
+
+
+def test_an_item_that_somebody_replaced_where_it_was_written_is_written_again(
+    stream: DataStream,
+) -> None:
+    third = stream[3]["image"]
+    stream.set_output(0, stream[0].set_item("image", third))
+    stream.set_output(0, with_image(stream[0], 77))
+
+    stream.set_output(0, stream[0].set_item("image", third))
+
+    assert image(stream, 0) == 3
+
+
+def test_a_copy_under_another_key_stays_as_it_was_copied(stream: DataStream) -> None:
+    sample = stream[0].duplicate_key("image", "before")
+    for value in (50, 60):
+        stream.set_output(0, with_image(sample, value))
+
+    assert stream[0]["before"]()[0, 0] == 0
+    assert image(stream, 0) == 60
