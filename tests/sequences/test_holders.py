@@ -14,7 +14,7 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 from prefect_pipestream.review import apply_review, compute_review
-from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 
 
 def png(value: int) -> PngImageItem:
@@ -116,3 +116,21 @@ def test_a_copy_under_another_key_stays_as_it_was_copied(stream: DataStream) -> 
 
     assert stream[0]["before"]()[0, 0] == 0
     assert image(stream, 0) == 60
+
+
+def test_a_stream_built_on_a_reader_that_does_not_watch_swallows_nothing_either(
+    folder: Path,
+) -> None:
+    reader = SamplesSequence.from_underfolder(folder)
+    assert len(reader) == 4
+    output = {"to_underfolder": {"folder": folder, "exists_ok": True}}
+    stream = DataStream(reader, [output])
+    one, two = stream[0], stream[0]
+    stream.set_output(0, with_image(one, 50))
+
+    with pytest.raises(ConflictError):
+        stream.set_output(0, with_image(two, 60))
+
+    assert image(stream, 0) == 50
+    stream.set_output(4, Sample({"image": png(70)}))
+    assert image(stream, 4) == 70
