@@ -134,3 +134,15 @@ def test_a_stream_built_on_a_reader_that_does_not_watch_swallows_nothing_either(
     assert image(stream, 0) == 50
     stream.set_output(4, Sample({"image": png(70)}))
     assert image(stream, 4) == 70
+
+
+def test_in_a_group_too_the_second_is_refused_and_told(stream: DataStream) -> None:
+    one, two, other = stream[0], stream[0], stream[1]
+    stream.set_output(0, with_image(one, 50))  # by the same run, whose ledger has the sample
+
+    with pytest.raises(ConflictError) as caught, stream.commit_group():  # noqa: PT012
+        stream.set_output(0, with_image(two, 60))
+        stream.set_output(1, with_image(other, 70))
+
+    assert caught.value.indices == [0]
+    assert (image(stream, 0), image(stream, 1)) == (50, 70)
