@@ -1,5 +1,8 @@
 """Several holders of samples of one dataset: no change of one swallows that of another."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from prefect_pipestream.items import (
 )
 from prefect_pipestream.review import apply_review, compute_review
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
+from prefect_pipestream.underfolder import done_indices
 
 
 def png(value: int) -> PngImageItem:
@@ -146,3 +150,130 @@ def test_in_a_group_too_the_second_is_refused_and_told(stream: DataStream) -> No
 
     assert caught.value.indices == [0]
     assert (image(stream, 0), image(stream, 1)) == (50, 70)
+
+
+@pytest.mark.parametrize("is_grouped", [False, True], ids=["alone", "in groups"])
+@pytest.mark.parametrize("is_shared", [False, True], ids=["a stream each", "one stream"])
+def test_threads_that_count_in_one_sample_lose_no_count(
+    folder: Path, stream: DataStream, is_shared: bool, is_grouped: bool
+) -> None:
+    stream.set_output(0, Sample({"count": YamlMetadataItem({"n": 0})}))
+    all_began = threading.Barrier(4)
+
+    def count() -> int:
+        own = stream if is_shared else DataStream.read_write_underfolder(folder)
+        all_began.wait()
+        return sum(increment(own, is_grouped) for _ in range(25))
+
+    with ThreadPoolExecutor(4) as pool:
+        counts = [future.result() for future in [pool.submit(count) for _ in range(4)]]
+
+    assert stream[0]["count"]() == {"n": sum(counts)}
+    assert sum(counts) > 0
+
+
+def increment(stream: DataStream, is_grouped: bool) -> bool:
+    """Counts one up in the first sample, unless another thread does meanwhile."""
+    try:
+        with stream.commit_group() if is_grouped else nullcontext():
+            sample = stream[0]
+            stream.set_output(0, sample.set_value("count", {"n": sample["count"]()["n"] + 1}))
+    except ConflictError:
+        return False
+    return True
+
+
+# -- groups in groups ----------------------------------------------------------------------
+
+
+def test_what_is_set_after_an_inner_group_is_of_the_outer_again(stream: DataStream) -> None:
+    with stream.commit_group(tag="outer"):
+        stream.set_output(0, with_image(stream[0], 50))
+        with stream.commit_group(tag="inner"):
+            assert image(stream, 0) == 50  # the outer one's is committed first
+            stream.set_output(1, with_image(stream[1], 60))
+        assert image(stream, 1) == 60
+        stream.set_output(2, with_image(stream[2], 70))
+        assert image(stream, 2) == 2
+    assert image(stream, 2) == 70
+    key = stream.run_key
+    assert done_indices(stream.output_folder, key, "outer") == {0, 2}
+    assert done_indices(stream.output_folder, key, "inner") == {1}
+    stream.set_output(3, with_image(stream[3], 80))
+    assert image(stream, 3) == 80  # none is open any more
+
+
+@pytest.mark.parametrize("error", [KeyError("bad"), KeyboardInterrupt()])
+def test_after_an_error_in_an_inner_group_the_outer_is_open_again(
+    stream: DataStream, error: BaseException
+) -> None:
+    with stream.commit_group():
+        with pytest.raises(type(error)), stream.commit_group():  # noqa: PT012
+            stream.set_output(0, with_image(stream[0], 50))
+            raise error
+        assert image(stream, 0) == 50
+        stream.set_output(1, with_image(stream[1], 60))
+        assert image(stream, 1) == 1
+    assert image(stream, 1) == 60
+
+
+def test_after_a_conflict_in_an_inner_group_the_outer_is_open_again(stream: DataStream) -> None:
+    late = stream[0]
+    stream.set_output(0, with_image(stream[0], 50))
+    with stream.commit_group():
+        with pytest.raises(ConflictError), stream.commit_group():
+            stream.set_output(0, with_image(late, 60))
+        stream.set_output(1, with_image(stream[1], 70))
+        assert image(stream, 1) == 1
+    assert (image(stream, 0), image(stream, 1)) == (50, 70)
+
+
+def test_a_conflict_of_the_outer_group_is_told_before_the_inner_is_open(
+    stream: DataStream,
+) -> None:
+    late = stream[0]
+    stream.set_output(0, with_image(stream[0], 50))
+    with stream.commit_group():
+        stream.set_output(0, with_image(late, 60))
+        with pytest.raises(ConflictError), stream.commit_group():
+            pytest.fail("the inner group was opened")
+        stream.set_output(1, with_image(stream[1], 70))
+        assert image(stream, 1) == 1
+    assert (image(stream, 0), image(stream, 1)) == (50, 70)
+
+
+def test_groups_of_two_streams_are_each_their_own(folder: Path, stream: DataStream) -> None:
+    other = DataStream.read_write_underfolder(folder)
+    with stream.commit_group():
+        stream.set_output(0, with_image(stream[0], 50))
+        with other.commit_group():
+            other.set_output(1, with_image(other[1], 60))
+            stream.set_output(2, with_image(stream[2], 70))
+            assert [image(stream, idx) for idx in range(3)] == [0, 1, 2]
+        assert [image(stream, idx) for idx in range(3)] == [0, 60, 2]
+    assert [image(stream, idx) for idx in range(3)] == [50, 60, 70]
+
+
+def test_three_groups_deep_the_last_change_of_a_sample_counts(stream: DataStream) -> None:
+    mine = stream[0]
+    with stream.commit_group() as outer:
+        outer.set_output(0, with_image(mine, 50))
+        with stream.commit_group() as middle:
+            middle.set_output(0, with_image(mine, 60))
+            with stream.commit_group() as inner:
+                inner.set_output(0, with_image(mine, 70))
+            middle.set_output(0, with_image(mine, 80))
+        outer.set_output(0, with_image(mine, 90))
+    assert image(stream, 0) == 90
+
+
+def test_a_group_is_of_the_thread_that_opened_it(stream: DataStream) -> None:
+    def set_in_a_thread() -> None:
+        stream.set_output(1, with_image(stream[1], 60))
+
+    with stream.commit_group():
+        stream.set_output(0, with_image(stream[0], 50))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(set_in_a_thread).result()
+        assert [image(stream, idx) for idx in range(2)] == [0, 60]
+    assert image(stream, 0) == 50
