@@ -12,7 +12,6 @@ from prefect_pipestream.items import files, settings
 from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
-from prefect_pipestream.storage.asking import status_of
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -120,8 +119,7 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
         os.makedirs(folder, exist_ok=True)
         stored = store(item, temporary, path)
         try:
-            if (old := status_of(path)) is not None:
-                files.keep_access(temporary, old)
+            files.keep_access(temporary, path)
             os.replace(temporary, path)
         finally:
             # A rename of one hard link over another of the same file leaves both.
