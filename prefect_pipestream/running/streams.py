@@ -67,7 +67,7 @@ def opened(stream: StreamLike, run_key: str | None = None) -> DataStream:
     """
     if isinstance(stream, DataStream):
         return stream if run_key is None else stream.with_run(run_key)
-    return _open(_BlockInRun(stream, run_key or run_key_in_force()))
+    return _open(_BlockInRun(stream, run_key_in_force() if run_key is None else run_key))
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ from prefect_pipestream.underfolder.layout import Layout, RunLayout
 from prefect_pipestream.underfolder.ledger import commits_of
 from prefect_pipestream.underfolder.net import Change, Plan, kept_path, net_changes, plan_of
 from prefect_pipestream.underfolder.packing import forget_dropped, ledger_lock, pack
-from prefect_pipestream.underfolder.run_key import is_run_key
+from prefect_pipestream.underfolder.run_key import check_run_key, is_run_key
 from prefect_pipestream.underfolder.runs import ROLLBACK_KEY, UNDO_KEY, live_writers, run_of
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
@@ -141,12 +141,13 @@ def undo_commits(
         What was done; `undo_run_key` is ``rollback:<run key>``.
 
     Raises:
+        RunKeyError: If that cannot be a run's key.
         UndoRefusedError: If someone, or another commit of the run, changed the samples since.
             Nothing was changed.
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written; it is as it was.
     """
-    undo_key = ROLLBACK_KEY + run_key
+    undo_key = ROLLBACK_KEY + check_run_key(run_key)
     if not is_folder(layout_of(folder).run(run_key).folder):
         return UndoReport(run_key, undo_key, 0, 0)
     with _opened(folder, run_key) as layout:

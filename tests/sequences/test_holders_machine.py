@@ -126,6 +126,8 @@ class Holders(RuleBasedStateMachine):
     def set_output(self, data: st.DataObject, stream: int, keys: set[str] | None) -> None:
         holder = data.draw(st.sampled_from(self.holders))
         there = self.model[holder.idx]
+        if stream == 1:  # it pads: what it is given it writes, if only to rename it
+            keys = set(holder.own) if keys is None else keys & set(holder.own)
         new = {key: value for key, value in holder.own.items() if keys is None or key in keys}
         change = Change(
             holder, {key: value for key, value in new.items() if there.get(key) != value}
