@@ -46,7 +46,7 @@ def reprocess_failed(
         sample_retries=sample_retries,
         max_failed=max_failed,
         select="failed",
-        run_key=failed_run,
+        run_key=failed_run or None,
     )
 
 

@@ -259,16 +259,20 @@ def _stamp_of_link(path: str, source_path: str) -> FileStamp | None:
     return FileStamp.of(st)
 
 
-def keep_access(path: str, old: os.stat_result) -> None:
+def keep_access(path: str, old_path: str) -> None:
     """Give a new file, of which there is no other link, the mode and the group of an old one.
 
-    A group that its owner may not give it stays as it is.
+    Where a link is at `old_path`, they are those of the file that it leads to: who may not read
+    that one is not to read the new one. A group that its owner may not give it stays as it is.
 
     Raises:
-        OSError: The mode cannot be set.
+        OSError: The mode cannot be set, or the old file cannot be asked for it.
     """
+    old = status_through_links(old_path)
+    if old is None or not stat.S_ISREG(old.st_mode):
+        return
     new = os.lstat(path)
-    if not (stat.S_ISREG(new.st_mode) and stat.S_ISREG(old.st_mode)) or new.st_nlink > 1:
+    if not stat.S_ISREG(new.st_mode) or new.st_nlink > 1:
         return
     if new.st_gid != old.st_gid:
         with contextlib.suppress(PermissionError):

@@ -12,7 +12,6 @@ from prefect_pipestream.items import files, settings
 from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
-from prefect_pipestream.storage.asking import status_of
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -102,9 +101,11 @@ def is_stored_at(item: "Item[Any]", path: str) -> bool:
     """Tell whether the file at `path` already holds the item; see `Item.is_stored_at`."""
     if item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
         return False
-    for source in item.file_sources:
+    for number, source in enumerate(item.file_sources):
         if source.path == path:
-            return not item.has_value or source.is_current()
+            # An item without a value is what is in its first file, whatever that is by now; what
+            # was written for it to another one may have been replaced there.
+            return (number == 0 and not item.has_value) or source.is_current()
     return False
 
 
@@ -118,8 +119,7 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
         os.makedirs(folder, exist_ok=True)
         stored = store(item, temporary, path)
         try:
-            if (old := status_of(path)) is not None:
-                files.keep_access(temporary, old)
+            files.keep_access(temporary, path)
             os.replace(temporary, path)
         finally:
             # A rename of one hard link over another of the same file leaves both.

@@ -23,7 +23,6 @@ from prefect_pipestream.underfolder.attempts import refuse_if_taken_over
 from prefect_pipestream.underfolder.conflicts import is_stale, wait_out_the_tick
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.layout import staged_name
-from prefect_pipestream.underfolder.names import Kind
 from prefect_pipestream.underfolder.records import (
     CommitRecord,
     SampleRecord,
@@ -91,6 +90,7 @@ class Commit(Stage):
             with commit_lock(self._layout):
                 if self._attempt is not None:
                     refuse_if_taken_over(self._layout, run_key, self._attempt)
+                self._look()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:
                     self.discard()  # what takes a commit back takes all of it back
@@ -115,6 +115,12 @@ class Commit(Stage):
             )
         return committed
 
+    def _look(self) -> None:
+        """Notes which files the samples have, now that nobody else commits."""
+        for staged in self._samples.values():
+            if staged.files or staged.removes:
+                staged.there = self._dataset.kinds_of(staged.target)
+
     def _drop_conflicting(self) -> list[int]:
         if self._on_conflict == "overwrite":
             return []
@@ -125,10 +131,7 @@ class Commit(Stage):
 
     def _log(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
         """Keeps the old files, then writes the record: from here on the commit happens."""
-        samples = tuple(
-            self._final_record(staged, self._dataset.kinds_of(staged.target))
-            for staged in self.samples
-        )
+        samples = tuple(map(self._final_record, self.samples))
         record = CommitRecord(
             id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
             run_key=run_key,
@@ -153,13 +156,13 @@ class Commit(Stage):
             sync_folder(self._layout.log)
         return record
 
-    def _final_record(self, staged: StagedSample, there: list[Kind]) -> SampleRecord:
+    def _final_record(self, staged: StagedSample) -> SampleRecord:
         """Says what is to be done for a sample, given the files that are there."""
         record = staged.record
         if staged.files or staged.removes:
             keys = {file.key for file in staged.files}
             writes = {file.name: mark_of(_stamp(file.source)) for file in staged.files}
-            names = [kind.name_of(staged.target) for kind in there if kind.key in keys]
+            names = staged.names_there(keys)
             names = list(dict.fromkeys([*staged.removes, *names]))
             record = replace(
                 record,

@@ -166,12 +166,13 @@ def undo_commits(
         What was done; `undo_run_key` is ``rollback:<run key>``.
 
     Raises:
+        RunKeyError: If that cannot be a run's key.
         UndoRefusedError: If someone, or another commit of the run, changed the samples since.
             Nothing was changed.
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written; it is as it was.
     """
-    undo_key = ROLLBACK_KEY + run_key
+    undo_key = ROLLBACK_KEY + check_run_key(run_key)
     if not is_folder(layout_of(folder).run(run_key).folder):
         return UndoReport((run_key,), undo_key, 0, 0)
     with _opened(folder, [run_key]) as layout:

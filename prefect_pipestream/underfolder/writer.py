@@ -324,9 +324,7 @@ class UnderfolderWriter:
         """
         if tag in ("", ".", "..") or "/" in tag or not tag.isprintable():
             raise DatasetError(f"tag {tag!r}: expected what can be a folder's name.")
-        group = Group(
-            self.folder, self.run_key, tag, partial(self.commit, signed=signed), count, seconds
-        )
+        group = Group(self.run_key, tag, partial(self.commit, signed=signed), count, seconds)
         outer: Group | None = getattr(self._here, "group", None)
         if outer is not None:
             outer.flush()

@@ -21,6 +21,7 @@ from prefect_pipestream.errors import (
     DatasetNotFoundError,
     DatasetWriteError,
     PipeBuildingError,
+    RunKeyError,
     RunNotFoundError,
 )
 from prefect_pipestream.items import PngImageItem
@@ -338,6 +339,13 @@ def test_selecting_failed_samples_without_a_run_is_an_error(folder: Path) -> Non
     process(folder, ["invert"], run_key="first")
     with pytest.raises(RunNotFoundError, match="frist"):
         process(folder, ["invert"], select="failed", run_key="frist")
+
+
+@pytest.mark.parametrize("select", ["all", "failed"])
+def test_an_empty_run_key_is_refused_before_anything_is_done(folder: Path, select: str) -> None:
+    with pytest.raises(RunKeyError, match="run key ''"):
+        process(folder, ["invert"], select=select, run_key="")
+    assert not (folder / ".pipestream").exists()
 
 
 def test_only_changed_samples_are_selected(folder: Path) -> None:
