@@ -299,7 +299,7 @@ class _Intent:
         """Lets each run that is not retired yet say so."""
         for run in self.runs(layout):
             if run.name in self.retired:
-                write_json(run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
+                write_json(layout, run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
 
     @classmethod
     def noted_by(cls, run: RunLayout) -> "_Intent | None":
@@ -324,6 +324,10 @@ def _intent_for(layout: Layout, keys: Sequence[str]) -> _Intent:
     """
     wanted = {layout.run(key).name for key in keys}
     for run in runs_of(layout):
+        if _UNDONE in run.name:
+            with suppress(FileNotFoundError):  # else a process was killed as it had just ended
+                os.unlink(run.undoing)
+            continue
         begun = _Intent.noted_by(run)
         if begun is not None and not wanted.isdisjoint(begun.retired):
             if not wanted.issubset(begun.retired):
