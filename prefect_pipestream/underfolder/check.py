@@ -19,8 +19,8 @@ from prefect_pipestream.storage.asking import is_folder, is_link, is_there, stat
 from prefect_pipestream.underfolder.check_private import (
     between_commits,
     check_private,
-    is_old,
 )
+from prefect_pipestream.underfolder.creating import is_old
 from prefect_pipestream.underfolder.facts import Folder, layout_of
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.layout import Layout
