@@ -20,13 +20,15 @@ def main() -> int:
     options.add_argument("--most", type=int, default=None, help="how many; all when not given")
     options.add_argument("--case", action="append", help="an action; all when not given")
     options.add_argument("--workers", type=int, default=None, help="processes; one a core")
-    options.add_argument("--details", type=int, default=40, help="how many failures to show")
     given = options.parse_args()
     names = [case.name for case in CASES if given.case is None or case.name in given.case]
     table = Table()
     began = time.monotonic()
-    with temporary_folder(given.temporary_folder) as folder, Campaign(folder, given.workers) as all_:
-        calls = all_.calls(names)
+    with (
+        temporary_folder(given.temporary_folder) as folder,
+        Campaign(folder, given.workers) as campaign,
+    ):
+        calls = campaign.calls(names)
         tasks = tasks_of(calls)
         if given.most is not None and given.most < len(tasks):
             order = {task: number for number, task in enumerate(tasks)}
@@ -35,16 +37,16 @@ def main() -> int:
             print(f"{name:<24} {numbers['asked']:>5} calls ask, {numbers['changed']:>4} change")
 
         def note(task: Task, answer: dict[str, object]) -> None:
-            table.add(task, answer)
+            for line in table.add(task, answer):
+                print(line, file=sys.stderr, flush=True)
             if table.runs.total() % 1000 == 0:
                 print(f"{table.runs.total():,} of {len(tasks):,}", file=sys.stderr, flush=True)
 
-        all_.run(tasks, note)
+        campaign.run(tasks, note)
     print("\n".join(table.lines()))
     endings = ", ".join(f"{n:,} {ending}" for ending, n in sorted(table.endings.items()))
     print(f"\n{table.runs.total():,} faults in {time.monotonic() - began:.0f} s: {endings}")
-    print("\n".join(table.details[: given.details]))
-    return 1 if table.details else 0
+    return 1 if table.problems else 0
 
 
 if __name__ == "__main__":

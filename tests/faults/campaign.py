@@ -38,7 +38,9 @@ FAULTS = [
     Fault("changing: EROFS from there on", CHANGE, ERROR_INSTEAD, EROFS, lasts=True),
     Fault("changing: EIO, though it was done", CHANGE, ERROR_AFTER, EIO),
     *(
-        Fault(f"changing: EIO, killed {calls} calls later", CHANGE, ERROR_INSTEAD, EIO, False, calls)
+        Fault(
+            f"changing: EIO, killed {calls} calls later", CHANGE, ERROR_INSTEAD, EIO, False, calls
+        )
         for calls in (2, 5, 9)
     ),
     Fault("killed at an asking call", ASK, KILL_BEFORE),
@@ -63,17 +65,18 @@ class Table:
     runs: Counter[tuple[str, str]] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
     problems: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    details: list[str] = field(default_factory=list)
 
-    def add(self, task: Task, answer: dict[str, Any]) -> None:
+    def add(self, task: Task, answer: dict[str, Any]) -> list[str]:
+        """Counts the result of a task; gives a line for each problem."""
         cell = (task.case, task.fault.name)
         self.runs[cell] += 1
         self.endings[answer["outcome"]] += 1
         for kind in {kind for kind, _ in answer["problems"]}:
             self.problems[(*cell, kind)] += 1
-        for kind, text in answer["problems"]:
-            where = f"{task.case} · {task.fault.name} · number {task.at} {answer['call']}"
-            self.details.append(f"{kind} · {where} · {answer['outcome']} · {text}")
+        where = f"{task.case} · {task.fault.name} · number {task.at} {answer['call']}"
+        first_of_each = dict(reversed(answer["problems"]))
+        ending = f"{answer['outcome']} {answer['message']:.300}"
+        return [f"{kind} · {where} · {ending} · {text}" for kind, text in first_of_each.items()]
 
     def lines(self) -> Iterator[str]:
         """The table, a line a case and fault, and the sums."""
@@ -154,9 +157,7 @@ class Campaign:
         names = list(cases)
         return dict(zip(names, self._each({"case": name} for name in names), strict=True))
 
-    def run(
-        self, tasks: Iterable[Task], on_result: Callable[[Task, dict[str, Any]], None]
-    ) -> None:
+    def run(self, tasks: Iterable[Task], on_result: Callable[[Task, dict[str, Any]], None]) -> None:
         """Runs tasks, of cases that are prepared."""
         chosen = list(tasks)
         questions = ({"case": t.case, "fault": asdict(t.fault), "at": t.at} for t in chosen)

@@ -40,6 +40,7 @@ REVIEW = "the-review"
 SAMPLES = 4
 LONG_AGO_NS = 1_700_000_000_123_456_789
 PAIRS = ((0, 1), (2, 3))
+EACH = ((0,), (1,), (2,), (3,))
 
 Action = Callable[[Path], None]
 
@@ -399,10 +400,10 @@ CASES = [
     Case("set", pristine, set_one, run=RUN, steps=UNDONE),
     Case("set, durable", pristine, set_one_durably, run=RUN, steps=UNDONE),
     Case("set by a stream", pristine, set_by_stream, run=RUN, steps=UNDONE),
-    Case("group commit", pristine, write_group, PAIRS, run=RUN, steps=UNDONE),
+    Case("group commit", pristine, write_group, EACH, run=RUN, steps=UNDONE),
     Case("recovery, logged", logged_by(set_one, 0), recover_it, run=RUN, steps=UNDONE),
     Case("recovery, half applied", logged_by(set_one, 2), recover_it, run=RUN, steps=UNDONE),
-    Case("creation", pristine, create, PAIRS, run=RUN, steps=((undo_new, "nothing"),), target="new"),
+    Case("creation", pristine, create, EACH, run=RUN, steps=((undo_new, "nothing"),), target="new"),
     Case("undo", done, undo, steps=there_and_back(undo)),
     Case("undo, packed", done_and_packed, undo, steps=there_and_back(undo)),
     Case("undo by force", done_and_changed, undo_by_force, steps=there_and_back(undo_by_force)),
@@ -412,7 +413,7 @@ CASES = [
     Case("rollback, packed", done_and_packed, roll_back, run=RUN, steps=UNDONE),
     Case("compact", done, compact_it, steps=UNDONE, look=all_is_known),
     Case("prune", done_and_packed, prune, look=nothing_but_signatures),
-    Case("check and fix", damaged, check_and_fix, PAIRS, look=nothing_is_wrong),
+    Case("check and fix", damaged, check_and_fix, (), look=nothing_is_wrong),
     Case("review", pristine, review_it, look=is_reviewed),
     Case("review accepted", reviewed, accept, run=REVIEW, look=is_accepted),
     Case("review rejected", reviewed, reject, look=is_decided),

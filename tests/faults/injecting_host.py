@@ -1,10 +1,12 @@
 """The process behind `campaign.Worker`: runs cases with faults, and says what came of them."""
 
+import gc
 import json
 import os
 import pickle
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +64,8 @@ def attempt(
 
 
 def main() -> None:
-    import warnings
-
     warnings.simplefilter("ignore")
+    gc.freeze()  # what is imported is not looked through after each case
     templates, scratch = (Path(os.path.realpath(path)) for path in sys.argv[1:])
     known: dict[str, Expected] = {}
     for line in sys.stdin:

@@ -12,7 +12,6 @@ from prefect_pipestream.underfolder import done_indices
 from prefect_pipestream.underfolder.apply import recover
 from prefect_pipestream.underfolder.facts import layout_of, runs_of
 from prefect_pipestream.underfolder.ledger import commits_of
-from prefect_pipestream.underfolder.lock import is_held
 from tests.faults.cases import SAMPLES, Case, _streams
 from tests.faults.injecting import Ending
 
@@ -90,7 +89,7 @@ def _judged(case: Case, folder: Path, ending: Ending, expected: Expected) -> Ite
         yield "foreign", ending.message
     try:
         recover(os.fspath(root))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 # it is what is looked for
         yield "lost", f"the next writer cannot go on: {error!r}"
         return
     found = contents(root)
@@ -100,13 +99,15 @@ def _judged(case: Case, folder: Path, ending: Ending, expected: Expected) -> Ite
     if ending.message.endswith("as it was") and len(case.units) == 1 and found != expected.before:
         yield "twice", f"said to be as it was, and is not: {ending.message}"
     yield from _ledger(case, root, found, expected)
+    for path in folder.glob(".*"):  # what a creator left is a minute old by now
+        os.utime(path, (0, 0))
     try:
         case.act(folder)
         case.look(folder)
         _streams.clear()
         gc.collect()
         recover(os.fspath(root))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 # it is what is looked for
         yield "lost", f"it cannot be repeated: {error!r}"
         return
     found = contents(root)
@@ -117,7 +118,7 @@ def _judged(case: Case, folder: Path, ending: Ending, expected: Expected) -> Ite
     for step, name in case.steps:
         try:
             step(folder)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 # it is what is looked for
             yield "lost", f"it cannot be taken back: {error!r}"
             return
         if exact(root) != getattr(expected, name):
