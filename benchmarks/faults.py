@@ -33,13 +33,14 @@ def main() -> int:
         if given.most is not None and given.most < len(tasks):
             order = {task: number for number, task in enumerate(tasks)}
             tasks = sorted(random.Random(0).sample(tasks, given.most), key=order.__getitem__)
-        for name, numbers in calls.items():
-            print(f"{name:<24} {numbers['asked']:>5} calls ask, {numbers['changed']:>4} change")
+        for name, made in calls.items():
+            asked, changed = len(made["asked"]), len(made["changed"])
+            print(f"{name:<24} {asked:>5} calls ask, {changed:>4} change", flush=True)
 
         def note(task: Task, answer: dict[str, object]) -> None:
             for line in table.add(task, answer):
                 print(line, file=sys.stderr, flush=True)
-            if table.runs.total() % 1000 == 0:
+            if table.runs.total() % 500 == 0:
                 print(f"{table.runs.total():,} of {len(tasks):,}", file=sys.stderr, flush=True)
 
         campaign.run(tasks, note)

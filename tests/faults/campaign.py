@@ -49,6 +49,10 @@ FAULTS = [
 ]
 
 
+Calls = dict[str, dict[str, list[str]]]
+"""The calls that ask and that change, in their order, by case: name and path of each."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One fault at one call of one case."""
@@ -152,8 +156,8 @@ class Campaign:
         with ThreadPoolExecutor(len(self._workers), initializer=take) as pool:
             yield from pool.map(lambda question: self._free.worker.ask(**question), questions)
 
-    def calls(self, cases: Iterable[str]) -> dict[str, dict[str, int]]:
-        """Prepares cases: how many calls of each kind each makes undisturbed."""
+    def calls(self, cases: Iterable[str]) -> Calls:
+        """Prepares cases: which calls of each kind each makes undisturbed."""
         names = list(cases)
         return dict(zip(names, self._each({"case": name} for name in names), strict=True))
 
@@ -165,11 +169,11 @@ class Campaign:
             on_result(task, answer)
 
 
-def tasks_of(calls: dict[str, dict[str, int]], faults: Iterable[Fault] = FAULTS) -> list[Task]:
+def tasks_of(calls: Calls, faults: Iterable[Fault] = FAULTS) -> list[Task]:
     """Each fault at each call of each case."""
     return [
         Task(case, fault, at)
-        for case, numbers in calls.items()
+        for case, made in calls.items()
         for fault in faults
-        for at in range(1, numbers["asked" if fault.kinds == ASK else "changed"] + 1)
+        for at in range(1, len(made["asked" if fault.kinds == ASK else "changed"]) + 1)
     ]

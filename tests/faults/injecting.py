@@ -147,17 +147,23 @@ def _ended(action: Callable[[], None]) -> str:
     return "ok"
 
 
+def calls_of(action: Callable[[], None], folder: Path) -> tuple[Ending, list[tuple[int, str]]]:
+    """Runs an action undisturbed: its calls below the folder, each by its kind, name and path."""
+    with open(folder.with_name("calls"), "wb+") as log:
+        ending = run(action, folder, log=log.fileno())
+        log.seek(0)
+        lines = [line.decode().rstrip("\n").partition(" ") for line in log]
+    return ending, [(int(kind), call.replace(str(folder), "")) for kind, _, call in lines]
+
+
 def kill_in_commit(action: Callable[[], None], folder: Path, renames: int) -> None:
     """Kills an action when it has logged a commit and made so many renames more."""
     backup = folder.with_name(folder.name + "-as-it-was")
     copy_tree(folder, backup)
-    with open(folder.with_name("calls"), "wb+") as log:
-        run(action, folder, log=log.fileno())
-        log.seek(0)
-        calls = [line.decode().split(" ", 2) for line in log]
-    changes = [(name, path) for kind, name, path in calls if int(kind) == CHANGE]
-    numbers = [number for number, (name, _) in enumerate(changes, 1) if name == "rename"]
-    logged = [n for n in numbers if changes[n - 1][1].rstrip().endswith("/record.json")]
+    calls = calls_of(action, folder)[1]
+    changes = [call for kind, call in calls if kind == CHANGE]
+    numbers = [number for number, call in enumerate(changes, 1) if call.startswith("rename ")]
+    logged = [number for number in numbers if changes[number - 1].endswith("/record.json")]
     shutil.rmtree(folder)
     os.rename(backup, folder)
     at = numbers[numbers.index(logged[0]) + 1 + renames]

@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.cases import CASES, Case, pristine
-from tests.faults.injecting import Fault, copy_tree, run
+from tests.faults.injecting import ASK, CHANGE, Fault, calls_of, copy_tree, run
 from tests.faults.verdict import Expected, contents, exact, judge
 
 BY_NAME = {case.name: case for case in CASES}
 
 
-def prepare(case: Case, templates: Path, scratch: Path) -> dict[str, int]:
-    """Makes what the case finds, and notes what it leads to undisturbed, and by how many calls."""
+def prepare(case: Case, templates: Path, scratch: Path) -> dict[str, list[str]]:
+    """Makes what the case finds, and notes what it leads to undisturbed, and by which calls."""
     number = CASES.index(case)
     template = templates / str(number)
     model = templates / f"pristine-{number}"
-    model.mkdir()
+    for folder in (model, template):
+        shutil.rmtree(folder, ignore_errors=True)  # of a case that is prepared once more
+        folder.mkdir()
     pristine(model)
-    template.mkdir()
     case.prepare(template)
     before, prepared = contents(template / case.target), exact(template / case.target)
     copy_tree(template, scratch)
-    ending = run(lambda: case.act(scratch), scratch)
+    ending, calls = calls_of(lambda: case.act(scratch), scratch)
     assert ending.outcome == "ok", (case.name, ending)
     expected = Expected(
         before,
@@ -41,7 +42,10 @@ def prepare(case: Case, templates: Path, scratch: Path) -> dict[str, int]:
     assert not found, (case.name, found)
     shutil.rmtree(scratch)
     (templates / f"{number}.pickle").write_bytes(pickle.dumps(expected))
-    return {"asked": ending.asked, "changed": ending.changed}
+    return {
+        "asked": [call for kind, call in calls if kind == ASK],
+        "changed": [call for kind, call in calls if kind == CHANGE],
+    }
 
 
 def attempt(
@@ -68,6 +72,7 @@ def main() -> None:
     gc.freeze()  # what is imported is not looked through after each case
     templates, scratch = (Path(os.path.realpath(path)) for path in sys.argv[1:])
     known: dict[str, Expected] = {}
+    answer: dict[str, Any]
     for line in sys.stdin:
         asked = json.loads(line)
         case = BY_NAME[asked["case"]]
@@ -76,7 +81,7 @@ def main() -> None:
             fault = Fault(**asked["fault"])
             answer = attempt(case, fault, asked["at"], templates, scratch, known)
         else:
-            answer = dict(prepare(case, templates, scratch))
+            answer = prepare(case, templates, scratch)
         print(json.dumps(answer), flush=True)
 
 
