@@ -179,6 +179,7 @@ def undo_commits(
         ids = None if commit_ids is None else set(commit_ids)
         commits = [c for c in commits_of(run, tag) if ids is None or c.id in ids]
         if not commits:
+            forget_dropped(layout, run)  # of one that was killed, or failed, as it did so
             return UndoReport((run_key,), undo_key, 0, 0)
         dataset = Underfolder(layout.root, watch=True)
         changes = net_changes((run, commit) for commit in commits)

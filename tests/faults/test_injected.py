@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-_PLAIN = ("set, durable", "undo", "creation", "check and fix")
+_PLAIN = ("set, durable", "undo", "rollback", "creation", "check and fix")
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
@@ -53,6 +53,7 @@ FOUND = [
     ("undo", "killed at a changing call", "write", "/packing-"),
     ("undo", "killed at a changing call", "unlink", "/undoing.json"),
     ("creation", "killed at a changing call", "mkdir", "/.new."),
+    ("rollback", "killed at a changing call", "unlink", "/dropped/"),
 ]
 
 
