@@ -17,7 +17,7 @@ from prefect_pipestream.underfolder.ledger import loose_records, packed_folders
 from prefect_pipestream.underfolder.lock import exclusive
 from prefect_pipestream.underfolder.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.records import CommitRecord
-from prefect_pipestream.underfolder.undo import undo_run
+from prefect_pipestream.underfolder.undo import forget_undoing, undo_run
 
 _DAMAGED = "This record of a commit is damaged."
 _DEAD = "A process that died staged it for a commit that it did not make."
@@ -177,6 +177,8 @@ def _check_undoing(layout: Layout, run: RunLayout, fix: bool) -> Iterator[Proble
     """Finds an undo that was interrupted, and finishes it."""
     key = info_of(run)["run_key"]
     if is_undone(run, key):
+        if fix:
+            forget_undoing(run)
         return
     with ExitStack() as stack:
         with suppress(OSError):

@@ -326,8 +326,7 @@ def _intent_for(layout: Layout, keys: Sequence[str]) -> _Intent:
     wanted = {layout.run(key).name for key in keys}
     for run in runs_of(layout):
         if _UNDONE in run.name:
-            with suppress(FileNotFoundError):  # else a process was killed as it had just ended
-                os.unlink(run.undoing)
+            forget_undoing(run)  # of a process that was killed when it had just undone the run
             continue
         begun = _Intent.noted_by(run)
         if begun is not None and not wanted.isdisjoint(begun.retired):
@@ -395,8 +394,13 @@ def _retire(layout: Layout, run: RunLayout, name: str) -> None:
         _revive(layout, RunLayout(layout, undone))
     update_run(run, undone=time.time())
     os.rename(run.folder, retired.folder)
+    forget_undoing(retired)
+
+
+def forget_undoing(run: RunLayout) -> None:
+    """Removes the note that a run is being undone, which it is not any more."""
     with suppress(FileNotFoundError):
-        os.unlink(RunLayout(layout, name).undoing)
+        os.unlink(run.undoing)
 
 
 def _revive(layout: Layout, retired: RunLayout) -> None:
@@ -408,6 +412,5 @@ def _revive(layout: Layout, retired: RunLayout) -> None:
         return
     for undone in _undone_by(retired):
         _retire(layout, RunLayout(layout, undone.rpartition(_UNDONE)[0]), undone)
-    with suppress(FileNotFoundError):
-        os.unlink(retired.undoing)
+    forget_undoing(retired)
     os.rename(retired.folder, run.folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prefect_pipestream.errors import RunNotFoundError
+from prefect_pipestream.errors import DatasetError, RunNotFoundError
 from prefect_pipestream.items import Item, JpegImageItem, PngImageItem, TxtNumpyItem
 from prefect_pipestream.items import YamlMetadataItem as YamlItem
 from prefect_pipestream.review import apply_review, compute_review, discard_review, load_review
@@ -301,7 +301,9 @@ def damaged(folder: Path) -> None:
 
 
 def check_and_fix(folder: Path) -> None:
-    check(folder / "dataset", fix=True)
+    report = check(folder / "dataset", fix=True)
+    if not report.ok:
+        raise DatasetError(f"not all could be mended: {report.problems}")
 
 
 def nothing_is_wrong(folder: Path) -> None:
@@ -322,7 +324,11 @@ def raised(sample: Sample) -> Sample:
 
 
 def review_it(folder: Path) -> None:
-    compute_review(folder / "dataset", raised, REVIEW, indices=range(SAMPLES))
+    root = folder / "dataset"
+    review = compute_review(root, raised, REVIEW, indices=range(SAMPLES))
+    if len(review.changed) < SAMPLES:  # a sample that cannot be read is noted as a failed one
+        discard_review(root, REVIEW)
+        raise DatasetError("a sample failed: reviewed anew")
 
 
 def is_reviewed(folder: Path) -> None:

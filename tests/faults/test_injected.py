@@ -53,6 +53,7 @@ FOUND = [
     ("undo", "killed at a changing call", "write", "/packing-"),
     ("undo", "killed at a changing call", "unlink", "/undoing.json"),
     ("creation", "killed at a changing call", "mkdir", "/.new."),
+    ("check and fix", "killed at a changing call", "unlink", "/undoing.json"),
     ("rollback", "killed at a changing call", "unlink", "/dropped/"),
 ]
 
