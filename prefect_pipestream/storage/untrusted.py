@@ -1,6 +1,7 @@
 """Files below a folder whose maker is not trusted: no link is followed, no pipe is waited for."""
 
 import errno
+import fcntl
 import os
 import stat
 import time
@@ -14,6 +15,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_FILE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}
 TEMPORARY = ".new"
 """How the name of a file ends that is being written, or was as its writer was killed."""
+_MAKE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 MOST_BYTES = 1 << 30
 """How much of one file is ever read into memory."""
 
@@ -48,20 +50,26 @@ def leads_away(path: str) -> DatasetError:
     )
 
 
-def write_anew(path: str, content: bytes, *, durable: bool = False) -> None:
+def write_anew(path: str, content: bytes, staged: str, *, durable: bool = False) -> None:
     """Writes a file whole or not at all, in place of whatever has its name now.
 
     Args:
         path: The file, of a folder that is known to be inside.
         content: Its content.
+        staged: A folder of the same file system, where it is made. Its maker holds a lock on it,
+            so that `remove_unheld` removes what a killed one left, and nothing else.
         durable: Whether it is on the disk, and not only on its way, when it gets its name.
 
     Raises:
         OSError: If it cannot be written; then nothing is changed.
     """
-    fresh = f"{path}.{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}"
+    fresh = f"{staged}/{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}"
+    handle = os.open(fresh, _MAKE, 0o666)
     try:
-        with open(fresh, "xb") as file:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink == 0:  # swept before it was locked
+            return write_anew(path, content, staged, durable=durable)
+        with open(os.dup(handle), "wb") as file:  # a network disk may be full only on closing
             file.write(content)
             if durable:
                 file.flush()
@@ -71,6 +79,8 @@ def write_anew(path: str, content: bytes, *, durable: bool = False) -> None:
         with suppress(OSError):  # the error that led here is the one to report
             os.unlink(fresh)
         raise
+    finally:
+        os.close(handle)
 
 
 def open_regular(path: str) -> BinaryIO:

@@ -12,13 +12,15 @@ import zipfile
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.storage.untrusted import open_regular
+from prefect_pipestream.storage.asking import is_of_disk
+from prefect_pipestream.storage.untrusted import open_regular, read_regular
 from prefect_pipestream.underfolder.names import MAX_INDEX
 from prefect_pipestream.underfolder.records import (
     OUTCOMES,
@@ -107,17 +109,18 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an ``.npz`` file, by name. Nothing is unpickled, and no more read than fits.
 
     Raises:
-        FileNotFoundError: If it is not there (any more).
-        DatasetError: If it cannot be read.
+        OSError: If the file is not there (any more), or cannot be read: `zipfile` would take that
+            for damaged content, so that all of it is read first.
+        DatasetError: If it is damaged.
     """
     try:
-        with open_regular(path) as file:
-            _refuse_bomb(file)
-            with np.load(file) as arrays:
-                return {name: np.asarray(arrays[name]) for name in arrays.files}
-    except FileNotFoundError:
-        raise
+        file = BytesIO(read_regular(path))
+        _refuse_bomb(file)
+        with np.load(file) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
     except Exception as error:  # damaged content makes its decoders raise anything
+        if is_of_disk(error):
+            raise
         raise DatasetError(
             f"{path}: this ledger cannot be read ({type(error).__name__}: {error})."
         ) from error
@@ -385,7 +388,7 @@ class PackedLedger:
             with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
                 while line := file.readline(_LONGEST_LINE):
                     yield json.loads(line)
-        except FileNotFoundError:
-            raise
         except (OSError, ValueError, EOFError, zlib.error, RecursionError) as error:
+            if is_of_disk(error):
+                raise
             raise DatasetError(f"{path}: this ledger cannot be read ({error}).") from error

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from prefect_pipestream.storage.untrusted import open_regular
+from prefect_pipestream.storage.untrusted import open_regular, write_anew
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.names import check_index
 
@@ -103,8 +103,11 @@ class Journal:
         except ValueError:
             return None  # torn by a killed writer and then continued: scan instead
 
-    def append(self, before: int, after: int, changes: Sequence[NameChange]) -> None:
-        """Adds the line of a commit; the caller holds the commit lock."""
+    def append(self, before: int, after: int, changes: Sequence[NameChange], staged: str) -> None:
+        """Adds the line of a commit; the caller holds the commit lock.
+
+        A journal that has grown long is begun anew, with a file that is made in `staged`.
+        """
         line = json.dumps([changes, before, after], separators=(",", ":")).encode() + b"\n"
         handle = os.open(self._path, os.O_RDWR | os.O_APPEND | _OURS, 0o666)
         try:
@@ -116,7 +119,4 @@ class Journal:
                 return
         finally:
             os.close(handle)
-        fresh = self._path + ".new"
-        with open(os.open(fresh, os.O_WRONLY | os.O_TRUNC | _OURS, 0o666), "wb") as file:
-            file.write(line)
-        os.replace(fresh, self._path)
+        write_anew(self._path, line, staged)

@@ -186,7 +186,8 @@ class Stage:
                 if item.is_shared:
                     self._stage_shared(key, item)
         except BaseException as error:
-            self._drop_files(staged)
+            with suppress(OSError):  # the error that led here is the one to report
+                self._drop_files(staged)
             if isinstance(error, OSError) and not isinstance(error, ItemError):
                 what = f"Sample {target} could not be written to {self._layout.root}"
                 raise DatasetWriteError.of(error, what) from error

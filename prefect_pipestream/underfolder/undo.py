@@ -180,6 +180,7 @@ def undo_commits(
         ids = None if commit_ids is None else set(commit_ids)
         commits = [c for c in commits_of(run, tag) if ids is None or c.id in ids]
         if not commits:
+            forget_dropped(layout, run)  # of one that was killed, or failed, as it did so
             return UndoReport((run_key,), undo_key, 0, 0)
         dataset = Underfolder(layout.root, watch=True)
         changes = net_changes((run, commit) for commit in commits)
@@ -300,7 +301,7 @@ class _Intent:
         """Lets each run that is not retired yet say so."""
         for run in self.runs(layout):
             if run.name in self.retired:
-                write_json(run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
+                write_json(layout, run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
 
     @classmethod
     def noted_by(cls, run: RunLayout) -> "_Intent | None":
@@ -325,6 +326,9 @@ def _intent_for(layout: Layout, keys: Sequence[str]) -> _Intent:
     """
     wanted = {layout.run(key).name for key in keys}
     for run in runs_of(layout):
+        if _UNDONE in run.name:
+            forget_undoing(run)  # of a process that was killed when it had just undone the run
+            continue
         begun = _Intent.noted_by(run)
         if begun is not None and not wanted.isdisjoint(begun.retired):
             if not wanted.issubset(begun.retired):
@@ -391,8 +395,13 @@ def _retire(layout: Layout, run: RunLayout, name: str) -> None:
         _revive(layout, RunLayout(layout, undone))
     update_run(run, undone=time.time())
     os.rename(run.folder, retired.folder)
+    forget_undoing(retired)
+
+
+def forget_undoing(run: RunLayout) -> None:
+    """Removes the note that a run is being undone, which it is not any more."""
     with suppress(FileNotFoundError):
-        os.unlink(RunLayout(layout, name).undoing)
+        os.unlink(run.undoing)
 
 
 def _revive(layout: Layout, retired: RunLayout) -> None:
@@ -404,6 +413,5 @@ def _revive(layout: Layout, retired: RunLayout) -> None:
         return
     for undone in _undone_by(retired):
         _retire(layout, RunLayout(layout, undone.rpartition(_UNDONE)[0]), undone)
-    with suppress(FileNotFoundError):
-        os.unlink(retired.undoing)
+    forget_undoing(retired)
     os.rename(retired.folder, run.folder)
