@@ -13,6 +13,7 @@ import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import open_regular
 from prefect_pipestream.underfolder.index import UnderfolderIndex
@@ -70,7 +71,7 @@ class Journal:
         """
         try:
             return self._fold_into(index, mtime_ns)
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError, DatasetError):
             return None
 
     def _fold_into(self, index: UnderfolderIndex, mtime_ns: int) -> int | None:
