@@ -71,7 +71,7 @@ class FileSource:
 
         Raises:
             FileNotFoundError: The file, or what a symbolic link points to, is not there.
-            DecodeError: It is no regular file, or cannot be read.
+            DecodeError: It is no regular file, cannot be read, or does not fit into memory.
         """
         path = self.path
         read_at_ns = time.time_ns()
@@ -81,6 +81,10 @@ class FileSource:
             raise
         except OSError as error:
             _cannot_read(path, error)
+        except MemoryError as error:
+            raise DecodeError(
+                f"{path}: its content does not fit into memory. Remove the file, or make it smaller."
+            ) from error
         stamp, digest = FileStamp.of(st), blake2b(data, digest_size=_DIGEST_SIZE).digest()
         known = digest if self.digest is None else self.digest
         if known != digest or (self.digest is None and self.stamp not in (None, stamp)):

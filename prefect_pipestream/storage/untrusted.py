@@ -31,7 +31,7 @@ def inside(folder: str, *parts: str) -> str:
     """
     path = folder
     for number, part in enumerate(parts, 1):
-        if part in ("", ".", "..") or "/" in part or "\0" in part:
+        if not is_name(part):
             raise DatasetError(f"{folder}: {part!r} is not the name of a file.")
         path = f"{path}/{part}"
         found = status_of(path)
@@ -40,6 +40,17 @@ def inside(folder: str, *parts: str) -> str:
         if stat.S_ISLNK(found.st_mode):
             raise leads_away(path)
     return path
+
+
+def is_name(text: str) -> bool:
+    """Whether a file can have this name, in the folder that it is given for."""
+    if text in ("", ".", "..") or "/" in text or "\0" in text:
+        return False
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
+    return True
 
 
 def leads_away(path: str) -> DatasetError:

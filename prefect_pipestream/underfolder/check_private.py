@@ -5,7 +5,7 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from prefect_pipestream.errors import DatasetError, UndoRefusedError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import is_folder, is_there, status_of
 from prefect_pipestream.storage.untrusted import read_regular
 from prefect_pipestream.underfolder.apply import UNDO, is_dead, recover
@@ -192,6 +192,8 @@ def _check_undoing(layout: Layout, run: RunLayout, fix: bool) -> Iterator[Proble
         try:
             undo_run(layout.root, key)
             mended, remedy = True, "Finished."
-        except UndoRefusedError as error:
+        except DatasetWriteError:
+            raise
+        except DatasetError as error:
             remedy = str(error)
     yield Problem("half-undone", file, None, message, mended, remedy)

@@ -388,14 +388,16 @@ def _retire(layout: Layout, run: RunLayout, name: str) -> None:
     The caller holds the commit lock. The run's own folder is renamed last, so that a process
     killed in here is followed by one that does all of it again.
     """
-    retired = RunLayout(layout, name)
-    if not is_folder(run.folder) or is_folder(retired.folder):
-        return
-    for undone in _undone_by(run):
-        _revive(layout, RunLayout(layout, undone))
-    update_run(run, undone=time.time())
-    os.rename(run.folder, retired.folder)
-    forget_undoing(retired)
+    for now, then, retires in reversed(_renames(layout, run, RunLayout(layout, name))):
+        if not is_folder(now.folder) or is_folder(then.folder):
+            continue
+        if retires:
+            update_run(now, undone=time.time())
+        else:
+            forget_undoing(now)
+        os.rename(now.folder, then.folder)
+        if retires:
+            forget_undoing(then)
 
 
 def forget_undoing(run: RunLayout) -> None:
@@ -404,14 +406,31 @@ def forget_undoing(run: RunLayout) -> None:
         os.unlink(run.undoing)
 
 
-def _revive(layout: Layout, retired: RunLayout) -> None:
-    """Lets an undone run count again, unless it was pruned or a new run has its key by now."""
-    if not is_folder(retired.folder):
-        return
-    run = layout.run(info_of(retired)["run_key"])
-    if is_folder(run.folder):
-        return
-    for undone in _undone_by(retired):
-        _retire(layout, RunLayout(layout, undone.rpartition(_UNDONE)[0]), undone)
-    forget_undoing(retired)
-    os.rename(retired.folder, run.folder)
+def _renames(
+    layout: Layout, run: RunLayout, retired: RunLayout
+) -> list[tuple[RunLayout, RunLayout, bool]]:
+    """What becomes of the folders of runs as one is retired, that one first.
+
+    A run that is retired lets those that it took back count again, unless they were pruned or a
+    new run has their key by now; and one that counts again retires those that it took back. Each
+    is there once: what a dataset says may go round in a circle.
+
+    Returns:
+        Each folder as it is named now, and then, and whether the run is retired.
+    """
+    found: list[tuple[RunLayout, RunLayout, bool]] = []
+    known: set[str] = set()
+    todo = [(run, retired, True)]
+    while todo:
+        now, then, retires = todo.pop()
+        if now.name in known or not is_folder(now.folder) or is_folder(then.folder):
+            continue
+        known.add(now.name)
+        found.append((now, then, retires))
+        for name in _undone_by(now):
+            undone = RunLayout(layout, name)
+            if retires:
+                todo.append((undone, layout.run(info_of(undone)["run_key"]), False))
+            else:
+                todo.append((RunLayout(layout, name.rpartition(_UNDONE)[0]), undone, True))
+    return found
