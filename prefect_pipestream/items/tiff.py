@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from prefect_pipestream.errors import DecodeError, EncodeError
-from prefect_pipestream.items import tiff_tags
+from prefect_pipestream.items import ifd, tiff_tags
 from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.images import (
     METADATA,
@@ -18,6 +18,7 @@ from prefect_pipestream.items.images import (
     expect_signature,
 )
 from prefect_pipestream.items.options import Rule
+from prefect_pipestream.items.orientation import UPRIGHT, as_stored
 
 _SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # No compression of real data gets there; a damaged header does, and would fill the memory.
@@ -156,7 +157,11 @@ def _decoded_by_pillow(
 
     stream.seek(0)
     with TiffImageFile(stream) as image:
-        pages = [np.array(page) for page in ImageSequence.Iterator(image)]
+        pages = []
+        for page in ImageSequence.Iterator(image):
+            # Pillow turns the pixels of a TIFF upright; those of other formats it leaves.
+            turned = image.tag_v2.get(ifd.ORIENTATION, UPRIGHT)
+            pages.append(as_stored(np.array(page), turned if turned in range(1, 9) else UPRIGHT))
     array = pages[0] if len(pages) == 1 else np.stack(pages)
     if array.dtype != dtype or array.shape != shape:  # Pillow would have dropped something
         raise DecodeError(
