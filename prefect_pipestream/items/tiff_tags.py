@@ -111,8 +111,9 @@ def with_tags(data: bytes, old: Tiff, array: Array, *, upright: bool) -> bytes:
     new = Tiff(data)
     is_kept = _filter(old, new, array)
     writer = _Writer(data, new.structure, old.structure)
-    # Without tifffile's note of the shape, only such an array is read back as it was.
-    needs_shape = array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] in (3, 4))
+    # Without tifffile's note of the shape, only one picture is read back as it was.
+    is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))
+    needs_shape = not is_picture or any(map(_tells_shape, old.pages[0]))
     link = new.structure.first_at
     for directory, before in zip(list(new.structure.directories()), old.pages, strict=False):
         kept = [_upright(tag, old.structure) if upright else tag for tag in before if is_kept(tag)]
@@ -136,9 +137,13 @@ def _filter(old: Tiff, new: Tiff, array: Array) -> Callable[[Tag], bool]:
             return embedded.profile_fits(tag.content, samples, before)
         if tag.code in _OF_IMAGEJ or (tag.code == _DESCRIPTION and _tells_axes(tag.content)):
             return _is_alike(old.structure.data, array)
-        return not (tag.code == _DESCRIPTION and tag.content.startswith(b'{"shape"'))
+        return not _tells_shape(tag)
 
     return is_kept
+
+
+def _tells_shape(tag: Tag) -> bool:
+    return tag.code == _DESCRIPTION and tag.content.startswith(b'{"shape"')
 
 
 def _tells_axes(description: bytes) -> bool:
