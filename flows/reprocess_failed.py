@@ -22,6 +22,7 @@ def reprocess_failed(
     keys: list[str] | None = None,
     sample_retries: Annotated[int, Field(ge=0)] = 2,
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    encoder_options: dict[str, dict[str, Any]] | None = None,
 ) -> RunReport:
     """Processes just the samples that failed in an earlier run, after their cause was mended.
 
@@ -34,6 +35,7 @@ def reprocess_failed(
         keys: The items to write; empty for all.
         sample_retries: How often a sample that fails again is tried.
         max_failed: The share of these samples that may fail before the run counts as failed.
+        encoder_options: How items that change are encoded, by key; as a rule as in that run.
 
     Returns:
         What became of the samples.
@@ -47,6 +49,7 @@ def reprocess_failed(
         max_failed=max_failed,
         select="failed",
         run_key=failed_run or None,
+        encoder_options=encoder_options or None,
     )
 
 

@@ -83,7 +83,7 @@ class FileSource:
             _cannot_read(path, error)
         except MemoryError as error:
             raise DecodeError(
-                f"{path}: its content does not fit into memory. Remove the file, or make it smaller."
+                f"{path}: its content does not fit into memory. Remove it, or make it smaller."
             ) from error
         stamp, digest = FileStamp.of(st), blake2b(data, digest_size=_DIGEST_SIZE).digest()
         known = digest if self.digest is None else self.digest

@@ -241,7 +241,9 @@ class Stage:
             check_key(key)
         name = self._kind_for(key, item, there).name_of(staged.target)
         if not item.is_stored_at(self._layout.final(name)):
-            source = self._store(f"Sample {staged.target}, item {key!r}", name, item)
+            what, origin = f"Sample {staged.target}, item {key!r}", staged.origin
+            replaced = None if origin is None else origin.source_of(key)
+            source = self._store(what, name, item, replaced)
             staged.files.append(StagedFile(key, name, source, weakref.ref(item)))
 
     def _fit_to_old(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:
@@ -288,10 +290,12 @@ class Stage:
         source = self._store(f"Shared item {key!r}", name, item)
         self._shared[name] = StagedFile(key, name, source, weakref.ref(item))
 
-    def _store(self, what: str, name: str, item: Item[Any]) -> FileSource:
+    def _store(
+        self, what: str, name: str, item: Item[Any], replaced: FileSource | None = None
+    ) -> FileSource:
         path = f"{self._folder}/{staged_name(name)}"
         try:
-            return item.store(path)
+            return item.store(path, replaced)
         except ItemError as error:
             raise type(error)(f"{what}: {error}") from error
 
