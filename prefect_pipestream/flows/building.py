@@ -28,6 +28,7 @@ def build_dataset(
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
     select: Select = "all",
     run_key: str | None = None,
+    encoder_options: dict[str, dict[str, Any]] | None = None,
 ) -> RunReport:
     """Reads the samples of a dataset, changes them, and writes them to another one.
 
@@ -45,6 +46,8 @@ def build_dataset(
         select: Which samples: all; those that are new or changed since the same transform last
             saw them; or those that failed in the last run, or in that of the run key.
         run_key: Give the key of an earlier run to go on with it; empty for a new run.
+        encoder_options: How items that change are encoded, by key: {"image": {"quality": 90}}, or
+            {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
 
     Returns:
         What became of the samples.
@@ -60,4 +63,5 @@ def build_dataset(
         max_failed=max_failed,
         select=select,
         run_key=run_key or None,
+        encoder_options=encoder_options or None,
     )

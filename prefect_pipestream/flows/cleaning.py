@@ -22,6 +22,7 @@ def clean_dataset(
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
     select: Select = "all",
     run_key: str | None = None,
+    encoder_options: dict[str, dict[str, Any]] | None = None,
 ) -> RunReport:
     """Changes the samples of a dataset in place: each wholly or not at all, and each once.
 
@@ -38,6 +39,8 @@ def clean_dataset(
         select: Which samples: all; those that are new or changed since the same transform last
             saw them; or those that failed in the last run, or in that of the run key.
         run_key: Give the key of an earlier run to go on with it; empty for a new run.
+        encoder_options: How items that change are encoded, by key: {"image": {"quality": 90}}, or
+            {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
 
     Returns:
         What became of the samples.
@@ -52,4 +55,5 @@ def clean_dataset(
         max_failed=max_failed,
         select=select,
         run_key=run_key or None,
+        encoder_options=encoder_options or None,
     )

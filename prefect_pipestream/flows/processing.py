@@ -52,6 +52,7 @@ def process_samples(
     run_key: str | None = None,
     select: Select = "all",
     artifacts: bool = True,
+    encoder_options: dict[str, dict[str, Any]] | None = None,
 ) -> RunReport:
     """Reads, transforms and writes samples, in place or from a source to a target.
 
@@ -81,12 +82,15 @@ def process_samples(
         select: Which samples: "all"; "changed" since a run of the same transform saw them;
             "failed" in the run of the run key, or, where none is given, in the last run.
         artifacts: Whether the flow run gets a progress artifact and a report with pictures.
+        encoder_options: How items that change are encoded, by key, such as {"image": {"quality":
+            90, "metadata": "strip"}}; by default as their files were, whose metadata they keep.
 
     Returns:
         What became of the samples.
 
     Raises:
-        PipeBuildingError: If the transform's name or an argument is wrong; nothing has run.
+        PipeBuildingError: If the transform's name, an argument or an encoder option is wrong;
+            nothing has run.
         TooManyFailedError: If more than the share `max_failed` failed; it has the report.
         DatasetError: If a dataset cannot be opened or written.
         IndexError: If the source has no sample of one of the indices.
@@ -106,7 +110,7 @@ def process_samples(
             print(report.summary())
         ```
     """
-    prepared = Transform(transform)
+    prepared = Transform(transform, encoder_options)
     log = get_run_logger()
     key = run_key_in_force() if run_key is None else check_run_key(run_key)
     key = key or new_run_key("run")

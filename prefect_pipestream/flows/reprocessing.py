@@ -19,6 +19,7 @@ def reprocess_failed(
     keys: list[str] | None = None,
     sample_retries: Annotated[int, Field(ge=0)] = 2,
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    encoder_options: dict[str, dict[str, Any]] | None = None,
 ) -> RunReport:
     """Processes just the samples that failed in an earlier run, after their cause was mended.
 
@@ -31,6 +32,7 @@ def reprocess_failed(
         keys: The items to write; empty for all.
         sample_retries: How often a sample that fails again is tried.
         max_failed: The share of these samples that may fail before the run counts as failed.
+        encoder_options: How items that change are encoded, by key; as a rule as in that run.
 
     Returns:
         What became of the samples.
@@ -43,5 +45,6 @@ def reprocess_failed(
         sample_retries=sample_retries,
         max_failed=max_failed,
         select="failed",
-        run_key=failed_run,
+        run_key=failed_run or None,
+        encoder_options=encoder_options or None,
     )

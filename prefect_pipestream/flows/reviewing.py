@@ -206,13 +206,14 @@ def _question(review: Review, problem: str) -> str:
 
 def _show_once(review: Review, log: Log) -> None:
     """Adds the sheet to the flow run's artifacts, unless an earlier attempt did."""
-    shown = f"{review_folder(layout_of(review.folder), review.id)}/shown"
+    layout = layout_of(review.folder)
+    shown = f"{review_folder(layout, review.id)}/shown"
     if is_there(shown):
         return
     try:
         text = review_markdown(review)
         add_markdown(text, artifact_key("review", review.folder), "Changes to decide about")
-        write_anew(shown, b"")
+        write_anew(shown, b"", layout.staged)
     except Exception as error:  # noqa: BLE001 - such as a value that cannot be shown
         log.warning("The changes could not be shown: %r", error)
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
 from prefect_pipestream.errors import DecodeError, EncodeError
 from prefect_pipestream.items import loading, settings, storing
 from prefect_pipestream.items.files import FileSource
+from prefect_pipestream.items.options import Rule, check_options
 from prefect_pipestream.items.registry import (
     CLASS_BY_EXTENSION,
     class_for,
@@ -29,11 +30,13 @@ _UNSET: Literal[_Unset.UNSET] = _Unset.UNSET
 
 
 class _MakeNew:
-    """`make_new`, callable on a class and on an item, which hands on its options."""
+    """`make_new`, callable on a class and on an item, which hands on its options and its file."""
 
     def __get__(self, item: "Item[Any] | None", cls: type[ItemT]) -> Callable[..., ItemT]:
         def make_new(*sources: Any, shared: bool = False) -> ItemT:
             """Make another item of the same class (of the default one of an abstract class).
+
+            Of an image it keeps, when it is written, what the file has beside the pixels.
 
             Args:
                 *sources: As for the item class itself.
@@ -43,6 +46,7 @@ class _MakeNew:
             if item is not None:
                 new.allow_pickle = item.allow_pickle
                 new._options = item._options
+                new._made_from = storing.first_file(item) or item._made_from
             return new
 
         return make_new
@@ -73,6 +77,7 @@ class Item(ABC, Generic[T]):
         "__weakref__",
         "_cached",
         "_files",
+        "_made_from",
         "_mode",
         "_options",
         "_shared",
@@ -83,6 +88,8 @@ class Item(ABC, Generic[T]):
 
     #: Names and defaults of what the encoder can be told.
     encoder_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: What each option may be.
+    encoder_rules: ClassVar[Mapping[str, Rule]] = {}
     #: Whether a file without content is valid.
     may_be_empty: ClassVar[bool] = False
 
@@ -91,6 +98,7 @@ class Item(ABC, Generic[T]):
     _value: T | Literal[_Unset.UNSET]
     _cached: T | Literal[_Unset.UNSET]
     _files: tuple[FileSource, ...]
+    _made_from: FileSource | None
     _shared: bool
     _mode: SerializationMode | None
     _options: dict[str, Any] | None
@@ -104,7 +112,7 @@ class Item(ABC, Generic[T]):
         self._value = self._cached = _UNSET
         self._files = ()
         self._shared = shared
-        self.cache_data = self._mode = self._options = None
+        self.cache_data = self._mode = self._options = self._made_from = None
         self.allow_pickle = False
         for source in sources:
             self._add_source(source)
@@ -132,7 +140,7 @@ class Item(ABC, Generic[T]):
         item._value = item._cached = _UNSET
         item._files = (source,)
         item._shared = shared
-        item.cache_data = item._mode = item._options = None
+        item.cache_data = item._mode = item._options = item._made_from = None
         item.allow_pickle = allow_pickle
         return item
 
@@ -142,15 +150,9 @@ class Item(ABC, Generic[T]):
         """Return the same item with other encoder options (or none); it is always encoded anew.
 
         Raises:
-            EncodeError: This class's encoder has no such option.
+            EncodeError: This class's encoder has no such option, or not of this value.
         """
-        allowed = type(self).encoder_defaults
-        for name in options:
-            if name not in allowed:
-                raise EncodeError(
-                    f"{type(self).__name__} has no encoder option {name!r}; "
-                    f"it has: {', '.join(allowed) or 'none'}."
-                )
+        type(self).check_options(options)
         new = type(self)(self, shared=self._shared)
         new.allow_pickle = self.allow_pickle
         new.cache_data = self.cache_data
@@ -166,6 +168,7 @@ class Item(ABC, Generic[T]):
                 same = type(source) is type(self)
                 self._set_value(source._value if same else self.validate(source._value))
             self.allow_pickle = self.allow_pickle or source.allow_pickle
+            self._made_from = self._made_from or source._made_from
         elif isinstance(source, FileSource):
             self._files += (source,)
         elif isinstance(source, os.PathLike):
@@ -232,6 +235,42 @@ class Item(ABC, Generic[T]):
     def encode_with(cls, value: T, stream: BinaryIO, options: Mapping[str, Any]) -> None:
         """Write the value with encoder options; a class with `encoder_defaults` overrides this."""
         cls.encode(value, stream)
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Check encoder options.
+
+        Raises:
+            EncodeError: The encoder has no such option, or not of this value.
+        """
+        check_options(cls, options)
+
+    @classmethod
+    def uses_original(cls, options: Mapping[str, Any]) -> bool:
+        """Tell whether `encode_like` is to be called, for a value that was made from a file."""
+        return False
+
+    @classmethod
+    def keeps_metadata(cls, options: Mapping[str, Any]) -> bool:
+        """Tell whether it is an error if the file that a value was made from cannot be read."""
+        return False
+
+    @classmethod
+    def encode_like(
+        cls, value: T, stream: BinaryIO, options: Mapping[str, Any], original: bytes
+    ) -> None:
+        """Write the value with what the file that it was made from has beside its value.
+
+        Args:
+            value: The value.
+            stream: Where to.
+            options: All options of the encoder.
+            original: The content of that file, which is of this class.
+
+        Raises:
+            DecodeError: The original is damaged.
+        """
+        cls.encode_with(value, stream, options)
 
     @classmethod
     def validate(cls, value: Any) -> T:
@@ -325,8 +364,21 @@ class Item(ABC, Generic[T]):
                 target = self.as_default_name(target)
             self._files = storing.serialize(self, _absolute(target))
 
-    def store(self, path: str) -> FileSource:
+    def original(self, replaced: FileSource | None = None) -> FileSource | None:
+        """Return the file whose metadata the item's new file keeps, if there is one.
+
+        Args:
+            replaced: The file that the new one replaces, for an item that was made from none.
+        """
+        return storing.original_of(self, type(self), replaced)
+
+    def store(self, path: str, replaced: FileSource | None = None) -> FileSource:
         """Create the file `path`, which must not exist, by the serialization mode.
+
+        Args:
+            path: The file.
+            replaced: The file that it replaces: if the item was made from none, what this one
+                has beside its value is kept.
 
         The item gets no new source. A file is linked or copied only if it holds this item's
         value, in the format that the extension of `path` stands for.
@@ -335,7 +387,7 @@ class Item(ABC, Generic[T]):
             EncodeError: The value cannot be encoded, or there is none.
             DatasetWriteError: The path exists or cannot be written; nothing is left there.
         """
-        return storing.store(self, path, path)
+        return storing.store(self, path, path, replaced)
 
     def add_source(self, source: FileSource) -> None:
         """Let the item know of one more file that holds its value."""

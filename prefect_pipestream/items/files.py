@@ -71,7 +71,7 @@ class FileSource:
 
         Raises:
             FileNotFoundError: The file, or what a symbolic link points to, is not there.
-            DecodeError: It is no regular file, or cannot be read.
+            DecodeError: It is no regular file, cannot be read, or does not fit into memory.
         """
         path = self.path
         read_at_ns = time.time_ns()
@@ -81,6 +81,10 @@ class FileSource:
             raise
         except OSError as error:
             _cannot_read(path, error)
+        except MemoryError as error:
+            raise DecodeError(
+                f"{path}: its content does not fit into memory. Remove it, or make it smaller."
+            ) from error
         stamp, digest = FileStamp.of(st), blake2b(data, digest_size=_DIGEST_SIZE).digest()
         known = digest if self.digest is None else self.digest
         if known != digest or (self.digest is None and self.stamp not in (None, stamp)):
@@ -259,16 +263,20 @@ def _stamp_of_link(path: str, source_path: str) -> FileStamp | None:
     return FileStamp.of(st)
 
 
-def keep_access(path: str, old: os.stat_result) -> None:
+def keep_access(path: str, old_path: str) -> None:
     """Give a new file, of which there is no other link, the mode and the group of an old one.
 
-    A group that its owner may not give it stays as it is.
+    Where a link is at `old_path`, they are those of the file that it leads to: who may not read
+    that one is not to read the new one. A group that its owner may not give it stays as it is.
 
     Raises:
-        OSError: The mode cannot be set.
+        OSError: The mode cannot be set, or the old file cannot be asked for it.
     """
+    old = status_through_links(old_path)
+    if old is None or not stat.S_ISREG(old.st_mode):
+        return
     new = os.lstat(path)
-    if not (stat.S_ISREG(new.st_mode) and stat.S_ISREG(old.st_mode)) or new.st_nlink > 1:
+    if not stat.S_ISREG(new.st_mode) or new.st_nlink > 1:
         return
     if new.st_gid != old.st_gid:
         with contextlib.suppress(PermissionError):

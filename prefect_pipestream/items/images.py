@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from prefect_pipestream.errors import DecodeError, EncodeError
-from prefect_pipestream.items import png
+from prefect_pipestream.items import jpeg, png, png_chunks
 from prefect_pipestream.items.arrays import Array, NumpyItem
 from prefect_pipestream.items.base import Item
+from prefect_pipestream.items.options import Rule, a_flag, one_of, whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,12 +29,43 @@ _SIGNATURES = (
     (b"\x1f\x8b", "a gzip archive"),
     (b"%PDF", "a PDF document"),
 )
+# Pixels a metre, across and down, in the header; the oldest kind of header has none.
+_BMP_RESOLUTION = slice(38, 46)
+_BMP_CORE_HEADER = (12).to_bytes(4, "little")
+
+
+#: Whether what a file has beside its pixels is kept when it is rewritten.
+METADATA = {"metadata": one_of("keep", "strip")}
+#: Whether the orientation is kept, or the pixels were turned upright.
+ORIENTATION = {"orientation": one_of("keep", "upright")}
 
 
 class ImageItem(NumpyItem):
-    """An image: H×W, or H×W×C with C = 2 (gray, alpha), 3 (RGB) or 4 (RGBA)."""
+    """An image: H×W, or H×W×C with C = 2 (gray, alpha), 3 (RGB) or 4 (RGBA).
+
+    One that is made from a file of its format keeps what that has beside its pixels.
+    """
 
     __slots__ = ()
+
+    @classmethod
+    def keeps_metadata(cls, options: Mapping[str, Any]) -> bool:
+        """Tell whether what the original has beside its pixels is to be kept."""
+        return "metadata" in cls.encoder_defaults and options.get("metadata", "keep") == "keep"
+
+    @classmethod
+    def uses_original(cls, options: Mapping[str, Any]) -> bool:
+        """Tell that the original is used, of classes that know what to keep."""
+        return "metadata" in cls.encoder_defaults
+
+    @classmethod
+    def orientation_in(cls, data: bytes) -> int:
+        """Return the orientation that a file of this class tells, 1 to 8, as EXIF numbers it.
+
+        Raises:
+            DecodeError: The file is damaged.
+        """
+        return 1
 
     @classmethod
     def validate(cls, value: Any) -> Array:
@@ -61,7 +94,18 @@ class PngImageItem(ImageItem):
     """
 
     __slots__ = ()
-    encoder_defaults: ClassVar[Mapping[str, Any]] = {"compress_level": 4, "optimize": False}
+    encoder_defaults: ClassVar[Mapping[str, Any]] = {
+        "compress_level": None,
+        "optimize": False,
+        "metadata": "keep",
+        "orientation": "keep",
+    }
+    encoder_rules: ClassVar[Mapping[str, Rule]] = {
+        "compress_level": whole(0, 9, or_none="the original's, else 4"),
+        "optimize": a_flag(),
+        **METADATA,
+        **ORIENTATION,
+    }
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
@@ -91,8 +135,35 @@ class PngImageItem(ImageItem):
     @classmethod
     def encode_with(cls, value: Array, stream: BinaryIO, options: Mapping[str, Any]) -> None:
         """Write the image; options: `compress_level` (0-9), `optimize`."""
+        stream.write(cls._encoded(value, options, png_chunks.DEFAULT_LEVEL))
+
+    @classmethod
+    def encode_like(
+        cls, value: Array, stream: BinaryIO, options: Mapping[str, Any], original: bytes
+    ) -> None:
+        """Write the image with the ancillary chunks of a PNG, and compressed like it."""
+        old = png_chunks.Png(original)
+        data = cls._encoded(value, options, old.level())
+        if cls.keeps_metadata(options):
+            upright = options.get("orientation") == "upright"
+            data = png_chunks.with_chunks(data, old, upright=upright)
+        stream.write(data)
+
+    @classmethod
+    def _encoded(cls, value: Array, options: Mapping[str, Any], default_level: int) -> bytes:
         image = _to_pillow(cls, value, {"|b1": (0,), "|u1": (0, 2, 3, 4), "<u2": (0,)})
-        image.save(stream, "PNG", **options)
+        level = options.get("compress_level")
+        return _saved(
+            image,
+            "PNG",
+            compress_level=default_level if level is None else level,
+            optimize=options.get("optimize", False),
+        )
+
+    @classmethod
+    def orientation_in(cls, data: bytes) -> int:
+        """Return the orientation that the EXIF data of a PNG tell."""
+        return png_chunks.orientation_of(data)
 
 
 class JpegImageItem(ImageItem):
@@ -100,10 +171,20 @@ class JpegImageItem(ImageItem):
 
     __slots__ = ()
     encoder_defaults: ClassVar[Mapping[str, Any]] = {
-        "quality": 80,
-        "optimize": False,
-        "progressive": False,
-        "subsampling": -1,
+        "quality": None,
+        "optimize": None,
+        "progressive": None,
+        "subsampling": None,
+        "metadata": "keep",
+        "orientation": "keep",
+    }
+    encoder_rules: ClassVar[Mapping[str, Rule]] = {
+        "quality": whole(1, 100, or_none="the original's tables, else 80"),
+        "optimize": a_flag(or_none="as the original"),
+        "progressive": a_flag(or_none="as the original"),
+        "subsampling": one_of("4:4:4", "4:2:2", "4:2:0", -1, 0, 1, 2, or_none="as the original"),
+        **METADATA,
+        **ORIENTATION,
     }
 
     @classmethod
@@ -124,15 +205,41 @@ class JpegImageItem(ImageItem):
 
     @classmethod
     def encode_with(cls, value: Array, stream: BinaryIO, options: Mapping[str, Any]) -> None:
-        """Write the image; options: `quality` (1-95), `optimize`, `progressive`, `subsampling`."""
+        """Write the image; options: `quality` (1-100), `optimize`, `progressive`, `subsampling`."""
+        stream.write(cls._encoded(value, options, None))
+
+    @classmethod
+    def encode_like(
+        cls, value: Array, stream: BinaryIO, options: Mapping[str, Any], original: bytes
+    ) -> None:
+        """Write the image with the metadata of a JPEG, and coded like it."""
+        old = jpeg.parse(original)
+        data = cls._encoded(value, options, old)
+        if cls.keeps_metadata(options):
+            upright = options.get("orientation") == "upright"
+            data = jpeg.with_segments(data, old, upright=upright)
+        stream.write(data)
+
+    @classmethod
+    def _encoded(
+        cls, value: Array, options: Mapping[str, Any], original: jpeg.Jpeg | None
+    ) -> bytes:
         image = _to_pillow(cls, value, {"|b1": (0,), "|u1": (0, 3)})
-        image.save(stream, "JPEG", **options)
+        channels = 3 if image.mode == "RGB" else 1
+        return _saved(image, "JPEG", **jpeg.coding(options, original, channels))
+
+    @classmethod
+    def orientation_in(cls, data: bytes) -> int:
+        """Return the orientation that the EXIF data of a JPEG tell."""
+        return jpeg.orientation_of(data)
 
 
 class BmpImageItem(ImageItem):
     """A BMP: bool H×W; uint8 H×W or H×W×3. A palette decodes to RGB."""
 
     __slots__ = ()
+    encoder_defaults: ClassVar[Mapping[str, Any]] = {"metadata": "keep"}
+    encoder_rules: ClassVar[Mapping[str, Rule]] = METADATA
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
@@ -152,8 +259,28 @@ class BmpImageItem(ImageItem):
 
     @classmethod
     def encode_with(cls, value: Array, stream: BinaryIO, options: Mapping[str, Any]) -> None:
-        """Write the image; there are no options. Alpha is refused: readers of BMP drop it."""
-        _to_pillow(cls, value, {"|b1": (0,), "|u1": (0, 3)}).save(stream, "BMP")
+        """Write the image. Alpha is refused: readers of BMP drop it."""
+        stream.write(_saved(_to_pillow(cls, value, {"|b1": (0,), "|u1": (0, 3)}), "BMP"))
+
+    @classmethod
+    def encode_like(
+        cls, value: Array, stream: BinaryIO, options: Mapping[str, Any], original: bytes
+    ) -> None:
+        """Write the image with the resolution of a BMP."""
+        expect_signature(original, b"BM", "BMP")
+        data = _saved(_to_pillow(cls, value, {"|b1": (0,), "|u1": (0, 3)}), "BMP")
+        resolution = original[_BMP_RESOLUTION]
+        if cls.keeps_metadata(options) and original[14:18] != _BMP_CORE_HEADER:
+            if len(resolution) < 8:
+                raise DecodeError("the BMP is truncated inside its header.")
+            data = data[: _BMP_RESOLUTION.start] + resolution + data[_BMP_RESOLUTION.stop :]
+        stream.write(data)
+
+
+def _saved(image: "Image.Image", format_name: str, **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, format_name, **options)
+    return stream.getvalue()
 
 
 def expect_signature(data: bytes, signature: bytes, name: str) -> None:

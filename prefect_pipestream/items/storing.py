@@ -1,18 +1,22 @@
 """How an item gets into a file: by a link, a copy or its encoder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from prefect_pipestream.errors import DatasetWriteError, EncodeError, MissingExtraError
+from prefect_pipestream.errors import (
+    DatasetWriteError,
+    DecodeError,
+    EncodeError,
+    MissingExtraError,
+)
 from prefect_pipestream.items import files, settings
 from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
-from prefect_pipestream.storage.asking import status_of
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -20,7 +24,9 @@ if TYPE_CHECKING:
 _temporary_number = count()
 
 
-def store(item: "Item[Any]", path: str, final_path: str) -> FileSource:
+def store(
+    item: "Item[Any]", path: str, final_path: str, replaced: FileSource | None = None
+) -> FileSource:
     """Create the file `path` in the format of `final_path`; see `Item.store`."""
     cls = class_for(final_path) or type(item)
     mode = item.serialization_mode
@@ -30,7 +36,7 @@ def store(item: "Item[Any]", path: str, final_path: str) -> FileSource:
             stored = _link_or_copy(source, path, mode, cls, force=not can_encode)
             if stored is not None:
                 return stored
-    return files.write_new(path, encoded(item, cls))
+    return files.write_new(path, encoded(item, cls, replaced))
 
 
 def _holding_value(
@@ -61,11 +67,12 @@ def _link_or_copy(
         return None
 
 
-def encoded(item: "Item[Any]", cls: "type[Item[Any]]") -> bytes:
-    """Return the item's value as the content of a file of this class.
+def encoded(item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | None = None) -> bytes:
+    """Return the item's value as the content of a file of this class; see `Item.store`.
 
     Raises:
-        EncodeError: There is no value, or this class cannot hold it.
+        EncodeError: There is no value, this class cannot hold it, or the metadata of the file
+            that it was made from cannot be kept.
         DecodeError: The value is in a file that cannot be decoded.
     """
     if not item.has_value and not item.file_sources:
@@ -78,9 +85,12 @@ def encoded(item: "Item[Any]", cls: "type[Item[Any]]") -> bytes:
     value = item()
     own_class = cls is type(item)
     options = {**cls.encoder_defaults, **(item.encoder_options if own_class else {})}
-    stream = BytesIO()
+    source = original_of(item, cls, replaced) if cls.uses_original(options) else None
     try:
-        cls.encode_with(value if own_class else cls.validate(value), stream, options)
+        value = value if own_class else cls.validate(value)
+        if source is not None:
+            return _encoded_like(source, cls, value, options)
+        return _encoded(cls, value, options)
     except (EncodeError, MissingExtraError):
         raise
     except Exception as error:  # encoders raise whatever a value makes them raise
@@ -88,7 +98,54 @@ def encoded(item: "Item[Any]", cls: "type[Item[Any]]") -> bytes:
             f"{cls.__name__} cannot encode {_described(value)} ({type(error).__name__}: {error}). "
             "Convert the value or use another item class."
         ) from error
+
+
+def _encoded(cls: "type[Item[Any]]", value: Any, options: Mapping[str, Any]) -> bytes:
+    stream = BytesIO()
+    cls.encode_with(value, stream, options)
     return stream.getvalue()
+
+
+def _encoded_like(
+    source: FileSource, cls: "type[Item[Any]]", value: Any, options: Mapping[str, Any]
+) -> bytes:
+    """Encodes a value with what a file has beside its own."""
+    stream = BytesIO()
+    try:
+        cls.encode_like(value, stream, options, source.read())
+    except (FileNotFoundError, DecodeError) as error:
+        if cls.keeps_metadata(options):
+            raise _cannot_keep(source, error) from error
+        return _encoded(cls, value, options)
+    return stream.getvalue()
+
+
+def first_file(item: "Item[Any]") -> FileSource | None:
+    """Return the first of the files that hold an item's value, if there is one."""
+    return item.file_sources[0] if item.file_sources else None
+
+
+def original_of(
+    item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | None
+) -> FileSource | None:
+    """Return the file of this class whose metadata a new file of the item keeps.
+
+    It is one that holds the item's value, else the one that the item was made from, else the
+    one that is replaced.
+    """
+    known = [source for source in (*item.file_sources, item._made_from) if source is not None]
+    candidates = known or ([] if replaced is None else [replaced])
+    return next((source for source in candidates if class_for(source.path) is cls), None)
+
+
+def _cannot_keep(source: FileSource, error: Exception) -> EncodeError:
+    is_gone = isinstance(error, FileNotFoundError)
+    what = "there is no such file any more." if is_gone else str(error)
+    return EncodeError(
+        f"{source.path}: what it has beside its pixels (EXIF, colour profile, …) is to be kept, "
+        f"and cannot be read: {what.removeprefix(source.path + ': ')} Restore the file, or write "
+        'without: `with_options(metadata="strip")`, or the option of the stage or flow.'
+    )
 
 
 def _described(value: Any) -> str:
@@ -102,9 +159,11 @@ def is_stored_at(item: "Item[Any]", path: str) -> bool:
     """Tell whether the file at `path` already holds the item; see `Item.is_stored_at`."""
     if item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
         return False
-    for source in item.file_sources:
+    for number, source in enumerate(item.file_sources):
         if source.path == path:
-            return not item.has_value or source.is_current()
+            # An item without a value is what is in its first file, whatever that is by now; what
+            # was written for it to another one may have been replaced there.
+            return (number == 0 and not item.has_value) or source.is_current()
     return False
 
 
@@ -118,8 +177,7 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
         os.makedirs(folder, exist_ok=True)
         stored = store(item, temporary, path)
         try:
-            if (old := status_of(path)) is not None:
-                files.keep_access(temporary, old)
+            files.keep_access(temporary, path)
             os.replace(temporary, path)
         finally:
             # A rename of one hard link over another of the same file leaves both.

@@ -2,13 +2,23 @@
 
 import struct
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from prefect_pipestream.errors import DecodeError, EncodeError
+from prefect_pipestream.items import ifd, tiff_tags
 from prefect_pipestream.items.arrays import Array
-from prefect_pipestream.items.images import ImageItem, check_pixels, expect_signature
+from prefect_pipestream.items.images import (
+    METADATA,
+    ORIENTATION,
+    ImageItem,
+    check_pixels,
+    expect_signature,
+)
+from prefect_pipestream.items.options import Rule
+from prefect_pipestream.items.orientation import UPRIGHT, as_stored
 
 _SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # No compression of real data gets there; a damaged header does, and would fill the memory.
@@ -22,7 +32,20 @@ class TiffImageItem(ImageItem):
     """
 
     __slots__ = ()
-    encoder_defaults: ClassVar[Mapping[str, Any]] = {"compression": "zlib"}
+    encoder_defaults: ClassVar[Mapping[str, Any]] = {
+        "compression": "keep",
+        "metadata": "keep",
+        "orientation": "keep",
+    }
+    encoder_rules: ClassVar[Mapping[str, Rule]] = {
+        "compression": Rule(
+            "'keep' (the original's, else 'zlib'), or a compression that tifffile knows, such as "
+            "'zlib', 'lzma' or None",
+            lambda value: value in ("keep", None) or _is_compression(value),
+        ),
+        **METADATA,
+        **ORIENTATION,
+    }
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
@@ -59,16 +82,48 @@ class TiffImageItem(ImageItem):
     @classmethod
     def encode_with(cls, value: Array, stream: BinaryIO, options: Mapping[str, Any]) -> None:
         """Write the array; option: `compression`, of those that tifffile has."""
-        import tifffile
+        told = options.get("compression", "keep")
+        stream.write(_written(value, compression="zlib" if told == "keep" else told))
 
-        if value.dtype.kind == "f" and value.dtype.itemsize > 8:
-            raise EncodeError(f"a TIFF cannot hold {value.dtype}: convert it to float64.")
-        # Told, because what tifffile guesses is to change; the shape is kept in either case.
-        photometric = None
-        if value.ndim >= 2:
-            is_rgb = value.ndim > 2 and value.shape[-1] in (3, 4) and value.dtype != np.bool_
-            photometric = "rgb" if is_rgb else "minisblack"
-        tifffile.imwrite(stream, value, photometric=photometric, **options)
+    @classmethod
+    def encode_like(
+        cls, value: Array, stream: BinaryIO, options: Mapping[str, Any], original: bytes
+    ) -> None:
+        """Write the array with the tags of a TIFF, and compressed like it."""
+        old = tiff_tags.Tiff(original)
+        data = _written(value, **old.arguments(value, options.get("compression", "keep")))
+        if cls.keeps_metadata(options):
+            upright = options.get("orientation") == "upright"
+            data = tiff_tags.with_tags(data, old, value, upright=upright)
+        stream.write(data)
+
+    @classmethod
+    def orientation_in(cls, data: bytes) -> int:
+        """Return the orientation of a TIFF's first page."""
+        return tiff_tags.orientation_of(data)
+
+
+def _written(value: Array, **arguments: Any) -> bytes:
+    import tifffile
+
+    if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+        raise EncodeError(f"a TIFF cannot hold {value.dtype}: convert it to float64.")
+    # Told, because what tifffile guesses is to change; the shape is kept in either case.
+    photometric = None
+    if value.ndim >= 2:
+        is_rgb = value.ndim > 2 and value.shape[-1] in (3, 4) and value.dtype != np.bool_
+        photometric = "rgb" if is_rgb else "minisblack"
+    stream = BytesIO()
+    tifffile.imwrite(stream, value, photometric=photometric, **arguments)
+    return stream.getvalue()
+
+
+def _is_compression(value: Any) -> bool:
+    import tifffile
+
+    if isinstance(value, str):
+        return value.upper() == "ZLIB" or value.upper() in tifffile.COMPRESSION.__members__
+    return type(value) is int and value in set(tifffile.COMPRESSION)
 
 
 def _check_pages(data: bytes) -> None:
@@ -102,7 +157,11 @@ def _decoded_by_pillow(
 
     stream.seek(0)
     with TiffImageFile(stream) as image:
-        pages = [np.array(page) for page in ImageSequence.Iterator(image)]
+        pages = []
+        for page in ImageSequence.Iterator(image):
+            # Pillow turns the pixels of a TIFF upright; those of other formats it leaves.
+            turned = image.tag_v2.get(ifd.ORIENTATION, UPRIGHT)
+            pages.append(as_stored(np.array(page), turned if turned in range(1, 9) else UPRIGHT))
     array = pages[0] if len(pages) == 1 else np.stack(pages)
     if array.dtype != dtype or array.shape != shape:  # Pillow would have dropped something
         raise DecodeError(

@@ -120,7 +120,8 @@ def write_failures(folder: Path, report: RunReport) -> Path | None:
     Returns:
         The file; None if no sample failed.
     """
-    path = Path(layout_of(folder).run(report.run_key).at("failures.csv"))
+    layout = layout_of(folder)
+    path = Path(layout.run(report.run_key).at("failures.csv"))
     if not report.failures:
         path.unlink(missing_ok=True)
         return None
@@ -128,7 +129,7 @@ def write_failures(folder: Path, report: RunReport) -> Path | None:
     lines = csv.writer(text)
     lines.writerow(["sample", "error", "message", "tries"])
     lines.writerows((one.idx, one.error_type, one.message, one.attempts) for one in report.failures)
-    write_anew(str(path), text.getvalue().encode(errors="backslashreplace"))
+    write_anew(str(path), text.getvalue().encode(errors="backslashreplace"), layout.staged)
     return path
 
 

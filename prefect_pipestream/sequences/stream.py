@@ -78,6 +78,7 @@ class DataStream(Sequence[Sample]):
         self._writer.durable = durable
         self._writer.on_conflict = on_conflict
         if source is not None and source.dataset.folder == self._writer.folder:
+            self._input = source = source.watching()  # else a change would go unseen
             self._writer.dataset = source.dataset  # one index, that both keep right
         else:
             recover(os.fspath(self._writer.folder))

@@ -20,6 +20,7 @@ from prefect_pipestream.stages.clip_values import StageClipValues
 from prefect_pipestream.stages.convert_image import StageConvertImage
 from prefect_pipestream.stages.crop_and_pad import StageCropAndPad
 from prefect_pipestream.stages.drop_blank_images import StageDropBlankImages
+from prefect_pipestream.stages.encoder_options import StageEncoderOptions
 from prefect_pipestream.stages.fingerprint import fingerprint
 from prefect_pipestream.stages.invert import StageInvert
 from prefect_pipestream.stages.item_info import ItemInfo, StageItemInfo
@@ -75,6 +76,7 @@ __all__ = [
     "StageClipValues",
     "StageRotateFlip",
     "StageReencode",
+    "StageEncoderOptions",
     "StageMeasureImages",
     "StageDropBlankImages",
     "StageVerifyItems",

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from prefect_pipestream.items.orientation import UPRIGHT, upright
 from prefect_pipestream.stages._measures import require_image
 from prefect_pipestream.stages._pixels import Image, UnsupportedImageError
 
@@ -12,14 +13,19 @@ Border = Literal["constant", "reflect", "replicate", "circular"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
-def rotate_flip(image: Image, degrees: int, flip: Flip | None) -> Image:
+def rotate_flip(image: Image, degrees: int, flip: Flip | None, orientation: int = UPRIGHT) -> Image:
     """Rotates an image (H×W or H×W×C) counter-clockwise by right angles, then mirrors it.
+
+    One of another orientation is turned upright first. Where nothing is to be done, the very
+    array is returned.
 
     Raises:
         UnsupportedImageError: another shape.
     """
     require_image(image)
-    moved = np.rot90(image, degrees // 90)
+    if not degrees and flip is None:
+        return upright(image, orientation)
+    moved = np.rot90(upright(image, orientation), degrees // 90)
     if flip == "horizontal":
         moved = moved[:, ::-1]
     elif flip == "vertical":

@@ -1,11 +1,14 @@
 """A field of a stage that names an item class."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from prefect_pipestream import items
+from prefect_pipestream.errors import EncodeError
 from prefect_pipestream.items import Item
+from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
 from prefect_pipestream.sequences.fields import find_item_class
 
 
@@ -56,3 +59,21 @@ def as_class(item: Item[Any], cls: type[Item[Any]]) -> Item[Any]:
     if type(item) is cls:
         return item
     return cls(item, shared=item.is_shared)
+
+
+def require_some_class(options: Mapping[str, Any]) -> None:
+    """Checks encoder options of items whose class shows only when a sample is read.
+
+    Raises:
+        ValueError: no class has all of these options, of these values.
+    """
+    classes = dict.fromkeys(cls for cls in CLASS_BY_EXTENSION.values() if cls.encoder_defaults)
+    problems = []
+    for cls in classes:
+        try:
+            cls.check_options(options)
+        except EncodeError as error:
+            problems.append(str(error))
+        else:
+            return
+    raise ValueError("no item can be encoded so. " + " ".join(problems))

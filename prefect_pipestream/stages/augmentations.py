@@ -10,10 +10,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from prefect_pipestream.errors import MissingExtraError, SampleError
+from prefect_pipestream.items import ImageItem
+from prefect_pipestream.items.orientation import UPRIGHT, upright
 from prefect_pipestream.sequences.fields import format_key
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import KEY_FORMAT, Key, require_key
+from prefect_pipestream.stages._upright import common_orientation, marked_upright
 
 
 def _require_albumentations() -> None:
@@ -51,6 +54,10 @@ class StageAlbumentations(SampleStage, title="albumentations"):
     """Applies a transform of albumentations to the items of a sample, all with the same chance.
 
     It needs the extra: pip install 'prefect-pipestream[albumentations]'.
+
+    Where the transform moves pixels, images whose files tell an orientation are turned upright
+    first, and the new files tell that they are; they must have one orientation, and nothing but
+    images may be transformed with them.
     """
 
     transform: Annotated[dict[str, Any], BeforeValidator(_as_mapping)] = Field(
@@ -72,7 +79,8 @@ class StageAlbumentations(SampleStage, title="albumentations"):
         """Returns the sample with the items transformed.
 
         Raises:
-            SampleError: a key is missing, or albumentations cannot transform the items.
+            SampleError: a key is missing, albumentations cannot transform the items, or their
+                orientations differ.
             DecodeError: an item cannot be decoded.
         """
         names = self._names()
@@ -83,6 +91,11 @@ class StageAlbumentations(SampleStage, title="albumentations"):
         thread = threading.get_ident()
         if thread not in self._built:
             self._built[thread] = self._build(names)
+        orientation = UPRIGHT
+        if _moves_pixels(self._built[thread]):
+            orientation = self._orientation(sample)
+            if orientation != UPRIGHT:
+                values = {name: upright(value, orientation) for name, value in values.items()}
         try:
             results = self._built[thread](**values)
         except Exception as error:  # transforms raise whatever an unfit value makes them raise
@@ -93,11 +106,25 @@ class StageAlbumentations(SampleStage, title="albumentations"):
             raise SampleError(
                 f"albumentations cannot transform {shapes}: {type(error).__name__}: {error}"
             ) from error
+        keys = {key: format_key(self.output_key_format, key) for key in names}
         for key, name in names.items():
-            sample = sample.set_value_as(
-                format_key(self.output_key_format, key), key, _like(results[name], values[name])
+            value = _like(results[name], values[name])
+            sample = sample.set_value_as(keys[key], key, value)
+        return sample if orientation == UPRIGHT else marked_upright(sample, list(keys.values()))
+
+    def _orientation(self, sample: Sample) -> int:
+        """Returns the orientation of all items; where it is not 1, all of them are images."""
+        doing = "transform"
+        images = [key for key in self.keys_to_targets if isinstance(sample[key], ImageItem)]
+        orientation = common_orientation(sample, images, doing)
+        others = [key for key in self.keys_to_targets if key not in images]
+        if orientation != UPRIGHT and others:
+            raise SampleError(
+                f"cannot {doing} {', '.join(map(repr, others))} together with images that are to "
+                f"be turned upright first, as their files tell orientation {orientation}. Make the "
+                "images upright before (`rotate-flip` with `rotate: 0`), and fit others to them."
             )
-        return sample
+        return orientation
 
     def _names(self) -> dict[str, str]:
         """Returns the argument of the transform for each key: `image`, then `image_0`, …"""
@@ -126,6 +153,15 @@ class StageAlbumentations(SampleStage, title="albumentations"):
     def __getstate__(self) -> dict[Any, Any]:
         """Leaves the built transforms out of pickles."""
         return {**super().__getstate__(), "__pydantic_private__": {"_built": {}}}
+
+
+def _moves_pixels(transform: Any) -> bool:
+    """Tells whether a transform, or one inside of it, may move pixels."""
+    import albumentations
+
+    if isinstance(transform, albumentations.BaseCompose):
+        return any(_moves_pixels(one) for one in transform.transforms)
+    return isinstance(transform, albumentations.DualTransform)
 
 
 def _like(result: Any, value: Any) -> Any:

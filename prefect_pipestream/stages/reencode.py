@@ -9,14 +9,15 @@ from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import KeyList, images_field, select_images, where
-from prefect_pipestream.stages._item_class import ItemClass, as_class
+from prefect_pipestream.stages._item_class import ItemClass, as_class, require_some_class
 
 
 class StageReencode(SampleStage, title="reencode"):
     """Encodes images anew: in another format, with other options of the encoder, or both.
 
     Without options, an image that is in the format already is left as it is. With options it
-    is always encoded, so that a lossy format loses a little each time.
+    is always encoded, so that a lossy format loses a little each time; it keeps what its file
+    has beside the pixels, unless `metadata` is "strip". A new format takes none of that over.
     """
 
     item_class: ItemClass | None = Field(
@@ -27,7 +28,7 @@ class StageReencode(SampleStage, title="reencode"):
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="Options of the encoder: {compress_level: 0 to 9} of a PNG, {quality: 1 to "
-        "95} of a JPEG. Those left out keep their defaults.",
+        "100} of a JPEG, {metadata: keep or strip} of any. What is left out stays as in the file.",
     )
     images: KeyList = images_field()
 
@@ -36,13 +37,12 @@ class StageReencode(SampleStage, title="reencode"):
         if self.item_class is None:
             if not self.options:
                 raise ValueError("give `item_class`, `options` or both")
+            require_some_class(self.options)
             return self
-        allowed = self.item_class.encoder_defaults
-        if unknown := [name for name in self.options if name not in allowed]:
-            raise ValueError(
-                f"{self.item_class.__name__} has no encoder option {unknown[0]!r}; "
-                f"it has {', '.join(allowed) or 'none'}"
-            )
+        try:
+            self.item_class.check_options(self.options)
+        except EncodeError as error:
+            raise ValueError(str(error)) from error
         return self
 
     def __call__(self, sample: Sample) -> Sample:

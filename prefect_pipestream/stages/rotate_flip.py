@@ -4,17 +4,29 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from prefect_pipestream.items.orientation import UPRIGHT
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages import _geometry
-from prefect_pipestream.stages._images import KeyList, change_images, images_field
+from prefect_pipestream.stages._images import (
+    KeyList,
+    change_images,
+    images_field,
+    select_images,
+)
+from prefect_pipestream.stages._upright import common_orientation, marked_upright
 
 
 class StageRotateFlip(SampleStage, title="rotate-flip"):
-    """Rotates images by right angles, then mirrors them; no pixel is changed."""
+    """Rotates images by right angles, then mirrors them; no pixel is changed.
 
-    rotate: Literal[0, 90, 180, 270] = Field(
-        0, description="Degrees to rotate by, counter-clockwise."
+    Images are turned upright first, where their files tell an orientation, and the new files
+    tell that they are. Images that are turned together must have one orientation.
+    """
+
+    rotate: Literal[0, 90, 180, 270] | None = Field(
+        None,
+        description="Degrees to rotate by, counter-clockwise; 0 only turns upright.",
     )
     flip: Literal["horizontal", "vertical"] | None = Field(
         None,
@@ -25,7 +37,7 @@ class StageRotateFlip(SampleStage, title="rotate-flip"):
 
     @model_validator(mode="after")
     def _check_moves(self) -> Self:
-        if not self.rotate and not self.flip:
+        if self.rotate is None and self.flip is None:
             raise ValueError("give `rotate`, `flip` or both")
         return self
 
@@ -33,12 +45,16 @@ class StageRotateFlip(SampleStage, title="rotate-flip"):
         """Returns the sample with the images rotated and mirrored.
 
         Raises:
-            SampleError: a key is missing, or an image is neither H×W nor H×W×C.
+            SampleError: a key is missing, an image is neither H×W nor H×W×C, or images have
+                different orientations.
             DecodeError: an image cannot be decoded.
         """
-        return change_images(
+        doing, keys = "rotate or flip", select_images(sample, self.images)
+        orientation = common_orientation(sample, keys, doing)
+        turned = change_images(
             sample,
-            self.images,
-            lambda image: _geometry.rotate_flip(image, self.rotate, self.flip),
-            "rotate or flip",
+            keys,
+            lambda image: _geometry.rotate_flip(image, self.rotate or 0, self.flip, orientation),
+            doing,
         )
+        return turned if orientation == UPRIGHT else marked_upright(turned, keys)

@@ -43,6 +43,11 @@ def status_through_links(path: str) -> os.stat_result | None:
         raise
 
 
+def is_of_disk(error: BaseException | None) -> bool:
+    """Whether an error is the operating system's, and so says nothing of a file's content."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
 def is_there(path: str) -> bool:
     """Whether there is anything at `path`, be it a broken link; see `status_of`."""
     return status_of(path) is not None

@@ -1,6 +1,7 @@
 """Files below a folder whose maker is not trusted: no link is followed, no pipe is waited for."""
 
 import errno
+import fcntl
 import os
 import stat
 import time
@@ -14,6 +15,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _NO_FILE = {errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENODEV}
 TEMPORARY = ".new"
 """How the name of a file ends that is being written, or was as its writer was killed."""
+_MAKE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 MOST_BYTES = 1 << 30
 """How much of one file is ever read into memory."""
 
@@ -29,7 +31,7 @@ def inside(folder: str, *parts: str) -> str:
     """
     path = folder
     for number, part in enumerate(parts, 1):
-        if part in ("", ".", "..") or "/" in part or "\0" in part:
+        if not is_name(part):
             raise DatasetError(f"{folder}: {part!r} is not the name of a file.")
         path = f"{path}/{part}"
         found = status_of(path)
@@ -40,6 +42,17 @@ def inside(folder: str, *parts: str) -> str:
     return path
 
 
+def is_name(text: str) -> bool:
+    """Whether a file can have this name, in the folder that it is given for."""
+    if text in ("", ".", "..") or "/" in text or "\0" in text:
+        return False
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
+    return True
+
+
 def leads_away(path: str) -> DatasetError:
     """The error for a symbolic link where none may be."""
     return DatasetError(
@@ -48,20 +61,26 @@ def leads_away(path: str) -> DatasetError:
     )
 
 
-def write_anew(path: str, content: bytes, *, durable: bool = False) -> None:
+def write_anew(path: str, content: bytes, staged: str, *, durable: bool = False) -> None:
     """Writes a file whole or not at all, in place of whatever has its name now.
 
     Args:
         path: The file, of a folder that is known to be inside.
         content: Its content.
+        staged: A folder of the same file system, where it is made. Its maker holds a lock on it,
+            so that `remove_unheld` removes what a killed one left, and nothing else.
         durable: Whether it is on the disk, and not only on its way, when it gets its name.
 
     Raises:
         OSError: If it cannot be written; then nothing is changed.
     """
-    fresh = f"{path}.{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}"
+    fresh = f"{staged}/{os.getpid()}-{time.monotonic_ns()}{TEMPORARY}"
+    handle = os.open(fresh, _MAKE, 0o666)
     try:
-        with open(fresh, "xb") as file:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink == 0:  # swept before it was locked
+            return write_anew(path, content, staged, durable=durable)
+        with open(os.dup(handle), "wb") as file:  # a network disk may be full only on closing
             file.write(content)
             if durable:
                 file.flush()
@@ -71,6 +90,8 @@ def write_anew(path: str, content: bytes, *, durable: bool = False) -> None:
         with suppress(OSError):  # the error that led here is the one to report
             os.unlink(fresh)
         raise
+    finally:
+        os.close(handle)
 
 
 def open_regular(path: str) -> BinaryIO:

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.storage.untrusted import read_regular
+from prefect_pipestream.storage.untrusted import TEMPORARY, read_regular
 from prefect_pipestream.underfolder.journal import Journal, NameChange
 from prefect_pipestream.underfolder.layout import Layout, RunLayout, staged_name
-from prefect_pipestream.underfolder.lock import exclusive, is_held
+from prefect_pipestream.underfolder.lock import exclusive, is_held, remove_unheld
 from prefect_pipestream.underfolder.records import CommitRecord, mark_at
 
 _log = logging.getLogger(__name__)
@@ -67,12 +67,24 @@ def recover(root: str) -> None:
 def sweep(layout: Layout) -> None:
     """Removes the staged files of writers that are dead."""
     staged = layout.staged
-    for writer in {name.removesuffix(".alive") for name in os.listdir(staged)}:
-        alive = f"{staged}/{writer}.alive"
-        if not is_held(alive):
+    for name in {name.removesuffix(".alive") for name in os.listdir(staged)}:
+        path = f"{staged}/{name}"
+        if is_dead(path):
             with suppress(OSError):  # as of what another user staged: the next sweep tries again
-                remove(f"{staged}/{writer}")
-                remove(alive)
+                if name.endswith(TEMPORARY):
+                    remove_unheld(path)  # not if it is held by now
+                else:
+                    remove(path)
+                    remove(path + ".alive")
+
+
+def is_dead(path: str) -> bool:
+    """Whether the process is dead that made what is at this path below ``staged``.
+
+    Raises:
+        OSError: If that could not be asked.
+    """
+    return not is_held(path if path.endswith(TEMPORARY) else path + ".alive")
 
 
 def _finish_pending(layout: Layout) -> None:
@@ -115,7 +127,7 @@ def place(layout: Layout, record: CommitRecord, *, durable: bool = False) -> Non
         sync_folder(layout.root)
     after = _mark_folder(layout.data)
     changes = list(_name_changes(record))
-    Journal(layout.journal).append(before, after, changes)
+    Journal(layout.journal).append(before, after, changes, layout.staged)
     _finish(layout, record, durable=durable)
 
 
@@ -169,17 +181,22 @@ def _name_changes(record: CommitRecord) -> Iterator[NameChange]:
 def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
     staged = os.path.join(layout.private, record.staged)
     run = layout.run(record.run_key)
-    done = run.at("done", record.tag)
+    done = done_path(layout, record)
     undo = os.path.join(staged, UNDO)
     if is_there(undo):  # else there is nothing to undo, or it was moved already
         _move(undo, run.undo_of(record.id))
     drop_commits(layout, record.drops)
-    _move(layout.pending(record.id), os.path.join(done, record.id + ".json"))
+    _move(layout.pending(record.id), done)
     if durable:
-        for folder in (run.undo, done, layout.log):
+        for folder in (run.undo, os.path.dirname(done), layout.log):
             sync_folder(folder)
     with suppress(OSError):  # the commit is done; the sweep removes what is left here
         empty_folder(staged)
+
+
+def done_path(layout: Layout, record: CommitRecord) -> str:
+    """The path of a commit's record in its run's ledger, once it is applied."""
+    return layout.run(record.run_key).at("done", record.tag, record.id + ".json")
 
 
 def _move(source: str, target: str) -> None:
@@ -215,8 +232,8 @@ def revert(layout: Layout, record: CommitRecord) -> None:
     """
     staged = os.path.join(layout.private, record.staged)
     undo = os.path.join(staged, UNDO)
-    if not is_there(undo):
-        undo = layout.run(record.run_key).undo_of(record.id)
+    if not is_there(undo) and is_there(moved := layout.run(record.run_key).undo_of(record.id)):
+        os.rename(moved, undo)
     for sample in record.samples:
         for name in sample.writes or ():
             final, back = layout.final(name), f"{staged}/{staged_name(name)}"
@@ -224,10 +241,10 @@ def revert(layout: Layout, record: CommitRecord) -> None:
                 continue
             os.rename(final, back)
             if name in sample.replaces:
-                _restore(os.path.join(undo, staged_name(name)), final)
+                _restore(undo, name, final)
         for name in sample.removes:
             if not is_there(layout.final(name)):
-                _restore(os.path.join(undo, staged_name(name)), layout.final(name))
+                _restore(undo, name, layout.final(name))
     for name, mark in record.shared.items():
         _take_back_shared(f"{staged}/{staged_name(name)}", layout.final(name), mark)
     for name in record.drops:
@@ -247,9 +264,10 @@ def _take_back_shared(staged: str, final: str, mark: str) -> None:
             os.unlink(final)
 
 
-def _restore(kept: str, final: str) -> None:
-    fresh = kept + ".restored"
-    link_or_copy(kept, fresh)
+def _restore(undo: str, name: str, final: str) -> None:
+    fresh = f"{os.path.dirname(undo)}/{staged_name(name)}.restored"
+    remove(fresh)  # of a process that was killed in here
+    link_or_copy(f"{undo}/{staged_name(name)}", fresh)
     os.replace(fresh, final)
 
 

@@ -67,7 +67,7 @@ def refuse_if_taken_over(layout: Layout, run_key: str, attempt: str) -> None:
 
 def _note(layout: Layout, run_key: str, attempt: str) -> None:
     note = {"attempt": attempt, "pid": os.getpid(), "host": socket.gethostname()}
-    write_json(layout.run(run_key).attempt, {**note, "at": time.time()})
+    write_json(layout, layout.run(run_key).attempt, {**note, "at": time.time()})
 
 
 def _explaining(layout: Layout, run_key: str) -> AbstractContextManager[None]:

@@ -15,12 +15,18 @@ from prefect_pipestream.errors import (
     UnpicklingNotAllowedError,
 )
 from prefect_pipestream.items import Item, PickleItem, UnknownItem
-from prefect_pipestream.storage.asking import is_folder, is_link, is_there, status_through_links
+from prefect_pipestream.storage.asking import (
+    is_folder,
+    is_link,
+    is_of_disk,
+    is_there,
+    status_through_links,
+)
 from prefect_pipestream.underfolder.check_private import (
     between_commits,
     check_private,
-    is_old,
 )
+from prefect_pipestream.underfolder.creating import is_old
 from prefect_pipestream.underfolder.facts import Folder, layout_of
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.layout import Layout
@@ -136,7 +142,13 @@ def _part_duplicates(
     """Keeps, of files that claim one item, the newest that decodes."""
     if len(names) < 2:
         return
-    rank = {name: _rank(layout.final(name)) for name in names}
+    try:
+        rank = {name: _rank(layout.final(name)) for name in names}
+    except OSError as error:
+        message = f"{', '.join(map(_relative, names))} are all item {key!r}."
+        remedy = f"Not all of them can be read ({error.strerror}): mend that first."
+        yield Problem("duplicate", _relative(names[0]), idx, message, False, remedy)
+        return
     kept = max(names, key=rank.__getitem__)
     what = "the newest that decodes" if rank[kept][0] else "the newest"
     for name in names:
@@ -151,8 +163,15 @@ def _rank(path: str) -> tuple[bool, int]:
 
 
 def _decodes(path: str) -> bool:
+    """Whether the item in a file decodes.
+
+    Raises:
+        OSError: If the file cannot be read, so that nobody knows.
+    """
     found = _Findings()
     found.look_at(path, "", None)
+    if found.unread:
+        raise found.unread[0]
     return not found.problems
 
 
@@ -170,6 +189,7 @@ class _Findings:
         self.decoded = 0
         self.unchecked: Counter[str] = Counter()
         self.problems: list[Problem] = []
+        self.unread: list[OSError] = []
 
     def add(self, other: "_Findings") -> None:
         """Adds what others found."""
@@ -196,6 +216,8 @@ class _Findings:
         except MissingExtraError as error:
             self.unchecked[str(error)] += 1
         except DecodeError as error:
+            if isinstance(error.__cause__, OSError) and is_of_disk(error.__cause__):
+                self.unread.append(error.__cause__)
             if is_there(path):  # else another process replaced it meanwhile
                 message = str(error).removeprefix(f"{path}: ")
                 remedy = "The undo of a run may have it whole."

@@ -1,26 +1,24 @@
 """Check the package's own files in a dataset, and what interrupted processes left."""
 
 import os
-import re
 import stat
-import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from prefect_pipestream.errors import DatasetError, UndoRefusedError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import is_folder, is_there, status_of
 from prefect_pipestream.storage.untrusted import read_regular
-from prefect_pipestream.underfolder.apply import UNDO, recover
+from prefect_pipestream.underfolder.apply import UNDO, is_dead, recover
 from prefect_pipestream.underfolder.compaction import PackedLedger
+from prefect_pipestream.underfolder.creating import left_by_creators
 from prefect_pipestream.underfolder.facts import info_of, is_undone, names_in, runs_of
 from prefect_pipestream.underfolder.layout import Layout, RunLayout
 from prefect_pipestream.underfolder.ledger import loose_records, packed_folders
-from prefect_pipestream.underfolder.lock import exclusive, is_held
+from prefect_pipestream.underfolder.lock import exclusive
 from prefect_pipestream.underfolder.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.records import CommitRecord
-from prefect_pipestream.underfolder.undo import undo_run
+from prefect_pipestream.underfolder.undo import forget_undoing, undo_run
 
-_MAKING_S = 60.0  # far above what writing a file or creating a dataset takes
 _DAMAGED = "This record of a commit is damaged."
 _DEAD = "A process that died staged it for a commit that it did not make."
 
@@ -65,12 +63,6 @@ def between_commits(layout: Layout) -> Iterator[None]:
         yield
 
 
-def is_old(path: str) -> bool:
-    """Whether a file or folder was not touched for a minute: no process is just making it."""
-    found = status_of(path)
-    return found is not None and time.time() - found.st_mtime > _MAKING_S
-
-
 def _put_aside(layout: Layout, aside: Aside, kind: ProblemKind, path: str, message: str) -> Problem:
     mended, remedy = aside.put(path)
     return Problem(kind, os.path.relpath(path, layout.root), None, message, mended, remedy)
@@ -78,13 +70,9 @@ def _put_aside(layout: Layout, aside: Aside, kind: ProblemKind, path: str, messa
 
 def _check_siblings(layout: Layout, aside: Aside) -> Iterator[Problem]:
     """Finds what creators of a dataset of this name left beside it as they were killed."""
-    parent, name = os.path.split(layout.root)
-    made = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}")
-    for found in filter(made.fullmatch, os.listdir(parent)):
-        path = os.path.join(parent, found)
-        if is_old(path):
-            message = "The creation of a dataset was interrupted."
-            yield _put_aside(layout, aside, "leftover", path, message)
+    for path in left_by_creators(layout.root):
+        message = "The creation of a dataset was interrupted."
+        yield _put_aside(layout, aside, "leftover", path, message)
 
 
 def _check_kinds(layout: Layout, aside: Aside) -> Iterator[Problem]:
@@ -137,7 +125,7 @@ def _dead_stages(layout: Layout, needed: Collection[str]) -> list[str]:
     writers = {name for name in names_in(staged) if not name.endswith(".alive")}
     writers -= {name.partition("/")[0] for name in needed}
     paths = [f"{staged}/{writer}" for writer in sorted(writers)]
-    return [path for path in paths if not is_held(path + ".alive")]
+    return [path for path in paths if is_dead(path)]
 
 
 def _report_recovered(
@@ -189,6 +177,8 @@ def _check_undoing(layout: Layout, run: RunLayout, fix: bool) -> Iterator[Proble
     """Finds an undo that was interrupted, and finishes it."""
     key = info_of(run)["run_key"]
     if is_undone(run, key):
+        if fix:
+            forget_undoing(run)
         return
     with ExitStack() as stack:
         with suppress(OSError):
@@ -202,6 +192,8 @@ def _check_undoing(layout: Layout, run: RunLayout, fix: bool) -> Iterator[Proble
         try:
             undo_run(layout.root, key)
             mended, remedy = True, "Finished."
-        except UndoRefusedError as error:
+        except DatasetWriteError:
+            raise
+        except DatasetError as error:
             remedy = str(error)
     yield Problem("half-undone", file, None, message, mended, remedy)

@@ -14,6 +14,7 @@ from prefect_pipestream.underfolder.apply import (
     RECORD,
     UNDO,
     commit_lock,
+    done_path,
     link_or_copy,
     place,
     revert,
@@ -23,7 +24,6 @@ from prefect_pipestream.underfolder.attempts import refuse_if_taken_over
 from prefect_pipestream.underfolder.conflicts import is_stale, wait_out_the_tick
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.layout import staged_name
-from prefect_pipestream.underfolder.names import Kind
 from prefect_pipestream.underfolder.records import (
     CommitRecord,
     SampleRecord,
@@ -91,11 +91,12 @@ class Commit(Stage):
             with commit_lock(self._layout):
                 if self._attempt is not None:
                     refuse_if_taken_over(self._layout, run_key, self._attempt)
+                self._look()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:
                     self.discard()  # what takes a commit back takes all of it back
                 if self._samples or self._shared:
-                    self._place(self._log(run_key, tag, tuple(drops)))
+                    self._place(self._record(run_key, tag, tuple(drops)))
                 committed = list(self._samples.values())
                 self._take_over(committed)  # before another thread sets one of them again
         except OSError as error:
@@ -115,6 +116,12 @@ class Commit(Stage):
             )
         return committed
 
+    def _look(self) -> None:
+        """Notes which files the samples have, now that nobody else commits."""
+        for staged in self._samples.values():
+            if staged.files or staged.removes:
+                staged.there = self._dataset.kinds_of(staged.target)
+
     def _drop_conflicting(self) -> list[int]:
         if self._on_conflict == "overwrite":
             return []
@@ -123,12 +130,9 @@ class Commit(Stage):
             self._drop_files(self._samples.pop(idx))
         return conflicts
 
-    def _log(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
-        """Keeps the old files, then writes the record: from here on the commit happens."""
-        samples = tuple(
-            self._final_record(staged, self._dataset.kinds_of(staged.target))
-            for staged in self.samples
-        )
+    def _record(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
+        """Keeps the old files, and writes the record: all that is needed, and not logged yet."""
+        samples = tuple(map(self._final_record, self.samples))
         record = CommitRecord(
             id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
             run_key=run_key,
@@ -140,26 +144,28 @@ class Commit(Stage):
             drops=drops,
         )
         self._keep_old(samples)
-        path = os.path.join(self._folder, RECORD)
-        with open(path, "wb") as file:
+        with open(os.path.join(self._folder, RECORD), "wb") as file:
             file.write(record.to_bytes())
             if self._durable:
                 self._sync_staged()
                 file.flush()
                 os.fsync(file.fileno())
-        os.rename(path, self._layout.pending(record.id))
-        self._is_needed = True
-        if self._durable:
-            sync_folder(self._layout.log)
         return record
 
-    def _final_record(self, staged: StagedSample, there: list[Kind]) -> SampleRecord:
+    def _log(self, record: CommitRecord) -> None:
+        """Logs the commit: from here on it happens."""
+        self._is_needed = True
+        os.rename(os.path.join(self._folder, RECORD), self._layout.pending(record.id))
+        if self._durable:
+            sync_folder(self._layout.log)
+
+    def _final_record(self, staged: StagedSample) -> SampleRecord:
         """Says what is to be done for a sample, given the files that are there."""
         record = staged.record
         if staged.files or staged.removes:
             keys = {file.key for file in staged.files}
             writes = {file.name: mark_of(_stamp(file.source)) for file in staged.files}
-            names = [kind.name_of(staged.target) for kind in there if kind.key in keys]
+            names = staged.names_there(keys)
             names = list(dict.fromkeys([*staged.removes, *names]))
             record = replace(
                 record,
@@ -212,13 +218,17 @@ class Commit(Stage):
                 sync_folder(folder)
 
     def _place(self, record: CommitRecord) -> None:
+        is_done = False
         try:
+            self._log(record)
             place(self._layout, record, durable=self._durable)
             self._is_needed = False
         except (OSError, DatasetError) as error:
-            try:
+            try:  # what is reported as failed may have been done, on a network file system
                 if is_there(self._layout.pending(record.id)):
                     revert(self._layout, record)
+                else:
+                    is_done = is_there(done_path(self._layout, record))
                 self._is_needed = False
             except (OSError, DatasetError) as second:
                 raise DatasetWriteError(
@@ -226,7 +236,14 @@ class Commit(Stage):
                     f"{self._layout.root}: commit {record.id} is logged but could be neither "
                     f"applied ({error}) nor taken back ({second}). The next writer applies it",
                 ) from error
-            raise
+            if not is_done:
+                raise
+            if self._durable:
+                raise DatasetWriteError(
+                    getattr(error, "errno", None),
+                    f"{self._layout.root}: commit {record.id} is made, and it is not known "
+                    f"whether it would survive a loss of power ({error})",
+                ) from error
 
     def _take_over(self, committed: list[StagedSample]) -> None:
         """Lets the samples and their items know of the files that hold them now.

@@ -12,19 +12,23 @@ import zipfile
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.storage.untrusted import open_regular
+from prefect_pipestream.storage.asking import is_of_disk
+from prefect_pipestream.storage.untrusted import open_regular, read_regular
 from prefect_pipestream.underfolder.failure import SampleFailure
 from prefect_pipestream.underfolder.names import MAX_INDEX
 from prefect_pipestream.underfolder.records import (
     OUTCOMES,
     CommitRecord,
     SampleRecord,
+    is_marks,
+    is_time,
     refuse_paths,
 )
 
@@ -107,17 +111,18 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an ``.npz`` file, by name. Nothing is unpickled, and no more read than fits.
 
     Raises:
-        FileNotFoundError: If it is not there (any more).
-        DatasetError: If it cannot be read.
+        OSError: If the file is not there (any more), or cannot be read: `zipfile` would take that
+            for damaged content, so that all of it is read first.
+        DatasetError: If it is damaged.
     """
     try:
-        with open_regular(path) as file:
-            _refuse_bomb(file)
-            with np.load(file) as arrays:
-                return {name: np.asarray(arrays[name]) for name in arrays.files}
-    except FileNotFoundError:
-        raise
+        file = BytesIO(read_regular(path))
+        _refuse_bomb(file)
+        with np.load(file) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
     except Exception as error:  # damaged content makes its decoders raise anything
+        if is_of_disk(error):
+            raise
         raise DatasetError(
             f"{path}: this ledger cannot be read ({type(error).__name__}: {error})."
         ) from error
@@ -256,6 +261,9 @@ class PackedLedger:
     def _check_arrays(self) -> None:
         """Raises `ValueError` or `KeyError` where the columns do not fit together."""
         arrays = self._arrays
+        for name in ("commit_id", "tags"):
+            if arrays[name].ndim != 1:
+                raise ValueError(f"{name!r} has the shape {arrays[name].shape}")
         for name, dtype in _COMMIT_COLUMNS.items():
             arrays[name] = _column(name, arrays[name], np.dtype(dtype))
         arrays["target"] = _column("target", arrays["target"], np.dtype(np.int64))
@@ -268,7 +276,7 @@ class PackedLedger:
             raise ValueError("it has commits of no tag")
         if arrays["commit_id"].dtype.kind != "S" or arrays["tags"].dtype.kind != "U":
             raise ValueError("its commits' names are no text")
-        if not np.isfinite(arrays["commit_at"]).all():
+        if not all(map(is_time, arrays["commit_at"].tolist())):
             raise ValueError("its commits have no times")
         refuse_paths([*self.ids(), *arrays["tags"].tolist()])
         known = int(ends[-1]) if len(ends) else 0
@@ -341,11 +349,13 @@ class PackedLedger:
             shared: dict[str, str] = {}
             if next_files is not None and next_files[0] == number:
                 _, shared, changes = next_files
+                if not is_marks(shared):
+                    raise ValueError(f"it shares {shared!r:.100}")
                 self._check([commit_id, *shared])
                 for place, writes, replaces, removes in changes:
-                    self._check([*writes, *removes])
-                    if isinstance(replaces, int):
-                        replaces = list(writes) * replaces
+                    if replaces in (0, 1):
+                        replaces = list(writes) if replaces else []
+                    self._check([*writes, *replaces, *removes])
                     samples[place].update(
                         writes=writes, replaces=tuple(replaces), removes=tuple(removes)
                     )
@@ -383,9 +393,26 @@ class PackedLedger:
         path = os.path.join(self._folder, name)
         try:
             with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
+                last = -1
                 while line := file.readline(_LONGEST_LINE):
-                    yield json.loads(line)
+                    entry = json.loads(line)
+                    last = _number_after(last, entry)
+                    yield entry
         except FileNotFoundError:
             raise
         except (OSError, ValueError, EOFError, zlib.error, RecursionError) as error:
+            if is_of_disk(error):
+                raise
             raise DatasetError(f"{path}: this ledger cannot be read ({error}).") from error
+
+
+def _number_after(last: int, entry: Any) -> int:
+    """The number that an entry begins with: of the row, or the commit, that it is about.
+
+    Raises:
+        ValueError: If it is not above the last one. So there are no more entries than rows.
+    """
+    number = entry[0] if isinstance(entry, list) and entry else None
+    if not isinstance(number, int) or not last < number < MAX_INDEX:
+        raise ValueError(f"after what is of {last} there is {entry!r:.100}")
+    return number

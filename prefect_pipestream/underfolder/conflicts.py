@@ -1,7 +1,7 @@
 """Conflicts: whether somebody else changed what a sample was made from, or is to replace."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from prefect_pipestream.errors import ItemError
 from prefect_pipestream.items import FileSource, FileStamp
@@ -41,11 +41,15 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
     The source may be another dataset: then a sample is not to mix old items with new ones.
     """
     if staged.found is not None:
-        return any(mark_at(layout.final(n)) != mark for n, mark in staged.found.items())
+        return _has_others(staged, staged.found) or any(
+            mark_at(layout.final(name)) != mark for name, mark in staged.found.items()
+        )
     origin = staged.origin
     if origin is None:
         return False
     in_place = staged.is_in_place(layout)
+    if in_place and _has_others(staged, origin.sources):
+        return True
     replaced: set[str | None] = {file.key for file in staged.files} if in_place else set()
     for name, source in origin.sources.items():
         key = None if name[0] == "/" else key_of(name)
@@ -56,6 +60,12 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
         replaced -= {key}
     # What is left of the keys had no file when the sample was read: nor may it have now.
     return any(is_there(layout.final(file.name)) for file in staged.files if file.key in replaced)
+
+
+def _has_others(staged: StagedSample, known: Container[str]) -> bool:
+    """Whether a file would be replaced or superseded that nobody knew of, whatever its format."""
+    names = staged.names_there({file.key for file in staged.files})
+    return any(name not in known for name in names)
 
 
 def _is_changed(source: FileSource) -> bool:

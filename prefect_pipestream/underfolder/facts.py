@@ -38,14 +38,15 @@ def note_run(layout: Layout, run_key: str, facts: Mapping[str, Any]) -> None:
     run = layout.run(run_key)
     if is_there(run.info):
         return
-    os.makedirs(run.done, exist_ok=True)
+    for folder in (run.done, layout.staged):
+        os.makedirs(folder, exist_ok=True)
     known = {"run_key": run_key, "started": time.time(), "user": _user()}
-    write_json(run.info, {**known, "host": socket.gethostname(), **facts})
+    write_json(layout, run.info, {**known, "host": socket.gethostname(), **facts})
 
 
 def update_run(run: RunLayout, **facts: Any) -> None:
     """Adds facts to a run's ``run.json``."""
-    write_json(run.info, {**info_of(run), **facts})
+    write_json(run.layout, run.info, {**info_of(run), **facts})
 
 
 def info_of(run: RunLayout) -> dict[str, Any]:
@@ -78,9 +79,9 @@ def read_json(path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write_json(path: str, content: Mapping[str, Any]) -> None:
-    """Writes a file anew, whole or not at all."""
-    write_anew(path, json.dumps(content, indent=1).encode())
+def write_json(layout: Layout, path: str, content: Mapping[str, Any]) -> None:
+    """Writes a private file of a dataset anew, whole or not at all."""
+    write_anew(path, json.dumps(content, indent=1).encode(), layout.staged)
 
 
 def _user() -> str:

@@ -3,14 +3,11 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
 from typing import Any
 
-from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.items import Item
 from prefect_pipestream.underfolder.commit import Commit
 from prefect_pipestream.underfolder.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger import done_indices
 from prefect_pipestream.underfolder.origin import SampleOrigin
 from prefect_pipestream.underfolder.records import Outcome, SampleRecord
 from prefect_pipestream.underfolder.staging import StagedSample
@@ -23,7 +20,6 @@ class Group:
     """Collects samples, and commits them in groups. See `UnderfolderWriter.group`.
 
     Args:
-        folder: The dataset's root.
         run_key: The run that the commits belong to.
         tag: The part of the run.
         new_commit: Opens an empty commit.
@@ -33,14 +29,12 @@ class Group:
 
     def __init__(
         self,
-        folder: Path,
         run_key: str,
         tag: str,
         new_commit: Callable[[], AbstractContextManager[Commit]],
         count: int = GROUP_COUNT,
         seconds: float = GROUP_SECONDS,
     ) -> None:
-        self._folder = folder
         self._run_key = run_key
         self._tag = tag
         self._new_commit = new_commit
@@ -99,20 +93,11 @@ class Group:
         """Commits what was collected.
 
         Raises:
-            ConflictError: For samples that another writer changed and that this run has not
-                done yet; the others are committed.
+            ConflictError: For samples that another writer changed; the others are committed.
             DatasetWriteError: If it could not be written; none of the group is.
         """
         commit, self._commit = self._commit, None
         if commit is None:
             return []
         with self._closing:
-            try:
-                return commit.publish(self._run_key, self._tag)
-            except ConflictError as error:
-                # A worker of this same run that was thought dead may have done them meanwhile.
-                done = done_indices(self._folder, self._run_key)
-                left = [idx for idx in error.indices if idx not in done]
-                if left:
-                    raise ConflictError(str(error), left) from error
-                return []
+            return commit.publish(self._run_key, self._tag)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.underfolder.names import MAX_INDEX, Kind, parse_item_name
 
 _KIND_BITS = 16
@@ -56,6 +57,7 @@ class UnderfolderIndex:
 
         Raises:
             OSError: If the folder cannot be read.
+            DatasetError: If there are more than 65,536 different item names.
         """
         index = cls()
         strays: list[str] = []
@@ -129,9 +131,9 @@ class UnderfolderIndex:
         if number is None:
             number = len(self._kinds)
             if number > _KIND_MASK:
-                raise MemoryError(
-                    f"A data folder with more than {_KIND_MASK + 1} different item names "
-                    f"(the last one: {kind.tail!r}) is not supported."
+                raise DatasetError(
+                    f"There are more than {_KIND_MASK + 1} different item names in one data folder "
+                    f"(the last one: {kind.tail!r}). Give the items of all samples the same names."
                 )
             self._numbers[kind] = number
             self._kinds.append(kind)

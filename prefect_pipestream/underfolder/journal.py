@@ -9,10 +9,12 @@ record: where a line is missing or torn, readers scan the folder.
 import json
 import os
 import re
+import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from prefect_pipestream.storage.untrusted import open_regular
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.untrusted import open_regular, write_anew
 from prefect_pipestream.underfolder.index import UnderfolderIndex
 from prefect_pipestream.underfolder.names import check_index
 
@@ -68,7 +70,7 @@ class Journal:
         """
         try:
             return self._fold_into(index, mtime_ns)
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError, DatasetError):
             return None
 
     def _fold_into(self, index: UnderfolderIndex, mtime_ns: int) -> int | None:
@@ -103,20 +105,29 @@ class Journal:
         except ValueError:
             return None  # torn by a killed writer and then continued: scan instead
 
-    def append(self, before: int, after: int, changes: Sequence[NameChange]) -> None:
-        """Adds the line of a commit; the caller holds the commit lock."""
+    def append(self, before: int, after: int, changes: Sequence[NameChange], staged: str) -> None:
+        """Adds the line of a commit; the caller holds the commit lock.
+
+        A journal that has grown long is begun anew, with a file that is made in `staged`.
+        """
         line = json.dumps([changes, before, after], separators=(",", ":")).encode() + b"\n"
         handle = os.open(self._path, os.O_RDWR | os.O_APPEND | _OURS, 0o666)
         try:
-            size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":
-                line = b"\n" + line  # ends what a killed writer left; readers will scan
-            if size < _ROTATE_AT:
+            status = os.fstat(handle)
+            if _is_ours_alone(status) and status.st_size < _ROTATE_AT:
+                if status.st_size and os.pread(handle, 1, status.st_size - 1) != b"\n":
+                    line = b"\n" + line  # ends what a killed writer left; readers will scan
                 os.write(handle, line)
                 return
         finally:
             os.close(handle)
-        fresh = self._path + ".new"
-        with open(os.open(fresh, os.O_WRONLY | os.O_TRUNC | _OURS, 0o666), "wb") as file:
-            file.write(line)
-        os.replace(fresh, self._path)
+        write_anew(self._path, line, staged)
+
+
+def _is_ours_alone(status: os.stat_result) -> bool:
+    """Whether what is written into a file changes nothing but this dataset.
+
+    Of a copy of hard links, it is the journal of the original, too; a stranger's dataset may have
+    a link to any file, or a device.
+    """
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1

@@ -7,6 +7,8 @@
     claim.json                  the run that created the dataset
     staged/<writer>.alive       held as long as a writer lives
     staged/<writer>/<commit>/   new files of a commit that is being prepared
+    staged/<maker>.new          a file of ours that is being written, and held by its maker
+    staged/packing-<n>/         a ledger that is being packed
     log/<commit>.json           the one commit that is being applied: the commit point
     runs/<run>/run.json         what the run is: key, start, transform, host
     runs/<run>/done/<tag>/      its done commits, one record each
@@ -155,13 +157,15 @@ class RunLayout:
     """The paths of one run of one dataset, looked at as those of `Layout` are.
 
     Attributes:
+        layout: The dataset's paths.
         name: The name of the run's folder.
         folder: The run's folder.
     """
 
-    __slots__ = ("folder", "name")
+    __slots__ = ("folder", "layout", "name")
 
     def __init__(self, layout: Layout, name: str) -> None:
+        self.layout = layout
         self.name = name
         self.folder = layout.at("runs", name)
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.removing import remove
 
 # Links could lead out of the dataset, and a pipe keep us waiting.
-_NO_LOCK = {errno.ELOOP, errno.ENXIO, errno.EISDIR}
+_NO_LOCK = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR}
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -44,6 +45,7 @@ class Liveness:
     """
 
     def __init__(self, path: str, note: str = "") -> None:
+        self._handle = -1
         self._handle = os.open(path, _OPEN | os.O_CREAT, 0o666)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,18 +69,37 @@ def is_held(path: str) -> bool:
     Raises:
         OSError: If that could not be asked.
     """
+    with _tried(path) as is_free:
+        return is_free is False
+
+
+def remove_unheld(path: str) -> None:
+    """Removes a file that is its maker's lock at the same time, unless its maker is alive.
+
+    Raises:
+        OSError: If it could not be asked for, or not be removed.
+    """
+    with _tried(path) as is_free:
+        if is_free is not False:
+            remove(path)
+
+
+@contextmanager
+def _tried(path: str) -> Iterator[bool | None]:
+    """Holds a lock file if nobody does, and says whether so; None where there is none."""
     try:
         handle = os.open(path, _OPEN)
-    except FileNotFoundError:
-        return False
     except OSError as error:
-        if error.errno in _NO_LOCK:
-            return False
-        raise
+        if error.errno not in _NO_LOCK:
+            raise
+        yield None
+        return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(handle)
-    return False

@@ -26,6 +26,13 @@ class SampleOrigin:
         self.idx = idx
         self.sources = sources
 
+    def source_of(self, key: str) -> FileSource | None:
+        """Returns the file of the item `key`, shared or not, if it had one."""
+        for name, source in self.sources.items():
+            if (key_of(name) if name[0] != "/" else name[1:].partition(".")[0]) == key:
+                return source
+        return None
+
     def lead_to(self, key: str, source: FileSource) -> None:
         """Notes that item `key` is in this file now, as this sample's holder wrote it there."""
         names = [name for name in self.sources if name[0] != "/" and key_of(name) == key]

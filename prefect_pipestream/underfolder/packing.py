@@ -14,9 +14,7 @@ from prefect_pipestream.underfolder.compaction import PackedLedger, write_packed
 from prefect_pipestream.underfolder.facts import Folder, layout_of, names_in, update_run
 from prefect_pipestream.underfolder.layout import Layout, RunLayout
 from prefect_pipestream.underfolder.ledger import commits_of, loose_records, packed_folders
-from prefect_pipestream.underfolder.lock import exclusive
-
-_FRESH = ".compact-"
+from prefect_pipestream.underfolder.lock import Liveness, exclusive
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def pack(layout: Layout, run: RunLayout) -> None:
     dropped = names_in(run.dropped)
     if not loose and not dropped and len(old) < 2:
         return
-    _write_anew(run, old)
+    _write_anew(layout, run, old)
     for _, path in loose:
         os.unlink(path)
     for path in old:
@@ -73,22 +71,29 @@ def pack(layout: Layout, run: RunLayout) -> None:
                 os.rmdir(run.at("done", tag))
 
 
-def _write_anew(run: RunLayout, old: list[str]) -> None:
+def _write_anew(layout: Layout, run: RunLayout, old: list[str]) -> None:
     """Packs all records of a run into one more folder, after the old ones."""
-    for name in os.listdir(run.folder):
-        if name.startswith(_FRESH):  # of a process that was killed
-            remove(f"{run.folder}/{name}")
-    fresh = os.path.join(run.folder, _FRESH + secrets.token_hex(4))
-    os.mkdir(fresh)
-    try:
-        write_packed(fresh, commits_of(run))
-    except BaseException:
-        with suppress(OSError):  # the error that led here is the one to report
-            remove(fresh)
-        raise
     number = int(old[-1].rpartition("-")[2]) + 1 if old else 1
-    os.rename(fresh, os.path.join(run.folder, f"compact-{number}"))
+    with _place_to_pack(layout) as fresh:
+        write_packed(fresh, commits_of(run))
+        os.rename(fresh, os.path.join(run.folder, f"compact-{number}"))
     sync_folder(run.folder)
+
+
+@contextmanager
+def _place_to_pack(layout: Layout) -> Iterator[str]:
+    """A folder below ``staged`` that is swept once this process is dead."""
+    folder = layout.at("staged", f"packing-{secrets.token_hex(4)}")
+    with exclusive(layout.lock):  # whoever sweeps holds it
+        alive = Liveness(folder + ".alive")
+    try:
+        os.mkdir(folder)
+        yield folder
+    finally:
+        with suppress(OSError):  # the next sweep removes it
+            remove(folder)
+            os.unlink(folder + ".alive")
+        alive.close()
 
 
 def forget_dropped(layout: Layout, run: RunLayout) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, Literal, TypeGuard, get_args
 
 from prefect_pipestream.items import FileStamp
 from prefect_pipestream.storage.asking import status_of, status_through_links
+from prefect_pipestream.storage.untrusted import is_name
 from prefect_pipestream.underfolder.failure import SampleFailure
 from prefect_pipestream.underfolder.names import MAX_INDEX
 from prefect_pipestream.underfolder.run_key import is_run_key
@@ -73,8 +73,8 @@ class SampleRecord:
     def from_json(cls, entry: Mapping[str, Any]) -> "SampleRecord":
         """The reverse of `to_json`."""
         values = dict(entry)
-        if failure := values.get("failure"):
-            values["failure"] = SampleFailure.of_texts(failure)
+        if values.get("failure") is not None:
+            values["failure"] = SampleFailure.of_texts(values["failure"])
         for name in ("replaces", "removes"):
             values[name] = tuple(values.get(name, ()))
         return cls.checked(values)
@@ -96,11 +96,10 @@ class SampleRecord:
         if not (
             all(
                 type(number) is int and 0 <= number < MAX_INDEX
-                for number in (self.idx, self.target or 0, self.attempts)
+                for number in (self.idx, self.attempts, 0 if self.target is None else self.target)
             )
             and self.outcome in OUTCOMES
-            and isinstance(self.writes, Mapping | None)
-            and all(isinstance(mark, str) for mark in (self.writes or {}).values())
+            and (self.writes is None or is_marks(self.writes))
             and (self.signature is None or _SIGNATURE.fullmatch(self.signature))
         ):
             raise ValueError(f"{self!r:.200} is no record of a sample")
@@ -168,12 +167,7 @@ class CommitRecord:
         entry["samples"] = tuple(SampleRecord.from_json(sample) for sample in entry["samples"])
         entry["drops"] = tuple(entry["drops"])
         record = cls(**entry)
-        if not (
-            is_run_key(record.run_key)
-            and is_time(record.at)
-            and isinstance(record.shared, Mapping)
-            and all(isinstance(mark, str) for mark in record.shared.values())
-        ):
+        if not (is_run_key(record.run_key) and is_time(record.at) and is_marks(record.shared)):
             raise ValueError("not a commit record of a known format")
         record._check_places()
         return record
@@ -191,6 +185,13 @@ class CommitRecord:
         if not self.staged.startswith("staged/"):
             raise ValueError(f"it names {self.staged!r}")
         refuse_paths(names)
+        if not self.id.isascii():  # as no id that was ever made: a packed ledger cannot hold it
+            raise ValueError(f"it says that it is {self.id!r}")
+
+
+def is_marks(value: Any) -> TypeGuard[Mapping[str, str]]:
+    """Whether this can be the `mark_of` files, by name; the names are to be looked at, too."""
+    return isinstance(value, Mapping) and all(isinstance(mark, str) for mark in value.values())
 
 
 def is_time(value: Any) -> TypeGuard[float]:
@@ -201,9 +202,8 @@ def is_time(value: Any) -> TypeGuard[float]:
 def refuse_paths(names: Iterable[str]) -> None:
     """Raises `ValueError` if one of the names is no name, or leads to another folder."""
     for name in names:
-        if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        if not isinstance(name, str) or not is_name(name):
             raise ValueError(f"it names {name!r}")
-        os.fsencode(name)  # a `ValueError` where no file can have this name
 
 
 def mark_of(stamp: FileStamp) -> str:

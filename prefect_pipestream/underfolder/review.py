@@ -180,7 +180,8 @@ def new_review_folder(folder: Folder, review_id: str) -> str:
 def save_review(review: Review) -> None:
     """Writes down what is staged: from here on the review survives its process."""
     saved = _Saved(FORMAT, review.id, review.samples, review.shared, review.expires)
-    write_json(_review_file(layout_of(review.folder), review.id), asdict(saved))
+    layout = layout_of(review.folder)
+    write_json(layout, _review_file(layout, review.id), asdict(saved))
 
 
 def _review_file(layout: Layout, review_id: str) -> str:

@@ -156,7 +156,8 @@ def live_writers(layout: Layout) -> dict[str, list[dict[str, Any]]]:
         if name.endswith(".alive") or not _is_alive(alive):
             continue
         owner = read_json(alive)
-        found.setdefault(str(owner.get("run_key")), []).append(owner)
+        if "run_key" in owner:  # else it packs a ledger
+            found.setdefault(str(owner["run_key"]), []).append(owner)
     return found
 
 

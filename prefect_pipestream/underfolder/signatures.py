@@ -87,7 +87,7 @@ def keep_signatures(layout: Layout, run: RunLayout, fingerprint: str) -> None:
     path = _seen_path(layout, fingerprint)
     content = BytesIO()
     np.savez_compressed(content, **rows._asdict())
-    write_anew(path, content.getvalue(), durable=True)
+    write_anew(path, content.getvalue(), layout.staged, durable=True)
 
 
 def _signed(run: RunLayout) -> Rows:

@@ -5,7 +5,7 @@ import os
 import stat
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +56,7 @@ class StagedSample:
         files: The files to place.
         removes: Names to remove, besides those that the files supersede.
         found: `mark_at` of files, by name: a file of another mark is another writer's change.
+        there: What files are there under the index that it is written at, as of the commit.
     """
 
     record: SampleRecord
@@ -63,6 +64,7 @@ class StagedSample:
     files: list[StagedFile] = field(default_factory=list)
     removes: tuple[str, ...] = ()
     found: Mapping[str, str | None] | None = None
+    there: Sequence[Kind] = ()
 
     @property
     def target(self) -> int:
@@ -73,6 +75,10 @@ class StagedSample:
         """Whether it is written to where it was read from."""
         origin = self.origin
         return origin is not None and (origin.folder, origin.idx) == (layout.root, self.target)
+
+    def names_there(self, keys: Collection[str | None]) -> list[str]:
+        """The names of the files that are there for some items."""
+        return [kind.name_of(self.target) for kind in self.there if kind.key in keys]
 
 
 class Stage:
@@ -180,7 +186,8 @@ class Stage:
                 if item.is_shared:
                     self._stage_shared(key, item)
         except BaseException as error:
-            self._drop_files(staged)
+            with suppress(OSError):  # the error that led here is the one to report
+                self._drop_files(staged)
             if isinstance(error, OSError) and not isinstance(error, ItemError):
                 what = f"Sample {target} could not be written to {self._layout.root}"
                 raise DatasetWriteError.of(error, what) from error
@@ -234,7 +241,9 @@ class Stage:
             check_key(key)
         name = self._kind_for(key, item, there).name_of(staged.target)
         if not item.is_stored_at(self._layout.final(name)):
-            source = self._store(f"Sample {staged.target}, item {key!r}", name, item)
+            what, origin = f"Sample {staged.target}, item {key!r}", staged.origin
+            replaced = None if origin is None else origin.source_of(key)
+            source = self._store(what, name, item, replaced)
             staged.files.append(StagedFile(key, name, source, weakref.ref(item)))
 
     def _fit_to_old(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:
@@ -250,16 +259,14 @@ class Stage:
                 names.setdefault(kind.name_of(staged.target), files[kind.key])
         for name, file in reversed(names.items()):  # last, and so in force, that of its own name
             what = f"Sample {staged.target}, item {file.key!r}"
-            old = self._file_at(what, name)
-            if old is not None:
-                keep_access(file.source.path, old)
+            self._refuse_folder(what, name)
+            keep_access(file.source.path, self._layout.final(name))
 
-    def _file_at(self, what: str, name: str) -> os.stat_result | None:
+    def _refuse_folder(self, what: str, name: str) -> None:
         path = self._layout.final(name)
         found = status_of(path)
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
-        return found
 
     def _stage_shared(self, key: str, item: Item[Any]) -> None:
         if self._shared_there is None:
@@ -279,14 +286,16 @@ class Stage:
         if there is not None or any(file.key == key for file in self._shared.values()):
             return  # written once, and never overwritten
         name = "/" + check_key(key) + _extension_for(key, item)
-        self._file_at(f"Shared item {key!r}", name)
+        self._refuse_folder(f"Shared item {key!r}", name)
         source = self._store(f"Shared item {key!r}", name, item)
         self._shared[name] = StagedFile(key, name, source, weakref.ref(item))
 
-    def _store(self, what: str, name: str, item: Item[Any]) -> FileSource:
+    def _store(
+        self, what: str, name: str, item: Item[Any], replaced: FileSource | None = None
+    ) -> FileSource:
         path = f"{self._folder}/{staged_name(name)}"
         try:
-            return item.store(path)
+            return item.store(path, replaced)
         except ItemError as error:
             raise type(error)(f"{what}: {error}") from error
 

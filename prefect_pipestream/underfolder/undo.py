@@ -166,12 +166,13 @@ def undo_commits(
         What was done; `undo_run_key` is ``rollback:<run key>``.
 
     Raises:
+        RunKeyError: If that cannot be a run's key.
         UndoRefusedError: If someone, or another commit of the run, changed the samples since.
             Nothing was changed.
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written; it is as it was.
     """
-    undo_key = ROLLBACK_KEY + run_key
+    undo_key = ROLLBACK_KEY + check_run_key(run_key)
     if not is_folder(layout_of(folder).run(run_key).folder):
         return UndoReport((run_key,), undo_key, 0, 0)
     with _opened(folder, [run_key]) as layout:
@@ -179,6 +180,7 @@ def undo_commits(
         ids = None if commit_ids is None else set(commit_ids)
         commits = [c for c in commits_of(run, tag) if ids is None or c.id in ids]
         if not commits:
+            forget_dropped(layout, run)  # of one that was killed, or failed, as it did so
             return UndoReport((run_key,), undo_key, 0, 0)
         dataset = Underfolder(layout.root, watch=True)
         changes = net_changes((run, commit) for commit in commits)
@@ -299,7 +301,7 @@ class _Intent:
         """Lets each run that is not retired yet say so."""
         for run in self.runs(layout):
             if run.name in self.retired:
-                write_json(run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
+                write_json(layout, run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
 
     @classmethod
     def noted_by(cls, run: RunLayout) -> "_Intent | None":
@@ -324,6 +326,9 @@ def _intent_for(layout: Layout, keys: Sequence[str]) -> _Intent:
     """
     wanted = {layout.run(key).name for key in keys}
     for run in runs_of(layout):
+        if _UNDONE in run.name:
+            forget_undoing(run)  # of a process that was killed when it had just undone the run
+            continue
         begun = _Intent.noted_by(run)
         if begun is not None and not wanted.isdisjoint(begun.retired):
             if not wanted.issubset(begun.retired):
@@ -383,26 +388,49 @@ def _retire(layout: Layout, run: RunLayout, name: str) -> None:
     The caller holds the commit lock. The run's own folder is renamed last, so that a process
     killed in here is followed by one that does all of it again.
     """
-    retired = RunLayout(layout, name)
-    if not is_folder(run.folder) or is_folder(retired.folder):
-        return
-    for undone in _undone_by(run):
-        _revive(layout, RunLayout(layout, undone))
-    update_run(run, undone=time.time())
-    os.rename(run.folder, retired.folder)
-    with suppress(FileNotFoundError):
-        os.unlink(RunLayout(layout, name).undoing)
+    for now, then, retires in reversed(_renames(layout, run, RunLayout(layout, name))):
+        if not is_folder(now.folder) or is_folder(then.folder):
+            continue
+        if retires:
+            update_run(now, undone=time.time())
+        else:
+            forget_undoing(now)
+        os.rename(now.folder, then.folder)
+        if retires:
+            forget_undoing(then)
 
 
-def _revive(layout: Layout, retired: RunLayout) -> None:
-    """Lets an undone run count again, unless it was pruned or a new run has its key by now."""
-    if not is_folder(retired.folder):
-        return
-    run = layout.run(info_of(retired)["run_key"])
-    if is_folder(run.folder):
-        return
-    for undone in _undone_by(retired):
-        _retire(layout, RunLayout(layout, undone.rpartition(_UNDONE)[0]), undone)
+def forget_undoing(run: RunLayout) -> None:
+    """Removes the note that a run is being undone, which it is not any more."""
     with suppress(FileNotFoundError):
-        os.unlink(retired.undoing)
-    os.rename(retired.folder, run.folder)
+        os.unlink(run.undoing)
+
+
+def _renames(
+    layout: Layout, run: RunLayout, retired: RunLayout
+) -> list[tuple[RunLayout, RunLayout, bool]]:
+    """What becomes of the folders of runs as one is retired, that one first.
+
+    A run that is retired lets those that it took back count again, unless they were pruned or a
+    new run has their key by now; and one that counts again retires those that it took back. Each
+    is there once: what a dataset says may go round in a circle.
+
+    Returns:
+        Each folder as it is named now, and then, and whether the run is retired.
+    """
+    found: list[tuple[RunLayout, RunLayout, bool]] = []
+    known: set[str] = set()
+    todo = [(run, retired, True)]
+    while todo:
+        now, then, retires = todo.pop()
+        if now.name in known or not is_folder(now.folder) or is_folder(then.folder):
+            continue
+        known.add(now.name)
+        found.append((now, then, retires))
+        for name in _undone_by(now):
+            undone = RunLayout(layout, name)
+            if retires:
+                todo.append((undone, layout.run(info_of(undone)["run_key"]), False))
+            else:
+                todo.append((RunLayout(layout, name.rpartition(_UNDONE)[0]), undone, True))
+    return found

@@ -22,6 +22,7 @@ from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.attempts import begin_attempt
 from prefect_pipestream.underfolder.commit import Commit, OnConflict
+from prefect_pipestream.underfolder.creating import left_by_creators, new_sibling
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.facts import note_run, read_json
 from prefect_pipestream.underfolder.group import GROUP_COUNT, GROUP_SECONDS, Group
@@ -168,9 +169,10 @@ class UnderfolderWriter:
         """Makes the folder together with its claim: of two runs, one gets it."""
         root = self._layout.root
         os.makedirs(os.path.dirname(root), exist_ok=True)
-        fresh = os.path.join(
-            os.path.dirname(root), f".{os.path.basename(root)}.{secrets.token_hex(6)}"
-        )
+        for left in left_by_creators(root):
+            with suppress(OSError):  # as what another user left
+                remove(left)
+        fresh = new_sibling(root)
         layout = Layout(fresh)
         try:
             layout.make()
@@ -324,9 +326,7 @@ class UnderfolderWriter:
         """
         if tag in ("", ".", "..") or "/" in tag or not tag.isprintable():
             raise DatasetError(f"tag {tag!r}: expected what can be a folder's name.")
-        group = Group(
-            self.folder, self.run_key, tag, partial(self.commit, signed=signed), count, seconds
-        )
+        group = Group(self.run_key, tag, partial(self.commit, signed=signed), count, seconds)
         outer: Group | None = getattr(self._here, "group", None)
         if outer is not None:
             outer.flush()

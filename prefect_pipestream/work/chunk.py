@@ -4,12 +4,12 @@ import errno
 import os
 import random
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -50,15 +50,21 @@ class Transform:
 
     Args:
         spec: A stage, a list of operations, or a callable.
+        encoder_options: How items that it changes are encoded, by key.
 
     Raises:
-        PipeBuildingError: If the specification is wrong.
+        PipeBuildingError: If the specification, or an option, is wrong.
     """
 
-    __slots__ = ("stage",)
+    __slots__ = ("encoding", "stage")
 
-    def __init__(self, spec: Any) -> None:
+    def __init__(
+        self, spec: Any, encoder_options: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self.stage: SampleStage = resolve_stage(spec, allow_callable=True)
+        self.encoding: SampleStage | None = None
+        if encoder_options:
+            self.encoding = resolve_stage({"encoder-options": {"options": encoder_options}})
 
     def __call__(self, sample: Sample) -> StageResult:
         """Applies the transform; a sample that it makes anew counts as made from this one.
@@ -69,9 +75,9 @@ class Transform:
         result: StageResult = self.stage(sample)
         match result:
             case Sample():
-                return result.made_from(sample)
+                return self._encoded(result).made_from(sample)
             case (Sample() as changed, int(index)):
-                return changed.made_from(sample), index
+                return self._encoded(changed).made_from(sample), index
             case None:
                 return None
         raise TypeError(
@@ -79,11 +85,14 @@ class Transform:
             "a pair (Sample, new index)."
         )
 
+    def _encoded(self, sample: Sample) -> Sample:
+        return sample if self.encoding is None else cast(Sample, self.encoding(sample))
+
     def fingerprint(self, keys: Collection[str] | None) -> str:
         """What stays the same as long as the transform, and which items are written, do."""
         from prefect_pipestream.stages import fingerprint
 
-        own = fingerprint(self.stage)
+        own = fingerprint(self.stage if self.encoding is None else self.stage >> self.encoding)
         return own if keys is None else f"{own}:{','.join(sorted(keys))}"
 
 

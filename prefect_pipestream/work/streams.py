@@ -10,8 +10,10 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from prefect_pipestream.blocks import DataStreamBlock
+from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.stage import StageResult
+from prefect_pipestream.underfolder import done_indices
 from prefect_pipestream.work.rollback import tag_of_writes
 
 StreamLike = DataStreamBlock | DataStream
@@ -65,7 +67,7 @@ def opened(stream: StreamLike, run_key: str | None = None) -> DataStream:
     """
     if isinstance(stream, DataStream):
         return stream if run_key is None else stream.with_run(run_key)
-    return _open(_BlockInRun(stream, run_key or run_key_in_force()))
+    return _open(_BlockInRun(stream, run_key_in_force() if run_key is None else run_key))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +101,22 @@ def write_one(
 
     Returns:
         The index under which it was written; None if nothing was to be written.
+
+    Raises:
+        ConflictError: If another writer changed the sample since it was read.
     """
-    with stream.commit_group(tag=tag_of_writes(stream, "main"), signed=True) as group:
-        if result is None:
+    own = f"task-{task_run.id}" if task_run.id else "main"
+    tag = tag_of_writes(stream, own)
+    if result is None:
+        with stream.commit_group(tag=tag, signed=True) as group:
             group.record(idx, "skipped")
-            return None
-        sample, target = result if isinstance(result, tuple) else (result, idx)
-        group.set_output(idx, sample, keys, target=target)
+        return None
+    sample, target = result if isinstance(result, tuple) else (result, idx)
+    try:
+        with stream.commit_group(tag=tag, signed=True) as group:
+            group.set_output(idx, sample, keys, target=target)
+    except ConflictError:
+        # An attempt at this same task run whose worker was thought dead may have done it.
+        if tag == "main" or idx not in done_indices(stream.output_folder, stream.run_key, tag):
+            raise
     return target

@@ -1,6 +1,8 @@
 """Links in a dataset: a write replaces a link, it never goes through it."""
 
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -138,16 +140,13 @@ def test_the_dataset_itself_may_be_a_link(dataset: Path, tmp_path: Path) -> None
     assert (tmp_path / "alias").is_symlink()
 
 
-@pytest.mark.parametrize("name", ["journal", "lock", "journal.new"])
+@pytest.mark.parametrize("name", ["journal", "lock"])
 def test_a_private_file_that_leads_out_is_not_written_through(
     name: str, dataset: Path, tmp_path: Path
 ) -> None:
     stream = DataStream.read_write_underfolder(dataset)
     stream.set_output(0, stream[0].set_value("image", image_of(50)))
     private = dataset / ".pipestream"
-    if name == "journal.new":  # the next commit begins a new journal
-        (private / "journal").write_bytes(b"\n" * 2_000_000)
-    (private / name).unlink(missing_ok=True)
     (tmp_path / "shell profile").write_text("alias ls=ls")
     for target in ("shell profile", "does not exist"):
         (private / name).unlink(missing_ok=True)
@@ -158,3 +157,33 @@ def test_a_private_file_that_leads_out_is_not_written_through(
         assert changed(before, snapshot(dataset)) == set()
     assert (tmp_path / "shell profile").read_text() == "alias ls=ls"
     assert not (tmp_path / "does not exist").exists()
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symbolic", "hard"])
+def test_a_new_journal_is_not_written_through_a_link(
+    make: Callable[[Path, Path], None], dataset: Path, tmp_path: Path
+) -> None:
+    stream = DataStream.read_write_underfolder(dataset)
+    stream.set_output(0, stream[0].set_value("image", image_of(50)))
+    private = dataset / ".pipestream"
+    (private / "journal").write_bytes(b"\n" * 2_000_000)  # the next commit begins a new one
+    (tmp_path / "shell profile").write_text("alias ls=ls")
+    make(tmp_path / "shell profile", private / "journal.new")
+    stream.set_output(1, stream[1].set_value("image", image_of(51)))
+    assert (tmp_path / "shell profile").read_text() == "alias ls=ls"
+    assert (private / "journal").stat().st_size < 1000
+    assert not (private / "journal.new").exists()
+
+
+def test_a_copy_of_hard_links_has_a_journal_of_its_own(dataset: Path, tmp_path: Path) -> None:
+    stream = DataStream.read_write_underfolder(dataset)
+    stream.set_output(0, stream[0].set_value("image", image_of(50)))
+    subprocess.run(["cp", "-al", str(dataset), str(tmp_path / "copy")], check=True)
+    before = snapshot(dataset, private=True)
+    copy = DataStream.read_write_underfolder(tmp_path / "copy")
+    for idx in range(3):
+        copy.set_output(idx, copy[idx].set_value("image", image_of(60 + idx)))
+        copy.set_output(3 + idx, Sample({"blob": BinaryItem(b"x")}))
+    assert changed(before, snapshot(dataset, private=True)) == set()
+    assert len(copy) == 6
+    assert len(stream) == 3

@@ -207,6 +207,20 @@ def test_tiff_keeps_any_number_type_and_shape(
     assert_same_array(written_and_read(TiffImageItem(array), tmp_path), array)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_tiff_is_read_as_it_is_stored_whatever_its_orientation(
+    compression: str, orientation: int
+) -> None:
+    image = pixels("uint8", 5, 7, 3)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(
+        stream, "TIFF", compression=compression, tiffinfo={274: orientation}
+    )
+    stream.seek(0)
+    assert_same_array(TiffImageItem.decode(stream), image)
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "raw"])
 def test_tiff_of_other_programs_is_read(compression: str, tmp_path: Path) -> None:
     image = pixels("u1", 9, 7, 3)

@@ -163,7 +163,7 @@ def test_failed_samples_are_processed_again_once_they_are_mended(
     path.write_bytes(whole)
     capsys.readouterr()
 
-    assert main(["reprocess", *command]) == 0
+    assert main(["reprocess", *command, "--failed-run", ""]) == 0  # the last one
 
     assert re.search(r"^ *1 +written", capsys.readouterr().out, re.M)
     images = [s["image"]() for s in DataStream.read_write_underfolder(folder)]

@@ -21,6 +21,7 @@ from prefect_pipestream.errors import (
     DatasetNotFoundError,
     DatasetWriteError,
     PipeBuildingError,
+    RunKeyError,
     RunNotFoundError,
 )
 from prefect_pipestream.flows.processing import RunReport, TooManyFailedError, process_samples
@@ -340,6 +341,13 @@ def test_selecting_failed_samples_without_a_run_is_an_error(folder: Path) -> Non
         process(folder, ["invert"], select="failed", run_key="frist")
 
 
+@pytest.mark.parametrize("select", ["all", "failed"])
+def test_an_empty_run_key_is_refused_before_anything_is_done(folder: Path, select: str) -> None:
+    with pytest.raises(RunKeyError, match="run key ''"):
+        process(folder, ["invert"], select=select, run_key="")
+    assert not (folder / ".pipestream").exists()
+
+
 def test_only_changed_samples_are_selected(folder: Path) -> None:
     process(folder, count_runs)
     other = DataStream.read_write_underfolder(folder)
@@ -518,3 +526,33 @@ def test_no_progress_bar_without_a_terminal(
 
     assert "Samples" not in capsys.readouterr().out
     assert not sys.stderr.isatty()
+
+
+# -- how pictures are encoded ----------------------------------------------------------------
+
+
+def test_encoder_options_reach_what_changes(folder: Path) -> None:
+    options = {"image": {"compress_level": 0}}
+    before = files_of(folder)
+    process(folder, lambda sample: sample, encoder_options=options)
+    assert files_of(folder) == before
+    process(folder, ["invert"], encoder_options=options)
+    after = files_of(folder)
+    assert all(len(after[name]) > len(before[name]) for name in after if name.endswith(".png"))
+    assert np.array_equal(image_at(folder, 3), 255 - image_of(3))
+
+
+def test_wrong_encoder_option_is_refused_before_anything_is_written(folder: Path) -> None:
+    before = files_of(folder)
+    with pytest.raises(PipeBuildingError, match=r"'image': .*no encoder option 'level'"):
+        process(folder, ["invert"], encoder_options={"image": {"level": 0}})
+    assert files_of(folder) == before
+
+
+def test_other_encoder_options_count_as_another_transform(folder: Path) -> None:
+    for _ in range(2):
+        report = process(
+            folder, ["invert"], select="changed", encoder_options={"image": {"optimize": True}}
+        )
+    assert report.counts.get("written", 0) == 0
+    assert process(folder, ["invert"], select="changed").counts["written"] == N

@@ -1,5 +1,6 @@
 """The tasks as users have them in their own flows."""
 
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from prefect import flow, tags, unmapped
+from prefect import flow, tags, task, unmapped
 from prefect.cache_policies import INPUTS
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -17,7 +18,12 @@ from prefect.task_runners import ProcessPoolTaskRunner
 from prefect.transactions import transaction
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.errors import DatasetWriteError, DecodeError, PipeBuildingError
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetWriteError,
+    DecodeError,
+    PipeBuildingError,
+)
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
 from prefect_pipestream.underfolder import outcomes
@@ -158,6 +164,43 @@ def test_retries_of_a_task(folder: Path) -> None:
     retried()
 
     assert len(calls) == 2
+
+
+def test_of_two_changes_of_a_flow_to_one_sample_the_second_is_a_conflict(folder: Path) -> None:
+    @flow
+    def changed_twice() -> None:
+        block = ReadWriteUnderfolder(folder=folder)
+        first, second = read_sample(block, 0), read_sample(block, 0)
+        set_output(block, 0, first.set_value("image", 255 - first["image"]()))
+        set_output(block, 0, second.set_value("image", second["image"]() // 2))
+
+    with pytest.raises(ConflictError):
+        changed_twice()
+
+    assert np.array_equal(image_at(folder, 0), 255 - image_of(0))
+
+
+def test_retry_of_a_task_that_had_written_already_is_no_conflict(folder: Path) -> None:
+    attempts: list[int] = []
+
+    @task(retries=1)
+    def write_and_die(block: ReadWriteUnderfolder, pickled: bytes) -> None:
+        attempts.append(1)
+        set_output.fn(block, 0, pickle.loads(pickled))
+        if len(attempts) == 1:
+            raise RuntimeError("the worker was thought dead")
+
+    @flow
+    def retried() -> None:
+        block = ReadWriteUnderfolder(folder=folder)
+        sample = read_sample(block, 0)
+        changed = sample.set_value("image", 255 - sample["image"]())
+        write_and_die(block, pickle.dumps(changed))  # as another process gets it, each time
+
+    retried()
+
+    assert len(attempts) == 2
+    assert np.array_equal(image_at(folder, 0), 255 - image_of(0))
 
 
 def test_timeout_of_a_task(folder: Path) -> None:

@@ -1,12 +1,15 @@
 """Changes that are staged, shown and decided about, without Prefect."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from prefect_pipestream.errors import PipeBuildingError
+from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.review import (
+    Review,
     apply_review,
     changes_of_review,
     compute_review,
@@ -171,3 +174,75 @@ def test_indices_as_people_write_them() -> None:
     for wrong in ("a", "-3", "3-", "9-7", "0-99999999999"):
         with pytest.raises(ValueError, match="no sample index"):
             parse_indices(wrong)
+
+
+def moved(dataset: Path) -> Path:
+    """The dataset after somebody renamed its folder."""
+    return dataset.rename(dataset.parent / "moved")
+
+
+def test_a_review_is_decided_about_where_the_dataset_was_moved(dataset: Path) -> None:
+    def change(sample: Sample) -> Sample:
+        note = YamlMetadataItem({"by": "a stage"}, shared=True)
+        return count_runs(sample).set_item("note", note)
+
+    twin = dataset.parent / "twin"
+    shutil.copytree(dataset, twin)
+    for folder in (dataset, twin):
+        compute_review(folder, change, "r1")
+    before = files_of(dataset)
+    folder = moved(dataset)
+
+    review = load_review(folder, "r1")
+    assert review is not None
+    assert [change.metadata for change in changes_of_review(review)] == [
+        ("metadata.runs: 0 → 1",)
+    ] * 6
+    outcome = apply_review(review, {1, 4}, {})
+
+    assert outcome == apply_review(loaded(twin), {1, 4}, {})
+    assert outcome.applied == (1, 4)
+    assert files_of(folder) == files_of(twin) != before
+    assert not dataset.exists()
+    undo_run(folder, "r1")
+    assert files_of(folder) == before
+
+
+def loaded(folder: Path) -> Review:
+    review = load_review(folder, "r1")
+    assert review is not None
+    return review
+
+
+def test_a_review_is_rejected_where_the_dataset_was_moved(dataset: Path) -> None:
+    before = files_of(dataset)
+    compute_review(dataset, count_runs, "r1")
+    folder = moved(dataset)
+
+    outcome = apply_review(loaded(folder), set(), {})
+    discard_review(folder, "r1")
+
+    assert (outcome.applied, outcome.discarded) == ((), tuple(range(6)))
+    assert {record.outcome for record in outcomes(folder, "r1").values()} == {"skipped"}
+    assert files_of(folder) == before
+    assert load_review(folder, "r1") is None
+    assert not dataset.exists()
+
+
+def test_what_changed_after_the_move_is_a_conflict(dataset: Path) -> None:
+    compute_review(dataset, count_runs, "r1")
+    folder = moved(dataset)
+    (folder / "data/002_metadata.yaml").write_text("{number: 2, runs: 40}\n")
+
+    assert apply_review(loaded(folder), range(6), {}).conflicts == (2,)
+    assert runs_of(folder, range(6)) == [1, 1, 40, 1, 1, 1]
+
+
+def test_a_review_is_decided_about_in_a_copy_that_kept_its_times(dataset: Path) -> None:
+    compute_review(dataset, count_runs, "r1")
+    copy = Path(shutil.copytree(dataset, dataset.parent / "copy"))  # new inodes, old times
+
+    outcome = apply_review(loaded(copy), range(6), {})
+
+    assert outcome.applied == tuple(range(6))
+    assert runs_of(copy, range(6)) == [1] * 6

@@ -58,6 +58,14 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
             return Sample.of(*self.dataset.take(idx))
         return Sample.of(self.dataset.read(idx))
 
+    def watching(self) -> "FromUnderfolder":
+        """Returns the same source as one that watches its folder."""
+        if self.watch:
+            return self
+        other = self.model_copy(update={"watch": True})
+        other.__dict__.pop("dataset")  # it is opened anew, to be watched
+        return other
+
     def restricted_to(self, indices: Iterable[int]) -> "FromUnderfolder":
         """Returns the same source for just these samples; see `Underfolder.restricted_to`."""
         part = self.model_copy()
