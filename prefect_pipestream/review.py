@@ -25,7 +25,7 @@ from prefect_pipestream.underfolder.review import (
     reviewed_samples,
     save_review,
 )
-from prefect_pipestream.underfolder.staging import Stage
+from prefect_pipestream.underfolder.staging import Staging
 from prefect_pipestream.views.changes import change_between
 from prefect_pipestream.views.thumbnails import Change
 
@@ -83,7 +83,7 @@ def compute_review(
     dataset = Underfolder(folder, watch=True)
     writer = UnderfolderWriter(folder, exists_ok=True, zfill=zfill, dataset=dataset)
     writer.claim()
-    staged = writer.stage_in(new_review_folder(folder, review_id))
+    staged = writer.staging_in(new_review_folder(folder, review_id))
     changes = 0
     for idx in _chosen(dataset, indices):
         if changes == most:
@@ -106,7 +106,7 @@ def _chosen(dataset: Underfolder, indices: Sequence[int] | None) -> list[int]:
 
 
 def _stage(
-    staged: Stage,
+    staged: Staging,
     dataset: Underfolder,
     stage: SampleStage,
     idx: int,

@@ -214,6 +214,9 @@ class Operations:
         zfill: int | None = None,
         key_serialization_mode: Mapping[str, SerializationMode | str] | None = None,
         exists_ok: bool = False,
+        run_key: str | None = None,
+        durable: bool = False,
+        on_conflict: Literal["raise", "overwrite"] = "raise",
     ) -> "SamplesSequence":
         """Writes each sample that is read into a dataset folder, and passes it on.
 
@@ -222,10 +225,12 @@ class Operations:
             zfill: the digits to pad the index to; None: those of the last index.
             key_serialization_mode: how to write the items of a key (see `SerializationMode`).
             exists_ok: whether the folder may exist.
+            run_key: the run that the writes belong to; None: one of this sequence's own.
+            durable: whether what is written survives a loss of power at once.
+            on_conflict: what is done where another writer changed a sample since it was read.
 
         Raises:
             DatasetExistsError: the folder exists and may not.
-            UnpicklingNotAllowedError: it exists, may, and its pickles may not be read.
         """
         return self._pipe(
             "to_underfolder",
@@ -233,6 +238,9 @@ class Operations:
             zfill=zfill,
             key_serialization_mode=key_serialization_mode,
             exists_ok=exists_ok,
+            run_key=run_key,
+            durable=durable,
+            on_conflict=on_conflict,
         )
 
     def cache(

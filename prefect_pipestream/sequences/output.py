@@ -1,110 +1,94 @@
-"""What a `DataStream` writes through: the sample that is being set, and groups of them."""
+"""The output pipe of a `DataStream`: the operations that a sample passes before it is written."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from threading import get_ident
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
-from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.errors import DatasetError, PipeBuildingError
 from prefect_pipestream.items import Item
-from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.building import split_arguments
+from prefect_pipestream.sequences.pipe import PipeSpec, build_pipe, operations_of
+from prefect_pipestream.sequences.piped import PipedSequence
+from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
+from prefect_pipestream.sequences.registry import make_pipe
+from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
-from prefect_pipestream.underfolder import Group, Outcome, SampleFailure, StagedSample
-from prefect_pipestream.underfolder.names import check_index
-
-Process = Callable[[int, Sample], Mapping[str, Item[Any]]]
-"""Takes a sample, and the index to write it at, through the operations before the writing."""
+from prefect_pipestream.underfolder import UnderfolderWriter
 
 
 class OneSample(SamplesSequence):
-    """The source of an output pipe: the one sample that is being set, at its index."""
+    """A sequence of which only the sample at one index can be read."""
 
-    length: int = Field(description="The least length to pretend, for the padding of names.")
-    _held: dict[int, tuple[int, Sample]] = PrivateAttr(default_factory=dict)  # by thread
+    length: int = Field(description="How many samples it pretends to have.")
+    idx: int = Field(0, description="The index of the sample.")
+    sample: Sample = Field(EMPTY_SAMPLE, description="The sample.")
 
     def size(self) -> int:
         """Returns a length that the index of the sample is within."""
-        held = self._held.get(get_ident())
-        return self.length if held is None else max(self.length, held[0] + 1)
+        return max(self.length, self.idx + 1)
 
     def get_sample(self, idx: int) -> Sample:
-        """Returns the sample that this thread sets."""
-        held = self._held.get(get_ident())
-        if held is None or held[0] != idx:
+        """Returns the sample."""
+        if idx != self.idx:
             raise DatasetError(
                 f"sample {idx}: an output pipe asked for another sample than the one that is set. "
                 "Use operations that keep a sample's index, such as `map`."
             )
-        return held[1]
-
-    @contextmanager
-    def holding(self, idx: int, sample: Sample) -> Iterator[None]:
-        """Holds the sample that is set by this thread."""
-        self._held[get_ident()] = (idx, sample)
-        try:
-            yield
-        finally:
-            del self._held[get_ident()]
+        return self.sample
 
 
-class StreamGroup:
-    """Samples that are committed together; see `DataStream.commit_group`.
+class OutputPipe:
+    """The operations of an output pipe, and the writer that it ends with.
 
-    Attributes:
-        unseen_keys: Of the keys to write, those that none of the samples had; None as long as
-            none was set with keys.
+    Args:
+        spec: The operations, the last of them ``to_underfolder``.
+        length: The least length to pretend, for the padding of names.
+        writing: How it writes: `run_key`, `durable` and `on_conflict` of ``to_underfolder``.
+
+    Raises:
+        PipeBuildingError: If the operations are wrong.
+        DatasetExistsError: If the output exists, may not, and was not created by this run.
     """
 
-    def __init__(self, process: Process, group: Group) -> None:
-        self._process = process
-        self._group = group
-        self.unseen_keys: set[str] | None = None
+    def __init__(self, spec: PipeSpec, length: int, **writing: Any) -> None:
+        *before, (last, arguments) = list(operations_of(spec)) or [("", None)]
+        if last != "to_underfolder":
+            raise PipeBuildingError(
+                f"output_pipe {spec!r}: expected `to_underfolder` as its last operation."
+            )
+        self._place = OneSample(length=length)
+        self._operations = build_pipe([{title: given} for title, given in before], self._place)
+        _refuse_caches(self._operations)
+        args, kwargs = split_arguments(arguments)
+        output = make_pipe(last, self._operations, args, {**kwargs, **writing})
+        assert isinstance(output, ToUnderfolder)
+        self.writer: UnderfolderWriter = output.writer
 
-    def set_output(
-        self,
-        idx: int,
-        sample: Sample,
-        keys: Collection[str] | None = None,
-        *,
-        target: int | None = None,
-        attempts: int = 1,
-    ) -> None:
-        """Adds a sample.
-
-        Args:
-            idx: The index that it was read at.
-            sample: The sample.
-            keys: The items to write; None is all.
-            target: The index to write at; None is `idx`.
-            attempts: How often it was tried, for the ledger.
+    def prepared(self, idx: int, sample: Sample) -> Mapping[str, Item[Any]]:
+        """What is to be written of a sample at an index.
 
         Raises:
-            ConflictError: If samples of the group that is full were changed by another writer;
-                ``error.indices`` tells which.
-            ItemError: If a key, an index or a value cannot be written.
-            DatasetWriteError: If the disk cannot take it; nothing of the group was written.
+            TypeError: If it is no sample.
         """
-        items = self._process(check_index(idx if target is None else target), sample)
-        self._group.write(idx, items, keys, sample.origin, target=target, attempts=attempts)
-        if keys is not None:
-            asked = set(keys) if self.unseen_keys is None else self.unseen_keys
-            self.unseen_keys = asked.difference(items)
+        if not isinstance(sample, Sample):
+            raise TypeError(
+                f"sample {idx}: a {type(sample).__name__} was given, expected a Sample."
+            )
+        if self._operations is self._place:
+            return sample
+        one = OneSample(length=self._place.length, idx=idx, sample=sample)
+        return self._operations.rebuilt(lambda it: one if it is self._place else it)[idx]
 
-    def record(
-        self,
-        idx: int,
-        outcome: Outcome,
-        *,
-        sample: Sample | None = None,
-        failure: SampleFailure | None = None,
-        attempts: int = 1,
-    ) -> None:
-        """Notes the outcome of a sample of which nothing is written; `sample` as it was read."""
-        origin = None if sample is None else sample.origin
-        self._group.record(idx, outcome, failure=failure, attempts=attempts, origin=origin)
+    def __repr__(self) -> str:
+        return f"{self._operations!r}.to_underfolder({str(self.writer.folder)!r})"
 
-    def flush(self) -> list[StagedSample]:
-        """Commits what was added so far; see `set_output` for what it raises."""
-        return self._group.flush()
+
+def _refuse_caches(output: SamplesSequence) -> None:
+    """Raises `PipeBuildingError` where an output pipe would write a sample's first value again."""
+    if isinstance(output, PipedSequence) and output.keeps_samples:
+        raise PipeBuildingError(
+            "output_pipe: `cache` would write what was set first. Leave it out."
+        )
+    for source in output.upstream():
+        _refuse_caches(source)

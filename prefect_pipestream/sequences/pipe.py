@@ -28,14 +28,19 @@ def build_pipe(
             the argument and what is allowed.
     """
     sequence = source if isinstance(source, SamplesSequence) else None
-    for title, arguments in _operations(pipe_list):
+    for title, arguments in operations_of(pipe_list):
         sequence = _add(sequence, title, arguments)
     if sequence is None:
         raise PipeBuildingError("the list of operations is empty: it must begin with a source.")
     return sequence
 
 
-def _operations(pipe_list: Any) -> Iterator[tuple[str, Any]]:
+def operations_of(pipe_list: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the name and the arguments of each operation.
+
+    Raises:
+        PipeBuildingError: it is no list of operations.
+    """
     if isinstance(pipe_list, str):
         yield pipe_list, None
     elif isinstance(pipe_list, Mapping):
@@ -44,7 +49,7 @@ def _operations(pipe_list: Any) -> Iterator[tuple[str, Any]]:
         for one in pipe_list:
             if not isinstance(one, str | Mapping):
                 raise PipeBuildingError(_bad_spec(one))
-            yield from _operations(one)
+            yield from operations_of(one)
     else:
         raise PipeBuildingError(_bad_spec(pipe_list))
 

@@ -54,9 +54,8 @@ def cores() -> int:
 
 
 def _results_here(sequence: "SamplesSequence", size: int) -> Generator[Result, None, None]:
-    with ExitStack() as groups:
-        for writer in sequence.writers():
-            groups.enter_context(writer.group())
+    with ExitStack() as batches:
+        sequence = sequence.in_batches(batches)
         for idx in range(size):
             try:
                 sample = sequence.get_sample(idx)

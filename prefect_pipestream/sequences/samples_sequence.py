@@ -3,6 +3,7 @@
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from pydantic import BaseModel, ConfigDict
@@ -194,6 +195,37 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
                 yield value
             elif isinstance(value, list | tuple):
                 yield from (v for v in value if isinstance(v, SamplesSequence))
+
+    def rebuilt(self, change: "Callable[[SamplesSequence], SamplesSequence]") -> "SamplesSequence":
+        """Returns this sequence with what `change` makes of it and of each that it reads.
+
+        Args:
+            change: takes a sequence, whose sources are changed already, and returns it or another.
+        """
+        changed: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SamplesSequence):
+                new: Any = value.rebuilt(change)
+            elif isinstance(value, list | tuple):
+                parts = [p.rebuilt(change) if isinstance(p, SamplesSequence) else p for p in value]
+                new = type(value)(parts) if any(map(operator.is_not, parts, value)) else value
+            else:
+                continue
+            if new is not value:
+                changed[name] = new
+        return change(self.model_copy(update=changed) if changed else self)
+
+    def in_batches(self, batches: ExitStack) -> "SamplesSequence":
+        """Returns this sequence with each `to_underfolder` in it committing in batches.
+
+        Args:
+            batches: closes them, which commits what they have.
+        """
+        return self.rebuilt(lambda sequence: sequence._in_batch(batches))
+
+    def _in_batch(self, batches: ExitStack) -> "SamplesSequence":
+        return self
 
     def writers(self) -> Iterator["UnderfolderWriter"]:
         """Yields the writer of every `to_underfolder` among this one and those that it reads."""

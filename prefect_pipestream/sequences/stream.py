@@ -3,31 +3,27 @@
 import copy
 import operator
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetWriteError, PipeBuildingError
-from prefect_pipestream.items import Item
-from prefect_pipestream.sequences.output import OneSample, StreamGroup
-from prefect_pipestream.sequences.pipe import PipeSpec, build_pipe
+from prefect_pipestream.errors import DatasetWriteError
+from prefect_pipestream.sequences.output import OutputPipe
+from prefect_pipestream.sequences.pipe import PipeSpec
 from prefect_pipestream.sequences.piped import PipedSequence
-from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
-from prefect_pipestream.underfolder import (
-    StagedSample,
-)
+from prefect_pipestream.underfolder import Batch, StagedSample
 from prefect_pipestream.underfolder.apply import recover
 from prefect_pipestream.underfolder.attempts import hold
 from prefect_pipestream.underfolder.commit import OnConflict
 from prefect_pipestream.underfolder.facts import layout_of, note_run
-from prefect_pipestream.underfolder.run_key import check_run_key, new_run_key, writing_as
+from prefect_pipestream.underfolder.run_key import check_run_key
 
 
 class DataStream(Sequence[Sample]):
@@ -60,26 +56,18 @@ class DataStream(Sequence[Sample]):
         durable: bool = False,
         on_conflict: OnConflict = "raise",
     ) -> None:
+        writing: dict[str, Any] = {"durable": durable, "on_conflict": on_conflict}
+        if run_key is not None:
+            writing["run_key"] = check_run_key(run_key)
         self._input = input_sequence
         source = self._source_folder()
         if source is not None:
             recover(os.fspath(source.dataset.folder))
-        self._one = OneSample(length=0 if input_sequence is None else len(input_sequence))
-        run_key = new_run_key("stream") if run_key is None else check_run_key(run_key)
-        with writing_as(run_key):
-            output = build_pipe(output_pipe, self._one)
-        if not isinstance(output, ToUnderfolder):
-            raise PipeBuildingError(
-                f"output_pipe {output_pipe!r}: expected `to_underfolder` as its last operation."
-            )
-        _refuse_caches(output)
-        self._output = output
-        self._writer = output.writer
-        self._writer.durable = durable
-        self._writer.on_conflict = on_conflict
+        self._output = OutputPipe(output_pipe, len(self), **writing)
+        self._writer = self._output.writer
         if source is not None and source.dataset.folder == self._writer.folder:
             self._input = source = source.watching()  # else a change would go unseen
-            self._writer.dataset = source.dataset  # one index, that both keep right
+            self._writer = self._writer.sharing(source.dataset)  # one index, that both keep right
         else:
             recover(os.fspath(self._writer.folder))
 
@@ -238,7 +226,7 @@ class DataStream(Sequence[Sample]):
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
         idx = self._absolute(idx)
-        return self._writer.write(idx, self._processed(idx, sample), keys, sample.origin)
+        return self._writer.write(idx, self._output.prepared(idx, sample), keys, sample.origin)
 
     def _absolute(self, idx: int) -> int:
         if hasattr(idx, "__index__") and not isinstance(idx, bool):
@@ -249,21 +237,13 @@ class DataStream(Sequence[Sample]):
             return idx + len(self)
         return idx
 
-    def _processed(self, idx: int, sample: Sample) -> Mapping[str, Item[Any]]:
-        if not isinstance(sample, Sample):
-            raise TypeError(
-                f"sample {idx}: a {type(sample).__name__} was given, expected a Sample."
-            )
-        if self._output.source is self._one:
-            return sample
-        with self._one.holding(idx, sample):
-            return self._output.source[idx]
-
-    @contextmanager
     def commit_group(
         self, *, tag: str = "main", signed: bool = False, **limits: Any
-    ) -> Iterator[StreamGroup]:
-        """Commits what is set inside in groups, which costs less than one by one.
+    ) -> AbstractContextManager[Batch]:
+        """Opens a batch: what is set in it is committed together, which costs less than one by one.
+
+            with stream.commit_group() as group:
+                group.set_output(0, sample)
 
         What is complete is committed on leaving, also after an exception.
 
@@ -271,10 +251,10 @@ class DataStream(Sequence[Sample]):
             tag: The part of the run that this is, for its ledger.
             signed: Whether the ledger notes what each sample's files are like, by which a later
                 run sees which samples changed.
-            **limits: `count` samples and `seconds` after which a group is committed.
+            **limits: `count` samples and `seconds` after which what was set is committed.
         """
-        with self._writer.group(tag=tag, signed=signed, **limits) as group:
-            yield StreamGroup(self._processed, group)
+        prepare = self._output.prepared
+        return self._writer.batch(tag=tag, signed=signed, prepare=prepare, **limits)
 
     def recover(self) -> None:
         """Ends what dead writers left in the folders: their logged commits are applied.
@@ -339,11 +319,11 @@ class DataStream(Sequence[Sample]):
         part = copy.copy(self)
         chosen = [operator.index(idx) for idx in indices]
         source = self._source_folder()
-        part._writer = self._writer.for_part(chosen)
+        shared = None
         if source is not None:
-            part._input = source.restricted_to(chosen)
-            if self.is_in_place:
-                part._writer.dataset = part._input.dataset
+            part._input = source = source.restricted_to(chosen)
+            shared = source.dataset if self.is_in_place else None
+        part._writer = self._writer.for_part(chosen, shared)
         return part
 
     def with_run(self, run_key: str) -> "DataStream":
@@ -354,13 +334,3 @@ class DataStream(Sequence[Sample]):
 
     def __repr__(self) -> str:
         return f"DataStream({self._input!r} -> {self._output!r})"
-
-
-def _refuse_caches(output: SamplesSequence) -> None:
-    """Raises `PipeBuildingError` where an output pipe would write a sample's first value again."""
-    if isinstance(output, PipedSequence) and output.keeps_samples:
-        raise PipeBuildingError(
-            "output_pipe: `cache` would write what was set first. Leave it out."
-        )
-    for source in output.upstream():
-        _refuse_caches(source)

@@ -264,9 +264,8 @@ def _work(
 def _work_off(
     pipe: Connection, sequence: "SamplesSequence", with_samples: bool, owner: int, at: list[int]
 ) -> None:
-    with ExitStack() as groups:
-        for writer in sequence.writers():
-            groups.enter_context(writer.group())
+    with ExitStack() as batches:
+        sequence = sequence.in_batches(batches)
         while True:
             while not pipe.poll(_PARENT_CHECK_S):
                 # Workers of other runs may hold this pipe's other end open, too.

@@ -1,9 +1,9 @@
 """The folder format: names, an index of what is on disk, atomic commits and their ledger."""
 
+from prefect_pipestream.underfolder.batch import Batch
 from prefect_pipestream.underfolder.check import check
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.failure import SampleFailure
-from prefect_pipestream.underfolder.group import Group
 from prefect_pipestream.underfolder.ledger import (
     counts,
     done_indices,
@@ -36,7 +36,7 @@ __all__ = [
     "OUTCOMES",
     "CheckReport",
     "CommitRecord",
-    "Group",
+    "Batch",
     "Outcome",
     "Problem",
     "ProblemKind",

@@ -4,8 +4,8 @@ import os
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource, FileStamp
@@ -22,7 +22,6 @@ from prefect_pipestream.underfolder.apply import (
 )
 from prefect_pipestream.underfolder.attempts import refuse_if_taken_over
 from prefect_pipestream.underfolder.conflicts import is_stale, wait_out_the_tick
-from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.layout import staged_name
 from prefect_pipestream.underfolder.records import (
     CommitRecord,
@@ -30,40 +29,40 @@ from prefect_pipestream.underfolder.records import (
     mark_of,
     signature_of,
 )
-from prefect_pipestream.underfolder.staging import Stage, StagedSample
+from prefect_pipestream.underfolder.staging import StagedSample, Staging
 
 OnConflict = Literal["raise", "overwrite"]
 
 
-class Commit(Stage):
-    """Staged samples that are written together.
+@dataclass(frozen=True)
+class Rules:
+    """How a commit is made.
 
-    Args:
-        dataset: The dataset that is written, for its index.
-        folder: The folder for the staged files: empty, and no other commit's.
-        durable: Whether the commit survives a loss of power once `publish` returns.
+    Attributes:
+        durable: Whether it survives a loss of power once it is published.
         on_conflict: Whether another writer's change to a sample since it was read is an error.
-        signed: Whether the records say what the samples' files are like after the commit.
-        attempt: The attempt at the run that this is part of, if it has the run to itself.
-        **names: How files are named and written, as for `Stage`.
+        signed: Whether the records say what the samples' files are like after it.
+        attempt: The attempt at the run that it is part of, if that has the run to itself.
     """
 
-    def __init__(
-        self,
-        dataset: Underfolder,
-        folder: str,
-        *,
-        durable: bool = False,
-        on_conflict: OnConflict = "raise",
-        signed: bool = False,
-        attempt: str | None = None,
-        **names: Any,
-    ) -> None:
-        super().__init__(dataset, folder, **names)
-        self._durable = durable
-        self._on_conflict = on_conflict
-        self._signed = signed
-        self._attempt = attempt
+    durable: bool = False
+    on_conflict: OnConflict = "raise"
+    signed: bool = False
+    attempt: str | None = None
+
+
+class Commit:
+    """One commit of all that is staged somewhere.
+
+    Args:
+        staging: Where it is staged. It is empty afterwards.
+        rules: How the commit is made.
+    """
+
+    def __init__(self, staging: Staging, rules: Rules) -> None:
+        self._staging = staging
+        self._layout = staging.layout
+        self._rules = rules
 
     def publish(self, run_key: str, tag: str, drops: Iterable[str] = ()) -> list[StagedSample]:
         """Puts all files in place and notes the outcomes in the run's ledger.
@@ -83,30 +82,30 @@ class Commit(Stage):
             RunTakenOverError: If a later attempt at the run has it; nothing is written.
             DatasetWriteError: If it could not be written; the dataset is as it was.
         """
-        if not self._samples and not self._shared:
+        staging, rules = self._staging, self._rules
+        if not staging.samples and not staging.shared:
             return []
-        if self._signed:
-            wait_out_the_tick(self._samples.values())
+        if rules.signed:
+            wait_out_the_tick(staging.samples.values())
         try:
             with commit_lock(self._layout):
-                if self._attempt is not None:
-                    refuse_if_taken_over(self._layout, run_key, self._attempt)
+                if rules.attempt is not None:
+                    refuse_if_taken_over(self._layout, run_key, rules.attempt)
                 self._look()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:
-                    self.discard()  # what takes a commit back takes all of it back
-                if self._samples or self._shared:
+                    staging.discard()  # what takes a commit back takes all of it back
+                if staging.samples or staging.shared:
                     self._place(self._record(run_key, tag, tuple(drops)))
-                committed = list(self._samples.values())
+                committed = list(staging.samples.values())
                 self._take_over(committed)  # before another thread sets one of them again
         except OSError as error:
             if isinstance(error, DatasetWriteError):
                 raise
-            self.discard()
+            staging.discard()
             what = f"{self._layout.root}: the commit could not be written"
             raise DatasetWriteError.of(error, what) from error
-        self._samples.clear()
-        self._shared.clear()
+        staging.clear()
         if conflicts:
             raise ConflictError(
                 f"{self._layout.root}: another writer changed sample"
@@ -118,35 +117,36 @@ class Commit(Stage):
 
     def _look(self) -> None:
         """Notes which files the samples have, now that nobody else commits."""
-        for staged in self._samples.values():
+        for staged in self._staging.samples.values():
             if staged.files or staged.removes:
-                staged.there = self._dataset.kinds_of(staged.target)
+                staged.there = self._staging.dataset.kinds_of(staged.target)
 
     def _drop_conflicting(self) -> list[int]:
-        if self._on_conflict == "overwrite":
+        if self._rules.on_conflict == "overwrite":
             return []
-        conflicts = [idx for idx, s in self._samples.items() if is_stale(s, self._layout)]
+        samples = self._staging.samples
+        conflicts = [idx for idx, staged in samples.items() if is_stale(staged, self._layout)]
         for idx in conflicts:
-            self._drop_files(self._samples.pop(idx))
+            self._staging.drop_files(samples.pop(idx))
         return conflicts
 
     def _record(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
         """Keeps the old files, and writes the record: all that is needed, and not logged yet."""
-        samples = tuple(map(self._final_record, self.samples))
+        samples = tuple(map(self._final_record, self._staging.in_order()))
         record = CommitRecord(
             id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
             run_key=run_key,
             tag=tag,
-            staged=os.path.relpath(self._folder, self._layout.private),
+            staged=os.path.relpath(self._staging.folder, self._layout.private),
             at=time.time(),
             samples=samples,
-            shared={name: mark_of(_stamp(file.source)) for name, file in self._shared.items()},
+            shared={n: mark_of(_stamp(f.source)) for n, f in self._staging.shared.items()},
             drops=drops,
         )
         self._keep_old(samples)
-        with open(os.path.join(self._folder, RECORD), "wb") as file:
+        with open(os.path.join(self._staging.folder, RECORD), "wb") as file:
             file.write(record.to_bytes())
-            if self._durable:
+            if self._rules.durable:
                 self._sync_staged()
                 file.flush()
                 os.fsync(file.fileno())
@@ -154,9 +154,9 @@ class Commit(Stage):
 
     def _log(self, record: CommitRecord) -> None:
         """Logs the commit: from here on it happens."""
-        self._is_needed = True
-        os.rename(os.path.join(self._folder, RECORD), self._layout.pending(record.id))
-        if self._durable:
+        self._staging.is_needed = True
+        os.rename(os.path.join(self._staging.folder, RECORD), self._layout.pending(record.id))
+        if self._rules.durable:
             sync_folder(self._layout.log)
 
     def _final_record(self, staged: StagedSample) -> SampleRecord:
@@ -174,7 +174,7 @@ class Commit(Stage):
                 replaces=tuple(name for name in writes if self._exists(name)),
                 removes=tuple(n for n in names if n not in writes and self._exists(n)),
             )
-        if self._signed:
+        if self._rules.signed:
             record = replace(record, signature=self._signature(staged, record))
         staged.record = record
         return record
@@ -196,7 +196,7 @@ class Commit(Stage):
         return signature_of(known.items()) if len(known) == len(files) else None
 
     def _keep_old(self, samples: tuple[SampleRecord, ...]) -> None:
-        undo = os.path.join(self._folder, UNDO)
+        undo = os.path.join(self._staging.folder, UNDO)
         made = False
         for sample in samples:
             for name in (*sample.replaces, *sample.removes):
@@ -206,7 +206,7 @@ class Commit(Stage):
                 link_or_copy(self._layout.final(name), f"{undo}/{staged_name(name)}")
 
     def _sync_staged(self) -> None:
-        for folder in (os.path.join(self._folder, UNDO), self._folder):
+        for folder in (os.path.join(self._staging.folder, UNDO), self._staging.folder):
             if is_folder(folder):
                 for entry in os.scandir(folder):
                     if entry.is_file(follow_symlinks=False):
@@ -221,15 +221,15 @@ class Commit(Stage):
         is_done = False
         try:
             self._log(record)
-            place(self._layout, record, durable=self._durable)
-            self._is_needed = False
+            place(self._layout, record, durable=self._rules.durable)
+            self._staging.is_needed = False
         except (OSError, DatasetError) as error:
             try:  # what is reported as failed may have been done, on a network file system
                 if is_there(self._layout.pending(record.id)):
                     revert(self._layout, record)
                 else:
                     is_done = is_there(done_path(self._layout, record))
-                self._is_needed = False
+                self._staging.is_needed = False
             except (OSError, DatasetError) as second:
                 raise DatasetWriteError(
                     getattr(error, "errno", None),
@@ -238,7 +238,7 @@ class Commit(Stage):
                 ) from error
             if not is_done:
                 raise
-            if self._durable:
+            if self._rules.durable:
                 raise DatasetWriteError(
                     getattr(error, "errno", None),
                     f"{self._layout.root}: commit {record.id} is made, and it is not known "
@@ -257,7 +257,7 @@ class Commit(Stage):
                 file.lead_to(file.source)
                 if origin is not None:
                     origin.lead_to(file.key, file.source)
-        for name, file in self._shared.items():
+        for name, file in self._staging.shared.items():
             file.lead_to(FileSource(self._layout.final(name)))
 
 

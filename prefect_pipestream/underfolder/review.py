@@ -24,7 +24,6 @@ from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_regular
-from prefect_pipestream.underfolder.commit import Commit
 from prefect_pipestream.underfolder.facts import (
     Folder,
     layout_of,
@@ -46,7 +45,7 @@ from prefect_pipestream.underfolder.records import (
     mark_of,
     refuse_paths,
 )
-from prefect_pipestream.underfolder.staging import Stage, StagedSample
+from prefect_pipestream.underfolder.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
 FORMAT = 2
@@ -224,10 +223,10 @@ def discard_review(folder: Folder, review_id: str) -> None:
 
 
 @DatasetError.explaining_questions()
-def reviewed_samples(stage: Stage, folder: Folder) -> list[ReviewedSample]:
+def reviewed_samples(staging: Staging, folder: Folder) -> list[ReviewedSample]:
     """What the staged samples would be written as, and what they were made from."""
     layout = layout_of(folder)
-    return [_reviewed(staged, layout) for staged in stage.samples]
+    return [_reviewed(staged, layout) for staged in staging.in_order()]
 
 
 def _reviewed(staged: StagedSample, layout: Layout) -> ReviewedSample:
@@ -288,7 +287,7 @@ def apply_review(
     done = done_indices(review.folder, review.id)
     writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
     stale = {s.idx for s in review.changed if s.idx in wanted - done and not _is_as_read(s, layout)}
-    with writer.commit() as commit:
+    with writer.staging() as staging:
         shared = review.shared
         for sample in review.samples:
             if sample.idx in done:
@@ -298,10 +297,10 @@ def apply_review(
                 shared = ()  # the first sample brings them
                 files = {name: review.staged_path(name) for name in (*sample.files, *more)}
                 found = {**sample.found, **dict.fromkeys(more)}
-                commit.restore(sample.target, files, found=found)
+                staging.restore(sample.target, files, found=found)
             elif sample.idx not in stale:
-                commit.record(_record_of(sample))
-        stale |= _published(commit, review)
+                staging.record(_record_of(sample))
+        stale |= _published(writer, staging, review)
     _record_conflicts(writer, stale)
     return ReviewOutcome(
         applied=tuple(sorted(wanted - stale)),
@@ -310,10 +309,10 @@ def apply_review(
     )
 
 
-def _published(commit: Commit, review: Review) -> set[int]:
-    """Publishes the commit; gives the samples that others changed in the last moment."""
+def _published(writer: UnderfolderWriter, staging: Staging, review: Review) -> set[int]:
+    """Commits what is staged; gives the samples that others changed in the last moment."""
     try:
-        commit.publish(review.id, _TAG)
+        writer.publish(staging, _TAG)
     except ConflictError as error:
         return {sample.idx for sample in review.samples if sample.target in error.indices}
     return set()
@@ -328,11 +327,11 @@ def _record_of(sample: ReviewedSample) -> SampleRecord:
 
 def _record_conflicts(writer: UnderfolderWriter, indices: Iterable[int]) -> None:
     why = SampleFailure("ConflictError", _CHANGED, "")
-    with writer.commit() as commit:
+    with writer.staging() as staging:
         for idx in sorted(indices):
-            commit.record(SampleRecord(idx, "failed", failure=why))
-        if len(commit):
-            commit.publish(writer.run_key, _TAG)
+            staging.record(SampleRecord(idx, "failed", failure=why))
+        if len(staging):
+            writer.publish(staging, _TAG)
 
 
 def _is_as_read(sample: ReviewedSample, layout: Layout) -> bool:

@@ -81,8 +81,8 @@ class StagedSample:
         return [kind.name_of(self.target) for kind in self.there if kind.key in keys]
 
 
-class Stage:
-    """Samples whose files are staged as they come, in a folder on the dataset's file system.
+class Staging:
+    """Where the new files of some samples wait: a folder on the dataset's file system.
 
     Args:
         dataset: The dataset that is written, for its index.
@@ -90,6 +90,13 @@ class Stage:
         zfill: The digits to which new names are padded; None keeps names that exist.
         default_zfill: Tells the digits for new names where `zfill` is None.
         modes: The serialization mode of items, by key.
+
+    Attributes:
+        layout: The paths of the dataset.
+        samples: What is staged, by the index under which it was read.
+        shared: The shared items that are staged, by name with a leading slash.
+        is_needed: Whether the folder is to stay: a commit is logged that is still to be applied,
+            or the folder cannot be emptied.
     """
 
     def __init__(
@@ -101,38 +108,32 @@ class Stage:
         default_zfill: Callable[[], int] = lambda: 0,
         modes: Mapping[str, SerializationMode] | None = None,
     ) -> None:
-        self._dataset = dataset
-        self._layout = Layout(str(dataset.folder))
-        self._folder = folder
+        self.dataset = dataset
+        self.layout = Layout(str(dataset.folder))
+        self.folder = folder
         self._zfill = zfill
         self._default_zfill = default_zfill
         self._modes = modes or {}
-        self._samples: dict[int, StagedSample] = {}
+        self.samples: dict[int, StagedSample] = {}
         self._targets: set[int] = set()
-        self._shared: dict[str, StagedFile] = {}
+        self.shared: dict[str, StagedFile] = {}
         self._shared_there: Mapping[str, str] | None = None
-        self._is_needed = False  # by a commit that is logged, or cannot be emptied
+        self.is_needed = False
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self.samples)
 
     def __contains__(self, idx: int) -> bool:
         """Whether a sample is to be written under `idx`, or was read under it."""
-        return idx in self._samples or idx in self._targets
+        return idx in self.samples or idx in self._targets
 
     def is_empty(self) -> bool:
         """Whether there is no file to put in place."""
-        return not self._shared and not any(s.files or s.removes for s in self._samples.values())
+        return not self.shared and not any(s.files or s.removes for s in self.samples.values())
 
-    @property
-    def samples(self) -> list[StagedSample]:
-        """What is to be committed, by index."""
-        return [self._samples[idx] for idx in sorted(self._samples)]
-
-    @property
-    def shared(self) -> dict[str, StagedFile]:
-        """The shared items that are to be written, by name with a leading slash."""
-        return dict(self._shared)
+    def in_order(self) -> list[StagedSample]:
+        """The staged samples, by index."""
+        return [self.samples[idx] for idx in sorted(self.samples)]
 
     def add(
         self,
@@ -173,7 +174,7 @@ class Stage:
         )
         staged.record = replace(staged.record, attempts=attempts)
         try:
-            kinds = self._dataset.kinds_of(target)
+            kinds = self.dataset.kinds_of(target)
             there = {kind.key: kind for kind in kinds}
             chosen = [
                 (k, self._in_mode(k, i)) for k, i in items.items() if keys is None or k in keys
@@ -187,18 +188,18 @@ class Stage:
                     self._stage_shared(key, item)
         except BaseException as error:
             with suppress(OSError):  # the error that led here is the one to report
-                self._drop_files(staged)
+                self.drop_files(staged)
             if isinstance(error, OSError) and not isinstance(error, ItemError):
-                what = f"Sample {target} could not be written to {self._layout.root}"
+                what = f"Sample {target} could not be written to {self.layout.root}"
                 raise DatasetWriteError.of(error, what) from error
             raise
-        self._samples[idx] = staged
+        self.samples[idx] = staged
         self._targets.add(target)
         return bool(staged.files)
 
     def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:
         """Notes the outcome of a sample of which nothing is written."""
-        self._samples[record.idx] = StagedSample(record, origin)
+        self.samples[record.idx] = StagedSample(record, origin)
 
     def restore(
         self,
@@ -218,15 +219,15 @@ class Stage:
             found: `mark_at` of files, by name. A file of another mark is a conflict.
 
         Raises:
-            OSError: If a file cannot be linked or copied to the stage.
+            OSError: If a file cannot be linked or copied there.
         """
         staged = StagedSample(SampleRecord(idx, "written"), None)
         staged.removes, staged.found = tuple(removes), found
-        self._samples[idx] = staged
+        self.samples[idx] = staged
         for name, kept in files.items():
-            path = f"{self._folder}/{staged_name(name)}"
+            path = f"{self.folder}/{staged_name(name)}"
             link_or_copy(kept, path)
-            source = FileSource(path, _stamp_of_kept(path, self._layout.final(name)))
+            source = FileSource(path, _stamp_of_kept(path, self.layout.final(name)))
             key = key_of(name) if name[0] != "/" else name
             staged.files.append(StagedFile(key, name, source))
 
@@ -240,7 +241,7 @@ class Stage:
         if there is None:  # what has a file can have another
             check_key(key)
         name = self._kind_for(key, item, there).name_of(staged.target)
-        if not item.is_stored_at(self._layout.final(name)):
+        if not item.is_stored_at(self.layout.final(name)):
             what, origin = f"Sample {staged.target}, item {key!r}", staged.origin
             replaced = None if origin is None else origin.source_of(key)
             source = self._store(what, name, item, replaced)
@@ -260,40 +261,40 @@ class Stage:
         for name, file in reversed(names.items()):  # last, and so in force, that of its own name
             what = f"Sample {staged.target}, item {file.key!r}"
             self._refuse_folder(what, name)
-            keep_access(file.source.path, self._layout.final(name))
+            keep_access(file.source.path, self.layout.final(name))
 
     def _refuse_folder(self, what: str, name: str) -> None:
-        path = self._layout.final(name)
+        path = self.layout.final(name)
         found = status_of(path)
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
 
     def _stage_shared(self, key: str, item: Item[Any]) -> None:
         if self._shared_there is None:
-            self._shared_there = self._dataset.shared_files()
+            self._shared_there = self.dataset.shared_files()
         there = self._shared_there.get(key)
         if (
             there is not None
             and item.has_value
-            and not item.is_stored_at(self._layout.final("/" + there))
+            and not item.is_stored_at(self.layout.final("/" + there))
         ):
             warnings.warn(
-                f"{self._layout.root}: the shared item {there} is there already and stays as it "
+                f"{self.layout.root}: the shared item {there} is there already and stays as it "
                 "is. To change it for one sample, give that sample an item of its own "
                 "(`set_value_as(..., shared_item=False)`).",
                 stacklevel=2,
             )
-        if there is not None or any(file.key == key for file in self._shared.values()):
+        if there is not None or any(file.key == key for file in self.shared.values()):
             return  # written once, and never overwritten
         name = "/" + check_key(key) + _extension_for(key, item)
         self._refuse_folder(f"Shared item {key!r}", name)
         source = self._store(f"Shared item {key!r}", name, item)
-        self._shared[name] = StagedFile(key, name, source, weakref.ref(item))
+        self.shared[name] = StagedFile(key, name, source, weakref.ref(item))
 
     def _store(
         self, what: str, name: str, item: Item[Any], replaced: FileSource | None = None
     ) -> FileSource:
-        path = f"{self._folder}/{staged_name(name)}"
+        path = f"{self.folder}/{staged_name(name)}"
         try:
             return item.store(path, replaced)
         except ItemError as error:
@@ -310,10 +311,16 @@ class Stage:
             extension = there.extension
         return Kind(key + extension, self._default_zfill() if self._zfill is None else self._zfill)
 
-    def _drop_files(self, staged: StagedSample) -> None:
+    def drop_files(self, staged: StagedSample) -> None:
+        """Removes the staged files of a sample that is not to be written."""
         for file in staged.files:
             with suppress(FileNotFoundError):
                 os.unlink(file.source.path)
+
+    def clear(self) -> None:
+        """Forgets what was staged; its files are in their places."""
+        self.samples.clear()
+        self.shared.clear()
 
     def discard(self) -> bool:
         """Removes what was staged and not published.
@@ -322,15 +329,14 @@ class Stage:
             Whether the folder is empty now: not if the commit is logged and still to be applied,
             nor if it cannot be emptied, which is left to the next sweep.
         """
-        if self._samples or self._shared:
-            self._samples.clear()
-            self._shared.clear()
-            if not self._is_needed:
+        if self.samples or self.shared:
+            self.clear()
+            if not self.is_needed:
                 try:
-                    empty_folder(self._folder)
+                    empty_folder(self.folder)
                 except OSError:  # as without a file handle left
-                    self._is_needed = True
-        return not self._is_needed
+                    self.is_needed = True
+        return not self.is_needed
 
 
 def _extension_for(key: str, item: Item[Any]) -> str:

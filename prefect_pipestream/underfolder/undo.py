@@ -23,7 +23,6 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.storage.asking import is_folder
 from prefect_pipestream.underfolder.apply import commit_lock, drop_commits, recover
-from prefect_pipestream.underfolder.commit import Commit
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.facts import (
     Folder,
@@ -49,6 +48,7 @@ from prefect_pipestream.underfolder.net import Change, Plan, kept_path, net_chan
 from prefect_pipestream.underfolder.packing import forget_dropped, ledger_lock, pack
 from prefect_pipestream.underfolder.run_key import check_run_key, is_run_key
 from prefect_pipestream.underfolder.runs import ROLLBACK_KEY, live_writers, run_of
+from prefect_pipestream.underfolder.staging import Staging
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
 _GROUP = 1000
@@ -128,9 +128,9 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
             note_run(layout, intent.undo_key, facts)
             writer = _writer(dataset, intent.undo_key, force)
             for group in _groups(plan.todo):
-                with writer.commit() as commit:
-                    _restore(commit, group, changes, force)
-                    _publish(commit, intent.undo_key, "main")
+                with writer.staging() as staging:
+                    _restore(staging, group, changes, force)
+                    _publish(writer, staging)
         with commit_lock(layout):
             for name, retired_name in intent.retired.items():
                 _retire(layout, RunLayout(layout, name), retired_name)
@@ -188,9 +188,10 @@ def undo_commits(
         drops = tuple(f"{run.name}/{commit.id}" for commit in commits)
         if plan.todo:
             note_run(layout, undo_key, {"rolls_back": run_key})
-            with _writer(dataset, undo_key, force).commit() as commit:
-                _restore(commit, plan.todo, changes, force)
-                _publish(commit, undo_key, tag or "main", drops)
+            writer = _writer(dataset, undo_key, force)
+            with writer.staging() as staging:
+                _restore(staging, plan.todo, changes, force)
+                _publish(writer, staging, tag or "main", drops)
         else:
             with commit_lock(layout):
                 drop_commits(layout, drops)
@@ -357,14 +358,14 @@ def _groups(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
 
 
 def _restore(
-    commit: Commit,
+    staging: Staging,
     todo: Mapping[int, list[str]],
     changes: Mapping[str, Change],
     force: bool,
 ) -> None:
     for idx, names in todo.items():
         kept = {name: kept_path(name, changes[name]) for name in names}
-        commit.restore(
+        staging.restore(
             idx,
             {name: path for name, path in kept.items() if path is not None},
             removes=[name for name, path in kept.items() if path is None],
@@ -372,9 +373,11 @@ def _restore(
         )
 
 
-def _publish(commit: Commit, undo_key: str, tag: str, drops: tuple[str, ...] = ()) -> None:
+def _publish(
+    writer: UnderfolderWriter, staging: Staging, tag: str = "main", drops: tuple[str, ...] = ()
+) -> None:
     try:
-        commit.publish(undo_key, tag, drops)
+        writer.publish(staging, tag, drops=drops)
     except ConflictError as error:
         raise UndoRefusedError(
             f"The undo stopped, for {error} Those samples were changed while it was under way.",

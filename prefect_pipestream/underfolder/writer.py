@@ -9,7 +9,7 @@ import secrets
 import socket
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,16 +21,16 @@ from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.attempts import begin_attempt
-from prefect_pipestream.underfolder.commit import Commit, OnConflict
+from prefect_pipestream.underfolder.batch import BATCH_COUNT, BATCH_SECONDS, Batch, Items
+from prefect_pipestream.underfolder.commit import Commit, OnConflict, Rules
 from prefect_pipestream.underfolder.creating import left_by_creators, new_sibling
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.facts import note_run, read_json
-from prefect_pipestream.underfolder.group import GROUP_COUNT, GROUP_SECONDS, Group
 from prefect_pipestream.underfolder.layout import Layout
 from prefect_pipestream.underfolder.lock import Liveness
 from prefect_pipestream.underfolder.origin import SampleOrigin
-from prefect_pipestream.underfolder.run_key import check_run_key, inherited_run_key, new_run_key
-from prefect_pipestream.underfolder.staging import Stage, StagedSample
+from prefect_pipestream.underfolder.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.staging import StagedSample, Staging
 
 
 class UnderfolderWriter:
@@ -44,7 +44,7 @@ class UnderfolderWriter:
         zfill: The digits to which the names written are padded. None: a file that exists keeps
             its name; a new one gets the digits of the last index, or wider ones found on disk.
         exists_ok: Whether the folder may exist.
-        length: How many samples the source has, for the padding; None: the dataset itself.
+        length: Tells how many samples the source has, for the padding; None: the dataset itself.
         key_serialization_mode: How items are written, by key, where it is not the item's own.
         run_key: The run that the commits belong to; by default one of this writer's own.
         dataset: The folder as opened for reading, to share its index.
@@ -62,7 +62,7 @@ class UnderfolderWriter:
         *,
         zfill: int | None = None,
         exists_ok: bool = False,
-        length: int | None = None,
+        length: Callable[[], int] | None = None,
         key_serialization_mode: Mapping[str, SerializationMode | str] | None = None,
         run_key: str | None = None,
         dataset: Underfolder | None = None,
@@ -71,7 +71,7 @@ class UnderfolderWriter:
     ) -> None:
         self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
         if run_key is None:
-            run_key = inherited_run_key() or new_run_key("stream")
+            run_key = new_run_key("stream")
         self.run_key = check_run_key(run_key)
         self._zfill = zfill
         self._exists_ok = exists_ok
@@ -93,11 +93,10 @@ class UnderfolderWriter:
         self._alive: Liveness | None = None
         self._folders: queue.SimpleQueue[str] = queue.SimpleQueue()  # free to stage files in
         self._numbers = itertools.count(1)
-        self._here = threading.local()
         self._entering = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_name", "_alive", "_folders", "_numbers", "_here", "_entering")
+        hidden = ("_name", "_alive", "_folders", "_numbers", "_entering")
         return {name: value for name, value in self.__dict__.items() if name not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -129,12 +128,25 @@ class UnderfolderWriter:
         other.attempt = begin_attempt(self._layout, self.run_key)
         return other
 
-    def for_part(self, indices: Iterable[int]) -> "UnderfolderWriter":
-        """Returns a writer of the same run that knows just these samples; small to pickle."""
+    def for_part(
+        self, indices: Iterable[int], dataset: Underfolder | None = None
+    ) -> "UnderfolderWriter":
+        """Returns a writer of the same run that knows just these samples; small to pickle.
+
+        Args:
+            indices: The samples.
+            dataset: The part of the dataset as opened for reading, to share its index.
+        """
         other = copy.copy(self)
-        if other._length is None:
-            other._length = len(self.dataset)
-        other.dataset = self.dataset.restricted_to(indices)
+        length = len(self.dataset) if self._length is None else self._length()
+        other._length = partial(int, length)
+        other.dataset = dataset or self.dataset.restricted_to(indices)
+        return other
+
+    def sharing(self, dataset: Underfolder) -> "UnderfolderWriter":
+        """Returns a writer of the same run that shares the index of the folder's reader."""
+        other = copy.copy(self)
+        other.dataset = dataset
         return other
 
     @property
@@ -233,36 +245,49 @@ class UnderfolderWriter:
         return {"run_key": self.run_key, "host": socket.gethostname(), "pid": os.getpid()}
 
     @contextmanager
-    def commit(self, *, signed: bool = False) -> Iterator[Commit]:
-        """Gives an empty commit; what is not published inside is discarded."""
+    def staging(self) -> Iterator[Staging]:
+        """Gives an empty staging; what is not published inside is discarded."""
         self._prepare()
         with self._explained():
             folder = self._free_folder()
-        commit = Commit(
-            self.dataset,
-            folder,
-            durable=self.durable,
-            on_conflict=self.on_conflict,
-            signed=signed,
-            attempt=self.attempt,
-            **self._names(),
-        )
+        staging = self.staging_in(folder)
         try:
-            yield commit
+            yield staging
         finally:
-            if commit.discard():
+            if staging.discard():
                 self._folders.put(folder)
 
-    def stage_in(self, folder: str) -> Stage:
-        """Gives a stage in an empty folder of the caller's, whose files outlive this process.
+    def staging_in(self, folder: str) -> Staging:
+        """Gives a staging in an empty folder of the caller's, whose files outlive this process.
 
-        `Stage.restore` takes them over into a commit.
+        `Staging.restore` takes them over into another one.
         """
-        return Stage(self.dataset, folder, **self._names())
+        return Staging(self.dataset, folder, **self._names())
+
+    def publish(
+        self,
+        staging: Staging,
+        tag: str = "main",
+        *,
+        signed: bool = False,
+        drops: Iterable[str] = (),
+    ) -> list[StagedSample]:
+        """Commits what is staged, as part of the run; see `Commit.publish`.
+
+        Args:
+            staging: What is staged.
+            tag: The part of the run.
+            signed: Whether the ledger notes what each sample's files are like.
+            drops: Commits that this one takes back.
+        """
+        rules = Rules(self.durable, self.on_conflict, signed, self.attempt)
+        return Commit(staging, rules).publish(self.run_key, tag, drops)
 
     def _names(self) -> dict[str, Any]:
-        digits = partial(self.dataset.best_zfill, self._length)
-        return {"zfill": self._zfill, "default_zfill": digits, "modes": self._modes}
+        return {"zfill": self._zfill, "default_zfill": self._digits, "modes": self._modes}
+
+    def _digits(self) -> int:
+        return self.dataset.best_zfill(None if self._length is None else self._length())
 
     def _free_folder(self) -> str:
         try:
@@ -281,7 +306,7 @@ class UnderfolderWriter:
         keys: Collection[str] | None = None,
         origin: SampleOrigin | None = None,
     ) -> list[StagedSample]:
-        """Writes one sample: a commit of its own, or part of the group that is open.
+        """Writes one sample, as a commit of its own.
 
         Args:
             idx: The sample's index.
@@ -290,52 +315,44 @@ class UnderfolderWriter:
             origin: The files it was read from, for the conflict check.
 
         Returns:
-            What was committed: nothing as long as a group collects.
+            What was committed; nothing if all items were there.
 
         Raises:
             ConflictError: If another writer changed the sample since it was read.
             ItemError: If a key, an index or a value cannot be written.
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
-        group: Group | None = getattr(self._here, "group", None)
-        if group is not None:
-            group.write(idx, items, keys, origin)
-            return []
-        with self.commit() as commit:
-            commit.add(idx, items, keys=keys, origin=origin)
-            return [] if commit.is_empty() else commit.publish(self.run_key, "main")
+        with self.staging() as staging:
+            staging.add(idx, items, keys=keys, origin=origin)
+            return [] if staging.is_empty() else self.publish(staging)
 
     @contextmanager
-    def group(
+    def batch(
         self,
         *,
         tag: str = "main",
         signed: bool = False,
-        count: int = GROUP_COUNT,
-        seconds: float = GROUP_SECONDS,
-    ) -> Iterator[Group]:
-        """Collects what is written inside into commits of up to `count` samples or `seconds`.
+        count: int = BATCH_COUNT,
+        seconds: float = BATCH_SECONDS,
+        prepare: Callable[[int, Any], Items] | None = None,
+    ) -> Iterator[Batch]:
+        """Collects what is set in the batch into commits of up to `count` samples or `seconds`.
 
         What is complete is committed on leaving, also after an exception; a process that is
-        killed loses the samples of the group that was open, and nothing else. What this thread
-        writes meanwhile by `write` joins the group. A group that is open already is committed
-        first, so that all is written in order, and is the open one again on leaving.
+        killed loses the samples that were not committed yet, and nothing else.
 
         Raises:
             DatasetError: If `tag` cannot be the name of a folder.
         """
         if tag in ("", ".", "..") or "/" in tag or not tag.isprintable():
             raise DatasetError(f"tag {tag!r}: expected what can be a folder's name.")
-        group = Group(self.run_key, tag, partial(self.commit, signed=signed), count, seconds)
-        outer: Group | None = getattr(self._here, "group", None)
-        if outer is not None:
-            outer.flush()
-        self._here.group = group
+        publish = partial(self.publish, tag=tag, signed=signed)
+        more = {} if prepare is None else {"prepare": prepare}
+        batch = Batch(self.staging, publish, count, seconds, **more)
         try:
-            yield group
+            yield batch
         finally:
-            self._here.group = outer
-            group.flush()
+            batch.flush()
 
 
 def _leave(folder: str, alive: Liveness) -> None:

@@ -19,9 +19,8 @@ from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteE
 from prefect_pipestream.reporting.outcomes import ChunkReport, describe_indices
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
-from prefect_pipestream.sequences.output import StreamGroup
 from prefect_pipestream.sequences.stage import StageResult
-from prefect_pipestream.underfolder import SampleFailure, done_indices, outcomes
+from prefect_pipestream.underfolder import Batch, SampleFailure, done_indices, outcomes
 from prefect_pipestream.underfolder.names import DATA_FOLDER
 from prefect_pipestream.work.rollback import tag_of_writes, taken_back_on_error
 from prefect_pipestream.work.streams import StreamLike, opened
@@ -218,7 +217,7 @@ class ChunkRun:
         done = done_indices(self.target.output_folder, self.target.run_key, self._part)
         return [int(idx) for idx in indices if idx not in done]
 
-    def _round(self, todo: list[int], group: StreamGroup) -> list[int]:
+    def _round(self, todo: list[int], group: Batch) -> list[int]:
         """Processes samples; those that fail are tried again after the others.
 
         Returns:
@@ -270,18 +269,18 @@ class ChunkRun:
                 raise
             self._met_conflict = self._is_alone = True
 
-    def _process(self, idx: int, attempt: int, group: StreamGroup) -> None:
+    def _process(self, idx: int, attempt: int, group: Batch) -> None:
         sample = self.source.get_input(idx)
         result = self.transform(sample)
         if result is None:
-            group.record(idx, "skipped", sample=sample, attempts=attempt)
+            group.record(idx, "skipped", origin=sample.origin, attempts=attempt)
             return
         changed, target = result if isinstance(result, tuple) else (result, None)
         group.set_output(idx, changed, self.keys, target=target, attempts=attempt)
         if self._is_alone:
             group.flush()
 
-    def _give_up(self, idx: int, error: Exception, group: StreamGroup) -> None:
+    def _give_up(self, idx: int, error: Exception, group: Batch) -> None:
         attempts = self.retries + 1
         failure = SampleFailure.of_error(error)
         self.log.warning(

@@ -47,14 +47,14 @@ def add_to_labels(folder: Path) -> None:
     writer.claim()
     recover(os.fspath(folder))
     done = done_indices(folder, RUN)
-    with writer.group(count=3) as group:
+    with writer.batch(count=3) as group:
         for idx in dataset.indices().tolist():
             if idx not in done:
                 items, origin = dataset.take(idx)
                 value = int(items["label"]()[0]) + 1000
                 items["label"] = items["label"].make_new(np.array([value]))
                 items["image"] = image(100)
-                group.write(idx, items, None, origin)
+                group.set_output(idx, items, None, origin)
 
 
 def recover_it(folder: Path) -> None:
@@ -73,9 +73,9 @@ def create(folder: Path) -> None:
     """Creates a dataset beside the given one, or goes on with it."""
     source = Underfolder(folder)
     writer = UnderfolderWriter(folder / "new", zfill=6, run_key=RUN)
-    with writer.group(count=3) as group:
+    with writer.batch(count=3) as group:
         for idx in source.indices().tolist():
-            group.write(idx, source.read(idx))
+            group.set_output(idx, source.read(idx))
 
 
 def compact_it(folder: Path) -> None:

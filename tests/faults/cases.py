@@ -146,13 +146,13 @@ def write_group(folder: Path, run: str = RUN) -> None:
     writer = writer_of(root, run, dataset=dataset)
     done = done_indices(root, run)
     for tag, pair in zip(("first", "second"), PAIRS, strict=True):
-        with writer.group(count=2, tag=tag, signed=True) as group:
+        with writer.batch(count=2, tag=tag, signed=True) as group:
             for idx in pair:
                 if idx not in done:
                     items, origin = dataset.take(idx)
                     items["label"] = more(items)
                     items["image"] = image(100)
-                    group.write(idx, items, None, origin)
+                    group.set_output(idx, items, None, origin)
 
 
 def create(folder: Path) -> None:
@@ -162,10 +162,10 @@ def create(folder: Path) -> None:
     writer.claim()
     done = done_indices(folder / "new", RUN)
     for pair in PAIRS:
-        with writer.group(count=2) as group:
+        with writer.batch(count=2) as group:
             for idx in pair:
                 if idx not in done:
-                    group.write(idx, source.read(idx))
+                    group.set_output(idx, source.read(idx))
 
 
 def recover_it(folder: Path) -> None:

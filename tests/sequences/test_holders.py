@@ -144,9 +144,9 @@ def test_in_a_group_too_the_second_is_refused_and_told(stream: DataStream) -> No
     one, two, other = stream[0], stream[0], stream[1]
     stream.set_output(0, with_image(one, 50))  # by the same run, whose ledger has the sample
 
-    with pytest.raises(ConflictError) as caught, stream.commit_group():  # noqa: PT012
-        stream.set_output(0, with_image(two, 60))
-        stream.set_output(1, with_image(other, 70))
+    with pytest.raises(ConflictError) as caught, stream.commit_group() as group:  # noqa: PT012
+        group.set_output(0, with_image(two, 60))
+        group.set_output(1, with_image(other, 70))
 
     assert caught.value.indices == [0]
     assert (image(stream, 0), image(stream, 1)) == (50, 70)
@@ -175,9 +175,9 @@ def test_threads_that_count_in_one_sample_lose_no_count(
 def increment(stream: DataStream, is_grouped: bool) -> bool:
     """Counts one up in the first sample, unless another thread does meanwhile."""
     try:
-        with stream.commit_group() if is_grouped else nullcontext():
+        with stream.commit_group() if is_grouped else nullcontext(stream) as output:
             sample = stream[0]
-            stream.set_output(0, sample.set_value("count", {"n": sample["count"]()["n"] + 1}))
+            output.set_output(0, sample.set_value("count", {"n": sample["count"]()["n"] + 1}))
     except ConflictError:
         return False
     return True
@@ -186,72 +186,52 @@ def increment(stream: DataStream, is_grouped: bool) -> bool:
 # -- groups in groups ----------------------------------------------------------------------
 
 
-def test_what_is_set_after_an_inner_group_is_of_the_outer_again(stream: DataStream) -> None:
-    with stream.commit_group(tag="outer"):
-        stream.set_output(0, with_image(stream[0], 50))
-        with stream.commit_group(tag="inner"):
-            assert image(stream, 0) == 50  # the outer one's is committed first
-            stream.set_output(1, with_image(stream[1], 60))
-        assert image(stream, 1) == 60
-        stream.set_output(2, with_image(stream[2], 70))
+def test_a_group_in_another_is_committed_as_it_is_left(stream: DataStream) -> None:
+    with stream.commit_group(tag="outer") as outer:
+        outer.set_output(0, with_image(stream[0], 50))
+        with stream.commit_group(tag="inner") as inner:
+            inner.set_output(1, with_image(stream[1], 60))
+        assert [image(stream, idx) for idx in range(2)] == [0, 60]
+        outer.set_output(2, with_image(stream[2], 70))
         assert image(stream, 2) == 2
-    assert image(stream, 2) == 70
+    assert (image(stream, 0), image(stream, 2)) == (50, 70)
     key = stream.run_key
     assert done_indices(stream.output_folder, key, "outer") == {0, 2}
     assert done_indices(stream.output_folder, key, "inner") == {1}
-    stream.set_output(3, with_image(stream[3], 80))
-    assert image(stream, 3) == 80  # none is open any more
 
 
 @pytest.mark.parametrize("error", [KeyError("bad"), KeyboardInterrupt()])
-def test_after_an_error_in_an_inner_group_the_outer_is_open_again(
+def test_after_an_error_in_an_inner_group_the_outer_goes_on(
     stream: DataStream, error: BaseException
 ) -> None:
-    with stream.commit_group():
-        with pytest.raises(type(error)), stream.commit_group():  # noqa: PT012
-            stream.set_output(0, with_image(stream[0], 50))
+    with stream.commit_group() as outer:
+        with pytest.raises(type(error)), stream.commit_group() as inner:  # noqa: PT012
+            inner.set_output(0, with_image(stream[0], 50))
             raise error
         assert image(stream, 0) == 50
-        stream.set_output(1, with_image(stream[1], 60))
+        outer.set_output(1, with_image(stream[1], 60))
         assert image(stream, 1) == 1
     assert image(stream, 1) == 60
 
 
-def test_after_a_conflict_in_an_inner_group_the_outer_is_open_again(stream: DataStream) -> None:
+def test_after_a_conflict_in_an_inner_group_the_outer_goes_on(stream: DataStream) -> None:
     late = stream[0]
     stream.set_output(0, with_image(stream[0], 50))
-    with stream.commit_group():
-        with pytest.raises(ConflictError), stream.commit_group():
-            stream.set_output(0, with_image(late, 60))
-        stream.set_output(1, with_image(stream[1], 70))
+    with stream.commit_group() as outer:
+        with pytest.raises(ConflictError), stream.commit_group() as inner:
+            inner.set_output(0, with_image(late, 60))
+        outer.set_output(1, with_image(stream[1], 70))
         assert image(stream, 1) == 1
     assert (image(stream, 0), image(stream, 1)) == (50, 70)
 
 
-def test_a_conflict_of_the_outer_group_is_told_before_the_inner_is_open(
-    stream: DataStream,
-) -> None:
+def test_what_is_set_by_itself_inside_of_a_group_is_committed_at_once(stream: DataStream) -> None:
     late = stream[0]
-    stream.set_output(0, with_image(stream[0], 50))
-    with stream.commit_group():
-        stream.set_output(0, with_image(late, 60))
-        with pytest.raises(ConflictError), stream.commit_group():
-            pytest.fail("the inner group was opened")
-        stream.set_output(1, with_image(stream[1], 70))
-        assert image(stream, 1) == 1
-    assert (image(stream, 0), image(stream, 1)) == (50, 70)
-
-
-def test_groups_of_two_streams_are_each_their_own(folder: Path, stream: DataStream) -> None:
-    other = DataStream.read_write_underfolder(folder)
-    with stream.commit_group():
-        stream.set_output(0, with_image(stream[0], 50))
-        with other.commit_group():
-            other.set_output(1, with_image(other[1], 60))
-            stream.set_output(2, with_image(stream[2], 70))
-            assert [image(stream, idx) for idx in range(3)] == [0, 1, 2]
-        assert [image(stream, idx) for idx in range(3)] == [0, 60, 2]
-    assert [image(stream, idx) for idx in range(3)] == [50, 60, 70]
+    with pytest.raises(ConflictError), stream.commit_group() as group:  # noqa: PT012
+        group.set_output(0, with_image(late, 50))
+        stream.set_output(0, with_image(stream[0], 60))
+        assert image(stream, 0) == 60
+    assert image(stream, 0) == 60
 
 
 def test_three_groups_deep_the_last_change_of_a_sample_counts(stream: DataStream) -> None:
@@ -265,15 +245,3 @@ def test_three_groups_deep_the_last_change_of_a_sample_counts(stream: DataStream
             middle.set_output(0, with_image(mine, 80))
         outer.set_output(0, with_image(mine, 90))
     assert image(stream, 0) == 90
-
-
-def test_a_group_is_of_the_thread_that_opened_it(stream: DataStream) -> None:
-    def set_in_a_thread() -> None:
-        stream.set_output(1, with_image(stream[1], 60))
-
-    with stream.commit_group():
-        stream.set_output(0, with_image(stream[0], 50))
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(set_in_a_thread).result()
-        assert [image(stream, idx) for idx in range(2)] == [0, 60]
-    assert image(stream, 0) == 50

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from prefect_pipestream.errors import ConflictError, DecodeError
 from prefect_pipestream.items import Item, JsonMetadataItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.underfolder import Batch
 
 SAMPLES = 3
 KEYS = ["a", "b", "c"]  # the samples begin without the last
@@ -72,13 +73,23 @@ def refused_by(call: Callable[[], object]) -> set[int]:
     return set()
 
 
+@dataclass
+class OpenGroup:
+    """A group of one of the streams, and what was set in it and is not committed yet."""
+
+    stream: int
+    entered: AbstractContextManager[Batch]
+    batch: Batch
+    changes: dict[int, Change] = field(default_factory=dict)
+
+
 class Holders(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
         self.model: list[Values] = [{"a": -1, "b": -1} for _ in range(SAMPLES)]
         self.holders: list[Holder] = []
-        self.groups: list[tuple[int, AbstractContextManager[Any], dict[int, Change]]] = []
+        self.groups: list[OpenGroup] = []
         self.numbers = itertools.count()
 
     @initialize(zfill=st.sampled_from([None, 5]))
@@ -125,6 +136,8 @@ class Holders(RuleBasedStateMachine):
     @rule(data=st.data(), stream=STREAM, keys=PARTS)
     def set_output(self, data: st.DataObject, stream: int, keys: set[str] | None) -> None:
         holder = data.draw(st.sampled_from(self.holders))
+        group = data.draw(st.sampled_from([None, *self.groups]))
+        stream = stream if group is None else group.stream
         there = self.model[holder.idx]
         if stream == 1:  # it pads: what it is given it writes, if only to rename it
             keys = set(holder.own) if keys is None else keys & set(holder.own)
@@ -132,16 +145,15 @@ class Holders(RuleBasedStateMachine):
         change = Change(
             holder, {key: value for key, value in new.items() if there.get(key) != value}
         )
-        group = next((g for at, _, g in reversed(self.groups) if at == stream), None)
         refused: set[int] = set()
         if group is None and change.new:
             refused = self.commit([change])
-        elif group is not None and holder.idx in group:
+        elif group is not None and holder.idx in group.changes:
             refused = self.commit_all(group)
-        write = self.streams[stream].set_output
+        write = self.streams[stream].set_output if group is None else group.batch.set_output
         assert refused_by(lambda: write(holder.idx, holder.sample, keys)) == refused
         if group is not None and not refused:
-            group[holder.idx] = change
+            group.changes[holder.idx] = change
 
     def commit(self, changes: Iterable[Change]) -> set[int]:
         """What becomes of changes that are committed together: the samples that are refused."""
@@ -156,9 +168,9 @@ class Holders(RuleBasedStateMachine):
             holder.read.update(change.new)
         return refused
 
-    def commit_all(self, group: dict[int, Change]) -> set[int]:
-        changes = list(group.values())
-        group.clear()
+    def commit_all(self, group: OpenGroup) -> set[int]:
+        changes = list(group.changes.values())
+        group.changes.clear()
         return self.commit(changes)
 
     # -- groups --------------------------------------------------------------------------
@@ -166,20 +178,16 @@ class Holders(RuleBasedStateMachine):
     @precondition(lambda self: len(self.groups) < 4)
     @rule(stream=STREAM)
     def enter_group(self, stream: int) -> None:
-        outer = next((g for at, _, g in reversed(self.groups) if at == stream), {})
-        refused = self.commit_all(outer)
         group = self.streams[stream].commit_group(count=1000, seconds=1000)
-        assert refused_by(group.__enter__) == refused
-        if not refused:
-            self.groups.append((stream, group, {}))
+        self.groups.append(OpenGroup(stream, group, group.__enter__()))
 
     @precondition(lambda self: self.groups)
     @rule(is_error=st.booleans())
     def leave_group(self, is_error: bool) -> None:
-        _, group, changes = self.groups.pop()
-        refused = self.commit_all(changes)
+        group = self.groups.pop()
+        refused = self.commit_all(group)
         error = KeyError("inside") if is_error else None
-        leave = partial(group.__exit__, type(error) if error else None, error, None)
+        leave = partial(group.entered.__exit__, type(error) if error else None, error, None)
         with suppress(KeyError):
             assert refused_by(leave) == refused
 

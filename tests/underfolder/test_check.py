@@ -59,8 +59,8 @@ apply._apply = lambda *args: os._exit(9)
 UnderfolderWriter(folder, exists_ok=True, run_key="k").write(2, {"image": white})
 """
 STAGED = """
-with UnderfolderWriter(folder, exists_ok=True, run_key="k").commit() as commit:
-    commit.add(2, {"image": white})
+with UnderfolderWriter(folder, exists_ok=True, run_key="k").staging() as staging:
+    staging.add(2, {"image": white})
     os._exit(9)
 """
 HALF_UNDONE = """
@@ -273,10 +273,10 @@ def test_a_dead_stage_is_swept(dataset: Path) -> None:
 
 def test_the_stage_of_a_living_writer_is_left_alone(dataset: Path) -> None:
     writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
-    with writer.commit() as commit:
-        commit.add(2, {"image": white()})
+    with writer.staging() as staging:
+        staging.add(2, {"image": white()})
         assert check(dataset, fix=True).problems == ()
-        commit.publish("k", "main")
+        writer.publish(staging)
     assert Underfolder(dataset).read(2)["image"]().mean() == 255
 
 

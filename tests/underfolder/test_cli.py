@@ -15,9 +15,9 @@ from .conftest import contents
 
 
 def a_run(folder: Path, run_key: str = "k", indices: tuple[int, ...] = (1, 2)) -> None:
-    with UnderfolderWriter(folder, exists_ok=True, run_key=run_key).group() as group:
+    with UnderfolderWriter(folder, exists_ok=True, run_key=run_key).batch() as group:
         for idx in indices:
-            group.write(idx, {"image": PngImageItem(np.full((4, 5, 3), 200, np.uint8))})
+            group.set_output(idx, {"image": PngImageItem(np.full((4, 5, 3), 200, np.uint8))})
     compact(folder, run_key)
 
 

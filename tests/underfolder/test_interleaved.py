@@ -140,9 +140,9 @@ def test_any_turns_undone_together_restore_every_byte(
         before = entries(folder)
         writers = {key: writer_of(folder, key) for key in order}
         for key, commit in turns:
-            with writers[key].group() as group:
+            with writers[key].batch() as group:
                 for idx, kind, value in commit:
-                    group.write(idx, items_of(kind, value))
+                    group.set_output(idx, items_of(kind, value))
         made = [key for key in order if any(key == turn[0] for turn in turns)]
         if not made:
             return

@@ -54,13 +54,13 @@ def run_on(folder: Path, run_key: str, tag: str = "main", fingerprint: str | Non
     if fingerprint:
         writer.claim()
         note_run(layout_of(folder), run_key, {"fingerprint": fingerprint})
-    with writer.group(tag=tag, signed=True, count=2) as group:
+    with writer.batch(tag=tag, signed=True, count=2) as group:
         for idx in range(4):
             items, origin = dataset.take(idx)
             items["image"]()
             if idx < 3:
                 items["image"] = white(100 + idx)
-            group.write(idx, items, None, origin)
+            group.set_output(idx, items, None, origin)
         group.record(4, "skipped", origin=dataset.take(4)[1])
         group.record(5, "failed", failure=FAILURE, attempts=3, origin=dataset.take(5)[1])
 
@@ -356,9 +356,9 @@ def signature_now(folder: Path, idx: int) -> str | None:
     dataset = Underfolder(folder, watch=True)
     key = f"look {time.monotonic_ns()}"
     writer = UnderfolderWriter(folder, exists_ok=True, run_key=key, dataset=dataset)
-    with writer.group(signed=True) as group:
+    with writer.batch(signed=True) as group:
         items, origin = dataset.take(idx)
-        group.write(idx, items, None, origin)
+        group.set_output(idx, items, None, origin)
     return outcomes(folder, key)[idx].signature
 
 

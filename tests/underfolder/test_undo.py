@@ -438,9 +438,9 @@ def test_a_half_undone_run_is_not_gone_on_with(dataset: Path) -> None:
 def two_parts(folder: Path) -> None:
     writer = writer_of(folder, "k")
     for tag, indices in (("a", (0, 1)), ("b", (2, 3))):
-        with writer.group(tag=tag) as group:
+        with writer.batch(tag=tag) as group:
             for idx in indices:
-                group.write(idx, {"image": jpeg(50), "new": image()})
+                group.set_output(idx, {"image": jpeg(50), "new": image()})
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -489,7 +489,7 @@ def test_a_commit_that_a_later_one_wrote_over_is_not_taken_back(dataset: Path) -
 
 
 def test_commits_of_outcomes_alone_are_taken_back(dataset: Path) -> None:
-    with writer_of(dataset, "k").group(tag="a") as group:
+    with writer_of(dataset, "k").batch(tag="a") as group:
         group.record(3, "skipped")
     assert done_indices(dataset, "k") == {3}
     undo_commits(dataset, "k", tag="a")
@@ -498,11 +498,11 @@ def test_commits_of_outcomes_alone_are_taken_back(dataset: Path) -> None:
 
 def test_the_run_goes_on_after_a_rollback(dataset: Path) -> None:
     writer = writer_of(dataset, "k")
-    with writer.group(tag="a") as group:
-        group.write(1, {"image": image(10)})
+    with writer.batch(tag="a") as group:
+        group.set_output(1, {"image": image(10)})
     undo_commits(dataset, "k", tag="a")
-    with writer.group(tag="a") as group:
-        group.write(1, {"image": image(20)})
+    with writer.batch(tag="a") as group:
+        group.set_output(1, {"image": image(20)})
     assert Underfolder(dataset).read(1)["image"]().mean() == 20
     assert done_indices(dataset, "k", "a") == {1}
     undo_commits(dataset, "k", tag="a")
@@ -574,9 +574,9 @@ def test_any_runs_undone_in_reverse_restore_every_byte(
         for number, (commits, is_packed) in enumerate(runs):
             writer = writer_of(folder, f"run {number}")
             for commit in commits:
-                with writer.group() as group:
+                with writer.batch() as group:
                     for idx, kind, value in commit:
-                        group.write(idx, items_of(kind, value))
+                        group.set_output(idx, items_of(kind, value))
             if is_packed:
                 compact(folder, f"run {number}")
             seen.append(entries(folder))

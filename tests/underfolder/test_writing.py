@@ -231,9 +231,9 @@ def test_only_the_conflicting_samples_of_a_group_are_left_out(dataset: Path) -> 
     _, other = open_both(dataset)
     taken = {idx: reader.take(idx) for idx in range(6)}
     other.write(4, {"image": white()})
-    with pytest.raises(ConflictError) as caught, writer.group() as group:  # noqa: PT012
+    with pytest.raises(ConflictError) as caught, writer.batch() as group:  # noqa: PT012
         for idx, (_, origin) in taken.items():
-            group.write(
+            group.set_output(
                 idx, {"image": PngImageItem(np.full((4, 5, 3), 77, np.uint8))}, None, origin
             )
     assert caught.value.indices == [4]

@@ -1,7 +1,7 @@
 """Samples written to a dataset folder as they pass."""
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from prefect_pipestream.items import SerializationMode
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.underfolder import UnderfolderWriter
+from prefect_pipestream.underfolder import Batch, UnderfolderWriter
+from prefect_pipestream.underfolder.commit import OnConflict
 
 
 @piped_sequence
@@ -38,7 +39,19 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
     )
     exists_ok: bool = Field(False, description="Whether the folder may exist.")
 
-    _run_key: str = PrivateAttr(default="")
+    run_key: str | None = Field(
+        None, description="The run that the writes belong to; none: one of this sequence's own."
+    )
+    durable: bool = Field(
+        False, description="Whether what is written survives a loss of power at once."
+    )
+    on_conflict: OnConflict = Field(
+        "raise",
+        description="What is done where another writer changed a sample since it was read.",
+    )
+
+    _writer: UnderfolderWriter = PrivateAttr()
+    _batch: Batch | None = PrivateAttr(default=None)
 
     @field_validator("key_serialization_mode", mode="before")
     @classmethod
@@ -49,28 +62,37 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
 
     def model_post_init(self, context: Any) -> None:
         """Looks whether the folder may be written, without creating anything."""
-        self._run_key = UnderfolderWriter(self.folder, exists_ok=self.exists_ok).run_key
-
-    @cached_property
-    def writer(self) -> UnderfolderWriter:
-        """The writer; pickled copies of this sequence write as parts of the same run."""
-        return UnderfolderWriter(
+        self._writer = UnderfolderWriter(
             self.folder,
             zfill=self.zfill,
             exists_ok=self.exists_ok,
-            length=self.source.size() if self.zfill is None else None,
+            length=self.source.size if self.zfill is None else None,
             key_serialization_mode=self.key_serialization_mode,
-            run_key=self._run_key,
+            run_key=self.run_key,
+            durable=self.durable,
+            on_conflict=self.on_conflict,
         )
+
+    @property
+    def writer(self) -> UnderfolderWriter:
+        """The writer; pickled copies of this sequence write as parts of the same run."""
+        return self._writer
+
+    def _in_batch(self, batches: ExitStack) -> "ToUnderfolder":
+        other = self.model_copy()
+        other._batch = batches.enter_context(self._writer.batch())
+        return other
 
     def writers(self) -> Iterator[UnderfolderWriter]:
         """Yields its writer, and those of the sequences that it reads."""
-        yield self.writer
+        yield self._writer
         yield from super().writers()
 
     def get_sample(self, idx: int) -> Sample:
         """Writes the sample and returns it."""
         sample = self.source.get_sample(idx)
-        if sample:
-            self.writer.write(idx, sample)
+        if sample and self._batch is not None:
+            self._batch.set_output(idx, dict(sample))
+        elif sample:
+            self._writer.write(idx, sample)
         return sample
