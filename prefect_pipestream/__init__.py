@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from prefect_pipestream.errors import ItemError as ItemError
     from prefect_pipestream.errors import ItemNameError as ItemNameError
     from prefect_pipestream.errors import MissingExtraError as MissingExtraError
+    from prefect_pipestream.errors import MissingItemError as MissingItemError
     from prefect_pipestream.errors import PipeBuildingError as PipeBuildingError
     from prefect_pipestream.errors import PipestreamError as PipestreamError
     from prefect_pipestream.errors import RunKeyError as RunKeyError
@@ -119,6 +120,7 @@ _NAMES_OF = {
         "UndoRefusedError",
         "PipeBuildingError",
         "SampleError",
+        "MissingItemError",
         "WorkerDiedError",
     ),
 }

@@ -22,6 +22,7 @@ _LOGO = HttpUrl(
     "420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos/filesystem.png"
 )
 _DOCUMENTATION = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
+_RELATIVE = " A relative one begins at the folder in which the flow runs (a worker's)."
 _ZFILL = "How many digits the index in a new file's name is padded to."
 
 
@@ -56,7 +57,9 @@ class ReadWriteUnderfolder(DataStreamBlock):
     _logo_url = _LOGO
     _documentation_url = _DOCUMENTATION
 
-    folder: Path = Field(description="The dataset folder, which holds the folder `data`.")
+    folder: Path = Field(
+        description=f"The dataset folder, which holds the folder `data`.{_RELATIVE}"
+    )
     must_exist: bool = Field(
         default=True,
         description="Whether a missing folder is an error; otherwise the dataset starts empty.",
@@ -96,7 +99,7 @@ class CreateNewUnderfolder(DataStreamBlock):
     _logo_url = _LOGO
     _documentation_url = _DOCUMENTATION
 
-    folder: Path = Field(description="The dataset folder to create. It must not exist.")
+    folder: Path = Field(description=f"The dataset folder to create. It must not exist.{_RELATIVE}")
     zfill: int = Field(default=6, ge=0, description=_ZFILL)
 
     def open(self, run_key: str | None = None) -> DataStream:
@@ -126,7 +129,7 @@ class OutputUnderfolder(DataStreamBlock):
     _logo_url = _LOGO
     _documentation_url = _DOCUMENTATION
 
-    folder: Path = Field(description="The dataset folder to write into.")
+    folder: Path = Field(description=f"The dataset folder to write into.{_RELATIVE}")
     zfill: int = Field(default=6, ge=0, description=_ZFILL)
 
     def open(self, run_key: str | None = None) -> DataStream:

@@ -172,5 +172,13 @@ class SampleError(PipestreamError):
     """A sample does not have what an operation needs of it."""
 
 
+class MissingItemError(SampleError, KeyError):
+    """A sample has no item of this key."""
+
+    def __str__(self) -> str:
+        """The message alone, where a `KeyError` would show its repr."""
+        return str(self.args[0])
+
+
 class WorkerDiedError(PipestreamError, RuntimeError):
     """A worker process ended in the middle of its work, mostly because it was killed."""

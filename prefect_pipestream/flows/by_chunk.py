@@ -156,6 +156,7 @@ class ProcessRun:
             failures=sorted(self.result.failures, key=lambda failure: failure.idx),
             duration_s=seconds,
             samples_per_second=processed / seconds if seconds > 0 else 0.0,
+            done_before=self._done_before,
             warnings=self._warnings(),
         )
 

@@ -19,7 +19,7 @@ from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOve
 from prefect_pipestream.flows.by_chunk import ProcessRun, explained_death
 from prefect_pipestream.flows.by_sample import run_by_sample
 from prefect_pipestream.flows.selection import Select, select_samples
-from prefect_pipestream.reporting.artifacts import publish_report
+from prefect_pipestream.reporting.artifacts import artifact_key, publish_report
 from prefect_pipestream.reporting.events import tell_of_run
 from prefect_pipestream.reporting.outcomes import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.reporting.progress import Log, shown_progress
@@ -127,12 +127,13 @@ def process_samples(
     todo, before = selection.todo, selection.before
     log.info("Run %s: %d samples to process, %d done before.", key, len(todo), before.total)
     run = ProcessRun(reader, writer, prepared, keys, sample_retries, log, before)
+    artifact = artifact_key("progress", writer.output_folder) if artifacts else None
     began = time.perf_counter()
     if len(todo):
         writer.begin_run(fingerprint=fingerprint, **selection.facts)
         try:
             with (
-                shown_progress(selection.total, before.total, log, artifacts) as advance,
+                shown_progress(selection.total, before.total, artifact, log) as advance,
                 explained_death(key),
             ):
                 if tasks_per == "chunk":

@@ -101,7 +101,8 @@ def validate_dataset(
             yield future
 
     workers = Workers(task_runner())
-    with progress_artifact(len(wanted), 0, "Checked", log) as advance, reachable_api():
+    key = artifact_key("progress", underfolder.folder)
+    with progress_artifact(len(wanted), 0, "Checked", key, log) as advance, reachable_api():
         for future in in_flight(submissions(), lambda: workers.in_flight):
             found = future.result()
             invalid += found

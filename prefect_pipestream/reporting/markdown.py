@@ -79,8 +79,8 @@ def failures_section(
     if not total:
         return ""
     shown = failures[:SHOWN_FAILURES]
-    rows = [[str(one.idx), cell(one.reason), str(one.attempts)] for one in shown]
-    parts = [f"## {title}", table(["sample", "file and reason", "tries"], rows)]
+    rows = [[str(one.idx), str(one.attempts), cell(one.reason)] for one in shown]
+    parts = [f"## {title}", table(["sample", "tries", "file and reason"], rows)]
     if total > len(shown):
         parts.append(f"… and **{total - len(shown):,} more**.")
     if full_list is not None:

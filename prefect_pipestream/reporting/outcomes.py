@@ -38,6 +38,7 @@ class RunReport(BaseModel):
     failures: list[FailedSample] = Field(description="The samples that failed, by index.")
     duration_s: float = Field(description="How long the processing took, in seconds.")
     samples_per_second: float = Field(description="Samples processed per second of it.")
+    done_before: int = Field(0, description="How many samples were done before, by this run.")
     warnings: list[str] = Field([], description="What looks wrong, though nothing failed for it.")
 
     @property
@@ -53,7 +54,8 @@ class RunReport(BaseModel):
         """How fast it was: `` in 8.1 s, 57 samples/s``; or that all was done before."""
         if not self.samples_per_second:
             return ", all of them done before" if self.total else ""
-        return f" in {self.duration_s:,.1f} s, {self.samples_per_second:,.0f} samples/s"
+        before = f", {self.done_before:,} done before" if self.done_before else ""
+        return f" in {self.duration_s:,.1f} s, {self.samples_per_second:,.0f} samples/s{before}"
 
     def summary(self) -> str:
         """The counts in one line: ``290 written, 8 skipped, 2 failed``."""

@@ -37,23 +37,23 @@ API_ERRORS = (HTTPError, PrefectException, OSError)
 
 
 @contextmanager
-def shown_progress(total: int, done: int, log: Log, artifacts: bool) -> Iterator[Advance]:
+def shown_progress(total: int, done: int, key: str | None, log: Log) -> Iterator[Advance]:
     """Shows how far the run is: in a terminal, and among the flow run's artifacts.
 
     Args:
         total: How many samples the run is about.
         done: How many of them are done already.
+        key: The key of the artifact; None: there is to be none.
         log: The flow run's logger.
-        artifacts: Whether there is to be an artifact.
 
     Yields:
         A function to call with how many more samples are processed, and how many of them failed.
     """
     with progress_bar(total, done, "Samples") as move_bar:
-        if not artifacts:
+        if key is None:
             yield move_bar
             return
-        with progress_artifact(total, done, "Samples", log) as move_artifact:
+        with progress_artifact(total, done, "Samples", key, log) as move_artifact:
 
             def advance(samples: int, failed: int) -> None:
                 move_bar(samples, failed)
@@ -118,13 +118,14 @@ def _console() -> Console:
 
 
 @contextmanager
-def progress_artifact(total: int, done: int, what: str, log: Log) -> Iterator[Advance]:
+def progress_artifact(total: int, done: int, what: str, key: str, log: Log) -> Iterator[Advance]:
     """Shows in the flow run's artifacts how far the run is.
 
     Args:
         total: How many samples the run is about.
         done: How many of them are done already.
         what: The name of what is processed.
+        key: The key under which Prefect lists the artifact.
         log: Where it is said that the API did not take it.
 
     Yields:
@@ -132,7 +133,7 @@ def progress_artifact(total: int, done: int, what: str, log: Log) -> Iterator[Ad
     """
     progress = _Progress(total, done, what)
     try:
-        artifact = create_progress_artifact(progress.percent, description=str(progress))
+        artifact = create_progress_artifact(progress.percent, key=key, description=str(progress))
     except API_ERRORS as error:
         log.warning("No progress artifact: %s", error)
         yield progress.advance

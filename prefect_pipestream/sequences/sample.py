@@ -5,7 +5,7 @@ from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Va
 from functools import lru_cache
 from typing import Any
 
-from prefect_pipestream.errors import SampleError
+from prefect_pipestream.errors import MissingItemError, SampleError
 from prefect_pipestream.items import Item, YamlMetadataItem
 from prefect_pipestream.sequences.paths import get_in, set_in, split_path
 from prefect_pipestream.underfolder.origin import SampleOrigin
@@ -80,8 +80,14 @@ class Sample(Mapping[str, AnyItem]):
         The new item is of the same class as the old one, and shared if that is.
 
         Raises:
-            KeyError: the sample has no such key.
+            MissingItemError: the sample has no such key; the message says how to add one.
         """
+        if key not in self._data:
+            raise MissingItemError(
+                f"{self._missing(key)} Add one by `set_item({key!r}, PngImageItem(value))`, with "
+                f"the class of item that it is to be, or by `set_value_as({key!r}, other, value)`, "
+                "with the class of another item."
+            )
         return self.set_value_as(key, key, value)
 
     def set_value_as(
@@ -96,9 +102,9 @@ class Sample(Mapping[str, AnyItem]):
             shared_item: whether the new item is shared; None: as the reference item is.
 
         Raises:
-            KeyError: the sample has no `reference_key`.
+            MissingItemError: the sample has no `reference_key`.
         """
-        reference = self._data[reference_key]
+        reference = self[reference_key]
         shared = reference.is_shared if shared_item is None else shared_item
         return Sample.of(
             {**self._data, target_key: reference.make_new(value, shared=shared)}, self._origin
@@ -246,7 +252,23 @@ class Sample(Mapping[str, AnyItem]):
     # -- the mapping ---------------------------------------------------------------------
 
     def __getitem__(self, key: str) -> AnyItem:
-        return self._data[key]
+        """Returns the item at `key`.
+
+        Raises:
+            MissingItemError: the sample has no such key; the message names those that it has.
+        """
+        try:
+            return self._data[key]
+        except KeyError:
+            raise MissingItemError(self._missing(key)) from None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Returns the item at `key`, or `default`."""
+        return self._data.get(key, default)
+
+    def _missing(self, key: object) -> str:
+        known = ", ".join(map(repr, self._data)) or "none"
+        return f"the sample has no item {key!r}. Its items: {known}."
 
     def __contains__(self, key: object) -> bool:
         return key in self._data

@@ -146,15 +146,21 @@ def _any_image(items: Items) -> AnyImage | None:
 
 
 def _form_differences(key: str, old: AnyImage | None, new: AnyImage | None) -> list[str]:
-    """What a thumbnail does not show: another size or type."""
+    """What a thumbnail does not show: another size, type or mean."""
     lines = []
     if old is None or new is None:
         return []
+    if (means := (_mean(old), _mean(new)))[0] != means[1]:
+        lines.append(f"{key}: mean {means[0]} → {means[1]}")
     if old.shape != new.shape:
         lines.append(f"{key}: {_shape(old)} → {_shape(new)}")
     if old.dtype != new.dtype:
         lines.append(f"{key}: {old.dtype} → {new.dtype}")
     return lines
+
+
+def _mean(image: AnyImage) -> str:
+    return f"{float(np.nanmean(image)):.4g}" if image.size else "none"
 
 
 def _shape(image: AnyImage) -> str:

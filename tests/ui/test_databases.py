@@ -62,7 +62,7 @@ def any_host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Prefect
 
 def test_four_schedules_at_once_lose_nothing(any_host: PrefectHost, tmp_path: Path) -> None:
     api = Api(any_host)
-    deployment = api.deployment("clean-dataset/on-demand")
+    deployment = api.deployment("clean-dataset/clean-on-demand")
     folders = [make_dataset(tmp_path / f"parts{n}", SAMPLES) for n in range(DATASETS)]
     schedules = [
         {

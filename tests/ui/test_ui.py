@@ -35,7 +35,7 @@ def test_block_is_created_from_its_form(browser: Browser, api: Api, parts: Path)
 def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
     browser: Browser, api: Api, parts: Path
 ) -> None:
-    deployment = api.deployment("clean-dataset/on-demand")
+    deployment = api.deployment("clean-dataset/clean-on-demand")
     browser.fill_run_form(deployment, "parts", ["verify-items", "autocontrast", _SLOWLY])
     browser.fill("max_failed", "0.05")
     browser.page.mouse.wheel(0, -5000)
@@ -72,14 +72,14 @@ def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
 def test_reprocessing_is_started_from_the_failed_run_and_both_runs_name_each_other(
     browser: Browser, api: Api, parts: Path
 ) -> None:
-    cleaning = api.deployment("clean-dataset/on-demand")
+    cleaning = api.deployment("clean-dataset/clean-on-demand")
     failed = api.last_run(cleaning)
     shutil.copy(
         parts / "data" / f"{TRUNCATED - 1:06d}_image.png",
         parts / "data" / f"{TRUNCATED:06d}_image.png",
     )
     (parts / "data" / f"{BROKEN_YAML:06d}_metadata.yaml").write_text("part: part-205\n")
-    deployment = api.deployment("reprocess-failed/on-demand")
+    deployment = api.deployment("reprocess-failed/reprocess-on-demand")
     browser.fill_run_form(deployment, "parts", ["verify-items", "invert"])
     browser.choose("failed_run", "str")
     browser.fill("failed_run", failed)
@@ -102,7 +102,7 @@ def test_part_of_a_review_is_approved_though_the_worker_was_restarted_meanwhile(
     browser: Browser, api: Api, host: PrefectHost, parts: Path
 ) -> None:
     before = files_of(parts)
-    deployment = api.deployment("review-changes/on-demand")
+    deployment = api.deployment("review-changes/review-on-demand")
     browser.fill_run_form(deployment, "parts", ["verify-items", "invert"])
     browser.fill("most", "6")
     browser.submit()

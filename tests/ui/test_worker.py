@@ -48,7 +48,7 @@ def test_run_of_a_killed_worker_is_picked_up_and_applies_every_sample_once(
     host.prefect("automation", "create", "--from-file", str(lost_runs))
     dataset = make_dataset(folder / "killed", samples=120)
     run = api.start(
-        "clean-dataset/on-demand",
+        "clean-dataset/clean-on-demand",
         dataset={"folder": str(dataset)},
         transform=[COUNT, {"tests.ui.stages:take_time": {"seconds": 0.4}}],
         chunk_size=10,
@@ -91,7 +91,7 @@ def test_dataset_that_is_built_is_an_asset_of_its_source_and_its_undo_is_told(
 ) -> None:
     source, target = make_dataset(folder / "source", samples=4), folder / "built"
     run = api.start(
-        "build-dataset/on-demand",
+        "build-dataset/build-on-demand",
         source={"folder": str(source)},
         target={"folder": str(target)},
         transform=["invert"],
@@ -107,12 +107,12 @@ def test_dataset_that_is_built_is_an_asset_of_its_source_and_its_undo_is_told(
     }
     assert (f"file://{source}", "asset") in related
 
-    gate = api.start("validate-dataset/on-demand", dataset={"folder": str(target)})
+    gate = api.start("validate-dataset/validate-on-demand", dataset={"folder": str(target)})
     api.wait_for_state(gate, "Completed")
     (told,) = waited(lambda: _events_of(api, gate, "prefect-pipestream.dataset.validated"))
     assert told["payload"]["folder"] == str(target)
 
-    undo = api.start("undo-run/on-demand", dataset={"folder": str(target)}, run_key=run)
+    undo = api.start("undo-run/undo-on-demand", dataset={"folder": str(target)}, run_key=run)
     api.wait_for_state(undo, "Completed")
     (undone,) = waited(lambda: _events_of(api, undo, "prefect-pipestream.run.undone"))
     assert (undone["payload"]["run_key"], undone["payload"]["samples"]) == (run, 4)
