@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-_PLAIN = ("set, durable", "undo", "rollback", "creation", "check and fix")
+_PLAIN = ("set, durable", "undo", "rollback", "creation", "check and fix", "review rejected")
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
@@ -54,6 +54,7 @@ FOUND = [
     ("undo", "killed at a changing call", "unlink", "/undoing.json"),
     ("creation", "killed at a changing call", "mkdir", "/.new."),
     ("check and fix", "killed at a changing call", "unlink", "/undoing.json"),
+    ("review rejected", "changing: EPERM", "rmdir", "/staged/review-"),
     ("rollback", "killed at a changing call", "unlink", "/dropped/"),
 ]
 
