@@ -149,7 +149,7 @@ def _ended(action: Callable[[], None]) -> str:
 
 def calls_of(action: Callable[[], None], folder: Path) -> tuple[Ending, list[tuple[int, str]]]:
     """Runs an action undisturbed: its calls below the folder, each by its kind, name and path."""
-    with open(folder.with_name("calls"), "wb+") as log:
+    with open(folder.with_name(f"{folder.name}-calls"), "wb+") as log:
         ending = run(action, folder, log=log.fileno())
         log.seek(0)
         lines = [line.decode().rstrip("\n").partition(" ") for line in log]
