@@ -27,7 +27,7 @@ ONCE_DID_HARM = {
         "runs/packed/compact-1/files.jsonl.gz",
         "a line [0, {}, [[0, {'3_a.b': 'x'}, 11805916207",
     ): "mend",
-    ("runs", "that took each other back"): "undo",
+    ("../.pipestream", "1500 folders deep"): "look_over",
 }
 _LARGE = ("MiB", "GiB", "TiB", "bomb", "lines", "3,000")
 _SMALL = [f for f in FORGERIES if not any(part in f.kind for part in _LARGE)]
