@@ -15,7 +15,7 @@ import numpy as np
 from .forged_things import places
 from .forged_trial import Forgery
 
-_LEDGER = ("look", "look_over", "undo", "roll_back", "pack", "prune", "mend")
+_LEDGER = ("look", "undo", "pack", "mend")
 JSON_FILES: dict[str, tuple[str, ...]] = {
     "log/*.json": ("write", "mend"),
     "runs/first/done/main/*.json": ("look", "undo", "mend"),
@@ -60,7 +60,7 @@ def contents() -> Iterator[Forgery]:
         forge = partial(_rewrite, "journal", partial(_joined, lines))
         yield Forgery("journal", kind, forge, steps=("read", "write"))
     for kind, facts in UNDONE_RUNS.items():
-        yield Forgery("runs", kind, partial(_make_runs, facts), steps=("look", *_LEDGER))
+        yield Forgery("runs", kind, partial(_make_runs, facts), steps=_LEDGER)
 
 
 Content = Callable[[bytes], bytes]
