@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             _write_json({"error": {"type": type(error).__name__, "message": str(error)}})
         else:
-            sys.stderr.write(f"{error}\n")
+            sys.stderr.write(_printable(f"{error}\n"))
         return 1
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -266,7 +266,7 @@ def _default(field: Any) -> str:
 
 def _write_table(entries: Iterable[Any], columns: Sequence[_Column]) -> None:
     """A table for people in a terminal; else a line an entry, its cells parted by tabs."""
-    rows = [[cell(entry) for _, cell in columns] for entry in entries]
+    rows = [[_printable(cell(entry)) for _, cell in columns] for entry in entries]
     headers = [header for header, _ in columns]
     if not sys.stdout.isatty():
         for row in (headers, *rows):
@@ -297,7 +297,14 @@ def _progress() -> Any:
 
 
 def _write_line(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(_printable(line) + "\n")
+
+
+def _printable(text: str) -> str:
+    """Names on disk may have any bytes in them, and a stranger's dataset commands to a terminal."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _write_json(content: Any) -> None:

@@ -19,6 +19,7 @@ from prefect_pipestream.underfolder.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.records import CommitRecord
 from prefect_pipestream.underfolder.undo import forget_undoing, undo_run
 
+_DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
 _DAMAGED = "This record of a commit is damaged."
 _DEAD = "A process that died staged it for a commit that it did not make."
 
@@ -93,7 +94,7 @@ def _check_kinds(layout: Layout, aside: Aside) -> Iterator[Problem]:
             found = status_of(path)
             if found is None or _is_samples(below) or stat.S_ISREG(found.st_mode):
                 continue
-            if stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(found.st_mode) and len(below) <= _DEEPEST:
                 where.append(below)
                 continue
             message = "It is a link or another thing that this package never makes there."
