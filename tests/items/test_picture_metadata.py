@@ -42,7 +42,7 @@ from .pictures import (
 HEIGHT, WIDTH = 64, 96
 PHOTO = photograph(HEIGHT, WIDTH)
 OWN_TABLES_DB = 45.0  # what a photograph loses that is coded again by its own tables
-FEW, MANY = 20, 500  # examples
+FEW, MANY = 20, 200  # examples
 
 Change = Callable[[Sample, str], Sample]
 
@@ -161,6 +161,19 @@ def test_jpeg_of_red_green_and_blue_stays_one() -> None:
     assert segments(new) == segments(content)
     assert coding(new) == coding(content)
     assert psnr(pixels(new), 255 - pixels(content)) > 40
+
+
+@pytest.mark.parametrize(("luma", "expected"), [(0x12, 0x11), (0x41, 0x21), (0x42, 0x22)])
+def test_subsampling_that_pillow_cannot_write_becomes_the_next_finer(
+    luma: int, expected: int
+) -> None:
+    content = bytearray(jpeg(PHOTO, quality=90, subsampling=0))
+    at = content.index(b"\xff\xc0") + 11  # the first channel's factors
+    content[at] = luma
+    stream = io.BytesIO()
+    JpegImageItem.encode_like(PHOTO, stream, JpegImageItem.encoder_defaults, bytes(content))
+    (across, down, _), *_ = coding(stream.getvalue())[0]
+    assert across << 4 | down == expected
 
 
 def test_segments_that_led_to_pictures_behind_the_first_are_dropped() -> None:
