@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from prefect_pipestream.errors import EncodeError
+from prefect_pipestream.errors import ConflictError, EncodeError
 from prefect_pipestream.items import (
     BmpImageItem,
     Item,
@@ -463,6 +463,23 @@ def test_sample_set_again_keeps_it(tmp_path: Path) -> None:
     stream.set_output(0, sample)
     stream.set_output(0, inverted(sample, "image"))
     assert segments((tmp_path / "data/0_image.jpg").read_bytes()) == segments(content)
+
+
+@pytest.mark.parametrize("key", ["image", "other"])
+@pytest.mark.parametrize("is_fresh", [False, True])
+def test_reading_the_original_hides_no_conflict(tmp_path: Path, key: str, is_fresh: bool) -> None:
+    stream = dataset(tmp_path, image_jpg=FILES[".jpg"]())
+    sample = stream[0]
+    value = 255 - sample["image"]()
+    changed = (
+        sample.set_item(key, JpegImageItem(value))
+        if is_fresh
+        else sample.set_value_as(key, "image", value)
+    )
+    other = DataStream.read_write_underfolder(tmp_path)
+    other.set_output(0, inverted(other[0], "image"))
+    with pytest.raises(ConflictError):
+        stream.set_output(0, changed)
 
 
 def test_another_format_takes_nothing_over(tmp_path: Path) -> None:
