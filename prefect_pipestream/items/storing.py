@@ -114,7 +114,7 @@ def _encoded_like(
     """Encodes a value with what a file has beside its own."""
     stream = BytesIO()
     try:
-        cls.encode_like(value, stream, options, source.read())
+        cls.encode_like(value, stream, options, content_of(source))
     except (FileNotFoundError, DecodeError) as error:
         if cls.keeps_metadata(options) and not _is_no_file(source.path):
             raise _cannot_keep(source, error) from error
@@ -144,6 +144,19 @@ def original_of(
     known = [source for source in (*item.file_sources, item._made_from) if source is not None]
     candidates = known or ([] if replaced is None else [replaced])
     return next((source for source in candidates if class_for(source.path) is cls), None)
+
+
+def content_of(source: FileSource) -> bytes:
+    """Read an original.
+
+    What is known of the file stays: the version that the value was decoded from is the one that
+    a commit compares.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        DecodeError: It cannot be read.
+    """
+    return FileSource(source.path).read()
 
 
 def _cannot_keep(source: FileSource, error: Exception) -> EncodeError:
