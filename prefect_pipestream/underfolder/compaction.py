@@ -13,7 +13,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -130,10 +130,10 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
 
-def _refuse_bomb(file: BinaryIO) -> None:
+def _refuse_bomb(file: BytesIO) -> None:
     with zipfile.ZipFile(file) as members:
         size = sum(member.file_size for member in members.infolist())
-    most = min(_MOST_BYTES, max(_FEW_BYTES, _MOST_TIMES * os.fstat(file.fileno()).st_size))
+    most = min(_MOST_BYTES, max(_FEW_BYTES, _MOST_TIMES * file.getbuffer().nbytes))
     if size > most:
         raise ValueError(f"it would unpack to {size} bytes; at most {most} are read")
     file.seek(0)
