@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import SampleStage
@@ -134,7 +134,7 @@ def _stage(
     except DatasetWriteError:
         raise
     except Exception as error:  # whatever a transform raises is this sample's failure
-        if isinstance(error, DatasetError):
+        if isinstance(error, DatasetError) and not isinstance(error, ConflictError):
             raise
         staged.record(SampleRecord(idx, "failed", failure=SampleFailure.of_error(error)), origin)
         return False

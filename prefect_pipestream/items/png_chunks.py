@@ -14,6 +14,7 @@ DEFAULT_LEVEL = 4
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHUNK = struct.Struct(">I4s")
+_CRC = struct.Struct(">I")
 _CHANNELS = {0: 1, 2: 3, 3: 3, 4: 1, 6: 3}  # of a color type, without alpha
 
 # Known chunks that do not speak of single pixels; of unknown ones the name tells.
@@ -48,7 +49,7 @@ class Png:
         after: Those behind the pixels.
 
     Raises:
-        DecodeError: If it is no PNG, or is cut off.
+        DecodeError: If it is no PNG, or is damaged.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -84,7 +85,11 @@ def _chunks(data: bytes) -> list[Chunk]:
         length, name = _CHUNK.unpack_from(data, at)
         if at + 12 + length > len(data):
             break
-        found.append(Chunk(name, data[at + 8 : at + 8 + length]))
+        end = at + 8 + length
+        found.append(Chunk(name, data[at + 8 : end]))
+        # Pixels are decoded and checked elsewhere.
+        if name != b"IDAT" and zlib.crc32(data[at + 4 : end]) != _CRC.unpack_from(data, end)[0]:
+            raise DecodeError(f"the PNG is damaged: wrong checksum of the chunk at byte {at}.")
         if name == b"IEND":
             return found
         at += 12 + length
@@ -151,7 +156,7 @@ def orientation_of(data: bytes) -> int:
     """Returns the EXIF orientation of a PNG file, 1 to 8.
 
     Raises:
-        DecodeError: If it is no PNG, or is cut off.
+        DecodeError: If it is no PNG, or is damaged.
     """
     for chunk in _chunks(data):
         if chunk.name == b"eXIf":

@@ -1,6 +1,7 @@
 """How an item gets into a file: by a link, a copy or its encoder."""
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
@@ -17,6 +18,7 @@ from prefect_pipestream.items import files, settings
 from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
+from prefect_pipestream.storage.asking import is_link, status_through_links
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -112,12 +114,18 @@ def _encoded_like(
     """Encodes a value with what a file has beside its own."""
     stream = BytesIO()
     try:
-        cls.encode_like(value, stream, options, source.read())
+        cls.encode_like(value, stream, options, content_of(source))
     except (FileNotFoundError, DecodeError) as error:
-        if cls.keeps_metadata(options):
+        if cls.keeps_metadata(options) and not _is_no_file(source.path):
             raise _cannot_keep(source, error) from error
         return _encoded(cls, value, options)
     return stream.getvalue()
+
+
+def _is_no_file(path: str) -> bool:
+    """Whether a broken link is there, or a pipe or the like: it has nothing to be kept."""
+    found = status_through_links(path)
+    return is_link(path) if found is None else not stat.S_ISREG(found.st_mode)
 
 
 def first_file(item: "Item[Any]") -> FileSource | None:
@@ -136,6 +144,19 @@ def original_of(
     known = [source for source in (*item.file_sources, item._made_from) if source is not None]
     candidates = known or ([] if replaced is None else [replaced])
     return next((source for source in candidates if class_for(source.path) is cls), None)
+
+
+def content_of(source: FileSource) -> bytes:
+    """Read an original.
+
+    What is known of the file stays: the version that the value was decoded from is the one that
+    a commit compares.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        DecodeError: It cannot be read.
+    """
+    return FileSource(source.path).read()
 
 
 def _cannot_keep(source: FileSource, error: Exception) -> EncodeError:

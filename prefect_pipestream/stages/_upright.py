@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from prefect_pipestream.errors import DecodeError, SampleError
 from prefect_pipestream.items import ImageItem
 from prefect_pipestream.items.orientation import UPRIGHT
+from prefect_pipestream.items.storing import content_of
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.stages._images import where
 
@@ -45,7 +46,7 @@ def _orientation_of(sample: Sample, key: str) -> int:
     if original is None or item.encoder_options.get("orientation") == "upright":
         return UPRIGHT
     try:
-        return item.orientation_in(original.read())
+        return item.orientation_in(content_of(original))
     except (FileNotFoundError, DecodeError) as error:
         raise SampleError(
             f"image {where(key, item)}: its orientation cannot be read from {original.path} "

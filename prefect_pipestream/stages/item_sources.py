@@ -41,7 +41,8 @@ class StageShareItems(SampleStage, title="share-items"):
 class StageForgetSource(SampleStage, title="forget-source"):
     """Makes items forget files, so that they are written anew rather than linked to those.
 
-    An item with no other file is decoded and keeps its value in memory.
+    An item with no other file is decoded and keeps its value in memory. An image's new file still
+    keeps what the forgotten one has beside its pixels.
     """
 
     always_remove: list[Path] = Field(

@@ -59,6 +59,12 @@ def is_folder(path: str) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
+def is_file(path: str) -> bool:
+    """Whether a regular file is at `path`, or a link leads to one; see `status_through_links`."""
+    found = status_through_links(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
 def is_link(path: str) -> bool:
     """Whether a symbolic link is at `path`; see `status_of`."""
     found = status_of(path)

@@ -1,5 +1,6 @@
 """Removing what is there, whatever it is; a link itself and never what it leads to."""
 
+import errno
 import os
 import shutil
 import stat
@@ -21,6 +22,9 @@ def remove(path: str) -> None:
             shutil.rmtree(path)
         else:
             os.unlink(path)
+    except RecursionError as error:  # nobody's files are a thousand folders deep
+        message = "has too many folders, one in the other"
+        raise OSError(errno.ENAMETOOLONG, message, path) from error
     except FileNotFoundError:  # in the same moment another process removes it, too
         if status_of(path) is not None:
             remove(path)

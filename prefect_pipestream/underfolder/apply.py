@@ -17,6 +17,7 @@ from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import TEMPORARY, read_regular
+from prefect_pipestream.underfolder.facts import names_in
 from prefect_pipestream.underfolder.journal import Journal, NameChange
 from prefect_pipestream.underfolder.layout import Layout, RunLayout, staged_name
 from prefect_pipestream.underfolder.lock import exclusive, is_held, remove_unheld
@@ -67,7 +68,7 @@ def recover(root: str) -> None:
 def sweep(layout: Layout) -> None:
     """Removes the staged files of writers that are dead."""
     staged = layout.staged
-    for name in {name.removesuffix(".alive") for name in os.listdir(staged)}:
+    for name in {name.removesuffix(".alive") for name in names_in(staged)}:
         path = f"{staged}/{name}"
         if is_dead(path):
             with suppress(OSError):  # as of what another user staged: the next sweep tries again
@@ -89,7 +90,7 @@ def is_dead(path: str) -> bool:
 
 def _finish_pending(layout: Layout) -> None:
     log = layout.log
-    for name in sorted(os.listdir(log)):
+    for name in sorted(names_in(log)):
         if not name.endswith(".json"):
             continue
         path = f"{log}/{name}"

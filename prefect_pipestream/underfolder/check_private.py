@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import is_folder, is_there, status_of
 from prefect_pipestream.storage.untrusted import read_regular
-from prefect_pipestream.underfolder.apply import UNDO, is_dead, recover
+from prefect_pipestream.underfolder.apply import NO_RIGHT, UNDO, is_dead, recover
 from prefect_pipestream.underfolder.compaction import PackedLedger
 from prefect_pipestream.underfolder.creating import left_by_creators
 from prefect_pipestream.underfolder.facts import info_of, is_undone, names_in, runs_of
@@ -19,6 +19,7 @@ from prefect_pipestream.underfolder.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.records import CommitRecord
 from prefect_pipestream.underfolder.undo import forget_undoing, undo_run
 
+_DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
 _DAMAGED = "This record of a commit is damaged."
 _DEAD = "A process that died staged it for a commit that it did not make."
 
@@ -58,9 +59,16 @@ def between_commits(layout: Layout) -> Iterator[None]:
     """Keeps others from committing; who has no right to lock the dataset may look all the same."""
     with ExitStack() as stack:
         if is_folder(layout.log):
-            with suppress(OSError):
-                stack.enter_context(exclusive(layout.lock))
+            _lock_if_permitted(stack, layout.lock)
         yield
+
+
+def _lock_if_permitted(stack: ExitStack, path: str) -> None:
+    try:
+        stack.enter_context(exclusive(path))
+    except OSError as error:
+        if error.errno not in NO_RIGHT:
+            raise
 
 
 def _put_aside(layout: Layout, aside: Aside, kind: ProblemKind, path: str, message: str) -> Problem:
@@ -86,7 +94,7 @@ def _check_kinds(layout: Layout, aside: Aside) -> Iterator[Problem]:
             found = status_of(path)
             if found is None or _is_samples(below) or stat.S_ISREG(found.st_mode):
                 continue
-            if stat.S_ISDIR(found.st_mode):
+            if stat.S_ISDIR(found.st_mode) and len(below) <= _DEEPEST:
                 where.append(below)
                 continue
             message = "It is a link or another thing that this package never makes there."
@@ -181,8 +189,7 @@ def _check_undoing(layout: Layout, run: RunLayout, fix: bool) -> Iterator[Proble
             forget_undoing(run)
         return
     with ExitStack() as stack:
-        with suppress(OSError):
-            stack.enter_context(exclusive(layout.ledger_lock))  # no undo is under way, then
+        _lock_if_permitted(stack, layout.ledger_lock)  # no undo is under way, then
         if not is_there(run.undoing):
             return
     file = os.path.relpath(run.undoing, layout.root)

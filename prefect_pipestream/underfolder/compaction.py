@@ -13,7 +13,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ _FAILURES = "failures.jsonl.gz"
 _FILES = "files.jsonl.gz"
 _GZIP_LEVEL = 5
 _MOST_BYTES = 1 << 32  # of a ledger's columns, unpacked: 100 million samples
+_FEW_BYTES = 1 << 24  # unpacked as they come: what is larger and shrinks to nothing is a bomb
+_MOST_TIMES = 200  # as large as it is packed; a ledger, whose indices count up, is at most 20
 _LONGEST_LINE = 1 << 28  # bytes: the files of the largest commit
 _COMMIT_COLUMNS = {"commit_end": np.int64, "commit_at": np.float64, "commit_tag": np.int64}
 _NUMBER_OF = {outcome: number for number, outcome in enumerate(OUTCOMES)}
@@ -128,11 +130,12 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
 
-def _refuse_bomb(file: BinaryIO) -> None:
+def _refuse_bomb(file: BytesIO) -> None:
     with zipfile.ZipFile(file) as members:
         size = sum(member.file_size for member in members.infolist())
-    if size > _MOST_BYTES:
-        raise ValueError(f"it would unpack to {size} bytes; at most {_MOST_BYTES} are read")
+    most = min(_MOST_BYTES, max(_FEW_BYTES, _MOST_TIMES * file.getbuffer().nbytes))
+    if size > most:
+        raise ValueError(f"it would unpack to {size} bytes; at most {most} are read")
     file.seek(0)
 
 

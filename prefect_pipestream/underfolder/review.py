@@ -11,8 +11,10 @@ process that made it.
 """
 
 import os
+import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,9 +169,9 @@ def new_review_folder(folder: Folder, review_id: str) -> str:
     for name in names_in(layout.reviews):
         expires = read_json(layout.at("review", name, "review.json")).get("expires")
         if is_time(expires) and expires < time.time():
-            remove(layout.at("review", name))
+            _remove(layout, layout.at("review", name))
     mine = review_folder(layout, review_id)
-    remove(mine)
+    _remove(layout, mine)
     staged = os.path.join(mine, "staged")
     os.makedirs(staged)
     return staged
@@ -214,9 +216,19 @@ def discard_review(folder: Folder, review_id: str) -> None:
     """Removes a review and its staged files, if there is one.
 
     Raises:
-        DatasetError: If something of it stays.
+        DatasetError: If it stays.
     """
-    remove(review_folder(layout_of(folder), review_id))
+    layout = layout_of(folder)
+    _remove(layout, review_folder(layout, review_id))
+
+
+def _remove(layout: Layout, review: str) -> None:
+    """Removes the folder of a review at once; what is left of it then is swept by a writer."""
+    doomed = layout.at("staged", f"review-{secrets.token_hex(4)}")
+    if is_there(review):
+        os.rename(review, doomed)
+        with suppress(OSError):
+            remove(doomed)
 
 
 # -- making one ----------------------------------------------------------------------------

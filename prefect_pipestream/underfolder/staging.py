@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from prefect_pipestream.errors import DatasetWriteError, ItemError, ItemNameError
+from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError, ItemNameError
 from prefect_pipestream.items import FileSource, FileStamp, Item, SerializationMode
 from prefect_pipestream.items.files import keep_access
-from prefect_pipestream.storage.asking import is_link, status_of, status_through_links
+from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
 from prefect_pipestream.underfolder.apply import empty_folder, link_or_copy
 from prefect_pipestream.underfolder.dataset import Underfolder
 from prefect_pipestream.underfolder.layout import Layout, staged_name
@@ -162,6 +162,7 @@ class Staging:
             ItemNameError: If a key or an index cannot be part of a file name, or a folder has the
                 name that a file is to get.
             EncodeError, DecodeError: If an item cannot be written; the message names it.
+            ConflictError: If a file that it was read from is not there any more, and needed.
             DatasetWriteError: If the disk is full, read-only or not permitted.
             TypeError: If `keys` is a single string, in which any part of it would be found.
         """
@@ -244,7 +245,16 @@ class Staging:
         if not item.is_stored_at(self.layout.final(name)):
             what, origin = f"Sample {staged.target}, item {key!r}", staged.origin
             replaced = None if origin is None else origin.source_of(key)
-            source = self._store(what, name, item, replaced)
+            try:
+                source = self._store(what, name, item, replaced)
+            except ItemError as error:
+                if replaced is None or replaced.stamp is None or is_there(replaced.path):
+                    raise
+                raise ConflictError(
+                    f"{what}: another writer removed {replaced.path} after it was read: read and "
+                    "transform the sample anew.",
+                    [staged.record.idx],
+                ) from error
             staged.files.append(StagedFile(key, name, source, weakref.ref(item)))
 
     def _fit_to_old(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:

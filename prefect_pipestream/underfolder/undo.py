@@ -110,7 +110,10 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written.
     """
-    keys = [check_run_key(key) for key in ([run_key] if isinstance(run_key, str) else run_key)]
+    several = isinstance(run_key, Sequence) and not isinstance(run_key, str | bytes)
+    keys = [check_run_key(key) for key in (run_key if several else [run_key])]
+    if not keys:
+        raise RunKeyError("No run key was given, expected at least one.")
     if not keys:
         raise RunKeyError("no run was given to be undone: give the key of one, or several.")
     with _opened(folder, keys) as layout:

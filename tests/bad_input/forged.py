@@ -63,7 +63,8 @@ def _try_one(number: int) -> Outcomes | None:
 def scratch() -> Path:
     """A new folder in memory, where there is one: elsewhere each `fsync` takes its time."""
     memory = "/dev/shm"
-    return Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+    where = memory if os.access(memory, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="pipestream-forged-", dir=where))
 
 
 def row(forgery: Forgery, outcomes: Outcomes | None) -> str:

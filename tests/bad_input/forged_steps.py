@@ -68,13 +68,13 @@ def _decode(sample: Sample) -> None:
 
 def _read(folder: Path) -> None:
     stream = DataStream.read_write_underfolder(folder)
-    for idx in stream.indices().tolist()[:20]:
+    for idx in stream.indices().tolist()[:3]:
         _decode(stream[idx])
 
 
 def read(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: _read(folder)
-    yield lambda: [_decode(s) for s in SamplesSequence.from_underfolder(folder)[:20]]
+    yield lambda: [_decode(s) for s in SamplesSequence.from_underfolder(folder)[:3]]
 
 
 def _in_the_shell(*arguments: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from .forged_steps import STEPS, carried_out
 from .forged_template import SECRET, make_template, make_victim
 
-LIMIT_S = 20
+LIMIT_S = 60  # for all that a step does; alone on a machine, the longest takes some seconds
 MEMORY = 4 << 30  # of the address space, most of which is what is imported
 
 Forge = Callable[[Path, Path], object]
@@ -65,14 +65,20 @@ class Bench:
     def trial(self, forgery: Forgery, step: str) -> str:
         """What comes of a step: ``ok``, ``refused``, or, loudly, what must not be."""
         self.forge(forgery)
-        before = manifest(self.parent, links=not forgery.secret_is_in)
-        outcome = bounded(lambda: carried_out(step, self.dataset))
-        after = manifest(self.parent, links=not forgery.secret_is_in)
+        return self.watched(
+            lambda: carried_out(step, self.dataset), secret_is_in=forgery.secret_is_in
+        )
+
+    def watched(self, act: Callable[[], list[str]], *, secret_is_in: bool = False) -> str:
+        """What comes of something that is done with the dataset."""
+        before = manifest(self.parent, links=not secret_is_in)
+        outcome = bounded(act)
+        after = manifest(self.parent, links=not secret_is_in)
         changed = sorted(n for n in before | after if before.get(n) != after.get(n))
         if changed:
-            outcome = f"CHANGED {', '.join(changed[:3])} ({outcome})"
-        if not forgery.secret_is_in and (told := holding_secret(self.dataset)):
-            outcome = f"COPIED the secret to {told} ({outcome})"
+            return f"CHANGED {', '.join(changed[:3])} ({outcome})"
+        if not secret_is_in and (told := holding_secret(self.dataset)):
+            return f"COPIED the secret to {told} ({outcome})"
         return outcome
 
 
@@ -116,7 +122,7 @@ def _has_secret(path: str) -> bool:
         return SECRET in file.read()
 
 
-def bounded(act: Callable[[], list[str]]) -> str:
+def bounded(act: Callable[[], list[str]], limit_s: float = LIMIT_S) -> str:
     """Does something in a forked process, with limits on its time and memory."""
     read_end, write_end = os.pipe()
     pid = os.fork()
@@ -124,7 +130,7 @@ def bounded(act: Callable[[], list[str]]) -> str:
         _as_child(act, write_end)
     os.close(write_end)
     try:
-        if not select.select([read_end], [], [], LIMIT_S)[0]:
+        if not select.select([read_end], [], [], limit_s)[0]:
             os.kill(pid, signal.SIGKILL)
             return "HANGS"
         with open(read_end, "rb", closefd=False) as answer:

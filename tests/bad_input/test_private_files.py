@@ -11,6 +11,7 @@ import pytest
 from prefect_pipestream.errors import DatasetError, PipestreamError
 from prefect_pipestream.items import BinaryItem
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
+from prefect_pipestream.underfolder.runs import list_runs
 from prefect_pipestream.underfolder.undo import undo_run
 
 from .folders import changed, image_of, snapshot
@@ -175,3 +176,34 @@ def test_a_file_in_place_of_the_private_folder_is_a_clear_error(dataset: Path) -
     with pytest.raises(DatasetError, match=r"\.pipestream"):
         write(dataset)
     assert changed(before, snapshot(dataset)) == set()
+
+
+@pytest.mark.parametrize("back", ["run~undone-1", "other~undone-1"])
+def test_runs_that_took_each_other_back_are_undone_once(back: str, private: Path) -> None:
+    other = private / "runs" / "other~undone-1"
+    other.mkdir()
+    (other / "run.json").write_text(json.dumps({"run_key": "other", "undoes_folders": [back]}))
+    info = private / "runs" / "run" / "run.json"
+    facts = {"undoes_folders": ["other~undone-1"]}
+    info.write_text(json.dumps({**json.loads(info.read_bytes()), **facts}))
+    undo_run(private.parent, "run")
+    names = sorted(path.name.partition("~")[0] for path in (private / "runs").iterdir())
+    assert names == ["other", "run", "undo%3Arun"]
+    assert {run.run_key: run.state for run in list_runs(private.parent)} == {
+        "run": "undone",
+        "other": "stopped",
+        "undo:run": "finished",
+    }
+
+
+def test_a_journal_of_too_many_item_names_is_not_believed(private: Path) -> None:
+    dataset = private.parent
+    stream = DataStream.read_write_underfolder(dataset)
+    assert len(stream) == 3
+    before = (dataset / "data").stat().st_mtime_ns
+    changes = [[0, [f"0_k{number}.bin" for number in range(70_000)], []]]
+    with (private / "journal").open("a") as journal:
+        journal.write(json.dumps([changes, before, before + 10**6]) + "\n")
+    os.utime(dataset / "data", ns=(before + 10**6, before + 10**6))
+    assert [sorted(sample) for sample in stream] == [["camera", "image", "meta"]] * 3
+    write(dataset)

@@ -138,6 +138,7 @@ class Campaign:
             for number in range(workers or os.cpu_count() or 1)
         ]
         self._free = threading.local()
+        self._calls: Calls = {}
 
     def __enter__(self) -> "Campaign":
         return self
@@ -159,7 +160,13 @@ class Campaign:
     def calls(self, cases: Iterable[str]) -> Calls:
         """Prepares cases: which calls of each kind each makes undisturbed."""
         names = list(cases)
-        return dict(zip(names, self._each({"case": name} for name in names), strict=True))
+        new = [name for name in names if name not in self._calls]
+        self._calls |= zip(new, self._each({"case": name} for name in new), strict=True)
+        return {name: self._calls[name] for name in names}
+
+    def traced(self, case: str, *options: str) -> dict[str, Any]:
+        """Runs a case that is prepared under strace; FOLDER in an option is its folder."""
+        return next(iter(self._each([{"case": case, "traced": options}])))
 
     def run(self, tasks: Iterable[Task], on_result: Callable[[Task, dict[str, Any]], None]) -> None:
         """Runs tasks, of cases that are prepared."""

@@ -17,7 +17,7 @@ from prefect_pipestream.errors import DatasetError, RunNotFoundError
 from prefect_pipestream.items import Item, JpegImageItem, PngImageItem, TxtNumpyItem
 from prefect_pipestream.items import YamlMetadataItem as YamlItem
 from prefect_pipestream.review import apply_review, compute_review, discard_review, load_review
-from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder import (
     Underfolder,
     UnderfolderWriter,
@@ -388,6 +388,12 @@ def read_all(folder: Path) -> None:
         assert sample["image"]().max() == 100
 
 
+def list_images(folder: Path) -> None:
+    """Lists the images of a folder: all of them."""
+    images = SamplesSequence.from_images(folder / "dataset", sort_files=True)
+    assert [int(sample["image"]().max()) for sample in images] == list(range(SAMPLES))
+
+
 def check_only(folder: Path) -> None:
     report = check(folder / "dataset")
     if any(problem.kind != "undecodable" for problem in report.problems):
@@ -424,5 +430,6 @@ CASES = [
     Case("review accepted", reviewed, accept, run=REVIEW, look=is_accepted),
     Case("review rejected", reviewed, reject, look=is_decided),
     Case("read", done, read_all),
+    Case("images listed", pristine, list_images),
     Case("check", done, check_only),
 ]

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,16 +95,23 @@ def run(
     fault: Fault | None = None,
     number: int = 0,
     log: int = -1,
+    traced: Sequence[str] = (),
 ) -> Ending:
-    """Runs an action in a child; `fault` happens at the call of this number below `folder`."""
+    """Runs an action in a child; `fault` happens at the call of this number below `folder`.
+
+    With options for `strace` in `traced`, the child runs under it.
+    """
     library = _library()
     what = fault or Fault("", ASK | CHANGE, NOTHING)
     last = _EVER if what.lasts else number
     read_end, write_end = os.pipe()
+    wait_end, go_end = os.pipe()
     child = os.fork()
     if child == 0:
         signal.alarm(_LONGEST_S)
         os.close(read_end)
+        os.close(go_end)
+        os.read(wait_end, 1)
         root = f"{folder}/".encode()
         library.faults_arm(
             root, what.kinds, what.action, what.error, number, last, what.killed_later, log
@@ -116,9 +123,14 @@ def run(
         os.write(write_end, ending.encode(errors="replace")[:60_000])
         os._exit(0)
     os.close(write_end)
+    os.close(wait_end)
+    tracer = _attached(child, traced) if traced else None
+    os.close(go_end)
     with open(read_end, "rb") as pipe:
         text = pipe.read().decode()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if tracer is not None:
+        tracer.communicate()
     library.faults_disarm()
     outcome, _, message = text.partition(" ")
     if status == -signal.SIGKILL:
@@ -135,6 +147,16 @@ def run(
     )
 
 
+def _attached(child: int, options: Sequence[str]) -> subprocess.Popen[str]:
+    """Lets strace follow a child that waits."""
+    command = ["strace", "-f", "-p", str(child), *options]
+    tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert tracer.stderr is not None
+    said = tracer.stderr.readline()
+    assert "attached" in said, said
+    return tracer
+
+
 def _ended(action: Callable[[], None]) -> str:
     try:
         action()
@@ -147,10 +169,12 @@ def _ended(action: Callable[[], None]) -> str:
     return "ok"
 
 
-def calls_of(action: Callable[[], None], folder: Path) -> tuple[Ending, list[tuple[int, str]]]:
+def calls_of(
+    action: Callable[[], None], folder: Path, traced: Sequence[str] = ()
+) -> tuple[Ending, list[tuple[int, str]]]:
     """Runs an action undisturbed: its calls below the folder, each by its kind, name and path."""
-    with open(folder.with_name("calls"), "wb+") as log:
-        ending = run(action, folder, log=log.fileno())
+    with open(folder.with_name(f"{folder.name}-calls"), "wb+") as log:
+        ending = run(action, folder, log=log.fileno(), traced=traced)
         log.seek(0)
         lines = [line.decode().rstrip("\n").partition(" ") for line in log]
     return ending, [(int(kind), call.replace(str(folder), "")) for kind, _, call in lines]

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ def prepare(case: Case, templates: Path, scratch: Path) -> dict[str, list[str]]:
     template = templates / str(number)
     model = templates / f"pristine-{number}"
     for folder in (model, template):
-        shutil.rmtree(folder, ignore_errors=True)  # of a case that is prepared once more
         folder.mkdir()
     pristine(model)
     case.prepare(template)
@@ -49,14 +49,23 @@ def prepare(case: Case, templates: Path, scratch: Path) -> dict[str, list[str]]:
 
 
 def attempt(
-    case: Case, fault: Fault, at: int, templates: Path, scratch: Path, known: dict[str, Expected]
+    case: Case,
+    fault: Fault | None,
+    at: int,
+    templates: Path,
+    scratch: Path,
+    known: dict[str, Expected],
+    traced: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Runs a case once, a fault at its call of this number."""
+    """Runs a case once, a fault at its call of this number, or under strace."""
     number = CASES.index(case)
     if case.name not in known:
         known[case.name] = pickle.loads((templates / f"{number}.pickle").read_bytes())
     copy_tree(templates / str(number), scratch)
-    ending = run(lambda: case.act(scratch), scratch, fault, at)
+    if fault is None:
+        ending, calls = calls_of(lambda: case.act(scratch), scratch, traced)
+    else:
+        ending, calls = run(lambda: case.act(scratch), scratch, fault, at), []
     problems = judge(case, scratch, ending, known[case.name])
     shutil.rmtree(scratch)
     return {
@@ -64,6 +73,7 @@ def attempt(
         "message": ending.message,
         "call": ending.call.replace(str(scratch), ""),
         "problems": problems,
+        "calls": [call for _, call in calls],
     }
 
 
@@ -80,6 +90,9 @@ def main() -> None:
         if "fault" in asked:
             fault = Fault(**asked["fault"])
             answer = attempt(case, fault, asked["at"], templates, scratch, known)
+        elif "traced" in asked:
+            options = [option.replace("FOLDER", str(scratch)) for option in asked["traced"]]
+            answer = attempt(case, None, 0, templates, scratch, known, options)
         else:
             answer = prepare(case, templates, scratch)
         print(json.dumps(answer), flush=True)

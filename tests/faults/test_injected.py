@@ -1,7 +1,11 @@
 """Whatever call fails, and wherever it is killed: nothing torn, lost, done twice or left behind."""
 
 import random
+import re
+import shutil
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +18,10 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-_PLAIN = ("set, durable", "undo", "rollback", "creation", "check and fix")
+_PLAIN = (
+    *("set, durable", "undo", "rollback", "creation", "check and fix", "review rejected"),
+    "images listed",
+)
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
@@ -54,6 +61,13 @@ FOUND = [
     ("undo", "killed at a changing call", "unlink", "/undoing.json"),
     ("creation", "killed at a changing call", "mkdir", "/.new."),
     ("check and fix", "killed at a changing call", "unlink", "/undoing.json"),
+    # what could not be read was put aside as damaged
+    ("check and fix", "asking: EIO", "read", "/compact-1/samples.npz"),
+    ("check and fix", "asking: EIO", "read", "/000003_label.txt"),
+    # what could not be listed was passed over
+    ("images listed", "asking: EIO", "opendir", "/dataset/data"),
+    # removed in part, and then neither a review nor gone
+    ("review rejected", "changing: EPERM", "rmdir", "/staged/review-"),
     ("rollback", "killed at a changing call", "unlink", "/dropped/"),
 ]
 
@@ -62,7 +76,7 @@ FOUND = [
 def test_a_fault_that_was_found_once(
     campaign: Campaign, calls: Calls, case: str, fault: str, name: str, part: str
 ) -> None:
-    made = calls[case]["changed"]
+    made = calls[case]["asked" if fault.startswith("asking") else "changed"]
     at = [n for n, call in enumerate(made, 1) if call.startswith(f"{name} /") and part in call]
     assert at, (name, part, made)
     table, problems = problems_of(campaign, [Task(case, _BY_NAME[fault], at[-1])])
@@ -85,3 +99,55 @@ def test_faults_in_each_action_do_no_harm(campaign: Campaign, case: str) -> None
     table, problems = problems_of(campaign, random.Random(2).sample(tasks, min(20, len(tasks))))
     assert problems == []
     assert len(table.endings) > 1
+
+
+# -- the same by strace --------------------------------------------------------------------
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
+
+_AT_SYSTEM = {"stat": "newfstatat", "lstat": "newfstatat", "fstatat": "newfstatat"}
+_AT_SYSTEM |= {"open": "openat", "pread": "pread64", "futimens": "utimensat"}
+"""What the calls of the C library are, where the system calls them otherwise."""
+_COMPARED = (
+    *("newfstatat", "readlink", "read", "pread64", "flock", "openat", "rename", "link", "linkat"),
+    *("symlink", "unlink", "unlinkat", "mkdir", "rmdir", "chmod", "fchmod", "utimensat", "write"),
+    *("fsync", "ftruncate"),
+)
+
+
+@needs_strace
+@pytest.mark.parametrize("case", ["set, durable", "undo"])
+def test_every_system_call_is_counted(
+    campaign: Campaign, calls: Calls, case: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    traced = "trace=" + ",".join(_COMPARED)
+    answer = campaign.traced(case, "-y", "-s", "0", "-e", traced, "-o", str(log))
+    assert answer["problems"] == []
+
+    names = [call.split()[0] for call in answer["calls"]]
+    counted = Counter(_AT_SYSTEM.get(name, name) for name in names)
+    counted["openat"] += counted["opendir"]
+    counted["newfstatat"] += counted["fstat"]
+    folders = counted["opendir"] + counted["fdopendir"]  # each is asked for once more, if there
+    lines = [line.partition(" ")[2].strip() for line in log.read_text().splitlines()]
+    below = [line for line in lines if re.search(r"/case-\d+/", line.partition(" = ")[0])]
+    seen = Counter(line.partition("(")[0] for line in below)
+    assert 0 <= seen.pop("newfstatat") - counted.pop("newfstatat") <= folders
+    assert {name: seen[name] for name in _COMPARED} == {name: counted[name] for name in _COMPARED}
+
+
+@needs_strace
+@pytest.mark.slow
+@pytest.mark.parametrize("error", ["EIO", "ESTALE"])
+@pytest.mark.parametrize("case", ["set, durable", "undo", "rollback", "check and fix"])
+def test_failing_system_calls_do_no_harm(campaign: Campaign, case: str, error: str) -> None:
+    """Some paths that the action asks for, each at the first time and at the second."""
+    asked = [call.split() for call in campaign.calls([case])[case]["asked"]]
+    paths = sorted({path for name, path in asked if name in ("stat", "lstat")})
+    for path in random.Random(3).sample(paths, 6):
+        for when in (1, 2):
+            inject = f"inject=newfstatat:error={error}:when={when}"
+            answer = campaign.traced(case, "-P", f"FOLDER{path}", "-e", inject, "-o", "/dev/null")
+            assert answer["problems"] == [], (path, when)
+            assert answer["outcome"] in ("ok", "error")

@@ -56,9 +56,10 @@ def files_of(root: Path) -> Iterator[Path]:
 
 
 def contents(root: Path) -> Contents:
-    """Every file of a dataset but the private ones: content and mode."""
+    """Every file of a dataset but the private ones: content and, where it is kept, mode."""
+    keeps = root.name == "dataset"  # a new one has links to its source's files, or new copies
     return {
-        str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mode)
+        str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mode if keeps else 0)
         for path in files_of(root)
     }
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from prefect_pipestream.errors import EncodeError
+from prefect_pipestream.errors import ConflictError, EncodeError
 from prefect_pipestream.items import (
     BmpImageItem,
     Item,
@@ -42,7 +42,7 @@ from .pictures import (
 HEIGHT, WIDTH = 64, 96
 PHOTO = photograph(HEIGHT, WIDTH)
 OWN_TABLES_DB = 45.0  # what a photograph loses that is coded again by its own tables
-FEW, MANY = 20, 500  # examples
+FEW, MANY = 20, 200  # examples
 
 Change = Callable[[Sample, str], Sample]
 
@@ -161,6 +161,19 @@ def test_jpeg_of_red_green_and_blue_stays_one() -> None:
     assert segments(new) == segments(content)
     assert coding(new) == coding(content)
     assert psnr(pixels(new), 255 - pixels(content)) > 40
+
+
+@pytest.mark.parametrize(("luma", "expected"), [(0x12, 0x11), (0x41, 0x21), (0x42, 0x22)])
+def test_subsampling_that_pillow_cannot_write_becomes_the_next_finer(
+    luma: int, expected: int
+) -> None:
+    content = bytearray(jpeg(PHOTO, quality=90, subsampling=0))
+    at = content.index(b"\xff\xc0") + 11  # the first channel's factors
+    content[at] = luma
+    stream = io.BytesIO()
+    JpegImageItem.encode_like(PHOTO, stream, JpegImageItem.encoder_defaults, bytes(content))
+    (across, down, _), *_ = coding(stream.getvalue())[0]
+    assert across << 4 | down == expected
 
 
 def test_segments_that_led_to_pictures_behind_the_first_are_dropped() -> None:
@@ -450,6 +463,23 @@ def test_sample_set_again_keeps_it(tmp_path: Path) -> None:
     stream.set_output(0, sample)
     stream.set_output(0, inverted(sample, "image"))
     assert segments((tmp_path / "data/0_image.jpg").read_bytes()) == segments(content)
+
+
+@pytest.mark.parametrize("key", ["image", "other"])
+@pytest.mark.parametrize("is_fresh", [False, True])
+def test_reading_the_original_hides_no_conflict(tmp_path: Path, key: str, is_fresh: bool) -> None:
+    stream = dataset(tmp_path, image_jpg=FILES[".jpg"]())
+    sample = stream[0]
+    value = 255 - sample["image"]()
+    changed = (
+        sample.set_item(key, JpegImageItem(value))
+        if is_fresh
+        else sample.set_value_as(key, "image", value)
+    )
+    other = DataStream.read_write_underfolder(tmp_path)
+    other.set_output(0, inverted(other[0], "image"))
+    with pytest.raises(ConflictError):
+        stream.set_output(0, changed)
 
 
 def test_another_format_takes_nothing_over(tmp_path: Path) -> None:

@@ -183,6 +183,27 @@ def increment(stream: DataStream, is_grouped: bool) -> bool:
     return True
 
 
+@pytest.mark.parametrize("is_grouped", [False, True], ids=["alone", "in a group"])
+def test_an_image_that_another_holder_wrote_in_another_format_is_a_conflict(
+    stream: DataStream, folder: Path, is_grouped: bool
+) -> None:
+    """The new file is to keep what the old one has beside its pixels: that one is gone."""
+    one, two = stream[0], stream[0]
+    stream.set_output(0, one.set_item("image", BmpImageItem(np.full((2, 3), 50, np.uint8))))
+
+    with (
+        pytest.raises(ConflictError, match="Sample 0, item 'image': another writer") as caught,
+        stream.commit_group() if is_grouped else nullcontext(),
+    ):
+        stream.set_output(0, two.set_value("image", np.full((2, 3), 60, np.uint8)))
+
+    assert caught.value.indices == [0]
+    assert names(folder, 0) == ["000_image.bmp"]
+    assert image(stream, 0) == 50
+    stream.set_output(0, stream[0].set_value("image", np.full((2, 3), 60, np.uint8)))
+    assert image(stream, 0) == 60
+
+
 # -- groups in groups ----------------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
 import functools
+import os
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from prefect_pipestream.errors import (
     DatasetExistsError,
+    DecodeError,
     PipeBuildingError,
     SampleError,
     UnpicklingNotAllowedError,
@@ -18,7 +20,7 @@ from prefect_pipestream.items import (
     TxtNumpyItem,
     YamlMetadataItem,
 )
-from prefect_pipestream.sequences import Sample, SamplesSequence
+from prefect_pipestream.sequences import Sample, SamplesSequence, build_pipe
 
 
 def numbers(length, key="x"):
@@ -369,6 +371,42 @@ def test_cache_makes_each_sample_once(tmp_path):
     reused = counting(calls).cache(tmp_path / "c", reuse_cache=True, allow_pickle=True)
     assert xs(reused) == [0, 1, 2]
     assert calls == [0, 1, 2]
+
+
+class Bomb:
+    """What makes a file as it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_pickles_that_a_stranger_put_into_a_cache_folder_run_only_where_allowed(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/1.pickle").write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
+    calls = []
+    for options in ({}, {"reuse_cache": True}, {"allow_pickle": True}):
+        for build in (counting(calls).cache, lambda folder, **o: from_a_list(calls, folder, o)):
+            with pytest.raises((UnpicklingNotAllowedError, DatasetExistsError)):
+                xs(build(tmp_path / "c", **options))
+    assert not (tmp_path / "ran").exists()
+    assert calls == []
+    allowed = counting(calls).cache(tmp_path / "c", reuse_cache=True, allow_pickle=True)
+    assert allowed[0]["x"]() == 0
+    with pytest.raises(DecodeError, match=r"1\.pickle: is no sample"):  # it ran, and is none
+        allowed[1]
+    assert (tmp_path / "ran").exists()
+    (tmp_path / "c/1.pickle").write_bytes(b"")
+    with pytest.raises(DecodeError, match=r"1\.pickle: is no sample"):
+        allowed[1]
+    (tmp_path / "c/1.pickle").unlink()
+    assert allowed[1]["x"]() == 1
+
+
+def from_a_list(calls, folder, options):
+    return build_pipe([{"cache": {"cache_folder": str(folder), **options}}], counting(calls))
 
 
 def test_a_temporary_cache_goes_with_its_sequence(tmp_path, monkeypatch):

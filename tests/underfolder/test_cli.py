@@ -192,3 +192,14 @@ def test_every_public_name_is_there_and_loaded_when_it_is_used() -> None:
         "except AttributeError as error: assert 'nothing' in str(error)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_that_are_no_text_or_command_a_terminal_are_shown_escaped(dataset: Path) -> None:
+    a_run(dataset)
+    info = dataset / ".pipestream/runs/k/run.json"
+    info.write_text(json.dumps({**json.loads(info.read_text()), "host": "\udcff\x1b[2Jé"}))
+    (dataset / "data" / os.fsdecode(b"\xff\x1b]0;x\x07")).write_text("")
+    assert "@\\udcff\\x1b[2Jé" in shell("runs", dataset)[1]
+    assert "data/\\udcff\\x1b]0;x\\x07" in shell("check", dataset)[1]
+    assert "\x1b[2J" not in terminal("runs", dataset)
+    assert "\x1b]0" not in terminal("check", dataset)

@@ -32,7 +32,7 @@ from prefect_pipestream.underfolder.undo import undo_commits
 
 from .test_cli import a_run, shell
 
-NO_KEYS = ["", "\udc80", "run-\ud800", 7, b"run", ("run",)]
+NO_KEYS = ["", "\udc80", "run-\ud800", 7, b"run", 1.5]
 ODD_KEYS = [" ", "a/b", "../up", ".", "..", ".hidden", "a\0b", "line\nbreak", "é" * 400, "~", "%2E"]
 
 Entrance = Callable[[Path, Any], object]
@@ -93,6 +93,15 @@ def test_what_cannot_be_a_run_key_is_refused(
     for key in NO_KEYS:
         with pytest.raises(RunKeyError, match=r"run key .*: expected text that is not empty"):
             entrance(dataset, key)
+    assert everything(dataset) == before
+
+
+@pytest.mark.parametrize("keys", [[], [""], ["k", "\udc80"], ["k", 7], (None,)])
+def test_of_several_runs_to_undo_each_must_be_one(dataset: Path, keys: Any) -> None:
+    a_run(dataset)
+    before = everything(dataset)
+    with pytest.raises(RunKeyError):
+        undo_run(dataset, keys)
     assert everything(dataset) == before
 
 

@@ -6,12 +6,12 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cloudpickle  # type: ignore[import-untyped] # it ships no types
 from pydantic import Field, PrivateAttr
 
-from prefect_pipestream.errors import DatasetExistsError, UnpicklingNotAllowedError
+from prefect_pipestream.errors import DatasetExistsError, DecodeError, UnpicklingNotAllowedError
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
@@ -73,13 +73,15 @@ class CachedSequence(PipedSequence, title="cache"):
             )
 
     def get_sample(self, idx: int) -> Sample:
-        """Returns the sample from its file, which is made at the first access."""
+        """Returns the sample from its file, which is made at the first access.
+
+        Raises:
+            DecodeError: the file is damaged, or holds something else.
+        """
         path = os.path.join(self._folder, f"{idx}.pickle")
         try:
             with open(path, "rb") as file:  # a hot path
-                sample = pickle.load(file)
-                assert isinstance(sample, Sample)
-                return sample
+                return _sample_in(file)
         except FileNotFoundError:
             pass
         sample = self.source.get_sample(idx)
@@ -94,6 +96,20 @@ class CachedSequence(PipedSequence, title="cache"):
             os.unlink(staged)
             raise
         return sample
+
+
+def _sample_in(file: BinaryIO) -> Sample:
+    try:
+        sample = pickle.load(file)
+    except Exception as error:  # whatever its content makes it raise
+        raise _damaged(file, f"{type(error).__name__}: {error}") from error
+    if not isinstance(sample, Sample):
+        raise _damaged(file, f"it holds a {type(sample).__name__}")
+    return sample
+
+
+def _damaged(file: BinaryIO, why: str) -> DecodeError:
+    return DecodeError(f"{file.name}: is no sample of a cache ({why}). Remove it: it is made anew.")
 
 
 def _remove(folder: str, owner: int) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import Field
 
-from prefect_pipestream.errors import DatasetNotFoundError
+from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
 from prefect_pipestream.items import ImageItem, Item
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+from prefect_pipestream.storage.asking import is_folder
 
 
 @source_sequence
@@ -33,14 +34,16 @@ class FromImages(SamplesSequence, title="from_images"):
     )
     recursive: bool = Field(True, description="Whether to look in the folders inside too.")
 
+    @DatasetError.explaining_questions()
     def model_post_init(self, context: Any) -> None:
         """Checks the folder."""
-        if self.must_exist and not self.folder.is_dir():
+        if self.must_exist and not is_folder(str(self.folder)):
             raise DatasetNotFoundError(
                 f"there is no folder {self.folder}: give the folder that holds the images."
             )
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _paths(self) -> list[str]:
         extensions = tuple(_image_extensions(ImageItem))
         paths = [
@@ -52,7 +55,7 @@ class FromImages(SamplesSequence, title="from_images"):
         return sorted(paths) if self.sort_files else paths
 
     def _walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
-        for found in os.walk(self.folder.absolute()):
+        for found in os.walk(self.folder.absolute(), onerror=_refuse_to_skip):
             yield found
             if not self.recursive:
                 return
@@ -70,3 +73,9 @@ def _image_extensions(cls: Any) -> Iterator[str]:
     for sub in cls.__subclasses__():
         yield from sub.file_extensions()
         yield from _image_extensions(sub)
+
+
+def _refuse_to_skip(error: OSError) -> None:
+    """Raises the error of a folder that is there and cannot be listed."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -12,11 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from prefect_pipestream.errors import DatasetNotFoundError, DecodeError, MissingExtraError
+from prefect_pipestream.errors import (
+    DatasetError,
+    DatasetNotFoundError,
+    DecodeError,
+    MissingExtraError,
+)
 from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+from prefect_pipestream.storage.asking import is_file
 
 # Up to here it is quicker to decode on than to seek to a key frame and decode from there.
 _FRAMES_TO_SKIP = 16
@@ -31,6 +37,7 @@ class FromVideo(SamplesSequence, title="from_video"):
 
     Raises:
         DatasetNotFoundError: the file must exist and does not.
+        DatasetError: that could not be asked.
         MissingExtraError: the extra `video` is not installed.
     """
 
@@ -43,12 +50,16 @@ class FromVideo(SamplesSequence, title="from_video"):
     def model_post_init(self, context: Any) -> None:
         """Checks that the file is there, and what is needed to read it."""
         _import_av()
-        if self.must_exist and not self.video.is_file():
+        if self.must_exist and not self._is_there():
             raise DatasetNotFoundError(f"there is no video file {self.video}.")
 
     @cached_property
     def _frames(self) -> "_Frames | None":
-        return _Frames(self.video) if self.video.is_file() else None
+        return _Frames(self.video) if self._is_there() else None
+
+    @DatasetError.explaining_questions()
+    def _is_there(self) -> bool:
+        return is_file(str(self.video))
 
     def size(self) -> int:
         """Returns the number of frames.
