@@ -175,7 +175,7 @@ class Underfolder:
                 raise DuplicateItemError(
                     f"Sample {idx} of {self._root} has two files for item {key!r}: "
                     f"{os.path.basename(sources[key].path)} and {name}. Remove one of them; "
-                    f"`python -m prefect_pipestream check` lists all such files."
+                    f"`pipestream check` lists all such files."
                 )
             sources[key] = FileSource(self.data_prefix + name)
         return sources

@@ -49,7 +49,7 @@ def describe_runs(keys: Sequence[str]) -> str:
 def undo_command(layout: Layout, keys: Sequence[str]) -> str:
     """The command that undoes runs together."""
     dashes = ["--"] if any(key.startswith("-") for key in keys) else []
-    return f"`python -m prefect_pipestream undo {shlex.join([*dashes, layout.root, *keys])}`"
+    return f"`pipestream undo {shlex.join([*dashes, layout.root, *keys])}`"
 
 
 def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[RunLayout], plan: Plan) -> str:

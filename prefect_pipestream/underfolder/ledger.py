@@ -143,7 +143,7 @@ def _settled(read: Callable[[], T]) -> T:
         return read()
     except FileNotFoundError as error:
         raise DatasetError(
-            f"{error.filename}: this file of a ledger is missing. `python -m prefect_pipestream "
+            f"{error.filename}: this file of a ledger is missing. `pipestream "
             "check --fix` puts aside what is left of it."
         ) from error
 
@@ -180,7 +180,7 @@ def done_indices(folder: Folder, run_key: str, tag: str | None = None) -> set[in
     if is_there(run.undoing):
         raise DatasetError(
             f"{layout_of(folder).root}: run {run_key!r} is being undone, or its undo was "
-            "interrupted. Finish it by calling `undo_run` again (`python -m prefect_pipestream "
+            "interrupted. Finish it by calling `undo_run` again (`pipestream "
             "undo`), then run it anew."
         )
     rows = rows_in(run, tag).last_of_each()

@@ -26,7 +26,7 @@ def check_run_key(key: object) -> str:
     if not isinstance(key, str) or not is_run_key(key):
         raise RunKeyError(
             f"run key {key!r}: expected text that is not empty and can be written as UTF-8. Leave "
-            "it out for a new run; `python -m prefect_pipestream runs` lists them."
+            "it out for a new run; `pipestream runs` lists them."
         )
     return key
 

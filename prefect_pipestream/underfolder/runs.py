@@ -239,7 +239,7 @@ def run_of(layout: Layout, run_key: str) -> RunLayout:
         when = max(i.get("undone", 0) for i in undone)
         raise RunNotFoundError(
             f"{layout.root}: run {run_key!r} was undone already, at "
-            f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M:%S}. `python -m prefect_pipestream "
+            f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M:%S}. `pipestream "
             "runs` lists the runs that can be undone."
         )
     known = ", ".join(repr(i["run_key"]) for i, r in infos if not is_undone(r, i["run_key"]))

@@ -58,9 +58,9 @@ def test_alone_the_message_names_the_other_and_the_command_that_undoes_both(
     with pytest.raises(UndoRefusedError, match=f"That was run '{other}': `") as refused:
         undo_run(dataset, key)
     assert entries(dataset) == after
-    command = re.search("`(python -m prefect_pipestream undo .*?)`", str(refused.value))
+    command = re.search("`(pipestream undo .*?)`", str(refused.value))
     assert command is not None
-    assert main(shlex.split(command[1])[3:]) == 0
+    assert main(shlex.split(command[1])[1:]) == 0
     assert entries(dataset) == before
 
 
@@ -72,9 +72,9 @@ def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Pat
         UndoRefusedError, match="That was runs \"a run of c's\" and 'a': `"
     ) as refused:
         undo_run(dataset, "b")
-    command = re.search("`(python -m prefect_pipestream undo .*?)`", str(refused.value))
+    command = re.search("`(pipestream undo .*?)`", str(refused.value))
     assert command is not None
-    assert main(shlex.split(command[1])[3:]) == 0
+    assert main(shlex.split(command[1])[1:]) == 0
     assert entries(dataset) == before
 
 
