@@ -186,7 +186,7 @@ def review(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: _accept(folder)
     yield lambda: compact(folder, "review")
     yield lambda: discard_review(folder, "review")
-    yield lambda: compute_review(folder, ["invert"], "new", indices=[0])
+    yield lambda: compute_review(folder, ["invert"], "new", most=1)
 
 
 def _accept(folder: Path) -> None:
@@ -197,7 +197,7 @@ def _accept(folder: Path) -> None:
 
 def review_anew(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: discard_review(folder, "review")
-    yield lambda: compute_review(folder, ["invert"], "review", indices=[0, 1])
+    yield lambda: compute_review(folder, ["invert"], "review", most=2)
     yield lambda: _accept(folder)
 
 

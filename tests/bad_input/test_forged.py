@@ -36,16 +36,14 @@ SAMPLED = _SMALL[:: len(_SMALL) // 24]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    found = scratch()
-    yield found
-    shutil.rmtree(found)
+    with scratch() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
-    found = scratch()
-    yield Bench(found)
-    shutil.rmtree(found)
+    with scratch() as found:
+        yield Bench(found)
 
 
 def test_the_corpus_has_each_kind_at_each_place() -> None:
