@@ -81,9 +81,22 @@ def _is_changed(source: FileSource) -> bool:
         return False
     if source.digest is None or source.stamp is None or stamp.size != source.stamp.size:
         return True
-    now = FileSource(source.path)
+    return digest_at(source.path) != source.digest
+
+
+def digest_at(path: str) -> bytes | None:
+    """The digest of a file's content; None where there is no regular file (any more).
+
+    Raises:
+        OSError: If it cannot be read: that is no change of another writer.
+    """
+    source = FileSource(path)
     try:
-        now.read()
-    except ItemError:  # it is no regular file any more
-        return True
-    return now.digest != source.digest
+        source.read()
+    except FileNotFoundError:
+        return None
+    except ItemError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        return None
+    return source.digest

@@ -21,11 +21,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from prefect_pipestream.errors import ConflictError, DatasetError, ItemError
-from prefect_pipestream.items import FileSource
+from prefect_pipestream.errors import ConflictError, DatasetError
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_regular
+from prefect_pipestream.underfolder.conflicts import digest_at
 from prefect_pipestream.underfolder.facts import (
     Folder,
     layout_of,
@@ -352,11 +352,7 @@ def _is_as_read(sample: ReviewedSample, layout: Layout) -> bool:
         if mark_at(layout.final(name)) != mark:
             return False
     for name, digest in sample.digests.items():
-        source = FileSource(layout.final(name))
-        try:
-            source.read()
-        except (ItemError, FileNotFoundError):
-            return False
-        if source.digest is None or source.digest.hex() != digest:
+        now = digest_at(layout.final(name))
+        if now is None or now.hex() != digest:
             return False
     return True

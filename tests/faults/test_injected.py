@@ -20,7 +20,7 @@ pytestmark = [
 
 _PLAIN = (
     *("set, durable", "undo", "rollback", "creation", "check and fix", "review rejected"),
-    "images listed",
+    *("review accepted", "images listed"),
 )
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 
@@ -64,6 +64,8 @@ FOUND = [
     # what could not be read was put aside as damaged
     ("check and fix", "asking: EIO", "read", "/compact-1/samples.npz"),
     ("check and fix", "asking: EIO", "read", "/000003_label.txt"),
+    # what could not be read was taken for another writer's change, and the decision was lost
+    ("review accepted", "asking: EIO", "fstat", "/000001_label.txt"),
     # what could not be listed was passed over
     ("images listed", "asking: EIO", "opendir", "/dataset/data"),
     # removed in part, and then neither a review nor gone

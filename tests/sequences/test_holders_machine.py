@@ -213,7 +213,7 @@ class Holders(RuleBasedStateMachine):
 
 
 TestHolders = Holders.TestCase
-TestHolders.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+TestHolders.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ def test_each_of_several_must_be_a_run_that_is_not_undone(dataset: Path) -> None
     after = entries(dataset)
     with pytest.raises(RunNotFoundError, match="no run 'c'"):
         undo_run(dataset, ["a", "b", "c"])
-    with pytest.raises(RunKeyError, match="no run was given"):
+    with pytest.raises(RunKeyError, match="expected at least one"):
         undo_run(dataset, [])
     with pytest.raises(RunKeyError):
         undo_run(dataset, ["a", ""])
