@@ -1,7 +1,7 @@
 """Whatever private files say: nothing outside is touched, nothing hangs, errors are ours.
 
 The corpus is in `forged`; ``python -m tests.bad_input.forged`` prints the whole table. Here are
-the forgeries that once did harm, and a sample of the others; all of it is slow.
+the forgeries that once did harm, and a sample of the others; a larger one is slow.
 """
 
 import os
@@ -92,10 +92,11 @@ def test_the_bench_sees_what_must_not_be(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3 * 3600)
+@pytest.mark.timeout(3600)
 def test_no_forged_dataset_does_harm(folder: Path) -> None:
+    """Every fifth forgery, by all steps; ``python -m tests.bad_input.forged`` tries them all."""
     wrong = []
-    for forgery, outcomes in all_tried(FORGERIES, folder):
+    for forgery, outcomes in all_tried(FORGERIES[2::5], folder):
         line = row(forgery, outcomes)
         print(line)
         if not all(map(is_fine, (outcomes or {}).values())):
