@@ -51,7 +51,7 @@ from prefect_pipestream.underfolder.runs import ROLLBACK_KEY, live_writers, run_
 from prefect_pipestream.underfolder.staging import Staging
 from prefect_pipestream.underfolder.writer import UnderfolderWriter
 
-_GROUP = 1000
+_BATCH = 1000
 _UNDONE = "~undone-"
 _SHOWN = 5
 
@@ -113,8 +113,6 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
     several = isinstance(run_key, Sequence) and not isinstance(run_key, str | bytes)
     keys = [check_run_key(key) for key in (run_key if several else [run_key])]
     if not keys:
-        raise RunKeyError("No run key was given, expected at least one.")
-    if not keys:
         raise RunKeyError("no run was given to be undone: give the key of one, or several.")
     with _opened(folder, keys) as layout:
         intent = _intent_for(layout, keys)
@@ -130,9 +128,9 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
             facts = {"undoes": ", ".join(keys), "undoes_folders": list(intent.retired.values())}
             note_run(layout, intent.undo_key, facts)
             writer = _writer(dataset, intent.undo_key, force)
-            for group in _groups(plan.todo):
+            for batch in _batches(plan.todo):
                 with writer.staging() as staging:
-                    _restore(staging, group, changes, force)
+                    _restore(staging, batch, changes, force)
                     _publish(writer, staging)
         with commit_lock(layout):
             for name, retired_name in intent.retired.items():
@@ -354,10 +352,10 @@ def _undone_by(run: RunLayout) -> list[str]:
     return [name for name in folders if _UNDONE in name]
 
 
-def _groups(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
+def _batches(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
     indices = sorted(todo)
-    for start in range(0, len(indices), _GROUP):
-        yield {idx: todo[idx] for idx in indices[start : start + _GROUP]}
+    for start in range(0, len(indices), _BATCH):
+        yield {idx: todo[idx] for idx in indices[start : start + _BATCH]}
 
 
 def _restore(
