@@ -151,7 +151,7 @@ def process_chunk(
     """Reads, transforms and writes many samples in one task run.
 
     A sample that fails is tried again after the others, then noted in the dataset's ledger as
-    failed. Samples are committed in groups. A retry of the task run skips what is done. A
+    failed. Samples are committed in batches. A retry of the task run skips what is done. A
     transaction around it takes back what it wrote, as with `set_output`.
 
     Args:

@@ -51,10 +51,10 @@ def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance
 
 def _record_failures(run: ProcessRun, failed: Mapping[int, BaseException]) -> None:
     attempts = run.retries + 1
-    with run.target.commit_group() as group:
+    with run.target.commit_group() as batch:
         for idx, error in sorted(failed.items()):
             failure = SampleFailure.of_error(error)
-            group.record(idx, "failed", failure=failure, attempts=attempts)
+            batch.record(idx, "failed", failure=failure, attempts=attempts)
             run.log.warning("Sample %d failed: %s: %s", idx, failure.error_type, failure.message)
 
 

@@ -57,7 +57,7 @@ def process_samples(
     """Reads, transforms and writes samples, in place or from a source to a target.
 
     A bad sample never stops the others: it is tried again, then recorded in the report and in
-    the dataset's ledger. What is done is committed in groups; a retry of the flow run, or a new
+    the dataset's ledger. What is done is committed in batches; a retry of the flow run, or a new
     run given the same run key, goes on where the last one was stopped.
 
     Args:

@@ -242,8 +242,8 @@ class DataStream(Sequence[Sample]):
     ) -> AbstractContextManager[Batch]:
         """Opens a batch: what is set in it is committed together, which costs less than one by one.
 
-            with stream.commit_group() as group:
-                group.set_output(0, sample)
+            with stream.commit_group() as batch:
+                batch.set_output(0, sample)
 
         What is complete is committed on leaving, also after an exception.
 

@@ -8,6 +8,7 @@ it from the start.
 import errno
 import logging
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -96,17 +97,17 @@ def _finish_pending(layout: Layout) -> None:
         path = f"{log}/{name}"
         try:
             record = CommitRecord.from_bytes(read_regular(path))
-            _check_stage(layout, record, name)
+            _check_staged(layout, record, name)
         except (ValueError, RecursionError) as error:
             raise DatasetError(
-                f"{path}: this pending commit cannot be read ({error}). Run `python -m "
-                f"prefect_pipestream check --fix {layout.root}`, which puts it aside."
+                f"{path}: this pending commit cannot be read ({error}). Run `pipestream check "
+                f"--fix {shlex.quote(layout.root)}`, which puts it aside."
             ) from error
         _log.info("%s: finishing commit %s of a process that died", layout.root, record.id)
         place(layout, record)
 
 
-def _check_stage(layout: Layout, record: CommitRecord, name: str) -> None:
+def _check_staged(layout: Layout, record: CommitRecord, name: str) -> None:
     if name != record.id + ".json":
         raise ValueError(f"it says that it is {record.id!r}")
     try:
@@ -228,8 +229,8 @@ def revert(layout: Layout, record: CommitRecord) -> None:
     """Takes back a logged commit that could not be applied, and its record with it.
 
     What was not changed is not touched: it may be what could not be changed. New files go back
-    to the stage first, so that a process that is killed in here leaves a commit that can still
-    be applied whole.
+    to where they were staged first, so that a process that is killed in here leaves a commit that
+    can still be applied whole.
     """
     staged = os.path.join(layout.private, record.staged)
     undo = os.path.join(staged, UNDO)

@@ -38,7 +38,7 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
     with between_commits(layout):
         pending = _pending(layout)
         logged = [record for record in pending.values() if record is not None]
-        dead = _dead_stages(layout, {record.staged.partition("/")[2] for record in logged})
+        dead = _dead_stagings(layout, {record.staged.partition("/")[2] for record in logged})
         for path, record in pending.items():
             if record is None:
                 yield _put_aside(layout, aside, "unreadable-record", path, _DAMAGED)
@@ -127,8 +127,8 @@ def _record_at(path: str) -> CommitRecord | None:
         return None
 
 
-def _dead_stages(layout: Layout, needed: Collection[str]) -> list[str]:
-    """The stages of dead writers, but for those that a pending commit needs."""
+def _dead_stagings(layout: Layout, needed: Collection[str]) -> list[str]:
+    """The stagings of dead writers, but for those that a pending commit needs."""
     staged = layout.staged
     writers = {name for name in names_in(staged) if not name.endswith(".alive")}
     writers -= {name.partition("/")[0] for name in needed}

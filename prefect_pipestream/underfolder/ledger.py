@@ -127,8 +127,8 @@ def _read_record(path: str) -> CommitRecord:
         return CommitRecord.from_bytes(read_regular(path))
     except (ValueError, RecursionError) as error:
         raise DatasetError(
-            f"{path}: this record of a commit cannot be read ({error}). `python -m "
-            "prefect_pipestream check --fix` puts it aside."
+            f"{path}: this record of a commit cannot be read ({error}). `pipestream check "
+            "--fix` puts it aside."
         ) from error
 
 
@@ -143,8 +143,8 @@ def _settled(read: Callable[[], T]) -> T:
         return read()
     except FileNotFoundError as error:
         raise DatasetError(
-            f"{error.filename}: this file of a ledger is missing. `pipestream "
-            "check --fix` puts aside what is left of it."
+            f"{error.filename}: this file of a ledger is missing. `pipestream check --fix` puts "
+            "aside what is left of it."
         ) from error
 
 
@@ -180,8 +180,8 @@ def done_indices(folder: Folder, run_key: str, tag: str | None = None) -> set[in
     if is_there(run.undoing):
         raise DatasetError(
             f"{layout_of(folder).root}: run {run_key!r} is being undone, or its undo was "
-            "interrupted. Finish it by calling `undo_run` again (`pipestream "
-            "undo`), then run it anew."
+            "interrupted. Finish it by calling `undo_run` again (`pipestream undo`), then run it "
+            "anew."
         )
     rows = rows_in(run, tag).last_of_each()
     return set(rows.idx[rows.outcome != FAILED].tolist())

@@ -239,8 +239,8 @@ def run_of(layout: Layout, run_key: str) -> RunLayout:
         when = max(i.get("undone", 0) for i in undone)
         raise RunNotFoundError(
             f"{layout.root}: run {run_key!r} was undone already, at "
-            f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M:%S}. `pipestream "
-            "runs` lists the runs that can be undone."
+            f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M:%S}. `pipestream runs` lists the "
+            "runs that can be undone."
         )
     known = ", ".join(repr(i["run_key"]) for i, r in infos if not is_undone(r, i["run_key"]))
     raise RunNotFoundError(f"{layout.root}: no run {run_key!r}. Its runs: {known or 'none'}.")
@@ -275,7 +275,7 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
             run = RunLayout(layout, info.folder)
             if info.fingerprint is not None and info.undone is None:
                 keep_signatures(layout, run, info.fingerprint)
-            # Whatever of it is left if this process dies now is swept like a dead stage.
+            # Whatever of it is left if this process dies now is swept like a dead staging.
             doomed = layout.at("staged", f"pruned-{secrets.token_hex(4)}")
             os.rename(run.folder, doomed)
             with suppress(OSError):

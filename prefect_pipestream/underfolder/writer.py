@@ -1,4 +1,4 @@
-"""Writing a dataset folder: every write is a commit, alone or in a group."""
+"""Writing a dataset folder: every write is a commit, alone or in a batch."""
 
 import copy
 import itertools
@@ -107,7 +107,7 @@ class UnderfolderWriter:
         """Returns a writer of the same folder as part of another run.
 
         Raises:
-            DatasetExistsError: If the folder may not exist and was created by this run.
+            DatasetExistsError: If it exists, may not, and was not created by that run.
         """
         other = copy.copy(self)
         other.run_key = check_run_key(run_key)
@@ -356,7 +356,7 @@ class UnderfolderWriter:
 
 
 def _leave(folder: str, alive: Liveness) -> None:
-    """Removes a writer's stage; a logged commit that is still to be applied keeps it."""
+    """Removes a writer's folder of stagings; a logged commit still to be applied keeps it."""
     with suppress(OSError):  # not empty, or not there: the next sweep removes the rest
         for name in os.listdir(folder):
             os.rmdir(os.path.join(folder, name))

@@ -184,19 +184,19 @@ class ChunkRun:
         began = time.perf_counter()
         self.source.recover()  # a commit that a killed attempt had logged counts as done
         self.target.recover()
-        with self.target.commit_group(tag=self.tag, signed=True) as group:
+        with self.target.commit_group(tag=self.tag, signed=True) as batch:
             todo = self._undone(indices)
             for _ in range(MOST_ROUNDS):
                 if not todo:
                     break
-                todo = self._round(todo, group)
+                todo = self._round(todo, batch)
                 if todo:
                     self._pause(random.uniform(0, 0.05))  # two writers are not to meet again
             for idx in todo:
-                self._give_up(idx, ConflictError("other writers changed it every time."), group)
+                self._give_up(idx, ConflictError("other writers changed it every time."), batch)
         report = self.report_on(indices)
         report.seconds = time.perf_counter() - began
-        report.unseen_keys = group.unseen_keys
+        report.unseen_keys = batch.unseen_keys
         return report
 
     def report_on(self, indices: Indices) -> ChunkReport:
@@ -217,7 +217,7 @@ class ChunkRun:
         done = done_indices(self.target.output_folder, self.target.run_key, self._part)
         return [int(idx) for idx in indices if idx not in done]
 
-    def _round(self, todo: list[int], group: Batch) -> list[int]:
+    def _round(self, todo: list[int], batch: Batch) -> list[int]:
         """Processes samples; those that fail are tried again after the others.
 
         Returns:
@@ -235,7 +235,7 @@ class ChunkRun:
                 self._raise_if_stopped()
                 try:
                     with self._noting_conflicts():
-                        self._process(idx, attempt, group)
+                        self._process(idx, attempt, batch)
                 except Exception as error:
                     if is_of_dataset(error, self.target):
                         raise
@@ -245,18 +245,18 @@ class ChunkRun:
                 break
         for idx, met in errors.items():
             with self._noting_conflicts():
-                self._give_up(idx, met, group)
+                self._give_up(idx, met, batch)
         with self._noting_conflicts():
-            group.flush()
+            batch.flush()
         if not self._met_conflict:
             return []
         if self._is_alone and not was_alone:
-            return self._undone(todo)  # a group was lost, and what failed before in it
+            return self._undone(todo)  # a batch was lost, and what failed before in it
         return [idx for idx in self._undone(todo) if idx not in errors]
 
     @contextmanager
     def _noting_conflicts(self) -> Iterator[None]:
-        """Lets conflicts pass: they are of any samples of the group; the ledger knows which.
+        """Lets conflicts pass: they are of any samples of the batch; the ledger knows which.
 
         So is a file that may not be replaced: whose it is shows once each is committed alone.
         """
@@ -269,18 +269,18 @@ class ChunkRun:
                 raise
             self._met_conflict = self._is_alone = True
 
-    def _process(self, idx: int, attempt: int, group: Batch) -> None:
+    def _process(self, idx: int, attempt: int, batch: Batch) -> None:
         sample = self.source.get_input(idx)
         result = self.transform(sample)
         if result is None:
-            group.record(idx, "skipped", origin=sample.origin, attempts=attempt)
+            batch.record(idx, "skipped", origin=sample.origin, attempts=attempt)
             return
         changed, target = result if isinstance(result, tuple) else (result, None)
-        group.set_output(idx, changed, self.keys, target=target, attempts=attempt)
+        batch.set_output(idx, changed, self.keys, target=target, attempts=attempt)
         if self._is_alone:
-            group.flush()
+            batch.flush()
 
-    def _give_up(self, idx: int, error: Exception, group: Batch) -> None:
+    def _give_up(self, idx: int, error: Exception, batch: Batch) -> None:
         attempts = self.retries + 1
         failure = SampleFailure.of_error(error)
         self.log.warning(
@@ -291,7 +291,7 @@ class ChunkRun:
             failure.error_type,
             failure.message,
         )
-        group.record(idx, "failed", failure=failure, attempts=attempts)
+        batch.record(idx, "failed", failure=failure, attempts=attempts)
 
     def _pause(self, seconds: float) -> None:
         if self._stop is None:

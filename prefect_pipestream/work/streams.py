@@ -108,13 +108,13 @@ def write_one(
     own = f"task-{task_run.id}" if task_run.id else "main"
     tag = tag_of_writes(stream, own)
     if result is None:
-        with stream.commit_group(tag=tag, signed=True) as group:
-            group.record(idx, "skipped")
+        with stream.commit_group(tag=tag, signed=True) as batch:
+            batch.record(idx, "skipped")
         return None
     sample, target = result if isinstance(result, tuple) else (result, idx)
     try:
-        with stream.commit_group(tag=tag, signed=True) as group:
-            group.set_output(idx, sample, keys, target=target)
+        with stream.commit_group(tag=tag, signed=True) as batch:
+            batch.set_output(idx, sample, keys, target=target)
     except ConflictError:
         # An attempt at this same task run whose worker was thought dead may have done it.
         if tag == "main" or idx not in done_indices(stream.output_folder, stream.run_key, tag):
