@@ -4,7 +4,7 @@ import logging
 import os
 import shlex
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class Terminal:
             raise typer.Exit(0 if is_ok else 1)
 
     @contextmanager
-    def _explained_errors(self) -> Any:
+    def _explained_errors(self) -> Iterator[None]:
         with told_errors(self.as_json):
             try:
                 yield

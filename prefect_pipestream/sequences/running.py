@@ -71,9 +71,7 @@ def _giver(sample_fn: SampleFn | None) -> Callable[[Sample, int], object] | None
         return None
     try:
         inspect.signature(sample_fn).bind(None, None)
-    except TypeError:
-        return lambda sample, _: sample_fn(sample)  # type: ignore[call-arg]
-    except ValueError:  # some built-in functions have no signature
+    except (TypeError, ValueError):  # ValueError: some built-in functions have no signature
         return lambda sample, _: sample_fn(sample)  # type: ignore[call-arg]
     return sample_fn  # type: ignore[return-value]
 

@@ -19,7 +19,8 @@ Items = Mapping[str, Item[Any]]
 """The items of a sample by key; a `Sample` is one, which knows the files that it was read from."""
 
 
-def _as_given(idx: int, items: Items) -> Items:
+def as_given(idx: int, items: Items) -> Items:
+    """Prepares nothing: the items are written as they are."""
     return items
 
 
@@ -43,9 +44,9 @@ class Batch:
         self,
         new_staging: Callable[[], AbstractContextManager[Staging]],
         publish: Callable[[Staging], list[StagedSample]],
-        count: int = BATCH_COUNT,
-        seconds: float = BATCH_SECONDS,
-        prepare: Callable[[int, Any], Items] = _as_given,
+        count: int,
+        seconds: float,
+        prepare: Callable[[int, Any], Items],
     ) -> None:
         self._new_staging = new_staging
         self._publish = publish

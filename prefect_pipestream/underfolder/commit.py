@@ -96,7 +96,7 @@ class Commit:
                 if conflicts and drops:
                     staging.discard()  # what takes a commit back takes all of it back
                 if staging.samples or staging.shared:
-                    self._place(self._record(run_key, tag, tuple(drops)))
+                    self._place(self._prepare(run_key, tag, tuple(drops)))
                 committed = list(staging.samples.values())
                 self._take_over(committed)  # before another thread sets one of them again
         except OSError as error:
@@ -130,8 +130,8 @@ class Commit:
             self._staging.drop_files(samples.pop(idx))
         return conflicts
 
-    def _record(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
-        """Keeps the old files, and writes the record: all that is needed, and not logged yet."""
+    def _prepare(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
+        """Keeps the old files and writes the record: nothing that others see is changed by it."""
         samples = tuple(map(self._final_record, self._staging.in_order()))
         record = CommitRecord(
             id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
@@ -165,8 +165,7 @@ class Commit:
         if staged.files or staged.removes:
             keys = {file.key for file in staged.files}
             writes = {file.name: mark_of(_stamp(file.source)) for file in staged.files}
-            names = staged.names_there(keys)
-            names = list(dict.fromkeys([*staged.removes, *names]))
+            names = dict.fromkeys([*staged.removes, *staged.names_there(keys)])
             record = replace(
                 record,
                 outcome="written",

@@ -16,15 +16,8 @@ from prefect_pipestream.underfolder.run_key import is_run_key
 
 Folder = str | os.PathLike[str]
 
-_TEXTS = {
-    "run_key",
-    "undoes",
-    "rolls_back",
-    "fingerprint",
-    "failed_in",
-    "user",
-    "host",
-}
+_KEYS = {"run_key", "fingerprint"}
+_TEXTS = {"undoes", "rolls_back", "failed_in", "user", "host"}
 _NAMES = {"undoes_folders"}
 _TIMES = {"started", "finished", "undone"}
 _MOST_BYTES = 1 << 28  # a review of a million samples
@@ -57,7 +50,7 @@ def info_of(run: RunLayout) -> dict[str, Any]:
 
 
 def _is_fact(name: str, fact: Any) -> bool:
-    if name in ("run_key", "fingerprint"):
+    if name in _KEYS:
         return is_run_key(fact)
     if name in _TEXTS:
         return isinstance(fact, str)

@@ -7,7 +7,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +170,9 @@ class Staging:
             raise TypeError(f"keys {keys!r}: expected a collection of keys, such as [{keys!r}].")
         idx = check_index(idx)
         target = idx if target is None else check_index(target)
-        staged = StagedSample(
-            SampleRecord(idx, "unchanged", target=None if target == idx else target), origin
-        )
-        staged.record = replace(staged.record, attempts=attempts)
+        moved_to = None if target == idx else target
+        record = SampleRecord(idx, "unchanged", target=moved_to, attempts=attempts)
+        staged = StagedSample(record, origin)
         try:
             kinds = self.dataset.kinds_of(target)
             there = {kind.key: kind for kind in kinds}
@@ -330,6 +329,7 @@ class Staging:
     def clear(self) -> None:
         """Forgets what was staged; its files are in their places."""
         self.samples.clear()
+        self._targets.clear()
         self.shared.clear()
 
     def discard(self) -> bool:

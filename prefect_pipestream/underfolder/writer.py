@@ -21,7 +21,13 @@ from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.attempts import begin_attempt
-from prefect_pipestream.underfolder.batch import BATCH_COUNT, BATCH_SECONDS, Batch, Items
+from prefect_pipestream.underfolder.batch import (
+    BATCH_COUNT,
+    BATCH_SECONDS,
+    Batch,
+    Items,
+    as_given,
+)
 from prefect_pipestream.underfolder.commit import Commit, OnConflict, Rules
 from prefect_pipestream.underfolder.creating import left_by_creators, new_sibling
 from prefect_pipestream.underfolder.dataset import Underfolder
@@ -334,12 +340,20 @@ class UnderfolderWriter:
         signed: bool = False,
         count: int = BATCH_COUNT,
         seconds: float = BATCH_SECONDS,
-        prepare: Callable[[int, Any], Items] | None = None,
+        prepare: Callable[[int, Any], Items] = as_given,
     ) -> Iterator[Batch]:
         """Collects what is set in the batch into commits of up to `count` samples or `seconds`.
 
         What is complete is committed on leaving, also after an exception; a process that is
         killed loses the samples that were not committed yet, and nothing else.
+
+        Args:
+            tag: The part of the run.
+            signed: Whether the ledger notes what each sample's files are like.
+            count: The samples after which what was set is committed.
+            seconds: The time after which it is.
+            prepare: Takes a sample, and the index to write it at, through operations before it
+                is staged.
 
         Raises:
             DatasetError: If `tag` cannot be the name of a folder.
@@ -347,8 +361,7 @@ class UnderfolderWriter:
         if tag in ("", ".", "..") or "/" in tag or not tag.isprintable():
             raise DatasetError(f"tag {tag!r}: expected what can be a folder's name.")
         publish = partial(self.publish, tag=tag, signed=signed)
-        more = {} if prepare is None else {"prepare": prepare}
-        batch = Batch(self.staging, publish, count, seconds, **more)
+        batch = Batch(self.staging, publish, count, seconds, prepare)
         try:
             yield batch
         finally:
