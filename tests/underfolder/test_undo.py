@@ -185,7 +185,7 @@ def test_runs_on_other_samples_are_left_alone(dataset: Path) -> None:
 
 def test_a_created_dataset_is_emptied(dataset: Path, tmp_path: Path) -> None:
     source, new = Underfolder(dataset), tmp_path / "new"
-    writer = UnderfolderWriter(new, run_key="k", length=6)
+    writer = UnderfolderWriter(new, run_key="k", length=lambda: 6)
     for idx in range(6):
         writer.write(idx, source.read(idx))
     before = contents(dataset)

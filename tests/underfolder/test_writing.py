@@ -85,7 +85,7 @@ def test_hard_links_of_the_old_file_keep_the_old_content(dataset: Path, tmp_path
 
 def test_an_unchanged_item_is_linked_into_another_dataset(dataset: Path, tmp_path: Path) -> None:
     reader = Underfolder(dataset)
-    writer = UnderfolderWriter(tmp_path / "new", length=len(reader))
+    writer = UnderfolderWriter(tmp_path / "new", length=lambda: len(reader))
     for idx in reader.indices().tolist():
         writer.write(idx, reader.read(idx))
     for name in ("data/4_image.png", "data/4_label.txt"):
