@@ -68,9 +68,9 @@ class Item(ABC, Generic[T]):
         shared: Whether all samples of a dataset share the item.
 
     Raises:
-        EncodeError: A value is not one that this class can hold, or there are two.
-        DecodeError: A stream's content is not valid.
-        ValueError: A path's extension is that of another item class.
+        EncodeError: If a value is not one that this class can hold, or there are two.
+        DecodeError: If a stream's content is not valid.
+        ValueError: If a path's extension is that of another item class.
     """
 
     __slots__ = (
@@ -150,7 +150,7 @@ class Item(ABC, Generic[T]):
         """Return the same item with other encoder options (or none); it is always encoded anew.
 
         Raises:
-            EncodeError: This class's encoder has no such option, or not of this value.
+            EncodeError: If this class's encoder has no such option, or not of this value.
         """
         type(self).check_options(options)
         new = type(self)(self, shared=self._shared)
@@ -199,8 +199,8 @@ class Item(ABC, Generic[T]):
         """Return the value; None if the item has no source at all.
 
         Raises:
-            DecodeError: No file is there (any more), or its content is not valid.
-            UnpicklingNotAllowedError: It is a pickle and the item was not made for reading it.
+            DecodeError: If no file is there (any more), or its content is not valid.
+            UnpicklingNotAllowedError: If it is a pickle and the item was not made for reading it.
         """
         if self._value is not _UNSET:
             return self._value
@@ -241,7 +241,7 @@ class Item(ABC, Generic[T]):
         """Check encoder options.
 
         Raises:
-            EncodeError: The encoder has no such option, or not of this value.
+            EncodeError: If the encoder has no such option, or not of this value.
         """
         check_options(cls, options)
 
@@ -268,7 +268,7 @@ class Item(ABC, Generic[T]):
             original: The content of that file, which is of this class.
 
         Raises:
-            DecodeError: The original is damaged.
+            DecodeError: If the original is damaged.
         """
         cls.encode_with(value, stream, options)
 
@@ -277,7 +277,7 @@ class Item(ABC, Generic[T]):
         """Return the value as this class holds it.
 
         Raises:
-            EncodeError: This class cannot hold the value.
+            EncodeError: If this class cannot hold the value.
         """
         return cast("T", value)
 
@@ -355,8 +355,8 @@ class Item(ABC, Generic[T]):
         An existing file is replaced, never written through, and only once the new one is whole.
 
         Raises:
-            EncodeError: The value cannot be encoded, or there is none.
-            DatasetWriteError: A path cannot be written.
+            EncodeError: If the value cannot be encoded, or there is none.
+            DatasetWriteError: If a path cannot be written.
         """
         for path in paths:
             target = Path(path)
@@ -384,8 +384,8 @@ class Item(ABC, Generic[T]):
         value, in the format that the extension of `path` stands for.
 
         Raises:
-            EncodeError: The value cannot be encoded, or there is none.
-            DatasetWriteError: The path exists or cannot be written; nothing is left there.
+            EncodeError: If the value cannot be encoded, or there is none.
+            DatasetWriteError: If the path exists or cannot be written; nothing is left there.
         """
         return storing.store(self, path, path, replaced)
 

@@ -70,8 +70,8 @@ class FileSource:
         """Read the whole file and remember its stamp and digest.
 
         Raises:
-            FileNotFoundError: The file, or what a symbolic link points to, is not there.
-            DecodeError: It is no regular file, cannot be read, or does not fit into memory.
+            FileNotFoundError: If the file, or what a symbolic link points to, is not there.
+            DecodeError: If it is no regular file, cannot be read, or does not fit into memory.
         """
         path = self.path
         read_at_ns = time.time_ns()
@@ -104,7 +104,7 @@ def stamp_of(path: str) -> FileStamp | None:
     """Return the stamp of the file at `path` (links followed), or None if there is none.
 
     Raises:
-        OSError: That could not be asked.
+        OSError: If that could not be asked.
     """
     found = status_through_links(path)
     return None if found is None else FileStamp.of(found)
@@ -140,7 +140,7 @@ def write_new(path: str, data: bytes) -> FileSource:
     """Create the file `path` with this content.
 
     Raises:
-        DatasetWriteError: It exists, or cannot be written; nothing is left of it.
+        DatasetWriteError: If it exists, or cannot be written; nothing is left of it.
     """
     try:
         fd = os.open(path, _CREATE_FLAGS, 0o666)
@@ -178,9 +178,9 @@ def copy_new(source: FileSource, path: str) -> FileSource:
     """Create the file `path` with the content of `source`.
 
     Raises:
-        FileNotFoundError: The source is not there.
-        DecodeError: The source cannot be read.
-        DatasetWriteError: `path` exists or cannot be written; nothing is left of it.
+        FileNotFoundError: If the source is not there.
+        DecodeError: If the source cannot be read.
+        DatasetWriteError: If `path` exists or cannot be written; nothing is left of it.
     """
     try:
         source_fd = os.open(source.path, _READ_FLAGS)
@@ -229,8 +229,8 @@ def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | N
     """Make `path` a link to the file of `source`; None if the file system makes no such link.
 
     Raises:
-        DecodeError: The source is no regular file; nothing is left at `path`.
-        DatasetWriteError: `path` exists or its folder cannot be written.
+        DecodeError: If the source is no regular file; nothing is left at `path`.
+        DatasetWriteError: If `path` exists or its folder cannot be written.
     """
     # A link to a symbolic link would break with it, or at once where its target is relative.
     target = os.path.realpath(source.path) if is_link(source.path) else source.path
@@ -270,7 +270,7 @@ def keep_access(path: str, old_path: str) -> None:
     that one is not to read the new one. A group that its owner may not give it stays as it is.
 
     Raises:
-        OSError: The mode cannot be set, or the old file cannot be asked for it.
+        OSError: If the mode cannot be set, or the old file cannot be asked for it.
     """
     old = status_through_links(old_path)
     if old is None or not stat.S_ISREG(old.st_mode):

@@ -63,7 +63,7 @@ class ImageItem(NumpyItem):
         """Return the orientation that a file of this class tells, 1 to 8, as EXIF numbers it.
 
         Raises:
-            DecodeError: The file is damaged.
+            DecodeError: If the file is damaged.
         """
         return 1
 

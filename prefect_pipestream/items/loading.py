@@ -21,8 +21,8 @@ def read_value(item: "Item[Any]") -> Any:
     """Decode the first of the item's files that is there, as what its extension tells.
 
     Raises:
-        DecodeError: None is there, or its content is not valid.
-        UnpicklingNotAllowedError: It is a pickle, and the item was not made for reading it.
+        DecodeError: If none is there, or its content is not valid.
+        UnpicklingNotAllowedError: If it is a pickle, and the item was not made for reading it.
     """
     for source in item.file_sources:
         try:
@@ -55,8 +55,8 @@ def decode(cls: "type[Item[Any]]", data: bytes, path: str) -> Any:
     """Decode the content of a file; `path` is what errors name it.
 
     Raises:
-        DecodeError: It is not valid.
-        UnpicklingNotAllowedError: It is a pickle, and this is not a place to read one.
+        DecodeError: If it is not valid.
+        UnpicklingNotAllowedError: If it is a pickle, and this is not a place to read one.
     """
     if not data and not cls.may_be_empty:
         raise DecodeError(f"{path}: the file is empty. Restore the file or remove it.")

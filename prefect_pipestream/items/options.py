@@ -54,7 +54,7 @@ def check_options(cls: "type[Item[Any]]", options: Mapping[str, Any]) -> None:
     """Check options of the encoder of an item class.
 
     Raises:
-        EncodeError: The encoder has no such option, or not of this value.
+        EncodeError: If the encoder has no such option, or not of this value.
     """
     allowed = cls.encoder_defaults
     for name, value in options.items():

@@ -18,7 +18,7 @@ def check(data: bytes) -> None:
     """Check the chunks of a PNG file, from after its signature to its end.
 
     Raises:
-        DecodeError: It is truncated, a checksum of its image data is wrong, or it has 16 bits a
+        DecodeError: If it is truncated, a checksum of its image data is wrong, or it has 16 bits a
             channel with colors or alpha.
     """
     view = memoryview(data)

@@ -24,7 +24,7 @@ def register(cls: "type[Item[Any]]", extensions: tuple[str, ...]) -> None:
     """Make a class the one for its extensions.
 
     Raises:
-        ValueError: Another class has one of them, or an extension does not begin with a dot.
+        ValueError: If another class has one of them, or an extension does not begin with a dot.
     """
     for extension in extensions:
         if not extension.startswith(".") or "/" in extension or "." in extension[1:]:

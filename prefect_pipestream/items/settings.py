@@ -30,7 +30,7 @@ class SerializationMode(enum.IntEnum):
         """Return the mode of this name, upper or lower case, or the mode itself.
 
         Raises:
-            ValueError: No mode is called so.
+            ValueError: If no mode is called so.
         """
         if isinstance(mode, str):
             try:

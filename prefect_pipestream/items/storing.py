@@ -73,9 +73,9 @@ def encoded(item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | No
     """Return the item's value as the content of a file of this class; see `Item.store`.
 
     Raises:
-        EncodeError: There is no value, this class cannot hold it, or the metadata of the file
+        EncodeError: If there is no value, this class cannot hold it, or the metadata of the file
             that it was made from cannot be kept.
-        DecodeError: The value is in a file that cannot be decoded.
+        DecodeError: If the value is in a file that cannot be decoded.
     """
     if not item.has_value and not item.file_sources:
         raise EncodeError(f"{item!r} has no value and no file: there is nothing to write.")
@@ -153,8 +153,8 @@ def content_of(source: FileSource) -> bytes:
     a commit compares.
 
     Raises:
-        FileNotFoundError: It is not there.
-        DecodeError: It cannot be read.
+        FileNotFoundError: If it is not there.
+        DecodeError: If it cannot be read.
     """
     return FileSource(source.path).read()
 

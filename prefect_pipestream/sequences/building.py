@@ -27,14 +27,14 @@ def construct(
     """Makes an operation's model from arguments by position and by keyword.
 
     Args:
-        cls: the model to make.
-        operation: its name, for messages.
-        args: arguments by position, in the order of the model's fields.
-        kwargs: arguments by keyword.
-        given: fields that are set by the caller of this function, not by the user.
+        cls: The model to make.
+        operation: Its name, for messages.
+        args: Arguments by position, in the order of the model's fields.
+        kwargs: Arguments by keyword.
+        given: Fields that are set by the caller of this function, not by the user.
 
     Raises:
-        PipeBuildingError: an argument is unknown, missing, doubled or of a wrong value.
+        PipeBuildingError: If an argument is unknown, missing, doubled or of a wrong value.
     """
     given, values = given or {}, dict(kwargs or {})
     fields = {argument_name(n, f): f for n, f in cls.model_fields.items() if n not in given}
@@ -78,7 +78,7 @@ def import_member(path: str) -> Any:
     """Imports what `package.module:name` names.
 
     Raises:
-        PipeBuildingError: the module cannot be imported or has no such name.
+        PipeBuildingError: If the module cannot be imported or has no such name.
     """
     module_name, _, name = path.partition(":")
     if not name.isidentifier() or not all(p.isidentifier() for p in module_name.split(".")):

@@ -19,7 +19,7 @@ def find_item_class(spec: Any) -> type[Item[Any]]:
     """Returns the item class that a name, "package.module:Name" or the class itself names.
 
     Raises:
-        PipeBuildingError: there is no item class of this name.
+        PipeBuildingError: If there is no item class of this name.
     """
     if isinstance(spec, type) and issubclass(spec, Item):
         return spec

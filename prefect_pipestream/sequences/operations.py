@@ -39,14 +39,14 @@ class Operations:
         """Reads a dataset folder.
 
         Args:
-            folder: the dataset's root.
-            merge_root_items: whether the shared items in the root are part of each sample.
-            must_exist: whether a missing folder is an error, not an empty sequence.
-            watch: whether changes on disk are seen by the next read.
-            allow_pickle: whether `.pkl` items may be decoded, which runs code that is in them.
+            folder: The dataset's root.
+            merge_root_items: Whether the shared items in the root are part of each sample.
+            must_exist: Whether a missing folder is an error, not an empty sequence.
+            watch: Whether changes on disk are seen by the next read.
+            allow_pickle: Whether `.pkl` items may be decoded, which runs code that is in them.
 
         Raises:
-            DatasetNotFoundError: the folder must exist and does not.
+            DatasetNotFoundError: If the folder must exist and does not.
         """
         return cls._source(
             "from_underfolder",
@@ -82,14 +82,14 @@ class Operations:
         """Takes every image file in a folder as a sample.
 
         Args:
-            folder: the folder to look in.
-            must_exist: whether a missing folder is an error, not an empty sequence.
-            image_key: the key of the image in the samples.
-            sort_files: whether the images are in the order of their paths.
-            recursive: whether to look in the folders inside too.
+            folder: The folder to look in.
+            must_exist: Whether a missing folder is an error, not an empty sequence.
+            image_key: The key of the image in the samples.
+            sort_files: Whether the images are in the order of their paths.
+            recursive: Whether to look in the folders inside too.
 
         Raises:
-            DatasetNotFoundError: the folder must exist and does not.
+            DatasetNotFoundError: If the folder must exist and does not.
         """
         return cls._source(
             "from_images",
@@ -107,8 +107,8 @@ class Operations:
         """Takes every frame of a video as a sample (RGB, uint8, H×W×3).
 
         Raises:
-            DatasetNotFoundError: the file must exist and does not.
-            MissingExtraError: the extra `video` is not installed.
+            DatasetNotFoundError: If the file must exist and does not.
+            MissingExtraError: If the extra `video` is not installed.
         """
         return cls._source("from_video", video=video, must_exist=must_exist, image_key=image_key)
 
@@ -132,18 +132,18 @@ class Operations:
         """Generates samples with images, masks and objects, for trials and tests.
 
         Args:
-            length: how many samples.
-            with_images: whether there is `image`, uint8, H×W×3.
-            with_masks: whether there is `mask`, uint8, H×W: each object's label plus 1.
-            with_instances: whether there is `instances`, uint8, H×W: each object's number.
-            with_objects: whether there are objects at all.
-            with_bboxes: whether there is `bboxes`, float64, N×5: x1, y1, x2, y2, label.
-            with_kpts: whether there is `keypoints`: two corners of each object.
-            image_size: the side, or width and height, in pixels.
-            key_format: the keys' format, `*` stands for the name above.
-            max_labels: the greatest label.
-            objects_range: the least and the greatest number of objects in a sample.
-            seed: makes the samples reproducible.
+            length: How many samples.
+            with_images: Whether there is `image`, uint8, H×W×3.
+            with_masks: Whether there is `mask`, uint8, H×W: each object's label plus 1.
+            with_instances: Whether there is `instances`, uint8, H×W: each object's number.
+            with_objects: Whether there are objects at all.
+            with_bboxes: Whether there is `bboxes`, float64, N×5: x1, y1, x2, y2, label.
+            with_kpts: Whether there is `keypoints`: two corners of each object.
+            image_size: The side, or width and height, in pixels.
+            key_format: The keys' format, `*` stands for the name above.
+            max_labels: The greatest label.
+            objects_range: The least and the greatest number of objects in a sample.
+            seed: Makes the samples reproducible.
         """
         return cls._source(
             "toy_dataset",
@@ -167,9 +167,9 @@ class Operations:
         """Applies a stage to each sample.
 
         Args:
-            stage: a stage, its specification (see `resolve_stage`), or a callable that takes
-                a sample. A sample that the stage drops becomes an empty one, which
-                `to_underfolder` does not write.
+            stage: A stage, its specification (see `resolve_stage`), or a callable that takes a
+                sample. A sample that the stage drops becomes an empty one, which `to_underfolder`
+                does not write.
         """
         return self._pipe("map", stage=stage)
 
@@ -177,8 +177,8 @@ class Operations:
         """Applies a stage to the samples for which a condition holds.
 
         Args:
-            stage: as for `map`.
-            condition: takes nothing, the index, index and sample, or index, sample and source.
+            stage: As for `map`.
+            condition: Takes nothing, the index, index and sample, or index, sample and source.
         """
         return self._pipe("map_if", stage=stage, condition=condition)
 
@@ -200,8 +200,8 @@ class Operations:
         """Checks each sample against a schema when it is read.
 
         Args:
-            sample_schema: a pydantic model class, with an item class for each key; or a
-                mapping, see `SampleSchema`.
+            sample_schema: A pydantic model class, with an item class for each key; or a mapping,
+                see `SampleSchema`.
 
         A sample that does not satisfy it raises `SampleError`.
         """
@@ -221,16 +221,16 @@ class Operations:
         """Writes each sample that is read into a dataset folder, and passes it on.
 
         Args:
-            folder: the dataset's root.
-            zfill: the digits to pad the index to; None: those of the last index.
-            key_serialization_mode: how to write the items of a key (see `SerializationMode`).
-            exists_ok: whether the folder may exist.
-            run_key: the run that the writes belong to; None: one of this sequence's own.
-            durable: whether what is written survives a loss of power at once.
-            on_conflict: what is done where another writer changed a sample since it was read.
+            folder: The dataset's root.
+            zfill: The digits to pad the index to; None: those of the last index.
+            key_serialization_mode: How to write the items of a key (see `SerializationMode`).
+            exists_ok: Whether the folder may exist.
+            run_key: The run that the writes belong to; None: one of this sequence's own.
+            durable: Whether what is written survives a loss of power at once.
+            on_conflict: What is done where another writer changed a sample since it was read.
 
         Raises:
-            DatasetExistsError: the folder exists and may not.
+            DatasetExistsError: If the folder exists and may not.
         """
         return self._pipe(
             "to_underfolder",
@@ -253,13 +253,13 @@ class Operations:
         """Keeps each sample in a file once it was read, so that it is made only once.
 
         Args:
-            cache_folder: where; None: a temporary folder, removed with the sequence.
-            reuse_cache: whether a folder that exists may be read and added to.
-            allow_pickle: whether pickles of a folder that exists may be read; that runs code.
+            cache_folder: Where; None: a temporary folder, removed with the sequence.
+            reuse_cache: Whether a folder that exists may be read and added to.
+            allow_pickle: Whether pickles of a folder that exists may be read; that runs code.
 
         Raises:
-            DatasetExistsError: the folder exists and may not.
-            UnpicklingNotAllowedError: it exists, may, and its pickles may not be read.
+            DatasetExistsError: If the folder exists and may not.
+            UnpicklingNotAllowedError: If it exists, may, and its pickles may not be read.
         """
         return self._pipe(
             "cache", cache_folder=cache_folder, reuse_cache=reuse_cache, allow_pickle=allow_pickle
@@ -277,10 +277,10 @@ class Operations:
         """Keeps the samples for which a function is true.
 
         Args:
-            filter_fn: takes a sample.
-            lazy: whether to look for them at the first access, not at once.
-            insert_empty_samples: whether the others become empty samples. Then the sequence
-                keeps its length, and no sample is read in advance.
+            filter_fn: Takes a sample.
+            lazy: Whether to look for them at the first access, not at once.
+            insert_empty_samples: Whether the others become empty samples. Then the sequence keeps
+                its length, and no sample is read in advance.
         """
         return self._pipe(
             "filter", filter_fn=filter_fn, lazy=lazy, insert_empty_samples=insert_empty_samples
@@ -290,8 +290,8 @@ class Operations:
         """Sorts the samples by the key that a function gives.
 
         Args:
-            key_fn: takes a sample (of a comparison, make one with `functools.cmp_to_key`).
-            lazy: whether to sort at the first access, not at once.
+            key_fn: Takes a sample (of a comparison, make one with `functools.cmp_to_key`).
+            lazy: Whether to sort at the first access, not at once.
         """
         return self._pipe("sort", key_fn=key_fn, lazy=lazy)
 
@@ -313,8 +313,8 @@ class Operations:
         """Repeats the samples.
 
         Args:
-            count: how often; 1.5 is all of them and then the first half again.
-            interleave: whether the copies of a sample follow each other.
+            count: How often; 1.5 is all of them and then the first half again.
+            interleave: Whether the copies of a sample follow each other.
         """
         return self._pipe("repeat", count=count, interleave=interleave)
 
@@ -324,9 +324,9 @@ class Operations:
         """Merges each sample with the one of another sequence; as long as the shorter one.
 
         Args:
-            to_zip: the other sequence; where both have a key, its item is taken.
-            key_format: the keys that the other's items get, `*` stands for theirs; without a
-                `*` it is put behind them.
+            to_zip: The other sequence; where both have a key, its item is taken.
+            key_format: The keys that the other's items get, `*` stands for theirs; without a `*` it
+                is put behind them.
         """
         return self._pipe("zip", to_zip=to_zip, key_format=key_format)
 
@@ -339,9 +339,9 @@ class Operations:
         """Puts other sequences behind this one.
 
         Args:
-            *seqs: the others.
-            to_cat: the others, as a list.
-            interleave: whether to take a sample of each in turn.
+            *seqs: The others.
+            to_cat: The others, as a list.
+            interleave: Whether to take a sample of each in turn.
         """
         return self._pipe("cat", to_cat=[*seqs, *to_cat], interleave=interleave)
 
@@ -354,9 +354,9 @@ class Operations:
         lists; shared items are taken from the last sample.
 
         Args:
-            batch_size: how many samples make one.
-            drop_last: whether to leave out the last one if fewer are left for it.
-            key_list: the keys to take; None: all.
+            batch_size: How many samples make one.
+            drop_last: Whether to leave out the last one if fewer are left for it.
+            key_list: The keys to take; None: all.
         """
         return self._pipe("batched", batch_size=batch_size, drop_last=drop_last, key_list=key_list)
 
@@ -369,9 +369,9 @@ class Operations:
         """Takes stacked samples apart again, along the first dimension of their values.
 
         Args:
-            batch_size: how many are in each; "fixed": as in the first; "variable": all samples
-                are read to find out. The last may have fewer.
-            key_list: the keys to take; None: all.
+            batch_size: How many are in each; "fixed": as in the first; "variable": all samples are
+                read to find out. The last may have fewer.
+            key_list: The keys to take; None: all.
         """
         return self._pipe("unbatched", batch_size=batch_size, key_list=key_list)
 

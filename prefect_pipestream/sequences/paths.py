@@ -54,8 +54,8 @@ def set_in(value: Any, tokens: Sequence[Token], new: Any, where: str) -> Any:
     mapping elsewhere. A list is filled up with None to reach an index past its end.
 
     Raises:
-        SampleError: the path goes through something that cannot hold it; `where` names
-            the path in the message.
+        SampleError: If the path goes through something that cannot hold it; `where` names the path
+            in the message.
     """
     if not tokens:
         return new

@@ -20,12 +20,12 @@ def build_pipe(
     Args:
         pipe_list: "name", {"name": arguments}, or a list of these, applied in order. The
             arguments are a mapping by keyword, a list by position, or else the one argument.
-        source: the sequence that the first operation reads; by default, the first operation
-            is itself a source.
+        source: The sequence that the first operation reads; by default, the first operation is
+            itself a source.
 
     Raises:
-        PipeBuildingError: a name or an argument is wrong; the message names the operation,
-            the argument and what is allowed.
+        PipeBuildingError: If a name or an argument is wrong; the message names the operation, the
+            argument and what is allowed.
     """
     sequence = source if isinstance(source, SamplesSequence) else None
     for title, arguments in operations_of(pipe_list):
@@ -39,7 +39,7 @@ def operations_of(pipe_list: Any) -> Iterator[tuple[str, Any]]:
     """Yields the name and the arguments of each operation.
 
     Raises:
-        PipeBuildingError: it is no list of operations.
+        PipeBuildingError: If it is no list of operations.
     """
     if isinstance(pipe_list, str):
         yield pipe_list, None

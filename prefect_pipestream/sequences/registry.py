@@ -59,7 +59,7 @@ def source_sequence(cls: type[S]) -> type[S]:
     The title is the class's `title`: `class Grid(SamplesSequence, title="grid")`.
 
     Raises:
-        ValueError: the class has no title, or the title is taken.
+        ValueError: If the class has no title, or the title is taken.
     """
     _register(cls, None)
     return cls
@@ -72,7 +72,7 @@ def piped_sequence(cls: type[S]) -> type[S]:
     that the pipe reads; `PipedSequence` has such a field.
 
     Raises:
-        ValueError: the class has no title or not one such field, or the title is taken.
+        ValueError: If the class has no title or not one such field, or the title is taken.
     """
     marked = [n for n, f in cls.model_fields.items() if _is_pipe_source(f.json_schema_extra)]
     if len(marked) != 1:
@@ -142,7 +142,7 @@ def find_operation(title: str) -> Operation:
     """Returns the source or pipe of this name.
 
     Raises:
-        PipeBuildingError: there is none.
+        PipeBuildingError: If there is none.
     """
     if title not in _OPERATIONS:
         for folder, titles in (("sources", BUILTIN_SOURCES), ("pipes", BUILTIN_PIPES)):

@@ -21,11 +21,11 @@ class Sample(Mapping[str, AnyItem]):
     items. Call an item to get its value: `sample["image"]()`.
 
     Args:
-        data: the items by key; None is an empty sample. A plain value is not an item:
-            wrap it, as in `PngImageItem(image)`.
+        data: The items by key; None is an empty sample. A plain value is not an item: wrap it, as
+            in `PngImageItem(image)`.
 
     Raises:
-        TypeError: a key is not a string, or a value is not an item.
+        TypeError: If a key is not a string, or a value is not an item.
     """
 
     __slots__ = ("_data", "_origin")
@@ -69,7 +69,7 @@ class Sample(Mapping[str, AnyItem]):
         """Returns a sample in which `key` holds the item `value`.
 
         Raises:
-            TypeError: `value` is not an item.
+            TypeError: If `value` is not an item.
         """
         _require_item(key, value)
         return Sample.of({**self._data, key: value}, self._origin)
@@ -80,7 +80,7 @@ class Sample(Mapping[str, AnyItem]):
         The new item is of the same class as the old one, and shared if that is.
 
         Raises:
-            MissingItemError: the sample has no such key; the message says how to add one.
+            MissingItemError: If the sample has no such key; the message says how to add one.
         """
         if key not in self._data:
             raise MissingItemError(
@@ -96,13 +96,13 @@ class Sample(Mapping[str, AnyItem]):
         """Sets a new item at `target_key`, of the class of the item at `reference_key`.
 
         Args:
-            target_key: where the new item goes.
-            reference_key: the item whose class (and sharing) is taken.
-            value: the new item's value.
-            shared_item: whether the new item is shared; None: as the reference item is.
+            target_key: Where the new item goes.
+            reference_key: The item whose class (and sharing) is taken.
+            value: The new item's value.
+            shared_item: Whether the new item is shared; None: as the reference item is.
 
         Raises:
-            MissingItemError: the sample has no `reference_key`.
+            MissingItemError: If the sample has no `reference_key`.
         """
         reference = self[reference_key]
         shared = reference.is_shared if shared_item is None else shared_item
@@ -116,14 +116,14 @@ class Sample(Mapping[str, AnyItem]):
         r"""Sets a value inside an item's value; this sample's own value is not touched.
 
         Args:
-            path: the key, then a path into its value, like `meta.a.b[0]`. A backslash
-                takes the next `.`, `[` or `]` literally. What is missing on the way is
-                made: lists (filled up with None) for indices, mappings for names.
-            value: what to set.
-            default_item_type: the class of the item if the sample has no such key.
+            path: The key, then a path into its value, like `meta.a.b[0]`. A backslash takes the
+                next `.`, `[` or `]` literally. What is missing on the way is made: lists (filled up
+                with None) for indices, mappings for names.
+            value: What to set.
+            default_item_type: The class of the item if the sample has no such key.
 
         Raises:
-            SampleError: the path is empty or goes through a value that cannot hold it.
+            SampleError: If the path is empty or goes through a value that cannot hold it.
         """
         tokens = split_path(path)
         if not tokens or not isinstance(tokens[0], str):
@@ -158,7 +158,7 @@ class Sample(Mapping[str, AnyItem]):
         between backticks, as in "`meta.score` > 0.5 AND label == 'cat'".
 
         Raises:
-            SampleError: the query cannot be parsed.
+            SampleError: If the query cannot be parsed.
         """
         return bool(_compile_query(query)(_DirectAccess(self._data)))
 
@@ -255,7 +255,7 @@ class Sample(Mapping[str, AnyItem]):
         """Returns the item at `key`.
 
         Raises:
-            MissingItemError: the sample has no such key; the message names those that it has.
+            MissingItemError: If the sample has no such key; the message names those that it has.
         """
         try:
             return self._data[key]

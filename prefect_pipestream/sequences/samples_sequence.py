@@ -78,7 +78,7 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         """Tells whether all samples have the same keys. Reads samples, decodes nothing.
 
         Args:
-            max_items: how many samples to look at, at most; negative: all.
+            max_items: How many samples to look at, at most; negative: all.
         """
         stop = self.size() if max_items < 0 else min(max_items, self.size())
         keys = {frozenset(self.get_sample(idx)) for idx in range(stop)}
@@ -102,12 +102,12 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         """Yields the samples in tuples of `batch_size`.
 
         Args:
-            batch_size: how many samples there are in a tuple.
-            drop_last: whether to leave out the last tuple if it is not full.
-            fill: what to fill the last tuple up with.
+            batch_size: How many samples there are in a tuple.
+            drop_last: Whether to leave out the last tuple if it is not full.
+            fill: What to fill the last tuple up with.
 
         Raises:
-            ValueError: `batch_size` is less than 1.
+            ValueError: If `batch_size` is less than 1.
         """
         from prefect_pipestream.sequences.views import batches
 
@@ -117,7 +117,7 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         """Returns a map-style PyTorch dataset of the samples.
 
         Raises:
-            MissingExtraError: PyTorch is not installed.
+            MissingExtraError: If PyTorch is not installed.
         """
         from prefect_pipestream.sequences.views import torch_dataset
 
@@ -136,18 +136,18 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         """Goes through all samples once, for what the pipes do on the way.
 
         Args:
-            num_workers: processes to do it in; 0: this one, negative: one a core.
-            prefetch: how many samples each worker prepares ahead of `sample_fn`.
-            keep_order: whether `sample_fn` gets the samples in order, also from workers.
-            sample_fn: called in this process with each sample, or with each sample and its
-                index if it takes two arguments.
+            num_workers: Processes to do it in; 0: this one, negative: one a core.
+            prefetch: How many samples each worker prepares ahead of `sample_fn`.
+            keep_order: Whether `sample_fn` gets the samples in order, also from workers.
+            sample_fn: Called in this process with each sample, or with each sample and its index if
+                it takes two arguments.
             track_fn: True shows a progress bar on a terminal, with the text if it is one; a
                 callable gets an iterable and returns one, as `tqdm` does.
 
         Raises:
-            Exception: whatever a sample raised, with a note that has the sample's index. What
+            Exception: Whatever a sample raised, with a note that has the sample's index. What
                 `to_underfolder` wrote before stays, each sample entirely.
-            WorkerDiedError: a worker process was killed.
+            WorkerDiedError: If a worker process was killed.
         """
         from prefect_pipestream.sequences.running import run
 
@@ -175,8 +175,8 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         """Returns the list of operations from which `build_pipe` makes this sequence again.
 
         Args:
-            recursive: whether sequences among the arguments become lists of operations too.
-            objs_to_str: whether paths, classes and other objects become text.
+            recursive: Whether sequences among the arguments become lists of operations too.
+            objs_to_str: Whether paths, classes and other objects become text.
         """
         from prefect_pipestream.sequences.describing import to_pipe
 
@@ -200,7 +200,7 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         """Returns this sequence with what `change` makes of it and of each that it reads.
 
         Args:
-            change: takes a sequence, whose sources are changed already, and returns it or another.
+            change: Takes a sequence, whose sources are changed already, and returns it or another.
         """
         changed: dict[str, Any] = {}
         for name in type(self).model_fields:
@@ -220,7 +220,7 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         """Returns this sequence with each `to_underfolder` in it committing in batches.
 
         Args:
-            batches: closes them, which commits what they have.
+            batches: Closes them, which commits what they have.
         """
         return self.rebuilt(lambda sequence: sequence._in_batch(batches))
 

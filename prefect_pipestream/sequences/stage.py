@@ -72,7 +72,7 @@ class SampleStage(BaseModel):
     Without a title it is named by where it is defined: "package.module:StageGamma".
 
     Raises:
-        ValueError: another stage has this title.
+        ValueError: If another stage has this title.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -118,16 +118,16 @@ def resolve_stage(spec: StageSpec, *, allow_callable: bool = False) -> SampleSta
     """Makes a stage of its specification.
 
     Args:
-        spec: a stage; the name of a registered stage; {"name": arguments}, with a mapping
-            of arguments by keyword, a list by position, anything else as the one argument;
-            "package.module:name", in place of a name, of a `SampleStage` subclass or a
-            function decorated with `sample_stage`; or a list of these, applied in order.
-        allow_callable: also take a callable object `(sample) -> sample`. Never set it for
+        spec: A stage; the name of a registered stage; {"name": arguments}, with a mapping of
+            arguments by keyword, a list by position, anything else as the one argument;
+            "package.module:name", in place of a name, of a `SampleStage` subclass or a function
+            decorated with `sample_stage`; or a list of these, applied in order.
+        allow_callable: Also take a callable object `(sample) -> sample`. Never set it for
             specifications that come from outside of Python; a string never names one.
 
     Raises:
-        PipeBuildingError: the name or an argument is wrong; the message names the stage,
-            the argument and what is allowed.
+        PipeBuildingError: If the name or an argument is wrong; the message names the stage, the
+            argument and what is allowed.
     """
     if isinstance(spec, SampleStage):
         return spec
@@ -206,7 +206,7 @@ def applied(stage: SampleStage, sample: Sample, idx: int) -> Sample:
     """Applies a stage where the result must stay in its place: an empty sample for None.
 
     Raises:
-        SampleError: the stage gives the sample a new index.
+        SampleError: If the stage gives the sample a new index.
     """
     result = stage(sample)
     if result is None:
@@ -254,12 +254,12 @@ def sample_stage(
         {"my_package.cleaning:brighten": 20}  # in a list of operations
 
     Args:
-        function: the function, where the decorator is used without parentheses.
-        title: a short name for lists of operations.
+        function: The function, where the decorator is used without parentheses.
+        title: A short name for lists of operations.
 
     Raises:
-        TypeError: the function has no argument for the sample, or takes `*args` or `**kwargs`.
-        ValueError: another stage has this title.
+        TypeError: If the function has no argument for the sample, or takes `*args` or `**kwargs`.
+        ValueError: If another stage has this title.
     """
     if function is None:
         return lambda func: _stage_of_function(func, title)

@@ -90,7 +90,7 @@ class _Worker:
         """Returns the next message.
 
         Raises:
-            WorkerDiedError: there will be none.
+            WorkerDiedError: If there will be none.
         """
         try:
             return self.pipe.recv()
@@ -118,8 +118,8 @@ class Workers:
     Leaving it without an exception waits for what the workers have collected to be written.
 
     Raises:
-        Exception: what that raised in a worker.
-        WorkerDiedError: a worker was killed.
+        Exception: What that raised in a worker.
+        WorkerDiedError: If a worker was killed.
     """
 
     def __init__(self, sequence: "SamplesSequence", count: int, with_samples: bool) -> None:
@@ -163,8 +163,8 @@ class Workers:
             Index and sample (None unless `with_samples`), in order or as they come.
 
         Raises:
-            Exception: what a sample raised in a worker, with a note of its index.
-            WorkerDiedError: a worker was killed.
+            Exception: What a sample raised in a worker, with a note of its index.
+            WorkerDiedError: If a worker was killed.
         """
         count = len(self._workers)
         # One sample at a time where they are handed over: prefetch counts samples then.
@@ -179,9 +179,9 @@ class Workers:
         """Hands out the runs and yields what comes back.
 
         Args:
-            runs: the runs of indices.
-            prefetch: how many runs each worker has at a time.
-            window: how far the indices handed out may be ahead of the lowest that is not back.
+            runs: The runs of indices.
+            prefetch: How many runs each worker has at a time.
+            window: How far the indices handed out may be ahead of the lowest that is not back.
         """
         out: set[int] = set()  # where the runs begin that are handed out
 

@@ -26,10 +26,10 @@ def canonical(value: Any, depth: int = 0) -> bytes:
         value: None, a bool, number, string, bytes, path, date, enum member, numpy array, or a
             mapping, list, tuple or set of these. The order of a mapping or a set does not
             count. Types do: 1, 1.0 and True differ, a list and a tuple do not.
-        depth: how deep inside of another value it is.
+        depth: How deep inside of another value it is.
 
     Raises:
-        NotPlainError: it is something else, or nested too deep (as what contains itself).
+        NotPlainError: If it is something else, or nested too deep (as what contains itself).
     """
     if depth > 50:
         raise NotPlainError("the value is nested more than 50 deep, or contains itself.")

@@ -21,15 +21,15 @@ def to_dtype(image: Image, dtype: str, scale: bool = True) -> Image:
 
     Args:
         image: bool, uint8, uint16 or float; with `scale` False any integer or float.
-        dtype: bool, uint8, uint16, float32 or float64. A value becomes True where it is at
-            least half of white with `scale`, where it is not 0 without.
-        scale: map the full range of the one dtype on that of the other, rounding to the
-            nearest. False: keep the values, rounded to integers and saturated where the new
-            dtype has no such value.
+        dtype: bool, uint8, uint16, float32 or float64. A value becomes True where it is at least
+            half of white with `scale`, where it is not 0 without.
+        scale: Map the full range of the one dtype on that of the other, rounding to the nearest.
+            False: keep the values, rounded to integers and saturated where the new dtype has no
+            such value.
 
     Raises:
-        UnsupportedImageError: NaN is to become an integer; or, with `scale`, the dtype has
-            no known range or a float is outside of 0 to 1.
+        UnsupportedImageError: If NaN is to become an integer; or, with `scale`, the dtype has no
+            known range or a float is outside of 0 to 1.
     """
     target = np.dtype(dtype)
     if image.dtype == target:
@@ -96,7 +96,7 @@ def to_channels(image: Image, channels: Literal["gray", "rgb", "rgba"]) -> Image
         channels: "gray" (H×W), "rgb" or "rgba".
 
     Raises:
-        UnsupportedImageError: another shape or dtype.
+        UnsupportedImageError: If it has another shape or dtype.
     """
     if image.ndim not in (2, 3) or (image.ndim == 3 and not 1 <= image.shape[2] <= 4):
         raise UnsupportedImageError("its shape is none of H×W and H×W×1 to H×W×4.")
@@ -121,7 +121,7 @@ def luma(values: Image) -> Image:
     """Returns the gray (H×W) of colours without alpha (H×W, H×W×1 or H×W×3), in their dtype.
 
     Raises:
-        UnsupportedImageError: another dtype.
+        UnsupportedImageError: If it has another dtype.
     """
     top = full_range(values.dtype)[1]
     if values.ndim == 2:

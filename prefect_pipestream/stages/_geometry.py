@@ -20,7 +20,7 @@ def rotate_flip(image: Image, degrees: int, flip: Flip | None, orientation: int 
     array is returned.
 
     Raises:
-        UnsupportedImageError: another shape.
+        UnsupportedImageError: If it has another shape.
     """
     require_image(image)
     if not degrees and flip is None:
@@ -56,16 +56,16 @@ def crop_and_pad(
 
     Args:
         image: H×W or H×W×C.
-        x: the window's left side; negative is outside of the image.
-        y: the window's top.
-        width: the window's width; 0: up to the image's right side.
-        height: the window's height; 0: up to the image's bottom.
-        border: what is outside: one value; the image mirrored at its edge pixels (which are
-            not doubled); its edge pixels; or the image again.
-        fill: the value of "constant": a number, or C of them.
+        x: The window's left side; negative is outside of the image.
+        y: The window's top.
+        width: The window's width; 0: up to the image's right side.
+        height: The window's height; 0: up to the image's bottom.
+        border: What is outside: one value; the image mirrored at its edge pixels (which are not
+            doubled); its edge pixels; or the image again.
+        fill: The value of "constant": a number, or C of them.
 
     Raises:
-        UnsupportedImageError: another shape, or the window or the image has no pixel.
+        UnsupportedImageError: If it has another shape, or the window or the image has no pixel.
     """
     require_image(image)
     rows, columns = image.shape[:2]
@@ -117,7 +117,7 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation) 
     always use it.
 
     Raises:
-        UnsupportedImageError: another shape, no pixels, or a dtype that is none of bool,
+        UnsupportedImageError: If it has another shape, no pixels, or a dtype that is none of bool,
             uint8, uint16 and the floats (unless "nearest").
     """
     require_pixels(image)

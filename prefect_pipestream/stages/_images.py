@@ -37,7 +37,7 @@ def select_images(sample: Sample, keys: Sequence[str]) -> list[str]:
     """Returns the keys of the images to work on: those given, else those of all image items.
 
     Raises:
-        SampleError: the sample has no item of a given key, or one that cannot hold an image.
+        SampleError: If the sample has no item of a given key, or one that cannot hold an image.
     """
     if not keys:
         return [key for key, item in sample.items() if isinstance(item, ImageItem)]
@@ -72,8 +72,8 @@ def read_image(sample: Sample, key: str) -> Image:
     """Returns the array of an item, in the machine's byte order.
 
     Raises:
-        DecodeError: its file cannot be decoded.
-        SampleError: the item has no value, or is a JPEG of four inks.
+        DecodeError: If its file cannot be decoded.
+        SampleError: If the item has no value, or is a JPEG of four inks.
     """
     image = sample[key]()
     if not isinstance(image, np.ndarray):
@@ -98,8 +98,8 @@ def evaluate(
     """Returns what a function makes of an image.
 
     Raises:
-        SampleError: the function cannot work on the image; the message names the key, the
-            file, the shape and the dtype.
+        SampleError: If the function cannot work on the image; the message names the key, the file,
+            the shape and the dtype.
     """
     try:
         return function(image)
@@ -119,16 +119,16 @@ def change_images(
     """Returns the sample with the images changed, each in an item of the same class.
 
     Args:
-        sample: the sample.
-        keys: the images; none: every image item.
-        change: makes the new image. Where it returns the very array that it got, the item
-            is carried over, so that its file is linked rather than encoded anew.
-        doing: what is done, for messages: "cannot `doing` image …".
-        key_format: makes the key of the result, see `KEY_FORMAT`.
+        sample: The sample.
+        keys: The images; none: every image item.
+        change: Makes the new image. Where it returns the very array that it got, the item is
+            carried over, so that its file is linked rather than encoded anew.
+        doing: What is done, for messages: "cannot `doing` image …".
+        key_format: Makes the key of the result, see `KEY_FORMAT`.
 
     Raises:
-        SampleError: a key is missing, or `change` cannot work on an image.
-        DecodeError: an image cannot be decoded.
+        SampleError: If a key is missing, or `change` cannot work on an image.
+        DecodeError: If an image cannot be decoded.
     """
     items: dict[str, Item[Any]] = {}
     for key, image in each_image(sample, keys):

@@ -16,12 +16,12 @@ def item_class(value: Any) -> type[Item[Any]]:
     """Returns the item class of a name.
 
     Args:
-        value: the name of a class of `prefect_pipestream.items`, as "PngImageItem";
-            "package.module:Name" of one's own; or the class itself. An abstract class stands
-            for its default, as ImageItem for PngImageItem.
+        value: The name of a class of `prefect_pipestream.items`, as "PngImageItem";
+            "package.module:Name" of one's own; or the class itself. An abstract class stands for
+            its default, as ImageItem for PngImageItem.
 
     Raises:
-        ValueError: there is no such item class, or it has no files to be written to.
+        ValueError: If there is no such item class, or it has no files to be written to.
     """
     found = find_item_class(value)
     concrete = found.default_concrete()
@@ -54,7 +54,7 @@ def as_class(item: Item[Any], cls: type[Item[Any]]) -> Item[Any]:
     """Returns the item as one of another class, not decoded; itself if it is of that class.
 
     Raises:
-        EncodeError: the item's value is in memory, and the class cannot hold it.
+        EncodeError: If the item's value is in memory, and the class cannot hold it.
     """
     if type(item) is cls:
         return item
@@ -65,7 +65,7 @@ def require_some_class(options: Mapping[str, Any]) -> None:
     """Checks encoder options of items whose class shows only when a sample is read.
 
     Raises:
-        ValueError: no class has all of these options, of these values.
+        ValueError: If no class has all of these options, of these values.
     """
     classes = dict.fromkeys(cls for cls in CLASS_BY_EXTENSION.values() if cls.encoder_defaults)
     problems = []

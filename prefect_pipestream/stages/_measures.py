@@ -28,7 +28,7 @@ def measure(image: Image) -> dict[str, Any]:
             range (at or beyond it for floats).
 
     Raises:
-        UnsupportedImageError: another dtype or shape.
+        UnsupportedImageError: If it has another dtype or shape.
     """
     require_image(image)
     black, white = full_range(image.dtype)
@@ -71,7 +71,7 @@ def spread(image: Image) -> float:
     It is the largest standard deviation of a colour channel, as a share of the full range.
 
     Raises:
-        UnsupportedImageError: another dtype or shape than `measure` takes.
+        UnsupportedImageError: If it has another dtype or shape than `measure` takes.
     """
     require_image(image)
     white = full_range(image.dtype)[1]

@@ -22,7 +22,7 @@ def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     """Returns the values of black and white in an image of this dtype.
 
     Raises:
-        UnsupportedImageError: the dtype is none of bool, uint8, uint16 and the floats.
+        UnsupportedImageError: If the dtype is none of bool, uint8, uint16 and the floats.
     """
     if dtype.kind == "f" or dtype.kind == "b":
         return 0, 1
@@ -61,10 +61,10 @@ def invert(image: Image, white: float | None = None) -> Image:
 
     Args:
         image: bool, uint8, uint16 or float.
-        white: the value that black becomes; None: the top of the dtype's full range.
+        white: The value that black becomes; None: the top of the dtype's full range.
 
     Raises:
-        UnsupportedImageError: another dtype, or integers above `white`.
+        UnsupportedImageError: If it has another dtype, or integers above `white`.
     """
     top = full_range(image.dtype)[1]
     values = colours(image)
@@ -95,11 +95,11 @@ def stretch(image: Image, cutoff: float = 0.0, per_channel: bool = False) -> Ima
 
     Args:
         image: bool (stays as it is), uint8, uint16 or float.
-        cutoff: the percentage of the values to saturate at each end, below 50.
-        per_channel: find the range of each colour channel on its own.
+        cutoff: The percentage of the values to saturate at each end, below 50.
+        per_channel: Find the range of each colour channel on its own.
 
     Raises:
-        UnsupportedImageError: another dtype.
+        UnsupportedImageError: If it has another dtype.
     """
     full_range(image.dtype)
     values = colours(image)
@@ -169,11 +169,12 @@ def clip(image: Image, low: float | None, high: float | None) -> Image:
 
     Args:
         image: bool, uint8, uint16 or float.
-        low: the lowest value to keep; None: no limit.
-        high: the highest value to keep; None: no limit.
+        low: The lowest value to keep; None: no limit.
+        high: The highest value to keep; None: no limit.
 
     Raises:
-        UnsupportedImageError: another dtype, or no value of the dtype is within the limits.
+        UnsupportedImageError: If it has another dtype, or no value of that is within the
+            limits.
     """
     full_range(image.dtype)
     values = colours(image)

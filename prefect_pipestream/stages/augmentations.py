@@ -79,9 +79,9 @@ class StageAlbumentations(SampleStage, title="albumentations"):
         """Returns the sample with the items transformed.
 
         Raises:
-            SampleError: a key is missing, albumentations cannot transform the items, or their
+            SampleError: If a key is missing, albumentations cannot transform the items, or their
                 orientations differ.
-            DecodeError: an item cannot be decoded.
+            DecodeError: If an item cannot be decoded.
         """
         names = self._names()
         values = {}

@@ -33,8 +33,8 @@ class StageAutocontrast(SampleStage, title="autocontrast"):
         """Returns the sample with the images stretched.
 
         Raises:
-            SampleError: a key is missing, or an image is of another dtype.
-            DecodeError: an image cannot be decoded.
+            SampleError: If a key is missing, or an image is of another dtype.
+            DecodeError: If an image cannot be decoded.
         """
         return change_images(
             sample,

@@ -42,7 +42,7 @@ class StageTimer(SampleStage, title="timer"):
         """Returns what the stage returns, with the time in its sample.
 
         Raises:
-            SampleError: the path goes through a value that cannot hold it.
+            SampleError: If the path goes through a value that cannot hold it.
         """
         clock = time.process_time_ns if self.process else time.perf_counter_ns
         start = clock()

@@ -40,9 +40,9 @@ class StageClipValues(SampleStage, title="clip-values"):
         """Returns the sample with the images clipped.
 
         Raises:
-            SampleError: a key is missing, or an image's dtype is another one or has no value
+            SampleError: If a key is missing, or an image's dtype is another one or has no value
                 within the limits.
-            DecodeError: an image cannot be decoded.
+            DecodeError: If an image cannot be decoded.
         """
         return change_images(
             sample, self.images, lambda image: _pixels.clip(image, self.low, self.high), "clip"

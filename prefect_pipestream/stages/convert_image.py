@@ -43,9 +43,9 @@ class StageConvertImage(SampleStage, title="convert-image"):
         """Returns the sample with the images converted.
 
         Raises:
-            SampleError: a key is missing, or an image is of a shape or dtype, or has values,
+            SampleError: If a key is missing, or an image is of a shape or dtype, or has values,
                 that cannot be converted.
-            DecodeError: an image cannot be decoded.
+            DecodeError: If an image cannot be decoded.
         """
         return change_images(sample, self.images, self._converted, "convert")
 

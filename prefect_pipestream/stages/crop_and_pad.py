@@ -68,9 +68,9 @@ class StageCropAndPad(SampleStage, title="crop-and-pad-images"):
         """Returns the sample with the windows.
 
         Raises:
-            SampleError: a key is missing, an image is neither H×W nor H×W×C, nothing of it is
-                in a window without a size, or its dtype has no known range for the colour.
-            DecodeError: an image cannot be decoded.
+            SampleError: If a key is missing, an image is neither H×W nor H×W×C, nothing of it is in
+                a window without a size, or its dtype has no known range for the colour.
+            DecodeError: If an image cannot be decoded.
         """
         result = sample
         colors = self.pad_colors if isinstance(self.pad_colors, list) else [self.pad_colors]

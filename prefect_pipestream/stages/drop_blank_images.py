@@ -33,9 +33,9 @@ class StageDropBlankImages(SampleStage, title="drop-blank-images"):
         """Returns the sample itself, or None if it is to be dropped.
 
         Raises:
-            SampleError: a key is missing, or an image is of a shape or dtype that cannot be
+            SampleError: If a key is missing, or an image is of a shape or dtype that cannot be
                 measured.
-            DecodeError: an image cannot be decoded.
+            DecodeError: If an image cannot be decoded.
         """
         has_images = False
         for key, image in each_image(sample, self.images):

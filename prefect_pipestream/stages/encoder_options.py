@@ -39,7 +39,7 @@ class StageEncoderOptions(SampleStage, title="encoder-options"):
         """Returns the sample with options for the items that changed.
 
         Raises:
-            SampleError: A key is missing, or an item's class has no such option.
+            SampleError: If a key is missing, or an item's class has no such option.
         """
         items: dict[str, Item[Any]] = {}
         for key, options in self.options.items():

@@ -36,7 +36,7 @@ def fingerprint(stage: SampleStage | Callable[..., Any]) -> str:
     alone, code of other modules and what files contain not at all.
 
     Args:
-        stage: a stage, or a callable that takes a sample.
+        stage: A stage, or a callable that takes a sample.
 
     Returns:
         64 hexadecimal digits.
@@ -192,8 +192,8 @@ def _source_of_lambda(code: types.CodeType) -> str:
     """Returns a lambda expression, found in its file by where the code's instructions come from.
 
     Raises:
-        OSError: the file is not there, or has changed since.
-        SyntaxError: likewise.
+        OSError: If the file is not there, or has changed since.
+        SyntaxError: If the file has changed so that it cannot be parsed.
     """
     lines = linecache.getlines(code.co_filename)
     if not lines:

@@ -28,9 +28,9 @@ class StageInvert(SampleStage, title="invert"):
         """Returns the sample with the images inverted.
 
         Raises:
-            SampleError: a key is missing, or an image is of another dtype or has integers
-                above `white`.
-            DecodeError: an image cannot be decoded.
+            SampleError: If a key is missing, or an image is of another dtype or has integers above
+                `white`.
+            DecodeError: If an image cannot be decoded.
         """
         return change_images(
             sample, self.images, lambda image: _pixels.invert(image, self.white), "invert"

@@ -15,9 +15,9 @@ class ItemInfo:
     """What the samples seen have under one key.
 
     Attributes:
-        item_type: the item class; where samples differ, the nearest class that they share.
-        is_shared: whether the item was shared in every sample.
-        count: how many samples had it.
+        item_type: The item class; where samples differ, the nearest class that they share.
+        is_shared: Whether the item was shared in every sample.
+        count: How many samples had it.
     """
 
     item_type: type[Item[Any]]

@@ -66,7 +66,7 @@ class StageForgetSource(SampleStage, title="forget-source"):
         """Returns the sample with the files forgotten.
 
         Raises:
-            DecodeError: an item that has no other file cannot be decoded.
+            DecodeError: If an item that has no other file cannot be decoded.
         """
         items: dict[str, Item[Any]] = {}
         for key, item in sample.items():

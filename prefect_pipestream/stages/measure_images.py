@@ -39,9 +39,9 @@ class StageMeasureImages(SampleStage, title="measure-images"):
         """Returns the sample with the metadata item; itself if that holds the figures already.
 
         Raises:
-            SampleError: a key is missing, an image is of a shape or dtype that cannot be
+            SampleError: If a key is missing, an image is of a shape or dtype that cannot be
                 measured, or the item of the output key is no metadata.
-            DecodeError: an image or the metadata item cannot be decoded.
+            DecodeError: If an image or the metadata item cannot be decoded.
         """
         figures: dict[str, Any] = {
             key: evaluate(sample, key, image, _measures.measure, "measure")

@@ -25,8 +25,8 @@ class StageSetMetadata(SampleStage, title="set-meta"):
         """Returns the sample with the value set; itself if it is there already.
 
         Raises:
-            SampleError: the path goes through a value that cannot hold it.
-            DecodeError: the item cannot be decoded.
+            SampleError: If the path goes through a value that cannot hold it.
+            DecodeError: If the item cannot be decoded.
         """
         missing = object()
         if _are_equal(sample.deep_get(self.key_path, missing), self.value):

@@ -49,8 +49,8 @@ class StageReencode(SampleStage, title="reencode"):
         """Returns the sample with the images to be encoded anew when they are written.
 
         Raises:
-            SampleError: a key is missing; an image's class has no such option; or a value
-                that is in memory is not one that the new class can hold.
+            SampleError: If a key is missing; an image's class has no such option; or a value that
+                is in memory is not one that the new class can hold.
         """
         items: dict[str, Item[Any]] = {}
         for key in select_images(sample, self.images):

@@ -24,7 +24,7 @@ class StageReplaceItem(SampleStage, title="replace-item"):
         """Returns the sample with the items replaced. Nothing is decoded before it is written.
 
         Raises:
-            SampleError: a value that is in memory is not one that the new class can hold.
+            SampleError: If a value that is in memory is not one that the new class can hold.
         """
         items: dict[str, Item[Any]] = {}
         for key, cls in self.key_item_map.items():

@@ -43,8 +43,8 @@ class StageResize(SampleStage, title="resize-images"):
         """Returns the sample with the images and masks resized.
 
         Raises:
-            SampleError: a key is missing, or an image is of another shape or dtype.
-            DecodeError: an image cannot be decoded.
+            SampleError: If a key is missing, or an image is of another shape or dtype.
+            DecodeError: If an image cannot be decoded.
         """
         resized = sample
         if self.images or not self.masks:

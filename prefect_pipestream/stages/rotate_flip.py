@@ -45,9 +45,9 @@ class StageRotateFlip(SampleStage, title="rotate-flip"):
         """Returns the sample with the images rotated and mirrored.
 
         Raises:
-            SampleError: a key is missing, an image is neither H×W nor H×W×C, or images have
+            SampleError: If a key is missing, an image is neither H×W nor H×W×C, or images have
                 different orientations.
-            DecodeError: an image cannot be decoded.
+            DecodeError: If an image cannot be decoded.
         """
         doing, keys = "rotate or flip", select_images(sample, self.images)
         orientation = common_orientation(sample, keys, doing)

@@ -44,8 +44,8 @@ class StageSampleHash(SampleStage, title="sample-hash"):
         """Returns the sample with the hash; itself if it holds that already.
 
         Raises:
-            SampleError: a key is missing, or a value is not made of plain values and arrays.
-            DecodeError: an item cannot be decoded.
+            SampleError: If a key is missing, or a value is not made of plain values and arrays.
+            DecodeError: If an item cannot be decoded.
         """
         digest = "".join(self._digest(sample, key) for key in self.key_list)
         item = sample.get(self.hash_key)

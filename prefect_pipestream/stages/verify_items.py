@@ -28,8 +28,8 @@ class StageVerifyItems(SampleStage, title="verify-items"):
         """Returns the sample itself.
 
         Raises:
-            SampleError: a key is missing.
-            DecodeError: items cannot be decoded; the message names the file of each. Also a
+            SampleError: If a key is missing.
+            DecodeError: If items cannot be decoded; the message names the file of each. Also a
                 pickle, unless the caller allows unpickling.
         """
         for key in self.key_list:

@@ -47,7 +47,7 @@ class BatchedSequences(PipedSequence, title="batched"):
         """Returns the batch; all of its items are decoded.
 
         Raises:
-            SampleError: the values of a key cannot be stacked.
+            SampleError: If the values of a key cannot be stacked.
         """
         first = idx * self.batch_size
         last = min(first + self.batch_size, self.source.size())

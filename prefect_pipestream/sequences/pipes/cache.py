@@ -26,8 +26,8 @@ class CachedSequence(PipedSequence, title="cache"):
     reused only where `allow_pickle` says that it is yours.
 
     Raises:
-        DatasetExistsError: the folder exists and is not to be reused.
-        UnpicklingNotAllowedError: it exists, is to be reused, and unpickling is not allowed.
+        DatasetExistsError: If the folder exists and is not to be reused.
+        UnpicklingNotAllowedError: If it exists, is to be reused, and unpickling is not allowed.
     """
 
     keeps_indices = True
@@ -76,7 +76,7 @@ class CachedSequence(PipedSequence, title="cache"):
         """Returns the sample from its file, which is made at the first access.
 
         Raises:
-            DecodeError: the file is damaged, or holds something else.
+            DecodeError: If the file is damaged, or holds something else.
         """
         path = os.path.join(self._folder, f"{idx}.pickle")
         try:

@@ -21,6 +21,6 @@ class MappedSequence(PipedSequence, title="map"):
         """Returns what the stage makes of the sample.
 
         Raises:
-            SampleError: the stage gives the sample a new index.
+            SampleError: If the stage gives the sample a new index.
         """
         return applied(self.stage, self.source.get_sample(idx), idx)

@@ -22,7 +22,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
     Nothing is created before the first sample; an empty sample is not written.
 
     Raises:
-        DatasetExistsError: the folder exists and may not.
+        DatasetExistsError: If the folder exists and may not.
     """
 
     keeps_indices = True

@@ -49,7 +49,7 @@ class UnbatchedSequences(PipedSequence, title="unbatched"):
         """The values to be taken apart, and how many there are of each.
 
         Raises:
-            SampleError: a value has no length, or they differ.
+            SampleError: If a value has no length, or they differ.
         """
         sample, values, size = self.source.get_sample(batch), {}, None
         for key, item in sample.items():
@@ -75,7 +75,7 @@ class UnbatchedSequences(PipedSequence, title="unbatched"):
         """Returns the one sample of the batch that it is in.
 
         Raises:
-            SampleError: the batch has not the size that was given.
+            SampleError: If the batch has not the size that was given.
         """
         batch = bisect_right(self._ends, idx)
         position = idx - (self._ends[batch - 1] if batch else 0)

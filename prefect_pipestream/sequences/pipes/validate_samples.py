@@ -94,7 +94,7 @@ class ValidatedSequence(PipedSequence, title="validate_samples"):
     """Checks each sample against a schema.
 
     Raises:
-        SampleError: a sample does not satisfy the schema; when the sequence is made if the
+        SampleError: If a sample does not satisfy the schema; when the sequence is made if the
             schema is not lazy, else when the sample is read.
     """
 

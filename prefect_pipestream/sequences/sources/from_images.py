@@ -21,7 +21,7 @@ class FromImages(SamplesSequence, title="from_images"):
     """Takes every image file in a folder as a sample. The folder is read once, when needed.
 
     Raises:
-        DatasetNotFoundError: the folder must exist and does not.
+        DatasetNotFoundError: If the folder must exist and does not.
     """
 
     folder: Path = Field(description="The folder to look in.")

@@ -18,7 +18,7 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
     """Reads a dataset folder.
 
     Raises:
-        DatasetNotFoundError: the folder must exist and does not.
+        DatasetNotFoundError: If the folder must exist and does not.
     """
 
     folder: Path = Field(description="The dataset's root.")

@@ -36,9 +36,9 @@ class FromVideo(SamplesSequence, title="from_video"):
     order cost a decode each, others a decode from the key frame before.
 
     Raises:
-        DatasetNotFoundError: the file must exist and does not.
-        DatasetError: that could not be asked.
-        MissingExtraError: the extra `video` is not installed.
+        DatasetNotFoundError: If the file must exist and does not.
+        DatasetError: If that could not be asked.
+        MissingExtraError: If the extra `video` is not installed.
     """
 
     video: Path = Field(description="The video file.")
@@ -65,7 +65,7 @@ class FromVideo(SamplesSequence, title="from_video"):
         """Returns the number of frames.
 
         Raises:
-            DecodeError: the file is not a video.
+            DecodeError: If the file is not a video.
         """
         return 0 if self._frames is None else len(self._frames)
 
@@ -73,7 +73,7 @@ class FromVideo(SamplesSequence, title="from_video"):
         """Returns a sample with the frame, decoded.
 
         Raises:
-            DecodeError: the frame cannot be decoded.
+            DecodeError: If the frame cannot be decoded.
         """
         assert self._frames is not None  # a missing file has no frames to ask for
         return Sample.of({self.image_key: PngImageItem(self._frames.read(idx))})
