@@ -46,7 +46,7 @@ class _MakeNew:
             if item is not None:
                 new.allow_pickle = item.allow_pickle
                 new._options = item._options
-                new._made_from = storing.first_file(item) or item._made_from
+                new._made_from = item._files[0] if item._files else item._made_from
             return new
 
         return make_new
@@ -307,6 +307,11 @@ class Item(ABC, Generic[T]):
     def local_sources(self) -> tuple[Path, ...]:
         """The paths of the files that hold the item's value."""
         return tuple(Path(source.path) for source in self._files)
+
+    @property
+    def made_from(self) -> FileSource | None:
+        """The file of the item whose `make_new` made this one, if it had one."""
+        return self._made_from
 
     @property
     def encoder_options(self) -> dict[str, Any]:

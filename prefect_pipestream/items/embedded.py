@@ -6,6 +6,7 @@ from collections.abc import Callable
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import ifd
 from prefect_pipestream.items.ifd import Structure, Tag
+from prefect_pipestream.items.orientation import UPRIGHT, orientation_in
 
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:>|\s*=\s*[\"']))[2-8]")
@@ -18,16 +19,15 @@ def orientation_of(exif: bytes) -> int:
         structure = Structure(exif)
         for tag in next(structure.directories(), ifd.Directory([], 0)).tags:
             if tag.code == ifd.ORIENTATION:
-                value = structure.number(tag)
-                return value if value is not None and 1 <= value <= 8 else 1
+                return orientation_in(structure.value_of(tag))
     except DecodeError:  # as for viewers, what cannot be read tells nothing
         pass
-    return 1
+    return UPRIGHT
 
 
 def upright_exif(exif: bytes) -> bytes:
     """Returns EXIF data that tell orientation 1, without the thumbnail, which was not turned."""
-    changed = _patched(exif, lambda tag: 1 if tag.code == ifd.ORIENTATION else None)
+    changed = _patched(exif, lambda tag: UPRIGHT if tag.code == ifd.ORIENTATION else None)
     try:
         structure = Structure(changed)
         first = next(structure.directories(), None)
@@ -53,14 +53,14 @@ def _patched(exif: bytes, value_of: Callable[[Tag], int | None]) -> bytes:
         first = next(structure.directories(), None)
         tags = [] if first is None else list(first.tags)
         for tag in tuple(tags):
-            start = structure.number(tag) if tag.code == ifd.EXIF_IFD else None
+            start = structure.value_of(tag) if tag.code == ifd.EXIF_IFD else None
             if start is not None:
                 tags += structure.directory(start).tags
     except DecodeError:
         return exif
     for tag in tags:
         value = value_of(tag)
-        if value is not None and structure.number(tag) is not None:
+        if value is not None and structure.value_of(tag) is not None:
             changed[tag.at : tag.at + len(tag.content)] = structure.packed(tag, value)
     return bytes(changed)
 

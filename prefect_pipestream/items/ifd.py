@@ -61,6 +61,14 @@ class Structure:
     Args:
         data: The content of the file.
 
+    Attributes:
+        order: The byte order, as `struct` writes it.
+        is_big: Whether it is a BigTIFF.
+        offset: The form of an offset.
+        count: The form of the number of tags, with which a directory begins.
+        entry: The form of a tag's entry.
+        first_at: Where the offset of the first directory is.
+
     Raises:
         DecodeError: If it does not begin as a TIFF.
     """
@@ -116,7 +124,7 @@ class Structure:
         content = self.data[begin : begin + size]
         return Tag(code, kind, count, content, begin, self.data[at : at + self.entry.size])
 
-    def number(self, tag: Tag) -> int | None:
+    def value_of(self, tag: Tag) -> int | None:
         """Returns the value of a tag that holds one whole number, else None."""
         code = _NUMBERS.get(tag.kind)
         if code is None or tag.number != 1:

@@ -12,6 +12,7 @@ from prefect_pipestream.items import jpeg, png, png_chunks
 from prefect_pipestream.items.arrays import Array, NumpyItem
 from prefect_pipestream.items.base import Item
 from prefect_pipestream.items.options import Rule, a_flag, one_of, whole
+from prefect_pipestream.items.orientation import UPRIGHT
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,7 +66,7 @@ class ImageItem(NumpyItem):
         Raises:
             DecodeError: If the file is damaged.
         """
-        return 1
+        return UPRIGHT
 
     @classmethod
     def validate(cls, value: Any) -> Array:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import embedded
+from prefect_pipestream.items.orientation import UPRIGHT
 
 _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _PROFILE, _ADOBE, _SEVERAL = b"ICC_PROFILE\x00", b"Adobe", b"MPF\x00"
@@ -281,4 +282,4 @@ def orientation_of(data: bytes) -> int:
     for segment in _segments(data)[0]:
         if _is(segment, _APP1, _EXIF):
             return embedded.orientation_of(segment.content[len(_EXIF) :])
-    return 1
+    return UPRIGHT

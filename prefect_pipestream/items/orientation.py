@@ -1,11 +1,19 @@
 """Turning pixels by an orientation, 1 to 8 as EXIF numbers it: 6 says "turn me clockwise"."""
 
+from typing import Any
+
 import numpy as np
 
 from prefect_pipestream.items.arrays import Array
 
 UPRIGHT = 1
+_LAST = 8
 _TURNED, _TURNED_BACK = 6, 8
+
+
+def orientation_in(value: Any) -> int:
+    """Return the orientation that the value of a file's tag stands for; upright if it is none."""
+    return int(value) if value in range(UPRIGHT, _LAST + 1) else UPRIGHT
 
 
 def upright(image: Array, orientation: int) -> Array:

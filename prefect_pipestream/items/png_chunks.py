@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import embedded
+from prefect_pipestream.items.orientation import UPRIGHT
 
 DEFAULT_LEVEL = 4
 
@@ -161,4 +162,4 @@ def orientation_of(data: bytes) -> int:
     for chunk in _chunks(data):
         if chunk.name == b"eXIf":
             return embedded.orientation_of(chunk.content)
-    return 1
+    return UPRIGHT

@@ -128,11 +128,6 @@ def _is_no_file(path: str) -> bool:
     return is_link(path) if found is None else not stat.S_ISREG(found.st_mode)
 
 
-def first_file(item: "Item[Any]") -> FileSource | None:
-    """Return the first of the files that hold an item's value, if there is one."""
-    return item.file_sources[0] if item.file_sources else None
-
-
 def original_of(
     item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | None
 ) -> FileSource | None:
@@ -141,7 +136,7 @@ def original_of(
     It is one that holds the item's value, else the one that the item was made from, else the
     one that is replaced.
     """
-    known = [source for source in (*item.file_sources, item._made_from) if source is not None]
+    known = [source for source in (*item.file_sources, item.made_from) if source is not None]
     candidates = known or ([] if replaced is None else [replaced])
     return next((source for source in candidates if class_for(source.path) is cls), None)
 

@@ -18,7 +18,7 @@ from prefect_pipestream.items.images import (
     expect_signature,
 )
 from prefect_pipestream.items.options import Rule
-from prefect_pipestream.items.orientation import UPRIGHT, as_stored
+from prefect_pipestream.items.orientation import as_stored, orientation_in
 
 _SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # No compression of real data gets there; a damaged header does, and would fill the memory.
@@ -130,17 +130,17 @@ def _check_pages(data: bytes) -> None:
     """Raise `DecodeError` if the list of pages leads out of the file.
 
     tifffile reads the pages before that point as if there were no more: a truncated stack would
-    lose its last pages unseen. Format: TIFF 6.0, section 2; BigTIFF has wider fields.
+    lose its last pages unseen. Of the pages' tags nothing is asked: tifffile takes some that `ifd`
+    refuses.
     """
-    order = "<" if data[:1] == b"I" else ">"
-    big = data[:4] in _SIGNATURES[2:]
-    offset, tags = struct.Struct(order + "IQ"[big]), struct.Struct(order + "HQ"[big])
+    form = ifd.Structure(data)
     seen: set[int] = set()
-    at = 8 if big else 4  # where the first page's offset is
+    at = form.first_at
     try:
-        while (page := offset.unpack_from(data, at)[0]) and page not in seen:
+        while (page := form.offset.unpack_from(data, at)[0]) and page not in seen:
             seen.add(page)
-            at = page + tags.size + tags.unpack_from(data, page)[0] * (20 if big else 12)
+            tags = form.count.unpack_from(data, page)[0]
+            at = page + form.count.size + tags * form.entry.size
     except struct.error:
         raise DecodeError(
             f"the TIFF is truncated: page {len(seen)} or its end is missing. "
@@ -160,8 +160,8 @@ def _decoded_by_pillow(
         pages = []
         for page in ImageSequence.Iterator(image):
             # Pillow turns the pixels of a TIFF upright; those of other formats it leaves.
-            turned = image.tag_v2.get(ifd.ORIENTATION, UPRIGHT)
-            pages.append(as_stored(np.array(page), turned if turned in range(1, 9) else UPRIGHT))
+            turned = orientation_in(image.tag_v2.get(ifd.ORIENTATION))
+            pages.append(as_stored(np.array(page), turned))
     array = pages[0] if len(pages) == 1 else np.stack(pages)
     if array.dtype != dtype or array.shape != shape:  # Pillow would have dropped something
         raise DecodeError(

@@ -13,6 +13,7 @@ from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import embedded, ifd
 from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.ifd import Structure, Tag
+from prefect_pipestream.items.orientation import UPRIGHT, orientation_in
 
 _COMPRESSION, _PREDICTOR, _SAMPLES = 259, 317, 277
 _DESCRIPTION, _XMP, _PROFILE = 270, 700, 34675
@@ -53,10 +54,10 @@ class Tiff:
         if not self.pages:
             raise DecodeError("the TIFF has no pages.")
 
-    def number(self, code: int, page: int = 0) -> int | None:
-        """Returns the number that a tag of a page tells; None if it tells none."""
-        tags = (tag for tag in self.pages[page] if tag.code == code)
-        return next(map(self.structure.number, tags), None)
+    def value_of(self, code: int) -> int | None:
+        """Returns the whole number that a tag of the first page holds; None if it holds none."""
+        tags = (tag for tag in self.pages[0] if tag.code == code)
+        return next(map(self.structure.value_of, tags), None)
 
     def arguments(self, array: Array, told: str | int | None) -> dict[str, Any]:
         """Returns what tifffile is told, so that the file is packed as before.
@@ -66,7 +67,7 @@ class Tiff:
             told: The compression; "keep" is the old file's.
         """
         own = {"byteorder": self.structure.order, "bigtiff": self.structure.is_big}
-        compression = self.number(_COMPRESSION) or 1
+        compression = self.value_of(_COMPRESSION) or 1
         if told != "keep":
             return {**own, "compression": told}
         if not _can_write(compression):
@@ -74,7 +75,7 @@ class Tiff:
         return {**own, "compression": compression, "predictor": self._predictor(array, compression)}
 
     def _predictor(self, array: Array, compression: int) -> int | None:
-        predictor, kind = self.number(_PREDICTOR), array.dtype.kind
+        predictor, kind = self.value_of(_PREDICTOR), array.dtype.kind
         fits = (predictor == _HORIZONTAL and kind in "iu" and array.dtype.itemsize <= 4) or (
             predictor == _OF_FLOATS and kind == "f" and _has_predictor(_OF_FLOATS)
         )
@@ -128,7 +129,7 @@ def with_tags(data: bytes, old: Tiff, array: Array, *, upright: bool) -> bytes:
 
 
 def _filter(old: Tiff, new: Tiff, array: Array) -> Callable[[Tag], bool]:
-    samples, before = (tiff.number(_SAMPLES) or 1 for tiff in (new, old))
+    samples, before = (tiff.value_of(_SAMPLES) or 1 for tiff in (new, old))
 
     def is_kept(tag: Tag) -> bool:
         if tag.code in _OF_PIXELS:
@@ -162,8 +163,8 @@ def _is_alike(data: bytes, array: Array) -> bool:
 
 
 def _upright(tag: Tag, structure: Structure) -> Tag:
-    if tag.code == ifd.ORIENTATION and structure.number(tag) is not None:
-        return tag._replace(content=structure.packed(tag, 1))
+    if tag.code == ifd.ORIENTATION and structure.value_of(tag) is not None:
+        return tag._replace(content=structure.packed(tag, UPRIGHT))
     if tag.code == _XMP:
         return tag._replace(content=embedded.upright_xmp(tag.content))
     return tag
@@ -205,7 +206,7 @@ class _Writer:
     def _moved(self, tag: Tag, above: tuple[int, ...] = ()) -> bytes:
         """Returns the entry of a tag whose values, and directories below, are put anew."""
         kind, count, content = tag.kind, tag.number, tag.content
-        start = self._old.number(tag) if tag.code in ifd.POINTERS else None
+        start = self._old.value_of(tag) if tag.code in ifd.POINTERS else None
         if start is not None:
             if start in above:
                 raise DecodeError("its directories lead in a circle.")
@@ -234,5 +235,4 @@ def orientation_of(data: bytes) -> int:
     Raises:
         DecodeError: If it is no TIFF, or is damaged.
     """
-    value = Tiff(data).number(ifd.ORIENTATION)
-    return value if value is not None and 1 <= value <= 8 else 1
+    return orientation_in(Tiff(data).value_of(ifd.ORIENTATION))
