@@ -246,7 +246,7 @@ class Item(ABC, Generic[T]):
         check_options(cls, options)
 
     @classmethod
-    def uses_original(cls, options: Mapping[str, Any]) -> bool:
+    def uses_original(cls) -> bool:
         """Tell whether `encode_like` is to be called, for a value that was made from a file."""
         return False
 

@@ -55,7 +55,7 @@ class ImageItem(NumpyItem):
         return "metadata" in cls.encoder_defaults and options.get("metadata", "keep") == "keep"
 
     @classmethod
-    def uses_original(cls, options: Mapping[str, Any]) -> bool:
+    def uses_original(cls) -> bool:
         """Tell that the original is used, of classes that know what to keep."""
         return "metadata" in cls.encoder_defaults
 

@@ -87,7 +87,7 @@ def encoded(item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | No
     value = item()
     own_class = cls is type(item)
     options = {**cls.encoder_defaults, **(item.encoder_options if own_class else {})}
-    source = original_of(item, cls, replaced) if cls.uses_original(options) else None
+    source = original_of(item, cls, replaced) if cls.uses_original() else None
     try:
         value = value if own_class else cls.validate(value)
         if source is not None:

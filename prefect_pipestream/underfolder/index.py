@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.underfolder.names import MAX_INDEX, Kind, parse_item_name
+from prefect_pipestream.underfolder.names import Kind, parse_item_name
 
 _KIND_BITS = 16
 _KIND_MASK = (1 << _KIND_BITS) - 1
 _MERGE_AT = 65_536
 _BATCH = 4_000
-_MOST_DIGITS = len(str(MAX_INDEX - 1))
 _WIDEST = 20
 
 

@@ -101,11 +101,6 @@ class Layout:
         return self.at("seen")
 
     @property
-    def aside(self) -> str:
-        """The folder of what `check` put aside."""
-        return self.at("aside")
-
-    @property
     def claim(self) -> str:
         """The file that names the run which created the dataset."""
         return self.at("claim.json")
