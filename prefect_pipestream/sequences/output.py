@@ -15,6 +15,7 @@ from prefect_pipestream.sequences.registry import make_pipe
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.underfolder import UnderfolderWriter
+from prefect_pipestream.underfolder.names import check_index
 
 
 class OneSample(SamplesSequence):
@@ -69,6 +70,7 @@ class OutputPipe:
         """What is to be written of a sample at an index.
 
         Raises:
+            ItemNameError: If the index can be none.
             TypeError: If it is no sample.
         """
         if not isinstance(sample, Sample):
@@ -77,7 +79,7 @@ class OutputPipe:
             )
         if self._operations is self._place:
             return sample
-        one = OneSample(length=self._place.length, idx=idx, sample=sample)
+        one = OneSample(length=self._place.length, idx=check_index(idx), sample=sample)
         return self._operations.rebuilt(lambda it: one if it is self._place else it)[idx]
 
     def __repr__(self) -> str:

@@ -102,7 +102,9 @@ def test_changes_are_spread_over_the_run_and_show_what_was_before_it(noisy: Data
         total = np.asarray(before).astype(int) + np.asarray(after)
         assert abs(total.mean() - 255) < 3
         assert max(before.size) == SIDE
-        assert change.metadata == ("metadata.runs: 0 → 1",)
+        mean, metadata = change.metadata
+        assert mean.startswith("image: mean ")
+        assert metadata == "metadata.runs: 0 → 1"
 
 
 def test_a_new_dataset_is_shown_beside_its_source(tmp_path: Path) -> None:
