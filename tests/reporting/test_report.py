@@ -102,7 +102,7 @@ def test_changes_are_spread_over_the_run_and_show_what_was_before_it(noisy: Data
         total = np.asarray(before).astype(int) + np.asarray(after)
         assert abs(total.mean() - 255) < 3
         assert max(before.size) == SIDE
-        mean, metadata = change.metadata
+        metadata, mean = change.metadata
         assert mean.startswith("image: mean ")
         assert metadata == "metadata.runs: 0 → 1"
 

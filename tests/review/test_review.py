@@ -131,7 +131,7 @@ def test_the_changes_are_shown_before_and_after(dataset: Path) -> None:
     assert change.idx == 2
     assert change.before.startswith("![before](data:image/png;base64,")
     assert change.after != change.before
-    assert change.metadata == ("image: mean 5.5 → 249.5", "metadata.runs: 0 → 5")
+    assert change.metadata == ("metadata.runs: 0 → 5", "image: mean 5.5 → 249.5")
 
 
 def test_a_discarded_review_leaves_no_file(dataset: Path) -> None:
