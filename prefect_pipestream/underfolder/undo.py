@@ -113,7 +113,9 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
     several = isinstance(run_key, Sequence) and not isinstance(run_key, str | bytes)
     keys = [check_run_key(key) for key in (run_key if several else [run_key])]
     if not keys:
-        raise RunKeyError("no run was given to be undone: give the key of one, or several.")
+        raise RunKeyError(
+            "No run key was given, expected at least one: `pipestream runs` lists them."
+        )
     with _opened(folder, keys) as layout:
         intent = _intent_for(layout, keys)
         runs = intent.runs(layout)
