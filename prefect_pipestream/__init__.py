@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     from prefect_pipestream.tasks import read_sample as read_sample
     from prefect_pipestream.tasks import set_output as set_output
     from prefect_pipestream.tasks import transform_sample as transform_sample
-    from prefect_pipestream.underfolder import check as check
     from prefect_pipestream.underfolder import list_runs as list_runs
     from prefect_pipestream.underfolder import prune_runs as prune_runs
     from prefect_pipestream.underfolder import undo_run as undo_run
+    from prefect_pipestream.underfolder.checks import check as check
     from prefect_pipestream.validation import InvalidDatasetError as InvalidDatasetError
 
 _NAMES_OF = {

@@ -11,11 +11,12 @@ from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
-from prefect_pipestream.underfolder.failure import SampleFailure
-from prefect_pipestream.underfolder.index import checked_indices
-from prefect_pipestream.underfolder.names import key_of
-from prefect_pipestream.underfolder.records import SampleRecord
-from prefect_pipestream.underfolder.review import (
+from prefect_pipestream.underfolder.commits.staging import Staging
+from prefect_pipestream.underfolder.format.index import checked_indices
+from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.underfolder.ledger.failure import SampleFailure
+from prefect_pipestream.underfolder.ledger.records import SampleRecord
+from prefect_pipestream.underfolder.runs.review import (
     Review,
     ReviewOutcome,
     apply_review,
@@ -25,7 +26,6 @@ from prefect_pipestream.underfolder.review import (
     reviewed_samples,
     save_review,
 )
-from prefect_pipestream.underfolder.staging import Staging
 from prefect_pipestream.views.changes import change_between
 from prefect_pipestream.views.thumbnails import Change
 

@@ -26,7 +26,7 @@ from prefect_pipestream.reporting.outcomes import (
 from prefect_pipestream.reporting.progress import Advance, Log
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import SampleFailure, SampleRecord, counts, outcomes
-from prefect_pipestream.underfolder.ledger import failures
+from prefect_pipestream.underfolder.ledger.ledger import failures
 from prefect_pipestream.work.chunk import Indices, Transform, stopped_at_end
 
 _STOPS_WITHIN_S = 60.0

@@ -25,7 +25,7 @@ from prefect_pipestream.reporting.outcomes import FailedSample, RunReport, TooMa
 from prefect_pipestream.reporting.progress import Log, shown_progress
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import compact
-from prefect_pipestream.underfolder.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import opened, run_key_in_force
 

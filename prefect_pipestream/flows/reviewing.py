@@ -30,10 +30,10 @@ from prefect_pipestream.review import (
 )
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.facts import layout_of
-from prefect_pipestream.underfolder.ledger import counts
-from prefect_pipestream.underfolder.packing import compact
-from prefect_pipestream.underfolder.review import review_folder
+from prefect_pipestream.underfolder.ledger.facts import layout_of
+from prefect_pipestream.underfolder.ledger.ledger import counts
+from prefect_pipestream.underfolder.runs.packing import compact
+from prefect_pipestream.underfolder.runs.review import review_folder
 
 Decision = Literal["approve all", "approve only these", "reject these", "reject all"]
 

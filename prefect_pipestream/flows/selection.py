@@ -12,12 +12,12 @@ from prefect_pipestream.errors import DatasetError, DuplicateItemError
 from prefect_pipestream.reporting.outcomes import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.asking import is_folder
-from prefect_pipestream.underfolder.facts import info_of, layout_of
-from prefect_pipestream.underfolder.index import checked_indices
-from prefect_pipestream.underfolder.ledger import counts_of, done_indices, failures, rows_in
-from prefect_pipestream.underfolder.records import signature_of
-from prefect_pipestream.underfolder.runs import failed_indices, last_run
-from prefect_pipestream.underfolder.signatures import signatures
+from prefect_pipestream.underfolder.format.index import checked_indices
+from prefect_pipestream.underfolder.ledger.facts import info_of, layout_of
+from prefect_pipestream.underfolder.ledger.ledger import counts_of, done_indices, failures, rows_in
+from prefect_pipestream.underfolder.ledger.records import signature_of
+from prefect_pipestream.underfolder.ledger.signatures import signatures
+from prefect_pipestream.underfolder.runs.runs import failed_indices, last_run
 
 Select = Literal["all", "changed", "failed"]
 

@@ -8,8 +8,8 @@ from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.underfolder import undo_run as undo
-from prefect_pipestream.underfolder.facts import layout_of
-from prefect_pipestream.underfolder.runs import last_run
+from prefect_pipestream.underfolder.ledger.facts import layout_of
+from prefect_pipestream.underfolder.runs.runs import last_run
 
 
 @flow(name="undo-run")

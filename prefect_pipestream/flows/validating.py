@@ -19,7 +19,7 @@ from prefect_pipestream.reporting.markdown import Failure, cell, failures_sectio
 from prefect_pipestream.reporting.outcomes import describe_indices
 from prefect_pipestream.reporting.progress import API_ERRORS, Log, progress_artifact
 from prefect_pipestream.underfolder import Underfolder
-from prefect_pipestream.underfolder.index import checked_indices
+from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.validation import (
     InvalidDatasetError,
     InvalidSample,

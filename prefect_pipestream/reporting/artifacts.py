@@ -28,8 +28,8 @@ from prefect_pipestream.reporting.outcomes import ChunkTime, FailedSample, RunRe
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.facts import layout_of
-from prefect_pipestream.underfolder.undo import UndoReport
+from prefect_pipestream.underfolder.ledger.facts import layout_of
+from prefect_pipestream.underfolder.runs.undo import UndoReport
 from prefect_pipestream.views.changes import changes_of_run
 
 

@@ -15,7 +15,7 @@ from prefect_pipestream.sequences.registry import make_pipe
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.underfolder import UnderfolderWriter
-from prefect_pipestream.underfolder.names import check_index
+from prefect_pipestream.underfolder.format.names import check_index
 
 
 class OneSample(SamplesSequence):

@@ -8,7 +8,7 @@ from typing import Any
 from prefect_pipestream.errors import MissingItemError, SampleError
 from prefect_pipestream.items import Item, YamlMetadataItem
 from prefect_pipestream.sequences.paths import get_in, set_in, split_path
-from prefect_pipestream.underfolder.origin import SampleOrigin
+from prefect_pipestream.underfolder.format.origin import SampleOrigin
 
 AnyItem = Item[Any]
 

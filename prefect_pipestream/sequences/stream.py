@@ -19,11 +19,11 @@ from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.underfolder import Batch, StagedSample
-from prefect_pipestream.underfolder.apply import recover
-from prefect_pipestream.underfolder.attempts import hold
-from prefect_pipestream.underfolder.commit import OnConflict
-from prefect_pipestream.underfolder.facts import layout_of, note_run
-from prefect_pipestream.underfolder.run_key import check_run_key
+from prefect_pipestream.underfolder.commits.apply import recover
+from prefect_pipestream.underfolder.commits.attempts import hold
+from prefect_pipestream.underfolder.commits.commit import OnConflict
+from prefect_pipestream.underfolder.format.run_key import check_run_key
+from prefect_pipestream.underfolder.ledger.facts import layout_of, note_run
 
 
 class DataStream(Sequence[Sample]):

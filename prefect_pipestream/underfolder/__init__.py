@@ -1,25 +1,28 @@
 """The folder format: names, an index of what is on disk, atomic commits and their ledger."""
 
-from prefect_pipestream.underfolder.batch import Batch
-from prefect_pipestream.underfolder.check import check
-from prefect_pipestream.underfolder.dataset import Underfolder
-from prefect_pipestream.underfolder.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger import (
+from prefect_pipestream.underfolder.checks.check import check
+from prefect_pipestream.underfolder.checks.problems import CheckReport, Problem, ProblemKind
+from prefect_pipestream.underfolder.commits.batch import Batch
+from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.staging import StagedSample
+from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
+from prefect_pipestream.underfolder.format.origin import SampleOrigin
+from prefect_pipestream.underfolder.ledger.failure import SampleFailure
+from prefect_pipestream.underfolder.ledger.ledger import (
     counts,
     done_indices,
     failures,
     outcomes,
 )
-from prefect_pipestream.underfolder.origin import SampleOrigin
-from prefect_pipestream.underfolder.packing import compact
-from prefect_pipestream.underfolder.problems import CheckReport, Problem, ProblemKind
-from prefect_pipestream.underfolder.records import (
+from prefect_pipestream.underfolder.ledger.records import (
     OUTCOMES,
     CommitRecord,
     Outcome,
     SampleRecord,
 )
-from prefect_pipestream.underfolder.runs import (
+from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
+from prefect_pipestream.underfolder.runs.packing import compact
+from prefect_pipestream.underfolder.runs.runs import (
     RunInfo,
     RunState,
     failed_indices,
@@ -27,10 +30,7 @@ from prefect_pipestream.underfolder.runs import (
     list_runs,
     prune_runs,
 )
-from prefect_pipestream.underfolder.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.staging import StagedSample
-from prefect_pipestream.underfolder.undo import UndoReport, undo_commits, undo_run
-from prefect_pipestream.underfolder.writer import UnderfolderWriter
+from prefect_pipestream.underfolder.runs.undo import UndoReport, undo_commits, undo_run
 
 __all__ = [
     "OUTCOMES",

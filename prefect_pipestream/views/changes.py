@@ -10,11 +10,11 @@ from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.items import FileSource, Item, MetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.asking import status_through_links
-from prefect_pipestream.underfolder.facts import layout_of
-from prefect_pipestream.underfolder.layout import Layout, staged_name
-from prefect_pipestream.underfolder.ledger import some_commits
-from prefect_pipestream.underfolder.names import key_of
-from prefect_pipestream.underfolder.records import CommitRecord, SampleRecord
+from prefect_pipestream.underfolder.format.layout import Layout, staged_name
+from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.underfolder.ledger.facts import layout_of
+from prefect_pipestream.underfolder.ledger.ledger import some_commits
+from prefect_pipestream.underfolder.ledger.records import CommitRecord, SampleRecord
 from prefect_pipestream.views.thumbnails import (
     AnyImage,
     Change,

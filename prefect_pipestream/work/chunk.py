@@ -21,7 +21,7 @@ from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
 from prefect_pipestream.sequences.stage import StageResult
 from prefect_pipestream.underfolder import Batch, SampleFailure, done_indices, outcomes
-from prefect_pipestream.underfolder.names import DATA_FOLDER
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.work.rollback import tag_of_writes, taken_back_on_error
 from prefect_pipestream.work.streams import StreamLike, opened
 

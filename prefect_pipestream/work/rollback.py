@@ -8,7 +8,7 @@ from prefect.transactions import Transaction, get_transaction
 
 from prefect_pipestream.errors import DatasetNotFoundError, RunNotFoundError
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder.undo import undo_commits
+from prefect_pipestream.underfolder.runs.undo import undo_commits
 
 _WRITTEN = "prefect_pipestream.written"
 

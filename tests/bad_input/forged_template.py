@@ -13,8 +13,8 @@ from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadat
 from prefect_pipestream.review import compute_review
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.underfolder import SampleFailure, check, commit, compact, prune_runs, undo
-from prefect_pipestream.underfolder.facts import layout_of
-from prefect_pipestream.underfolder.ledger import commits_of
+from prefect_pipestream.underfolder.ledger.facts import layout_of
+from prefect_pipestream.underfolder.ledger.ledger import commits_of
 
 from .folders import image_of
 

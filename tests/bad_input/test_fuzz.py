@@ -24,8 +24,8 @@ from prefect_pipestream.sequences.registry import BUILTIN_PIPES, BUILTIN_SOURCES
 from prefect_pipestream.sequences.stage import registered_stages
 from prefect_pipestream.stages import SampleStage, resolve_stage
 from prefect_pipestream.underfolder import check
-from prefect_pipestream.underfolder.runs import list_runs
-from prefect_pipestream.underfolder.undo import undo_run
+from prefect_pipestream.underfolder.runs.runs import list_runs
+from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .defects import encoded
 from .folders import changed, entry_of, make_dataset, snapshot

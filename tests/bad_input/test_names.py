@@ -84,7 +84,7 @@ def test_hidden_files_are_skipped_in_silence(dataset: Path) -> None:
 def test_which_indices_are_too_large_does_not_depend_on_the_order_of_names(
     order: int, tmp_path: Path
 ) -> None:
-    from prefect_pipestream.underfolder.index import UnderfolderIndex
+    from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 
     class Entry:
         def __init__(self, name: str) -> None:

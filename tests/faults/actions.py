@@ -7,7 +7,7 @@ import numpy as np
 
 from prefect_pipestream.items import JpegImageItem, PngImageItem, TxtNumpyItem
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
-from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.commits.apply import recover
 
 RUN = "the-run"
 
@@ -88,8 +88,8 @@ def compact_it(folder: Path) -> None:
 def roll_back(folder: Path) -> None:
     """Takes the first of the run's commits back."""
     from prefect_pipestream.underfolder import undo_commits
-    from prefect_pipestream.underfolder.facts import layout_of
-    from prefect_pipestream.underfolder.ledger import commits_of
+    from prefect_pipestream.underfolder.ledger.facts import layout_of
+    from prefect_pipestream.underfolder.ledger.ledger import commits_of
 
     first = next(commits_of(layout_of(folder).run(RUN)), None)
     if first is not None:

@@ -31,8 +31,8 @@ from prefect_pipestream.underfolder import (
     undo_commits,
     undo_run,
 )
-from prefect_pipestream.underfolder.apply import recover
-from prefect_pipestream.underfolder.facts import layout_of, note_run
+from prefect_pipestream.underfolder.commits.apply import recover
+from prefect_pipestream.underfolder.ledger.facts import layout_of, note_run
 from tests.faults.injecting import kill_in_commit
 
 RUN, LATER = "the-run", "a-later-run"

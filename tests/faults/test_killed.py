@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prefect_pipestream.underfolder import Underfolder, outcomes
-from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.commits.apply import recover
 from tests.faults import actions
 from tests.faults.killing import Host, fresh, kill_everywhere
 from tests.underfolder.conftest import contents, make_dataset, strays

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.underfolder import done_indices
-from prefect_pipestream.underfolder.apply import recover
-from prefect_pipestream.underfolder.facts import layout_of, runs_of
-from prefect_pipestream.underfolder.ledger import commits_of
+from prefect_pipestream.underfolder.commits.apply import recover
+from prefect_pipestream.underfolder.ledger.facts import layout_of, runs_of
+from prefect_pipestream.underfolder.ledger.ledger import commits_of
 from tests.faults.cases import SAMPLES, Case, _streams
 from tests.faults.injecting import Ending
 

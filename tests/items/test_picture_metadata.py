@@ -25,7 +25,7 @@ from prefect_pipestream.items import (
     TiffImageItem,
 )
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
-from prefect_pipestream.underfolder.undo import undo_run
+from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .pictures import (
     LONG_PROFILE,

@@ -28,7 +28,7 @@ from prefect_pipestream.flows.processing import RunReport, TooManyFailedError, p
 from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.stages import StageInvert, StageSampleHash
-from prefect_pipestream.underfolder.undo import undo_run
+from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .datasets import count_runs, files_of, image_of, make_dataset, runs_of, truncate_image
 

@@ -19,7 +19,7 @@ from prefect_pipestream.review import (
 )
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.underfolder import outcomes
-from prefect_pipestream.underfolder.undo import undo_run
+from prefect_pipestream.underfolder.runs.undo import undo_run
 from tests.prefect_layer.datasets import (
     count_runs,
     files_of,

@@ -28,7 +28,7 @@ from prefect_pipestream.underfolder import (
     outcomes,
     undo_run,
 )
-from prefect_pipestream.underfolder.apply import recover
+from prefect_pipestream.underfolder.commits.apply import recover
 
 SAMPLES = 6
 RUNS = st.sampled_from(["a", "b", "c"])

@@ -10,7 +10,7 @@ import pytest
 
 from prefect_pipestream.items import BmpImageItem, Item, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
-from prefect_pipestream.underfolder.undo import undo_run
+from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .conftest import make_dataset
 

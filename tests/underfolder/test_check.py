@@ -54,7 +54,7 @@ def die_in(folder: Path, code: str) -> None:
 
 
 PENDING = """
-from prefect_pipestream.underfolder import apply
+from prefect_pipestream.underfolder.commits import apply
 apply._apply = lambda *args: os._exit(9)
 UnderfolderWriter(folder, exists_ok=True, run_key="k").write(2, {"image": white})
 """
@@ -64,7 +64,7 @@ with UnderfolderWriter(folder, exists_ok=True, run_key="k").staging() as staging
     os._exit(9)
 """
 HALF_UNDONE = """
-from prefect_pipestream.underfolder import undo
+from prefect_pipestream.underfolder.runs import undo
 UnderfolderWriter(folder, exists_ok=True, run_key="k").write(2, {"image": white})
 undo._publish = lambda *args: os._exit(9)
 undo_run(folder, "k")

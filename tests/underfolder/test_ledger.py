@@ -35,8 +35,8 @@ from prefect_pipestream.underfolder import (
     signatures,
     undo_run,
 )
-from prefect_pipestream.underfolder.facts import layout_of, note_run
-from prefect_pipestream.underfolder.ledger import commits_of
+from prefect_pipestream.underfolder.ledger.facts import layout_of, note_run
+from prefect_pipestream.underfolder.ledger.ledger import commits_of
 
 from .conftest import contents, make_dataset
 

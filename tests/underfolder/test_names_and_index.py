@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_pipestream.errors import ItemNameError
-from prefect_pipestream.underfolder.index import UnderfolderIndex
-from prefect_pipestream.underfolder.names import (
+from prefect_pipestream.underfolder.format.index import UnderfolderIndex
+from prefect_pipestream.underfolder.format.names import (
     Kind,
     check_index,
     check_key,

@@ -27,8 +27,8 @@ from prefect_pipestream.underfolder import (
     outcomes,
     undo_run,
 )
-from prefect_pipestream.underfolder.runs import failed_indices
-from prefect_pipestream.underfolder.undo import undo_commits
+from prefect_pipestream.underfolder.runs.runs import failed_indices
+from prefect_pipestream.underfolder.runs.undo import undo_commits
 
 from .test_cli import a_run, shell
 

@@ -38,8 +38,8 @@ from prefect_pipestream.underfolder import (
     undo_commits,
     undo_run,
 )
-from prefect_pipestream.underfolder.facts import layout_of
-from prefect_pipestream.underfolder.ledger import commits_of
+from prefect_pipestream.underfolder.ledger.facts import layout_of
+from prefect_pipestream.underfolder.ledger.ledger import commits_of
 
 from .conftest import contents, make_dataset, strays
 

@@ -15,8 +15,8 @@ from prefect_pipestream.underfolder import (
     outcomes,
     undo_run,
 )
-from prefect_pipestream.underfolder.apply import recover
-from prefect_pipestream.underfolder.facts import layout_of, note_run
+from prefect_pipestream.underfolder.commits.apply import recover
+from prefect_pipestream.underfolder.ledger.facts import layout_of, note_run
 from tests.faults import actions
 from tests.faults.killing import fresh, kill_everywhere
 

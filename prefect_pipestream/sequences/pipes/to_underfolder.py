@@ -12,7 +12,7 @@ from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.underfolder import Batch, UnderfolderWriter
-from prefect_pipestream.underfolder.commit import OnConflict
+from prefect_pipestream.underfolder.commits.commit import OnConflict
 
 
 @piped_sequence

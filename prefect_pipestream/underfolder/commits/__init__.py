@@ -1,0 +1,1 @@
+"""Reading a dataset's samples, and changing them: all of a commit, or nothing."""

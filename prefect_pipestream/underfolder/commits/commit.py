@@ -1,0 +1,271 @@
+"""One commit: the staged files of some samples are all put in place, or none of them."""
+
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
+from prefect_pipestream.items import FileSource, FileStamp
+from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.underfolder.commits.apply import (
+    RECORD,
+    UNDO,
+    commit_lock,
+    done_path,
+    link_or_copy,
+    place,
+    revert,
+    sync_folder,
+)
+from prefect_pipestream.underfolder.commits.attempts import refuse_if_taken_over
+from prefect_pipestream.underfolder.commits.conflicts import is_stale, wait_out_the_tick
+from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
+from prefect_pipestream.underfolder.format.layout import staged_name
+from prefect_pipestream.underfolder.ledger.records import (
+    CommitRecord,
+    SampleRecord,
+    mark_of,
+    signature_of,
+)
+
+OnConflict = Literal["raise", "overwrite"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a commit is made.
+
+    Attributes:
+        durable: Whether it survives a loss of power once it is published.
+        on_conflict: Whether another writer's change to a sample since it was read is an error.
+        signed: Whether the records say what the samples' files are like after it.
+        attempt: The attempt at the run that it is part of, if that has the run to itself.
+    """
+
+    durable: bool = False
+    on_conflict: OnConflict = "raise"
+    signed: bool = False
+    attempt: str | None = None
+
+
+class Commit:
+    """One commit of all that is staged somewhere.
+
+    Args:
+        staging: Where it is staged. It is empty afterwards.
+        rules: How the commit is made.
+    """
+
+    def __init__(self, staging: Staging, rules: Rules) -> None:
+        self._staging = staging
+        self._layout = staging.layout
+        self._rules = rules
+
+    def publish(self, run_key: str, tag: str, drops: Iterable[str] = ()) -> list[StagedSample]:
+        """Puts all files in place and notes the outcomes in the run's ledger.
+
+        Args:
+            run_key: The run.
+            tag: The part of the run.
+            drops: Commits that this one takes back; see `CommitRecord`.
+
+        Returns:
+            The samples as committed, each file's source now in its place.
+
+        Raises:
+            ConflictError: If another writer changed samples since they were read; the others
+                are committed, unless this commit takes others back. ``error.indices`` are to
+                be read and transformed anew.
+            RunTakenOverError: If a later attempt at the run has it; nothing is written.
+            DatasetWriteError: If it could not be written; the dataset is as it was.
+        """
+        staging, rules = self._staging, self._rules
+        if not staging.samples and not staging.shared:
+            return []
+        if rules.signed:
+            wait_out_the_tick(staging.samples.values())
+        try:
+            with commit_lock(self._layout):
+                if rules.attempt is not None:
+                    refuse_if_taken_over(self._layout, run_key, rules.attempt)
+                self._look()
+                conflicts = self._drop_conflicting()
+                if conflicts and drops:
+                    staging.discard()  # what takes a commit back takes all of it back
+                if staging.samples or staging.shared:
+                    self._place(self._prepare(run_key, tag, tuple(drops)))
+                committed = list(staging.samples.values())
+                self._take_over(committed)  # before another thread sets one of them again
+        except OSError as error:
+            if isinstance(error, DatasetWriteError):
+                raise
+            staging.discard()
+            what = f"{self._layout.root}: the commit could not be written"
+            raise DatasetWriteError.of(error, what) from error
+        staging.clear()
+        if conflicts:
+            raise ConflictError(
+                f"{self._layout.root}: another writer changed sample"
+                f"{'s' if len(conflicts) > 1 else ''} {_some(conflicts)} after they were read: "
+                "read and transform them anew.",
+                conflicts,
+            )
+        return committed
+
+    def _look(self) -> None:
+        """Notes which files the samples have, now that nobody else commits."""
+        for staged in self._staging.samples.values():
+            if staged.files or staged.removes:
+                staged.there = self._staging.dataset.kinds_of(staged.target)
+
+    def _drop_conflicting(self) -> list[int]:
+        if self._rules.on_conflict == "overwrite":
+            return []
+        samples = self._staging.samples
+        conflicts = [idx for idx, staged in samples.items() if is_stale(staged, self._layout)]
+        for idx in conflicts:
+            self._staging.drop_files(samples.pop(idx))
+        return conflicts
+
+    def _prepare(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
+        """Keeps the old files and writes the record: nothing that others see is changed by it."""
+        samples = tuple(map(self._final_record, self._staging.in_order()))
+        record = CommitRecord(
+            id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
+            run_key=run_key,
+            tag=tag,
+            staged=os.path.relpath(self._staging.folder, self._layout.private),
+            at=time.time(),
+            samples=samples,
+            shared={n: mark_of(_stamp(f.source)) for n, f in self._staging.shared.items()},
+            drops=drops,
+        )
+        self._keep_old(samples)
+        with open(os.path.join(self._staging.folder, RECORD), "wb") as file:
+            file.write(record.to_bytes())
+            if self._rules.durable:
+                self._sync_staged()
+                file.flush()
+                os.fsync(file.fileno())
+        return record
+
+    def _log(self, record: CommitRecord) -> None:
+        """Logs the commit: from here on it happens."""
+        self._staging.is_needed = True
+        os.rename(os.path.join(self._staging.folder, RECORD), self._layout.pending(record.id))
+        if self._rules.durable:
+            sync_folder(self._layout.log)
+
+    def _final_record(self, staged: StagedSample) -> SampleRecord:
+        """Says what is to be done for a sample, given the files that are there."""
+        record = staged.record
+        if staged.files or staged.removes:
+            keys = {file.key for file in staged.files}
+            writes = {file.name: mark_of(_stamp(file.source)) for file in staged.files}
+            names = dict.fromkeys([*staged.removes, *staged.names_there(keys)])
+            record = replace(
+                record,
+                outcome="written",
+                writes=writes,
+                replaces=tuple(name for name in writes if self._exists(name)),
+                removes=tuple(n for n in names if n not in writes and self._exists(n)),
+            )
+        if self._rules.signed:
+            record = replace(record, signature=self._signature(staged, record))
+        staged.record = record
+        return record
+
+    def _exists(self, name: str) -> bool:
+        return is_there(self._layout.final(name))
+
+    def _signature(self, staged: StagedSample, record: SampleRecord) -> str | None:
+        """The signature of the source's files, as they are after this commit."""
+        origin = staged.origin
+        if origin is None:
+            return None
+        files = {name: source.stamp for name, source in origin.sources.items()}
+        if staged.is_in_place(self._layout):
+            files.update((file.name, file.source.stamp) for file in staged.files)
+            for name in record.removes:
+                files.pop(name, None)
+        known = {name: stamp for name, stamp in files.items() if stamp is not None}
+        return signature_of(known.items()) if len(known) == len(files) else None
+
+    def _keep_old(self, samples: tuple[SampleRecord, ...]) -> None:
+        undo = os.path.join(self._staging.folder, UNDO)
+        made = False
+        for sample in samples:
+            for name in (*sample.replaces, *sample.removes):
+                if not made:
+                    os.mkdir(undo)
+                    made = True
+                link_or_copy(self._layout.final(name), f"{undo}/{staged_name(name)}")
+
+    def _sync_staged(self) -> None:
+        for folder in (os.path.join(self._staging.folder, UNDO), self._staging.folder):
+            if is_folder(folder):
+                for entry in os.scandir(folder):
+                    if entry.is_file(follow_symlinks=False):
+                        handle = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC)
+                        try:
+                            os.fsync(handle)
+                        finally:
+                            os.close(handle)
+                sync_folder(folder)
+
+    def _place(self, record: CommitRecord) -> None:
+        is_done = False
+        try:
+            self._log(record)
+            place(self._layout, record, durable=self._rules.durable)
+            self._staging.is_needed = False
+        except (OSError, DatasetError) as error:
+            try:  # what is reported as failed may have been done, on a network file system
+                if is_there(self._layout.pending(record.id)):
+                    revert(self._layout, record)
+                else:
+                    is_done = is_there(done_path(self._layout, record))
+                self._staging.is_needed = False
+            except (OSError, DatasetError) as second:
+                raise DatasetWriteError(
+                    getattr(error, "errno", None),
+                    f"{self._layout.root}: commit {record.id} is logged but could be neither "
+                    f"applied ({error}) nor taken back ({second}). The next writer applies it",
+                ) from error
+            if not is_done:
+                raise
+            if self._rules.durable:
+                raise DatasetWriteError(
+                    getattr(error, "errno", None),
+                    f"{self._layout.root}: commit {record.id} is made, and it is not known "
+                    f"whether it would survive a loss of power ({error})",
+                ) from error
+
+    def _take_over(self, committed: list[StagedSample]) -> None:
+        """Lets the samples and their items know of the files that hold them now.
+
+        Samples that others took meanwhile stay as they are: to them it is a change.
+        """
+        for staged in committed:
+            origin = staged.origin if staged.is_in_place(self._layout) else None
+            for file in staged.files:
+                file.source.path = self._layout.final(file.name)
+                file.lead_to(file.source)
+                if origin is not None:
+                    origin.lead_to(file.key, file.source)
+        for name, file in self._staging.shared.items():
+            file.lead_to(FileSource(self._layout.final(name)))
+
+
+def _stamp(source: FileSource) -> FileStamp:
+    if source.stamp is None:
+        source.stamp = FileStamp.of(os.stat(source.path))
+    return source.stamp
+
+
+def _some(indices: list[int]) -> str:
+    shown = ", ".join(map(str, indices[:5]))
+    return f"{shown} and {len(indices) - 5} more" if len(indices) > 5 else shown

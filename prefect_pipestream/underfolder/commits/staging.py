@@ -1,0 +1,369 @@
+"""Staging: the new files of some samples, made before anything of a dataset is changed."""
+
+import copy
+import os
+import stat
+import warnings
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError, ItemNameError
+from prefect_pipestream.items import FileSource, FileStamp, Item, SerializationMode
+from prefect_pipestream.items.files import keep_access
+from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
+from prefect_pipestream.underfolder.commits.apply import empty_folder, link_or_copy
+from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.format.layout import Layout, staged_name
+from prefect_pipestream.underfolder.format.names import Kind, check_index, check_key, key_of
+from prefect_pipestream.underfolder.format.origin import SampleOrigin
+from prefect_pipestream.underfolder.ledger.records import SampleRecord
+
+
+@dataclass
+class StagedFile:
+    """One staged file.
+
+    Attributes:
+        key: The item's key.
+        name: The name that the file gets.
+        source: The file, where it is now.
+        made_of: The item that it holds, which is not kept in memory for this.
+    """
+
+    key: str
+    name: str
+    source: FileSource
+    made_of: "weakref.ref[Item[Any]] | None" = None
+
+    def lead_to(self, source: FileSource) -> None:
+        """Lets the item, if somebody still has it, know of the file in its place."""
+        item = None if self.made_of is None else self.made_of()
+        if item is not None:
+            item.add_source(source)
+
+
+@dataclass
+class StagedSample:
+    """One sample of a commit that is being prepared.
+
+    Attributes:
+        record: Its entry in the ledger, as far as it is known.
+        origin: The files it was read from.
+        files: The files to place.
+        removes: Names to remove, besides those that the files supersede.
+        found: `mark_at` of files, by name: a file of another mark is another writer's change.
+        there: What files are there under the index that it is written at, as of the commit.
+    """
+
+    record: SampleRecord
+    origin: SampleOrigin | None
+    files: list[StagedFile] = field(default_factory=list)
+    removes: tuple[str, ...] = ()
+    found: Mapping[str, str | None] | None = None
+    there: Sequence[Kind] = ()
+
+    @property
+    def target(self) -> int:
+        """The index under which it is written."""
+        return self.record.idx if self.record.target is None else self.record.target
+
+    def is_in_place(self, layout: Layout) -> bool:
+        """Whether it is written to where it was read from."""
+        origin = self.origin
+        return origin is not None and (origin.folder, origin.idx) == (layout.root, self.target)
+
+    def names_there(self, keys: Collection[str | None]) -> list[str]:
+        """The names of the files that are there for some items."""
+        return [kind.name_of(self.target) for kind in self.there if kind.key in keys]
+
+
+class Staging:
+    """Where the new files of some samples wait: a folder on the dataset's file system.
+
+    Args:
+        dataset: The dataset that is written, for its index.
+        folder: The folder for the staged files: empty, and no other commit's.
+        zfill: The digits to which new names are padded; None keeps names that exist.
+        default_zfill: Tells the digits for new names where `zfill` is None.
+        modes: The serialization mode of items, by key.
+
+    Attributes:
+        layout: The paths of the dataset.
+        samples: What is staged, by the index under which it was read.
+        shared: The shared items that are staged, by name with a leading slash.
+        is_needed: Whether the folder is to stay: a commit is logged that is still to be applied,
+            or the folder cannot be emptied.
+    """
+
+    def __init__(
+        self,
+        dataset: Underfolder,
+        folder: str,
+        *,
+        zfill: int | None = None,
+        default_zfill: Callable[[], int] = lambda: 0,
+        modes: Mapping[str, SerializationMode] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.layout = Layout(str(dataset.folder))
+        self.folder = folder
+        self._zfill = zfill
+        self._default_zfill = default_zfill
+        self._modes = modes or {}
+        self.samples: dict[int, StagedSample] = {}
+        self._targets: set[int] = set()
+        self.shared: dict[str, StagedFile] = {}
+        self._shared_there: Mapping[str, str] | None = None
+        self.is_needed = False
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __contains__(self, idx: int) -> bool:
+        """Whether a sample is to be written under `idx`, or was read under it."""
+        return idx in self.samples or idx in self._targets
+
+    def is_empty(self) -> bool:
+        """Whether there is no file to put in place."""
+        return not self.shared and not any(s.files or s.removes for s in self.samples.values())
+
+    def in_order(self) -> list[StagedSample]:
+        """The staged samples, by index."""
+        return [self.samples[idx] for idx in sorted(self.samples)]
+
+    def add(
+        self,
+        idx: int,
+        items: Mapping[str, Item[Any]],
+        *,
+        keys: Collection[str] | None = None,
+        origin: SampleOrigin | None = None,
+        target: int | None = None,
+        attempts: int = 1,
+    ) -> bool:
+        """Stages the files of one sample that are not in place already.
+
+        Args:
+            idx: The index under which the sample was read.
+            items: Its items.
+            keys: The items to write; None is all. A key that the sample lacks is left alone.
+            origin: The files it was read from.
+            target: The index under which it is written; None is `idx`.
+            attempts: How often it was tried.
+
+        Returns:
+            Whether the sample has a file that is to be written.
+
+        Raises:
+            ItemNameError: If a key or an index cannot be part of a file name, or a folder has the
+                name that a file is to get.
+            EncodeError, DecodeError: If an item cannot be written; the message names it.
+            ConflictError: If a file that it was read from is not there any more, and needed.
+            DatasetWriteError: If the disk is full, read-only or not permitted.
+            TypeError: If `keys` is a single string, in which any part of it would be found.
+        """
+        if isinstance(keys, str):
+            raise TypeError(f"keys {keys!r}: expected a collection of keys, such as [{keys!r}].")
+        idx = check_index(idx)
+        target = idx if target is None else check_index(target)
+        moved_to = None if target == idx else target
+        record = SampleRecord(idx, "unchanged", target=moved_to, attempts=attempts)
+        staged = StagedSample(record, origin)
+        try:
+            kinds = self.dataset.kinds_of(target)
+            there = {kind.key: kind for kind in kinds}
+            chosen = [
+                (k, self._in_mode(k, i)) for k, i in items.items() if keys is None or k in keys
+            ]
+            for key, item in chosen:
+                if not item.is_shared:
+                    self._stage(staged, key, item, there.get(key))
+            self._fit_to_old(staged, kinds)
+            for key, item in chosen:  # last: they stay staged if the sample is not written
+                if item.is_shared:
+                    self._stage_shared(key, item)
+        except BaseException as error:
+            with suppress(OSError):  # the error that led here is the one to report
+                self.drop_files(staged)
+            if isinstance(error, OSError) and not isinstance(error, ItemError):
+                what = f"Sample {target} could not be written to {self.layout.root}"
+                raise DatasetWriteError.of(error, what) from error
+            raise
+        self.samples[idx] = staged
+        self._targets.add(target)
+        return bool(staged.files)
+
+    def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:
+        """Notes the outcome of a sample of which nothing is written."""
+        self.samples[record.idx] = StagedSample(record, origin)
+
+    def restore(
+        self,
+        idx: int,
+        files: Mapping[str, str],
+        removes: Iterable[str] = (),
+        found: Mapping[str, str | None] | None = None,
+    ) -> None:
+        """Stages files that were kept, as they are, to be put back under their old names.
+
+        Other files of their keys are superseded by them.
+
+        Args:
+            idx: The sample.
+            files: The path of each kept file, by the name that it gets.
+            removes: Names to remove.
+            found: `mark_at` of files, by name. A file of another mark is a conflict.
+
+        Raises:
+            OSError: If a file cannot be linked or copied there.
+        """
+        staged = StagedSample(SampleRecord(idx, "written"), None)
+        staged.removes, staged.found = tuple(removes), found
+        self.samples[idx] = staged
+        for name, kept in files.items():
+            path = f"{self.folder}/{staged_name(name)}"
+            link_or_copy(kept, path)
+            source = FileSource(path, _stamp_of_kept(path, self.layout.final(name)))
+            key = key_of(name) if name[0] != "/" else name
+            staged.files.append(StagedFile(key, name, source))
+
+    def _in_mode(self, key: str, item: Item[Any]) -> Item[Any]:
+        if key in self._modes:
+            item = copy.copy(item)
+            item.serialization_mode = self._modes[key]
+        return item
+
+    def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
+        if there is None:  # what has a file can have another
+            check_key(key)
+        name = self._kind_for(key, item, there).name_of(staged.target)
+        if not item.is_stored_at(self.layout.final(name)):
+            what, origin = f"Sample {staged.target}, item {key!r}", staged.origin
+            replaced = None if origin is None else origin.source_of(key)
+            try:
+                source = self._store(what, name, item, replaced)
+            except ItemError as error:
+                if replaced is None or replaced.stamp is None or is_there(replaced.path):
+                    raise
+                raise ConflictError(
+                    f"{what}: another writer removed {replaced.path} after it was read: read and "
+                    "transform the sample anew.",
+                    [staged.record.idx],
+                ) from error
+            staged.files.append(StagedFile(key, name, source, weakref.ref(item)))
+
+    def _fit_to_old(self, staged: StagedSample, kinds: Iterable[Kind]) -> None:
+        """Gives new files the mode and group of those that they replace or supersede.
+
+        Raises:
+            ItemNameError: If a folder is in the way: no file can take its place.
+        """
+        files = {file.key: file for file in staged.files}
+        names = {file.name: file for file in staged.files}
+        for kind in kinds:
+            if kind.key in files:
+                names.setdefault(kind.name_of(staged.target), files[kind.key])
+        for name, file in reversed(names.items()):  # last, and so in force, that of its own name
+            what = f"Sample {staged.target}, item {file.key!r}"
+            self._refuse_folder(what, name)
+            keep_access(file.source.path, self.layout.final(name))
+
+    def _refuse_folder(self, what: str, name: str) -> None:
+        path = self.layout.final(name)
+        found = status_of(path)
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
+
+    def _stage_shared(self, key: str, item: Item[Any]) -> None:
+        if self._shared_there is None:
+            self._shared_there = self.dataset.shared_files()
+        there = self._shared_there.get(key)
+        if (
+            there is not None
+            and item.has_value
+            and not item.is_stored_at(self.layout.final("/" + there))
+        ):
+            warnings.warn(
+                f"{self.layout.root}: the shared item {there} is there already and stays as it "
+                "is. To change it for one sample, give that sample an item of its own "
+                "(`set_value_as(..., shared_item=False)`).",
+                stacklevel=2,
+            )
+        if there is not None or any(file.key == key for file in self.shared.values()):
+            return  # written once, and never overwritten
+        name = "/" + check_key(key) + _extension_for(key, item)
+        self._refuse_folder(f"Shared item {key!r}", name)
+        source = self._store(f"Shared item {key!r}", name, item)
+        self.shared[name] = StagedFile(key, name, source, weakref.ref(item))
+
+    def _store(
+        self, what: str, name: str, item: Item[Any], replaced: FileSource | None = None
+    ) -> FileSource:
+        path = f"{self.folder}/{staged_name(name)}"
+        try:
+            return item.store(path, replaced)
+        except ItemError as error:
+            raise type(error)(f"{what}: {error}") from error
+
+    def _kind_for(self, key: str, item: Item[Any], there: Kind | None) -> Kind:
+        """The name's form: as the file that is there, if it may be, else as for a new one."""
+        extension = _extension_for(key, item)
+        readable = item.file_extensions() or (extension.lower(),)
+        # As on reading, the last of several extensions counts.
+        if there is not None and "." + there.extension.lower().rpartition(".")[2] in readable:
+            if self._zfill is None:
+                return there
+            extension = there.extension
+        return Kind(key + extension, self._default_zfill() if self._zfill is None else self._zfill)
+
+    def drop_files(self, staged: StagedSample) -> None:
+        """Removes the staged files of a sample that is not to be written."""
+        for file in staged.files:
+            with suppress(FileNotFoundError):
+                os.unlink(file.source.path)
+
+    def clear(self) -> None:
+        """Forgets what was staged; its files are in their places."""
+        self.samples.clear()
+        self._targets.clear()
+        self.shared.clear()
+
+    def discard(self) -> bool:
+        """Removes what was staged and not published.
+
+        Returns:
+            Whether the folder is empty now: not if the commit is logged and still to be applied,
+            nor if it cannot be emptied, which is left to the next sweep.
+        """
+        if self.samples or self.shared:
+            self.clear()
+            if not self.is_needed:
+                try:
+                    empty_folder(self.folder)
+                except OSError:  # as without a file handle left
+                    self.is_needed = True
+        return not self.is_needed
+
+
+def _extension_for(key: str, item: Item[Any]) -> str:
+    """The extension that a new file of an item gets."""
+    extension = item.as_default_name(Path("name")).suffix
+    if not extension:
+        raise ItemNameError(
+            f"Item {key!r}, {item!r}: a file without an extension would not be found again. Give "
+            "it one, or use another item class."
+        )
+    return extension
+
+
+def _stamp_of_kept(path: str, final: str) -> FileStamp:
+    """The stamp that a kept file will have in its place: a link leads on from there."""
+    if is_link(path):
+        target = os.path.join(os.path.dirname(final), os.readlink(path))
+        if (found := status_through_links(target)) is not None:
+            return FileStamp.of(found)
+    return FileStamp.of(os.lstat(path))

@@ -1,0 +1,1 @@
+"""The format: names, paths, and which files each sample has."""

@@ -1,0 +1,230 @@
+"""Where this package keeps its own files in a dataset: ``<dataset>/.pipestream/``.
+
+::
+
+    lock                        held by whoever commits
+    journal                     names that came and went (see `journal`)
+    claim.json                  the run that created the dataset
+    staged/<writer>.alive       held as long as a writer lives
+    staged/<writer>/<commit>/   new files of a commit that is being prepared
+    staged/<maker>.new          a file of ours that is being written, and held by its maker
+    staged/packing-<n>/         a ledger that is being packed
+    log/<commit>.json           the one commit that is being applied: the commit point
+    runs/<run>/run.json         what the run is: key, start, transform, host
+    runs/<run>/done/<tag>/      its done commits, one record each
+    runs/<run>/undo/<commit>/   the files that the commit replaced or removed
+    runs/<run>/compact-<n>/     the done commits of a run that has ended, packed
+    runs/<run>/dropped/         ids of commits that were taken back
+    runs/<run>/undoing.json     there as long as an undo of the run is under way
+    runs/<run>/attempt.json     the attempt at the run that may write, where one has it to itself
+    runs/<run>~undone-<time>/   a run that was undone
+    seen/<fingerprint>.npz      signatures from runs that were pruned
+    aside/<time>/               what `check` put aside
+    ledger.lock                 held by whoever undoes, packs or prunes runs
+"""
+
+import hashlib
+import os
+from urllib.parse import quote, unquote
+
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import is_link
+from prefect_pipestream.storage.untrusted import inside, leads_away
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
+from prefect_pipestream.underfolder.format.run_key import check_run_key, is_run_key
+
+_LONGEST = 120
+
+
+class Layout:
+    """The paths of one dataset.
+
+    A private path is looked at each time it is asked for: there is none where a symbolic link is
+    on the way or at its end, since a dataset may come from anybody. So what is listed, written,
+    renamed or removed by these paths is in the dataset.
+    """
+
+    __slots__ = ("data", "private", "root")
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.data = os.path.join(root, DATA_FOLDER)
+        self.private = os.path.join(root, PRIVATE_FOLDER)
+
+    def at(self, *parts: str) -> str:
+        """The path of a private file or folder.
+
+        Raises:
+            DatasetError: If it, or a folder on the way, is a symbolic link.
+            OSError: If that could not be asked.
+        """
+        return inside(self.root, PRIVATE_FOLDER, *parts)
+
+    @property
+    def lock(self) -> str:
+        """The lock of those who commit."""
+        return self.at("lock")
+
+    @property
+    def ledger_lock(self) -> str:
+        """The lock of those who undo, pack or prune runs."""
+        return self.at("ledger.lock")
+
+    @property
+    def journal(self) -> str:
+        """The file of names that came and went, to be written."""
+        return self.at("journal")
+
+    @property
+    def staged(self) -> str:
+        """The folder of writers' staged files."""
+        return self.at("staged")
+
+    @property
+    def log(self) -> str:
+        """The folder of the commit that is being applied."""
+        return self.at("log")
+
+    @property
+    def runs(self) -> str:
+        """The folder of the runs' ledgers."""
+        return self.at("runs")
+
+    @property
+    def reviews(self) -> str:
+        """The folder of changes that wait for a decision."""
+        return self.at("review")
+
+    @property
+    def seen(self) -> str:
+        """The folder of signatures from runs that were pruned."""
+        return self.at("seen")
+
+    @property
+    def claim(self) -> str:
+        """The file that names the run which created the dataset."""
+        return self.at("claim.json")
+
+    def make(self) -> None:
+        """Makes the folders that are missing.
+
+        Raises:
+            DatasetError: If one of them is a symbolic link.
+            OSError: If one cannot be made.
+        """
+        self.refuse_linked_data()
+        for folder in (self.data, self.staged, self.log, self.runs):
+            os.makedirs(folder, exist_ok=True)
+
+    def refuse_linked_data(self) -> None:
+        """Checks that samples are written below the root. (They may be read by a link.)
+
+        Raises:
+            DatasetError: If the data folder is a symbolic link.
+        """
+        if is_link(self.data):
+            raise leads_away(self.data)
+
+    def pending(self, commit_id: str) -> str:
+        """The record of a commit from its commit point until it is applied."""
+        return f"{self.log}/{commit_id}.json"
+
+    def run(self, run_key: str) -> "RunLayout":
+        """The paths of one run.
+
+        Raises:
+            RunKeyError: If that cannot be a run's key.
+        """
+        return RunLayout(self, folder_of(run_key))
+
+    def final(self, name: str) -> str:
+        """The path of an item: ``/<name>`` is a shared one in the root, else a sample's own.
+
+        Raises:
+            DatasetError: If the name has a path in it: records on disk may say anything.
+        """
+        if "/" in name[1:]:
+            raise DatasetError(f"{self.root}: {name!r} is not the name of an item's file.")
+        return f"{self.root}{name}" if name[0] == "/" else f"{self.data}/{name}"
+
+
+class RunLayout:
+    """The paths of one run of one dataset, looked at as those of `Layout` are.
+
+    Attributes:
+        layout: The dataset's paths.
+        name: The name of the run's folder.
+        folder: The run's folder.
+    """
+
+    __slots__ = ("folder", "layout", "name")
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        self.layout = layout
+        self.name = name
+        self.folder = layout.at("runs", name)
+
+    def at(self, *parts: str) -> str:
+        """The path of a file or folder of the run; see `Layout.at`."""
+        return inside(self.folder, *parts)
+
+    @property
+    def info(self) -> str:
+        """What the run is: its key, start, transform, host."""
+        return self.at("run.json")
+
+    @property
+    def done(self) -> str:
+        """The folder of its done commits, by their tags."""
+        return self.at("done")
+
+    @property
+    def undo(self) -> str:
+        """The folder of the files that its commits replaced or removed."""
+        return self.at("undo")
+
+    @property
+    def dropped(self) -> str:
+        """The folder of the ids of commits that were taken back."""
+        return self.at("dropped")
+
+    @property
+    def undoing(self) -> str:
+        """The note that an undo of the run is under way."""
+        return self.at("undoing.json")
+
+    @property
+    def attempt(self) -> str:
+        """The note of the attempt that may write, where one has the run to itself."""
+        return self.at("attempt.json")
+
+    def undo_of(self, commit_id: str) -> str:
+        """The folder of the files that a commit replaced or removed."""
+        return self.at("undo", commit_id)
+
+
+def folder_of(run_key: str) -> str:
+    """The name of a run's folder: the run key where it can be a name, else made from it.
+
+    Raises:
+        RunKeyError: If that cannot be a run's key.
+    """
+    name = quote(check_run_key(run_key), safe=" +,=@()[]{}")
+    if name.startswith("."):
+        name = "%2E" + name[1:]
+    if len(name) <= _LONGEST:
+        return name
+    return (
+        name[: _LONGEST - 20] + "~" + hashlib.blake2b(run_key.encode(), digest_size=8).hexdigest()
+    )
+
+
+def run_key_of(folder: str) -> str:
+    """The run key of a run folder that has no readable ``run.json``."""
+    key = unquote(folder)
+    return key if is_run_key(key) else repr(folder)
+
+
+def staged_name(name: str) -> str:
+    """The name under which a file is staged: flat, also for shared items."""
+    return "root." + name[1:] if name[0] == "/" else name

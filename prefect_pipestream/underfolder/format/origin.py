@@ -1,0 +1,73 @@
+"""What a sample was read from."""
+
+import errno
+import os
+import time
+
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.items import FileSource, FileStamp
+from prefect_pipestream.storage.asking import is_there, status_through_links
+from prefect_pipestream.underfolder.format.names import key_of
+
+
+class SampleOrigin:
+    """The files that a sample was read from, as they were then or when last decoded.
+
+    Attributes:
+        folder: The dataset's root.
+        idx: The index that it was read at.
+        sources: The files by name; a shared one's name begins with a slash.
+    """
+
+    __slots__ = ("folder", "idx", "sources")
+
+    def __init__(self, folder: str, idx: int, sources: dict[str, FileSource]) -> None:
+        self.folder = folder
+        self.idx = idx
+        self.sources = sources
+
+    def source_of(self, key: str) -> FileSource | None:
+        """Returns the file of the item `key`, shared or not, if it had one."""
+        for name, source in self.sources.items():
+            if (key_of(name) if name[0] != "/" else name[1:].partition(".")[0]) == key:
+                return source
+        return None
+
+    def lead_to(self, key: str, source: FileSource) -> None:
+        """Notes that item `key` is in this file now, as this sample's holder wrote it there."""
+        names = [name for name in self.sources if name[0] != "/" and key_of(name) == key]
+        taken = self.sources.pop(names[0]) if names else FileSource(source.path)
+        taken.become(source)
+        self.sources[os.path.basename(source.path)] = taken
+
+    def __repr__(self) -> str:
+        return f"SampleOrigin({self.folder!r}, {self.idx}, {sorted(self.sources)})"
+
+
+def stat_into(source: FileSource) -> None:
+    """Notes what a file is like now.
+
+    Raises:
+        FileNotFoundError: If it is not there. A link that leads nowhere is: decoding it fails.
+        DatasetError: If it cannot be looked at.
+    """
+    now = time.time_ns()
+    try:
+        status = status_through_links(source.path)
+        if status is None and not is_there(source.path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source.path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise unreadable(source.path, error) from error
+    if status is None:
+        return  # a link that is broken, leads in a circle or where it may not
+    source.stamp = FileStamp.of(status)
+    source.read_at_ns = now
+
+
+def unreadable(path: str, error: OSError) -> DatasetError:
+    """The error for a file or folder that the operating system does not let us read."""
+    return DatasetError(
+        f"{path}: cannot be read ({error.strerror}). Check the folder and its permissions."
+    )

@@ -1,0 +1,1 @@
+"""What is written down of runs: their facts, and what became of each sample."""

@@ -1,0 +1,90 @@
+"""Runs whose commits took turns on the same samples, and which of them can be undone together."""
+
+import heapq
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+
+from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.format.layout import Layout, RunLayout
+from prefect_pipestream.underfolder.ledger.facts import info_of, is_undone, runs_of
+from prefect_pipestream.underfolder.ledger.ledger import commits_of, rows_in
+from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.runs.net import Plan, net_changes, plan_of
+from prefect_pipestream.underfolder.runs.runs import UNDO_KEY
+
+
+def commits_in_turn(runs: Iterable[RunLayout]) -> Iterator[tuple[RunLayout, CommitRecord]]:
+    """The commits of several runs in the order of their making, each with its run.
+
+    Raises:
+        DatasetError: If a record cannot be read.
+    """
+    return heapq.merge(*map(_commits, runs), key=lambda pair: pair[1].id)
+
+
+def _commits(run: RunLayout) -> Iterator[tuple[RunLayout, CommitRecord]]:
+    return ((run, commit) for commit in commits_of(run))
+
+
+def newest_first(runs: Iterable[RunLayout]) -> list[RunLayout]:
+    """The runs, the one that committed last first."""
+    return sorted(runs, key=lambda run: max(rows_in(run).at, default=0.0), reverse=True)
+
+
+def undo_key_of(layout: Layout, keys: Sequence[str]) -> str:
+    """A key for the undo of these runs that no run has."""
+    taken = {run.name for run in runs_of(layout)}
+    first = undo_key = UNDO_KEY + ",".join(keys)
+    number = 2
+    while layout.run(undo_key).name in taken:  # of an earlier run of this key
+        undo_key, number = f"{first}#{number}", number + 1
+    return undo_key
+
+
+def describe_runs(keys: Sequence[str]) -> str:
+    """Names runs in a sentence."""
+    return f"run{'s' if len(keys) > 1 else ''} {' and '.join(map(repr, keys))}"
+
+
+def undo_command(layout: Layout, keys: Sequence[str]) -> str:
+    """The command that undoes runs together."""
+    dashes = ["--"] if any(key.startswith("-") for key in keys) else []
+    return f"`pipestream undo {shlex.join([*dashes, layout.root, *keys])}`"
+
+
+def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[RunLayout], plan: Plan) -> str:
+    """Says what to do where samples were changed since the runs that are to be undone.
+
+    Args:
+        layout: The dataset.
+        dataset: The same, opened.
+        runs: The runs that are to be undone.
+        plan: Their plan, which tells what was changed since.
+    """
+    together = list(runs)
+    while plan.changed and (later := _later_runs(layout, together, plan)):
+        together += later
+        plan = plan_of(layout, dataset, net_changes(commits_in_turn(together)), force=False)
+    others = [info_of(run)["run_key"] for run in newest_first(together[len(runs) :])]
+    force = "use `force`, which keeps what is there now for another undo."
+    if plan.changed or not others:
+        by = f" ({describe_runs(others)} among them)" if others else ""
+        return f"Undo what changed them first{by}, or {force}"
+    keys = [info_of(run)["run_key"] for run in newest_first(together)]
+    return (
+        f"That was {describe_runs(others)}: {undo_command(layout, keys)} undoes them together. Or "
+        f"{force}"
+    )
+
+
+def _later_runs(layout: Layout, runs: Sequence[RunLayout], plan: Plan) -> list[RunLayout]:
+    """The other runs that wrote what is not as these runs left it."""
+    changed = {name for names in plan.changed.values() for name in names}
+    known = {run.name for run in runs}
+    others = [run for run in runs_of(layout) if run.name not in known]
+    return [
+        run
+        for run in others
+        if not is_undone(run, info_of(run)["run_key"])
+        and not changed.isdisjoint(net_changes(_commits(run)))
+    ]

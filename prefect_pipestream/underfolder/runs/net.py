@@ -1,0 +1,138 @@
+"""What commits changed, all in all, and what it takes to put that back."""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from prefect_pipestream.storage.asking import is_there, status_of
+from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.format.layout import Layout, RunLayout, staged_name
+from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.underfolder.ledger.records import CommitRecord, mark_at
+
+
+class Change(NamedTuple):
+    """What became of one file name, from before the first of some commits to after the last.
+
+    Attributes:
+        idx: The sample.
+        kept_in: The folder in which the file was kept as it was before; None: there was none.
+        mark: `mark_of` the file that is there after; None: there is none.
+    """
+
+    idx: int
+    kept_in: str | None
+    mark: str | None
+
+
+Commits = Iterable[tuple[RunLayout, CommitRecord]]
+"""Commits in the order of their making, each with its run."""
+
+
+def net_changes(commits: Commits) -> dict[str, Change]:
+    """What commits changed all in all, by file name."""
+    changes: dict[str, Change] = {}
+    for run, commit in commits:
+        undo = run.undo_of(commit.id)
+        for name, mark in commit.shared.items():
+            idx = commit.samples[0].idx if commit.samples else 0
+            changes.setdefault(name, Change(idx, None, mark))
+        for sample in commit.samples:
+            idx = sample.idx if sample.target is None else sample.target
+            for name, mark in (sample.writes or {}).items():
+                kept_in = undo if name in sample.replaces else None
+                changes[name] = Change(idx, _first(changes.get(name), kept_in), mark)
+            for name in sample.removes:
+                changes[name] = Change(idx, _first(changes.get(name), undo), None)
+    return changes
+
+
+def _first(earlier: Change | None, kept_in: str | None) -> str | None:
+    return kept_in if earlier is None else earlier.kept_in
+
+
+@dataclass
+class Plan:
+    """What is to be done to take changes back.
+
+    Attributes:
+        todo: The names to restore, by sample.
+        changed: Names of samples' files that are not as the commits left them, by sample.
+        left: Names of shared items that are not as the commits left them, and stay so.
+        lost: The paths of kept files that are not there any more.
+    """
+
+    todo: dict[int, list[str]] = field(default_factory=dict)
+    changed: dict[int, list[str]] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+def plan_of(
+    layout: Layout,
+    dataset: Underfolder,
+    changes: Mapping[str, Change],
+    *,
+    force: bool,
+) -> Plan:
+    """Compares what commits left with what is on disk. Costs some `stat` calls a name.
+
+    A file that is as it was before the commits needs nothing. One that is neither so nor as they
+    left it was changed since; with `force` it is to be restored all the same.
+    """
+    plan = Plan()
+    for name, change in changes.items():
+        final, kept = layout.final(name), kept_path(name, change)
+        is_changed = mark_at(final) != change.mark
+        if (is_changed or kept is None) and _is_as_before(final, kept):
+            continue
+        others = _others_of_key(dataset, name, change, changes)
+        if name[0] == "/" and (others or (is_changed and not force)):
+            plan.left.append(name)
+            continue
+        changed = [name] * is_changed + others
+        if changed:
+            plan.changed.setdefault(change.idx, []).extend(changed)
+        plan.todo.setdefault(change.idx, []).append(name)
+        if kept is not None and not is_there(kept):
+            plan.lost.append(kept)
+    return plan
+
+
+def _others_of_key(
+    dataset: Underfolder, name: str, change: Change, changes: Mapping[str, Change]
+) -> list[str]:
+    """Files of a restored item under other names, which someone must have written since."""
+    if change.kept_in is None:
+        return []
+    if name[0] == "/":
+        key = name[1:].partition(".")[0]
+        shared = dataset.shared_files().get(key)
+        return ["/" + shared] if shared and "/" + shared not in changes else []
+    key = key_of(name)
+    kinds = dataset.kinds_of(change.idx)
+    names = [kind.name_of(change.idx) for kind in kinds if kind.key == key]
+    return [other for other in names if other not in changes]
+
+
+def kept_path(name: str, change: Change) -> str | None:
+    """The path of the file that was kept; None: there was none."""
+    return None if change.kept_in is None else f"{change.kept_in}/{staged_name(name)}"
+
+
+def _is_as_before(final: str, kept: str | None) -> bool:
+    """Whether the file in place is the one that was kept (or, as then, none)."""
+    now = status_of(final)
+    if kept is None:
+        return now is None
+    before = status_of(kept)
+    if now is None or before is None:
+        return False
+    if stat.S_ISLNK(now.st_mode) and stat.S_ISLNK(before.st_mode):
+        return os.readlink(final) == os.readlink(kept)
+    return os.path.samestat(now, before) or (
+        now.st_mode == before.st_mode
+        and (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    )

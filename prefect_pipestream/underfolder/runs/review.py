@@ -1,0 +1,358 @@
+"""Changes that wait for a person's decision: staged on disk, applied or discarded later.
+
+::
+
+    .pipestream/review/<id>/review.json    what is staged, and what it was made from
+    .pipestream/review/<id>/staged/        the new files
+
+Nothing of a dataset's samples changes before `apply_review`, which commits what was approved
+by the usual protocol: atomically, noted in a run's ledger, and undoable. A review outlives the
+process that made it.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from prefect_pipestream.errors import ConflictError, DatasetError
+from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.storage.removing import remove
+from prefect_pipestream.storage.untrusted import read_regular
+from prefect_pipestream.underfolder.commits.conflicts import digest_at
+from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
+from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
+from prefect_pipestream.underfolder.format.layout import Layout, folder_of, staged_name
+from prefect_pipestream.underfolder.format.names import MAX_INDEX, key_of
+from prefect_pipestream.underfolder.ledger.facts import (
+    Folder,
+    layout_of,
+    names_in,
+    note_run,
+    read_json,
+    update_run,
+    write_json,
+)
+from prefect_pipestream.underfolder.ledger.failure import SampleFailure
+from prefect_pipestream.underfolder.ledger.ledger import done_indices
+from prefect_pipestream.underfolder.ledger.records import (
+    Outcome,
+    SampleRecord,
+    is_time,
+    mark_at,
+    mark_of,
+    refuse_paths,
+)
+
+FORMAT = 2
+_TAG = "review"
+_CHANGED = "another writer changed the sample after its change was computed. Review it anew."
+
+
+@dataclass(frozen=True)
+class ReviewedSample:
+    """One sample of a review.
+
+    Attributes:
+        idx: The index under which it was read.
+        target: The index under which it is to be written.
+        outcome: What became of it: ``written`` ones are to be decided about.
+        files: The names that its staged files get.
+        found: `mark_at` of the files that it was made from, or that are replaced, by name.
+        digests: The content of those that were read, as blake2b in hexadecimal digits, by name.
+        failure: Why it failed: error type, message, traceback.
+    """
+
+    idx: int
+    target: int
+    outcome: Outcome
+    files: tuple[str, ...] = ()
+    found: Mapping[str, str | None] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    failure: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Review:
+    """Staged changes, as they are on disk.
+
+    Attributes:
+        id: The review's name, and the key of the run that applies it.
+        folder: The dataset.
+        samples: Its samples, by index.
+        shared: The names of staged shared items that the dataset does not have yet.
+        expires: When it may be removed, in seconds since the epoch.
+    """
+
+    id: str
+    folder: Path
+    samples: tuple[ReviewedSample, ...]
+    shared: tuple[str, ...]
+    expires: float
+
+    def staged_path(self, name: str) -> str:
+        """The path of the staged file that gets this name."""
+        folder = layout_of(self.folder).at("review", folder_of(self.id), "staged")
+        return f"{folder}/{staged_name(name)}"
+
+    @property
+    def changed(self) -> tuple[ReviewedSample, ...]:
+        """The samples to decide about."""
+        return tuple(sample for sample in self.samples if sample.outcome == "written")
+
+
+@dataclass(frozen=True)
+class ReviewOutcome:
+    """What became of the samples of a review.
+
+    Attributes:
+        applied: The samples that were written.
+        discarded: Those that were not, as it was decided.
+        conflicts: Those that were approved, and that another writer had changed meanwhile.
+    """
+
+    applied: tuple[int, ...]
+    discarded: tuple[int, ...]
+    conflicts: tuple[int, ...]
+
+
+# -- on disk -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What ``review.json`` says. It names no paths: a dataset is moved, or comes from anybody."""
+
+    format: int
+    id: str
+    samples: tuple[ReviewedSample, ...]
+    shared: tuple[str, ...]
+    expires: float
+
+    def check(self, review_id: str) -> None:
+        """Raises `ValueError` if it is not what this version wrote for this review."""
+        if self.format != FORMAT:
+            raise ValueError(f"its format is {self.format}, and {FORMAT} is known here")
+        if self.id != review_id or not is_time(self.expires):
+            raise ValueError(f"it is of {self.id!r}, until {self.expires}")
+        for sample in self.samples:
+            if not (0 <= sample.idx < MAX_INDEX and 0 <= sample.target < MAX_INDEX):
+                raise ValueError(f"there is no sample {sample.idx} or {sample.target}")
+            refuse_paths(sample.files)
+            refuse_paths(name.removeprefix("/") for name in (*sample.found, *sample.digests))
+        if not all(name[:1] == "/" for name in self.shared):
+            raise ValueError(f"it shares {self.shared!r:.100}")
+        refuse_paths(name[1:] for name in self.shared)
+
+
+def review_folder(layout: Layout, review_id: str) -> str:
+    """The folder of a review."""
+    return layout.at("review", folder_of(review_id))
+
+
+@DatasetError.explaining_questions()
+def new_review_folder(folder: Folder, review_id: str) -> str:
+    """Makes the empty folder for the files of a review, and removes reviews that expired.
+
+    What a killed process left of a review of the same name is removed.
+
+    Returns:
+        The folder for the staged files.
+    """
+    layout = layout_of(folder)
+    for name in names_in(layout.reviews):
+        expires = read_json(layout.at("review", name, "review.json")).get("expires")
+        if is_time(expires) and expires < time.time():
+            _remove(layout, layout.at("review", name))
+    mine = review_folder(layout, review_id)
+    _remove(layout, mine)
+    staged = os.path.join(mine, "staged")
+    os.makedirs(staged)
+    return staged
+
+
+@DatasetError.explaining_questions()
+def save_review(review: Review) -> None:
+    """Writes down what is staged: from here on the review survives its process."""
+    saved = _Saved(FORMAT, review.id, review.samples, review.shared, review.expires)
+    layout = layout_of(review.folder)
+    write_json(layout, _review_file(layout, review.id), asdict(saved))
+
+
+def _review_file(layout: Layout, review_id: str) -> str:
+    return layout.at("review", folder_of(review_id), "review.json")
+
+
+@DatasetError.explaining_questions()
+def load_review(folder: Folder, review_id: str) -> Review | None:
+    """A review as it was saved; None where there is none.
+
+    Raises:
+        DatasetError: If it is damaged, or of a format that this version does not know.
+    """
+    layout = layout_of(folder)
+    path = _review_file(layout, review_id)
+    if not is_there(path):
+        return None
+    try:
+        saved = TypeAdapter(_Saved).validate_json(read_regular(path), strict=True)
+        saved.check(review_id)
+    except ValueError as error:
+        raise DatasetError(
+            f"{path}: this review cannot be read ({error}). Remove {os.path.dirname(path)} and "
+            "review the changes anew."
+        ) from error
+    return Review(review_id, Path(layout.root), saved.samples, saved.shared, saved.expires)
+
+
+@DatasetError.explaining_questions()
+def discard_review(folder: Folder, review_id: str) -> None:
+    """Removes a review and its staged files, if there is one.
+
+    Raises:
+        DatasetError: If it stays.
+    """
+    layout = layout_of(folder)
+    _remove(layout, review_folder(layout, review_id))
+
+
+def _remove(layout: Layout, review: str) -> None:
+    """Removes the folder of a review at once; what is left of it then is swept by a writer."""
+    doomed = layout.at("staged", f"review-{secrets.token_hex(4)}")
+    if is_there(review):
+        os.rename(review, doomed)
+        with suppress(OSError):
+            remove(doomed)
+
+
+# -- making one ----------------------------------------------------------------------------
+
+
+@DatasetError.explaining_questions()
+def reviewed_samples(staging: Staging, folder: Folder) -> list[ReviewedSample]:
+    """What the staged samples would be written as, and what they were made from."""
+    layout = layout_of(folder)
+    return [_reviewed(staged, layout) for staged in staging.in_order()]
+
+
+def _reviewed(staged: StagedSample, layout: Layout) -> ReviewedSample:
+    record = staged.record
+    why = record.failure
+    if not staged.files:
+        failure = None if why is None else (why.error_type, why.message, why.traceback)
+        return ReviewedSample(record.idx, staged.target, record.outcome, failure=failure)
+    found: dict[str, str | None] = {f.name: mark_at(layout.final(f.name)) for f in staged.files}
+    digests: dict[str, str] = {}
+    origin = staged.origin
+    if origin is not None:
+        replaced = {file.key for file in staged.files} if origin.idx == staged.target else set()
+        for name, source in origin.sources.items():
+            key = None if name[0] == "/" else key_of(name)
+            if source.digest is not None:
+                digests[name] = source.digest.hex()
+            if source.stamp is not None and (source.digest is not None or key in replaced):
+                found[name] = mark_of(source.stamp)
+        if origin.idx == staged.target:  # a file that came since then is another writer's
+            found.update((f.name, None) for f in staged.files if f.name not in origin.sources)
+    return ReviewedSample(
+        idx=record.idx,
+        target=staged.target,
+        outcome="written",
+        files=tuple(file.name for file in staged.files),
+        found=found,
+        digests=digests,
+    )
+
+
+# -- deciding ------------------------------------------------------------------------------
+
+
+@DatasetError.explaining_questions()
+def apply_review(
+    review: Review, approved: Collection[int], facts: Mapping[str, Any]
+) -> ReviewOutcome:
+    """Commits the approved samples, all together, and notes the others as skipped.
+
+    A call that was interrupted is to be repeated: what is done is not done again.
+
+    Args:
+        review: The review.
+        approved: The indices of the samples to write.
+        facts: What the ledger is to say of the run: who decided what.
+
+    Returns:
+        What became of the samples.
+
+    Raises:
+        DatasetWriteError: If the disk cannot take it; the dataset is as it was.
+    """
+    layout = layout_of(review.folder)
+    note_run(layout, review.id, facts)
+    update_run(layout.run(review.id), **facts)
+    wanted = {sample.idx for sample in review.changed} & set(approved)
+    done = done_indices(review.folder, review.id)
+    writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
+    stale = {s.idx for s in review.changed if s.idx in wanted - done and not _is_as_read(s, layout)}
+    with writer.staging() as staging:
+        shared = review.shared
+        for sample in review.samples:
+            if sample.idx in done:
+                continue
+            if sample.idx in wanted - stale:
+                more = [name for name in shared if not is_there(layout.final(name))]
+                shared = ()  # the first sample brings them
+                files = {name: review.staged_path(name) for name in (*sample.files, *more)}
+                found = {**sample.found, **dict.fromkeys(more)}
+                staging.restore(sample.target, files, found=found)
+            elif sample.idx not in stale:
+                staging.record(_record_of(sample))
+        stale |= _published(writer, staging, review)
+    _record_conflicts(writer, stale)
+    return ReviewOutcome(
+        applied=tuple(sorted(wanted - stale)),
+        discarded=tuple(sorted({s.idx for s in review.changed} - wanted)),
+        conflicts=tuple(sorted(stale)),
+    )
+
+
+def _published(writer: UnderfolderWriter, staging: Staging, review: Review) -> set[int]:
+    """Commits what is staged; gives the samples that others changed in the last moment."""
+    try:
+        writer.publish(staging, _TAG)
+    except ConflictError as error:
+        return {sample.idx for sample in review.samples if sample.target in error.indices}
+    return set()
+
+
+def _record_of(sample: ReviewedSample) -> SampleRecord:
+    """What the ledger says of a sample that is not written."""
+    outcome: Outcome = "skipped" if sample.outcome == "written" else sample.outcome
+    failure = None if sample.failure is None else SampleFailure(*sample.failure)
+    return SampleRecord(sample.idx, outcome, failure=failure)
+
+
+def _record_conflicts(writer: UnderfolderWriter, indices: Iterable[int]) -> None:
+    why = SampleFailure("ConflictError", _CHANGED, "")
+    with writer.staging() as staging:
+        for idx in sorted(indices):
+            staging.record(SampleRecord(idx, "failed", failure=why))
+        if len(staging):
+            writer.publish(staging, _TAG)
+
+
+def _is_as_read(sample: ReviewedSample, layout: Layout) -> bool:
+    """Whether the files that a sample was made from have the content that was read."""
+    for name, mark in sample.found.items():
+        if mark_at(layout.final(name)) != mark:
+            return False
+    for name, digest in sample.digests.items():
+        now = digest_at(layout.final(name))
+        if now is None or now.hex() != digest:
+            return False
+    return True

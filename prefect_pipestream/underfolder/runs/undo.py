@@ -1,0 +1,442 @@
+"""Undo: put back what a run, or some commits of it, replaced and removed.
+
+An undo is a run of its own, ``undo:<run key>``, and can itself be undone. It puts files back by
+the same commits as any write, so that a process killed on the way leaves no sample half undone,
+and the next undo of the run goes on from there.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetError,
+    DatasetNotFoundError,
+    RunKeyError,
+    UndoRefusedError,
+)
+from prefect_pipestream.storage.asking import is_folder
+from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits, recover
+from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.staging import Staging
+from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
+from prefect_pipestream.underfolder.format.layout import Layout, RunLayout, run_key_of
+from prefect_pipestream.underfolder.format.run_key import check_run_key, is_run_key
+from prefect_pipestream.underfolder.ledger.facts import (
+    Folder,
+    info_of,
+    layout_of,
+    note_run,
+    read_json,
+    runs_of,
+    update_run,
+    write_json,
+)
+from prefect_pipestream.underfolder.ledger.ledger import commits_of
+from prefect_pipestream.underfolder.runs.interleaved import (
+    commits_in_turn,
+    describe_runs,
+    newest_first,
+    undo_command,
+    undo_key_of,
+    way_out,
+)
+from prefect_pipestream.underfolder.runs.net import Change, Plan, kept_path, net_changes, plan_of
+from prefect_pipestream.underfolder.runs.packing import forget_dropped, ledger_lock, pack
+from prefect_pipestream.underfolder.runs.runs import ROLLBACK_KEY, live_writers, run_of
+
+_BATCH = 1000
+_UNDONE = "~undone-"
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class UndoReport:
+    """What an undo did.
+
+    Attributes:
+        run_keys: The runs that were undone, the newest first.
+        undo_run_key: The run that the undo is, to be undone in its turn.
+        samples: How many samples were restored.
+        files: How many files were put back or removed.
+        overwritten: Files that someone changed since, and that were restored by force.
+        left: Shared items that someone changed since, and that were left as they are.
+    """
+
+    run_keys: tuple[str, ...]
+    undo_run_key: str
+    samples: int
+    files: int
+    overwritten: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def run_key(self) -> str:
+        """The run that was undone; of several, their keys one after the other."""
+        return ", ".join(self.run_keys)
+
+
+@DatasetError.explaining_questions()
+def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) -> UndoReport:
+    """Restores a dataset to what it was before a run, or several runs, byte by byte.
+
+    Afterwards the run counts for nothing: run again with its key, it starts afresh. The undo is
+    the run ``undo:<run key>``; undone in its turn, it gives the run's changes back. If it is
+    killed, call it again: until then the run can be neither resumed nor relied upon.
+
+    Args:
+        folder: The dataset's root.
+        run_key: The run; or several, which are undone together. That restores the samples also
+            where their commits took turns, so that none of them can be undone alone.
+        force: Whether to restore also what others changed since (kept in the undo's own undo
+            files), and a run that is still running.
+
+    Returns:
+        What was done.
+
+    Raises:
+        RunKeyError: If that cannot be a run's key.
+        RunNotFoundError: If there is no such run, or it was undone already.
+        UndoRefusedError: If someone changed samples of the run since, or the run is running in
+            another process; the message names a later run that did so. Nothing was changed; but
+            for samples that someone changes in this very moment, which are refused after others
+            were restored.
+        DatasetError: If files that are needed are not there any more. Nothing was changed.
+        DatasetWriteError: If the dataset cannot be written.
+    """
+    several = isinstance(run_key, Sequence) and not isinstance(run_key, str | bytes)
+    keys = [check_run_key(key) for key in (run_key if several else [run_key])]
+    if not keys:
+        raise RunKeyError(
+            "No run key was given, expected at least one: `pipestream runs` lists them."
+        )
+    with _opened(folder, keys) as layout:
+        intent = _intent_for(layout, keys)
+        runs = intent.runs(layout)
+        keys = [info_of(run)["run_key"] for run in runs]
+        if not force:
+            _refuse_if_running(layout, keys)
+        dataset = Underfolder(layout.root, watch=True)
+        changes = net_changes(commits_in_turn(runs))
+        plan = _checked_plan(layout, runs, dataset, changes, force)
+        intent.note(layout)
+        if plan.todo:
+            facts = {"undoes": ", ".join(keys), "undoes_folders": list(intent.retired.values())}
+            note_run(layout, intent.undo_key, facts)
+            writer = _writer(dataset, intent.undo_key, force)
+            for batch in _batches(plan.todo):
+                with writer.staging() as staging:
+                    _restore(staging, batch, changes, force)
+                    _publish(writer, staging)
+        with commit_lock(layout):
+            for name, retired_name in intent.retired.items():
+                _retire(layout, RunLayout(layout, name), retired_name)
+        undo = layout.run(intent.undo_key)
+        if is_folder(undo.folder):
+            update_run(undo, finished=time.time())
+            pack(layout, undo)
+        return _report(keys, intent.undo_key, plan)
+
+
+@DatasetError.explaining_questions()
+def undo_commits(
+    folder: Folder,
+    run_key: str,
+    commit_ids: Collection[str] | None = None,
+    *,
+    tag: str | None = None,
+    force: bool = False,
+) -> UndoReport:
+    """Takes some commits of a run back, all or none of them, and out of its ledger.
+
+    That is what a rollback needs: the run goes on, or is resumed, as if they had not been made.
+    Commits, or a run, that there are not (any more) are no error: then nothing is to be done.
+
+    Args:
+        folder: The dataset's root.
+        run_key: The run.
+        commit_ids: The ids of the commits; None is all of the tag's.
+        tag: The part of the run (a chunk); None is all of the run.
+        force: Whether to restore also what was changed since.
+
+    Returns:
+        What was done; `undo_run_key` is ``rollback:<run key>``.
+
+    Raises:
+        RunKeyError: If that cannot be a run's key.
+        UndoRefusedError: If someone, or another commit of the run, changed the samples since.
+            Nothing was changed.
+        DatasetError: If files that are needed are not there any more. Nothing was changed.
+        DatasetWriteError: If the dataset cannot be written; it is as it was.
+    """
+    undo_key = ROLLBACK_KEY + check_run_key(run_key)
+    if not is_folder(layout_of(folder).run(run_key).folder):
+        return UndoReport((run_key,), undo_key, 0, 0)
+    with _opened(folder, [run_key]) as layout:
+        run = run_of(layout, run_key)
+        ids = None if commit_ids is None else set(commit_ids)
+        commits = [c for c in commits_of(run, tag) if ids is None or c.id in ids]
+        if not commits:
+            forget_dropped(layout, run)  # of one that was killed, or failed, as it did so
+            return UndoReport((run_key,), undo_key, 0, 0)
+        dataset = Underfolder(layout.root, watch=True)
+        changes = net_changes((run, commit) for commit in commits)
+        plan = _checked_plan(layout, [run], dataset, changes, force)
+        drops = tuple(f"{run.name}/{commit.id}" for commit in commits)
+        if plan.todo:
+            note_run(layout, undo_key, {"rolls_back": run_key})
+            writer = _writer(dataset, undo_key, force)
+            with writer.staging() as staging:
+                _restore(staging, plan.todo, changes, force)
+                _publish(writer, staging, tag or "main", drops)
+        else:
+            with commit_lock(layout):
+                drop_commits(layout, drops)
+        forget_dropped(layout, run)
+        return _report([run_key], undo_key, plan)
+
+
+@contextmanager
+def _opened(folder: Folder, keys: Sequence[str]) -> Iterator[Layout]:
+    """The dataset, with the ledger to ourselves and nobody's commit half applied."""
+    layout = layout_of(folder)
+    if not is_folder(layout.root):
+        raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
+    if not is_folder(layout.runs):
+        run_of(layout, keys[0])  # raises: nothing was ever committed here
+    with ledger_lock(layout):
+        recover(layout.root)
+        yield layout
+
+
+def _writer(dataset: Underfolder, run_key: str, force: bool) -> UnderfolderWriter:
+    return UnderfolderWriter(
+        dataset.folder,
+        exists_ok=True,
+        run_key=run_key,
+        dataset=dataset,
+        on_conflict="overwrite" if force else "raise",
+    )
+
+
+def _report(keys: Iterable[str], undo_key: str, plan: Plan) -> UndoReport:
+    return UndoReport(
+        run_keys=tuple(keys),
+        undo_run_key=undo_key,
+        samples=len(plan.todo),
+        files=sum(map(len, plan.todo.values())),
+        overwritten=tuple(name for names in plan.changed.values() for name in names),
+        left=tuple(plan.left),
+    )
+
+
+# -- may it be done? -----------------------------------------------------------------------
+
+
+def _refuse_if_running(layout: Layout, keys: Iterable[str]) -> None:
+    here = (socket.gethostname(), os.getpid())
+    alive = live_writers(layout)
+    for key in keys:
+        for writer in alive.get(key, ()):
+            if (writer.get("host"), writer.get("pid")) != here:
+                raise UndoRefusedError(
+                    f"{layout.root}: run {key!r} is still being written, by process "
+                    f"{writer.get('pid')} on {writer.get('host')}. Stop it first, or use `force`."
+                )
+
+
+def _checked_plan(
+    layout: Layout,
+    runs: Sequence[RunLayout],
+    dataset: Underfolder,
+    changes: Mapping[str, Change],
+    force: bool,
+) -> Plan:
+    what = describe_runs([info_of(run)["run_key"] for run in runs])
+    plan = plan_of(layout, dataset, changes, force=force)
+    if plan.changed and not force:
+        shown = [f"{idx} ({', '.join(n)})" for idx, n in islice(plan.changed.items(), _SHOWN)]
+        more = len(plan.changed) - len(shown)
+        raise UndoRefusedError(
+            f"{layout.root}: {what} is not undone, for samples that it wrote were "
+            f"changed since: {'; '.join(shown)}{f' and {more} more' if more else ''}. "
+            f"{way_out(layout, dataset, runs, plan)}",
+            list(plan.changed),
+            [name for names in plan.changed.values() for name in names],
+        )
+    if plan.lost:
+        raise DatasetError(
+            f"{layout.root}: {what} cannot be undone: {len(plan.lost)} of the files that "
+            f"it replaced are not there any more, the first of them {plan.lost[0]}."
+        )
+    return plan
+
+
+# -- doing it ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Intent:
+    """That runs are being undone, as each of them notes it: one that is killed is gone on with.
+
+    Attributes:
+        undo_key: The key of the undo's run.
+        retired: The name that the folder of each run gets, by its name now; the newest first.
+    """
+
+    undo_key: str
+    retired: Mapping[str, str]
+
+    def runs(self, layout: Layout) -> list[RunLayout]:
+        """The runs, where they are now: those that are retired already among them."""
+        names = [
+            retired if is_folder(RunLayout(layout, retired).folder) else name
+            for name, retired in self.retired.items()
+        ]
+        return [RunLayout(layout, name) for name in names]
+
+    def note(self, layout: Layout) -> None:
+        """Lets each run that is not retired yet say so."""
+        for run in self.runs(layout):
+            if run.name in self.retired:
+                write_json(layout, run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
+
+    @classmethod
+    def noted_by(cls, run: RunLayout) -> "_Intent | None":
+        """What a run notes; None where it is not being undone."""
+        noted = read_json(run.undoing)
+        key, runs = noted.get("undo"), noted.get("runs")
+        if not (is_run_key(key) and isinstance(runs, dict) and run.name in runs):
+            return None
+        is_right = all(
+            isinstance(retired, str) and retired.startswith(name + _UNDONE)
+            for name, retired in runs.items()
+        )
+        return cls(str(key), runs) if is_right else None
+
+
+def _intent_for(layout: Layout, keys: Sequence[str]) -> _Intent:
+    """The undo of these runs that was begun, or a new one.
+
+    Raises:
+        RunNotFoundError: If there is no such run.
+        UndoRefusedError: If an undo of some of them and of others was interrupted.
+    """
+    wanted = {layout.run(key).name for key in keys}
+    for run in runs_of(layout):
+        if _UNDONE in run.name:
+            forget_undoing(run)  # of a process that was killed when it had just undone the run
+            continue
+        begun = _Intent.noted_by(run)
+        if begun is not None and not wanted.isdisjoint(begun.retired):
+            if not wanted.issubset(begun.retired):
+                others = [run_key_of(name) for name in begun.retired]
+                raise UndoRefusedError(
+                    f"{layout.root}: an undo of {describe_runs(others)} was interrupted. Finish it "
+                    f"first: {undo_command(layout, others)}."
+                )
+            return begun
+    runs = newest_first(run_of(layout, key) for key in dict.fromkeys(keys))
+    undo_key = undo_key_of(layout, [info_of(run)["run_key"] for run in runs])
+    now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    return _Intent(undo_key, {run.name: f"{run.name}{_UNDONE}{now}" for run in runs})
+
+
+def _undone_by(run: RunLayout) -> list[str]:
+    """The names of the folders of the runs that a run took back."""
+    folders = info_of(run).get("undoes_folders", ())
+    return [name for name in folders if _UNDONE in name]
+
+
+def _batches(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
+    indices = sorted(todo)
+    for start in range(0, len(indices), _BATCH):
+        yield {idx: todo[idx] for idx in indices[start : start + _BATCH]}
+
+
+def _restore(
+    staging: Staging,
+    todo: Mapping[int, list[str]],
+    changes: Mapping[str, Change],
+    force: bool,
+) -> None:
+    for idx, names in todo.items():
+        kept = {name: kept_path(name, changes[name]) for name in names}
+        staging.restore(
+            idx,
+            {name: path for name, path in kept.items() if path is not None},
+            removes=[name for name, path in kept.items() if path is None],
+            found=None if force else {name: changes[name].mark for name in names},
+        )
+
+
+def _publish(
+    writer: UnderfolderWriter, staging: Staging, tag: str = "main", drops: tuple[str, ...] = ()
+) -> None:
+    try:
+        writer.publish(staging, tag, drops=drops)
+    except ConflictError as error:
+        raise UndoRefusedError(
+            f"The undo stopped, for {error} Those samples were changed while it was under way.",
+            error.indices,
+        ) from error
+
+
+def _retire(layout: Layout, run: RunLayout, name: str) -> None:
+    """Lets a run count no more; if it was an undo, the run that it took back counts again.
+
+    The caller holds the commit lock. The run's own folder is renamed last, so that a process
+    killed in here is followed by one that does all of it again.
+    """
+    for now, then, retires in reversed(_renames(layout, run, RunLayout(layout, name))):
+        if not is_folder(now.folder) or is_folder(then.folder):
+            continue
+        if retires:
+            update_run(now, undone=time.time())
+        else:
+            forget_undoing(now)
+        os.rename(now.folder, then.folder)
+        if retires:
+            forget_undoing(then)
+
+
+def forget_undoing(run: RunLayout) -> None:
+    """Removes the note that a run is being undone, which it is not any more."""
+    with suppress(FileNotFoundError):
+        os.unlink(run.undoing)
+
+
+def _renames(
+    layout: Layout, run: RunLayout, retired: RunLayout
+) -> list[tuple[RunLayout, RunLayout, bool]]:
+    """What becomes of the folders of runs as one is retired, that one first.
+
+    A run that is retired lets those that it took back count again, unless they were pruned or a
+    new run has their key by now; and one that counts again retires those that it took back. Each
+    is there once: what a dataset says may go round in a circle.
+
+    Returns:
+        Each folder as it is named now, and then, and whether the run is retired.
+    """
+    found: list[tuple[RunLayout, RunLayout, bool]] = []
+    known: set[str] = set()
+    todo = [(run, retired, True)]
+    while todo:
+        now, then, retires = todo.pop()
+        if now.name in known or not is_folder(now.folder) or is_folder(then.folder):
+            continue
+        known.add(now.name)
+        found.append((now, then, retires))
+        for name in _undone_by(now):
+            undone = RunLayout(layout, name)
+            if retires:
+                todo.append((undone, layout.run(info_of(undone)["run_key"]), False))
+            else:
+                todo.append((RunLayout(layout, name.rpartition(_UNDONE)[0]), undone, True))
+    return found
