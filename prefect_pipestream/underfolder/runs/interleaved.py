@@ -28,7 +28,12 @@ def _commits(run: RunLayout) -> Iterator[tuple[RunLayout, CommitRecord]]:
 
 def newest_first(runs: Iterable[RunLayout]) -> list[RunLayout]:
     """The runs, the one that committed last first."""
-    return sorted(runs, key=lambda run: max(rows_in(run).at, default=0.0), reverse=True)
+    return sorted(runs, key=_last_commit_s, reverse=True)
+
+
+def _last_commit_s(run: RunLayout) -> float:
+    at = rows_in(run).at
+    return float(at.max()) if len(at) else 0.0
 
 
 def undo_key_of(layout: Layout, keys: Sequence[str]) -> str:
