@@ -12,9 +12,11 @@ import numpy as np
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.review import compute_review
 from prefect_pipestream.sequences import DataStream, Sample
-from prefect_pipestream.underfolder import SampleFailure, check, commit, compact, prune_runs, undo
+from prefect_pipestream.underfolder import SampleFailure, check, compact, prune_runs
+from prefect_pipestream.underfolder.commits import commit
 from prefect_pipestream.underfolder.ledger.facts import layout_of
 from prefect_pipestream.underfolder.ledger.ledger import commits_of
+from prefect_pipestream.underfolder.runs import undo
 
 from .folders import image_of
 
