@@ -14,6 +14,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
 from rich.console import Console
+from rich.default_styles import DEFAULT_STYLES
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -87,7 +88,12 @@ def progress_bar(total: int, done: int, what: str) -> Iterator[Advance]:
     failed = 0
     columns = (
         TextColumn("[bold]{task.description}"),
-        BarColumn(),
+        BarColumn(
+            style=DEFAULT_STYLES["bar.back"],
+            complete_style=DEFAULT_STYLES["bar.complete"],
+            finished_style=DEFAULT_STYLES["bar.finished"],
+            pulse_style=DEFAULT_STYLES["bar.pulse"],
+        ),  # by value: Prefect's console has no theme but its own, and does not know the names
         MofNCompleteColumn(),
         _RateColumn(),
         TimeElapsedColumn(),
