@@ -69,7 +69,7 @@ def clean(
         raise typer.BadParameter("it is needed: say what to do with the samples.", **_TRANSFORM)
 
     terminal = prefect_terminal.Terminal(
-        as_json, _again("clean", [dataset], operations, keys, select)
+        as_json, _again("clean", [dataset], operations, keys, select, max_failed, as_json)
     )
 
     def run() -> "RunReport":
@@ -122,7 +122,7 @@ def build(
         raise typer.BadParameter("it is needed: say what to do with the samples.", **_TRANSFORM)
 
     assert target is not None
-    again = _again("build", [source, target], operations, keys, select)
+    again = _again("build", [source, target], operations, keys, select, max_failed, as_json)
     again += ["--zfill", str(zfill)]
     terminal = prefect_terminal.Terminal(as_json, again)
 
@@ -249,11 +249,15 @@ def _again(
     operations: Operations,
     keys: Sequence[str] | None,
     select: str,
+    max_failed: float | None,
+    as_json: bool,
 ) -> list[str]:
     """The command that does the same once more, but for its run key."""
     words = [command, *map(str, datasets), "--transform", json.dumps(operations)]
     words += [word for key in keys or () for word in ("--keys", key)]
-    return words + ([] if select == "all" else ["--select", select])
+    words += [] if select == "all" else ["--select", select]
+    words += [] if max_failed is None else ["--max-failed", str(max_failed)]
+    return words + (["--json"] if as_json else [])
 
 
 _TRANSFORM: dict[str, Any] = {"param_hint": "--transform"}

@@ -86,7 +86,8 @@ class Terminal:
             try:
                 yield
             except KeyboardInterrupt:
-                Console(stderr=True).print(self._interrupted())
+                # Unwrapped: what is broken into lines cannot be pasted into a shell.
+                Console(stderr=True).print(self._interrupted(), soft_wrap=True)
                 raise typer.Exit(_INTERRUPTED) from None
             except (PrefectException, IndexError) as error:
                 raise PipestreamError(f"{type(error).__name__}: {error}") from error
