@@ -78,6 +78,21 @@ def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Pat
     assert entries(dataset) == before
 
 
+def test_runs_that_had_ended_before_are_not_named(dataset: Path) -> None:
+    write(dataset, "old", 2, image=image(1))
+    write(dataset, "taken back", 2, image=image(2))
+    undo_run(dataset, "taken back")
+    before = entries(dataset)
+    take_turns(dataset)
+    write(dataset, "c", 2, image=jpeg(50))
+    with pytest.raises(UndoRefusedError, match="That was runs 'c' and 'a': `") as refused:
+        undo_run(dataset, "b")
+    command = re.search("`(pipestream undo .*?)`", str(refused.value))
+    assert command is not None
+    assert main(shlex.split(command[1])[1:]) == 0
+    assert entries(dataset) == before
+
+
 def test_what_a_person_changed_is_not_put_down_to_a_run(dataset: Path) -> None:
     take_turns(dataset)
     (dataset / "data/000001_image.jpg").write_bytes(b"mine")

@@ -83,13 +83,26 @@ def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[RunLayout], pla
 
 
 def _later_runs(layout: Layout, runs: Sequence[RunLayout], plan: Plan) -> list[RunLayout]:
-    """The other runs that wrote what is not as these runs left it."""
-    changed = {name for names in plan.changed.values() for name in names}
+    """The other runs that wrote what is not as these runs left it, since these began to."""
+    began: dict[str | int, str] = {}
+    for pair in commits_in_turn(runs):
+        for name, change in net_changes([pair]).items():
+            began.setdefault(name, pair[1].id)
+            began.setdefault(change.idx, pair[1].id)  # for files of its items under other names
+    changed = {
+        name: began.get(name, began.get(idx, ""))
+        for idx, names in plan.changed.items()
+        for name in names
+    }
     known = {run.name for run in runs}
     others = [run for run in runs_of(layout) if run.name not in known]
     return [
         run
         for run in others
         if not is_undone(run, info_of(run)["run_key"])
-        and not changed.isdisjoint(net_changes(_commits(run)))
+        and any(
+            name in changed and pair[1].id > changed[name]
+            for pair in _commits(run)
+            for name in net_changes([pair])
+        )
     ]
