@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_pipestream.errors import PipeBuildingError
+from prefect_pipestream.errors import DatasetNotFoundError, PipeBuildingError
 from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.review import (
     Review,
@@ -68,6 +68,25 @@ def test_applying_twice_applies_once(dataset: Path) -> None:
     before = files_of(dataset)
     assert apply_review(review, {1, 4}, {}) == first
     assert files_of(dataset) == before
+
+
+def test_another_decision_afterwards_is_told_what_was_done(dataset: Path) -> None:
+    review = compute_review(dataset, count_runs, "r1")
+    first = apply_review(review, {1, 4}, {})
+    before = files_of(dataset)
+    assert apply_review(review, {2, 3}, {}) == first
+    assert files_of(dataset) == before
+
+
+def test_a_review_of_a_dataset_that_moved_is_loaded_again(dataset: Path) -> None:
+    review = compute_review(dataset, count_runs, "r1")
+    moved = dataset.rename(dataset.with_name("moved"))
+    with pytest.raises(DatasetNotFoundError, match="load the review again"):
+        apply_review(review, {1}, {})
+    assert not dataset.exists()
+    again = load_review(moved, "r1")
+    assert again is not None
+    assert apply_review(again, {1}, {}).applied == (1,)
 
 
 def test_an_applied_review_can_be_undone(dataset: Path) -> None:

@@ -21,8 +21,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from prefect_pipestream.errors import ConflictError, DatasetError
-from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFoundError
+from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_regular
 from prefect_pipestream.underfolder.commits.conflicts import digest_at
@@ -40,7 +40,7 @@ from prefect_pipestream.underfolder.ledger.facts import (
     write_json,
 )
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger.ledger import done_indices
+from prefect_pipestream.underfolder.ledger.ledger import done_indices, outcomes
 from prefect_pipestream.underfolder.ledger.records import (
     Outcome,
     SampleRecord,
@@ -279,7 +279,8 @@ def apply_review(
 ) -> ReviewOutcome:
     """Commits the approved samples, all together, and notes the others as skipped.
 
-    A call that was interrupted is to be repeated: what is done is not done again.
+    A call that was interrupted is to be repeated: what is done is not done again, nor undone by
+    another decision.
 
     Args:
         review: The review.
@@ -290,13 +291,22 @@ def apply_review(
         What became of the samples.
 
     Raises:
+        DatasetNotFoundError: If the dataset is not there any more. Where it was moved to, load the
+            review again.
         DatasetWriteError: If the disk cannot take it; the dataset is as it was.
     """
     layout = layout_of(review.folder)
+    if not is_folder(layout.root):
+        raise DatasetNotFoundError(
+            f"Dataset {layout.root}: no such folder. If it was moved, load the review again, from "
+            "where it is now."
+        )
     note_run(layout, review.id, facts)
     update_run(layout.run(review.id), **facts)
     wanted = {sample.idx for sample in review.changed} & set(approved)
     done = done_indices(review.folder, review.id)
+    records = outcomes(review.folder, review.id) if done else {}
+    written = {idx for idx in done if records[idx].outcome == "written"}
     writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
     stale = {s.idx for s in review.changed if s.idx in wanted - done and not _is_as_read(s, layout)}
     with writer.staging() as staging:
@@ -314,9 +324,10 @@ def apply_review(
                 staging.record(_record_of(sample))
         stale |= _published(writer, staging, review)
     _record_conflicts(writer, stale)
+    applied = written | (wanted - done - stale)
     return ReviewOutcome(
-        applied=tuple(sorted(wanted - stale)),
-        discarded=tuple(sorted({s.idx for s in review.changed} - wanted)),
+        applied=tuple(sorted(applied)),
+        discarded=tuple(sorted({s.idx for s in review.changed} - applied - stale)),
         conflicts=tuple(sorted(stale)),
     )
 
