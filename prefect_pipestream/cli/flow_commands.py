@@ -39,8 +39,28 @@ Select = Annotated[
         "that failed in the last run."
     ),
 ]
+
+
+def _check_run_key(key: str | None) -> str | None:
+    """Refuses what is no key: an empty one would begin a new run, where a script forgot its own."""
+    if key is None:
+        return None
+    from prefect_pipestream.errors import RunKeyError
+    from prefect_pipestream.underfolder.format.run_key import check_run_key
+
+    try:
+        return check_run_key(key)
+    except RunKeyError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 RunKey = Annotated[
-    str | None, typer.Option(metavar="KEY", help="The run to go on with, or a name for a new one.")
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="The run to go on with, or a name for a new one.",
+        callback=_check_run_key,
+    ),
 ]
 
 

@@ -31,13 +31,13 @@ def told_errors(as_json: bool) -> Iterator[None]:
         if as_json:
             write_json({"error": {"type": type(error).__name__, "message": str(error)}})
         else:
-            sys.stderr.write(_printable(f"{error}\n"))
+            sys.stderr.write(printable(f"{error}\n"))
         raise typer.Exit(1) from error
 
 
 def write_table(entries: Iterable[Any], columns: Sequence[Column]) -> None:
     """A table for people in a terminal; else a line an entry, its cells parted by tabs."""
-    rows = [[_printable(cell(entry)) for _, cell in columns] for entry in entries]
+    rows = [[printable(cell(entry)) for _, cell in columns] for entry in entries]
     headers = [header for header, _ in columns]
     if not sys.stdout.isatty():
         for row in (headers, *rows):
@@ -74,10 +74,10 @@ def shown_progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
 def write_line(line: str) -> None:
     """Prints a line."""
     with _reader_may_leave():
-        sys.stdout.write(_printable(line) + "\n")
+        sys.stdout.write(printable(line) + "\n")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Names on disk may have any bytes in them, and a stranger's dataset commands to a terminal."""
     return "".join(
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefect_pipestream.cli.output import told_errors, write_json
+from prefect_pipestream.cli.output import printable, told_errors, write_json
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.reporting.outcomes import RunReport, TooManyFailedError
 from prefect_pipestream.validation import ValidationReport
@@ -193,7 +193,7 @@ def print_report(report: RunReport, folder: Path) -> None:
     console.print(f"[bold]{report.total:,} samples[/]{report.pace()}")
     console.print(counts)
     for warning in report.warnings:
-        console.print(Text(warning, style="yellow"))
+        console.print(Text(printable(warning), style="yellow"))
     if report.failures:
         console.print(_failures_table(report, folder))
     if len(report.failures) > _SHOWN_FAILURES:
@@ -208,7 +208,7 @@ def _failures_table(report: RunReport, folder: Path) -> Table:
     table.add_column("file and reason", overflow="fold")
     inside = f"{folder.resolve()}{os.sep}"
     for failure in report.failures[:_SHOWN_FAILURES]:
-        reason = Text(failure.message.replace(inside, ""))
+        reason = Text(printable(failure.message.replace(inside, "")))
         table.add_row(str(failure.idx), str(failure.attempts), reason)
     return table
 
@@ -222,15 +222,18 @@ def _print_where_to_look(console: Console, report: RunReport, folder: Path) -> N
         f"Prefect  {start}{server}/runs shows the flow run and its log",
     ]
     if report.counts["written"]:
-        undo = shlex.join(["pipestream", "undo", str(folder), report.run_key])
+        key = ["--"] * report.run_key.startswith("-") + [report.run_key]
+        undo = shlex.join(["pipestream", "undo", str(folder), *key])
         lines.append(f"Undo     {undo}")
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_validation(report: ValidationReport) -> None:
     """Prints how many samples are valid, and the first ones that are not."""
     console = Console()
-    console.print(f"{report.folder}: {report.summary()}", markup=False, highlight=False)
+    summary = printable(f"{report.folder}: {report.summary()}")
+    console.print(summary, markup=False, highlight=False)
     for sample in report.invalid[:_SHOWN_INVALID]:
-        console.print(Text(f"{sample.idx:>8}  {'; '.join(sample.problems)}", style="red"))
+        problems = printable("; ".join(sample.problems))
+        console.print(Text(f"{sample.idx:>8}  {problems}", style="red"))

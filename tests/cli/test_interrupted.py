@@ -1,6 +1,7 @@
 """Ctrl-C: what is said of the run that was interrupted."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -31,3 +32,11 @@ def test_the_command_that_goes_on_can_be_pasted_and_is_the_same(
         assert cli.main(given) == 130
     command = capsys.readouterr().err.strip().splitlines()[-1]
     assert shlex.split(command) == ["pipestream", *given, "--run-key", "the key"]
+
+
+@pytest.mark.parametrize("key", ["", "\udcff"])
+def test_what_is_no_run_key_is_refused_before_anything_runs(
+    key: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["clean", str(tmp_path), "--transform", "invert", "--run-key", key]) == 2
+    assert "--run-key" in capsys.readouterr().err
