@@ -3,7 +3,9 @@
 import re
 import shlex
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from prefect_pipestream.__main__ import main
 from prefect_pipestream.errors import RunKeyError, RunNotFoundError, UndoRefusedError
+from prefect_pipestream.items import Item
 from prefect_pipestream.underfolder import compact, done_indices, undo_run
 
 from .conftest import make_dataset, strays
@@ -75,6 +78,41 @@ def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Pat
     command = re.search("`(pipestream undo .*?)`", str(refused.value))
     assert command is not None
     assert main(shlex.split(command[1])[1:]) == 0
+    assert entries(dataset) == before
+
+
+@pytest.mark.parametrize("kind", [image, jpeg])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_another_wrote_between_two_writes_of_a_run_is_not_lost(
+    dataset: Path, kind: Callable[[int], Item[Any]], packed: bool
+) -> None:
+    before = entries(dataset)
+    a, b = writer_of(dataset, "a"), writer_of(dataset, "b")
+    a.write(1, {"image": image(10)})
+    b.write(1, {"image": kind(20)})
+    a.write(1, {"image": image(30)})
+    if packed:
+        compact(dataset, "a")
+    after = entries(dataset)
+    for key in "ab":
+        with pytest.raises(UndoRefusedError, match="That was run") as refused:
+            undo_run(dataset, key)
+    assert entries(dataset) == after
+    command = re.search("`(pipestream undo .*?)`", str(refused.value))
+    assert command is not None
+    assert main(shlex.split(command[1])[1:]) == 0
+    assert entries(dataset) == before
+
+
+def test_a_run_that_wrote_twice_is_undone_where_the_other_is_undone_already(dataset: Path) -> None:
+    before = entries(dataset)
+    a, b = writer_of(dataset, "a"), writer_of(dataset, "b")
+    a.write(1, {"image": image(10)})
+    b.write(1, {"image": image(20)})
+    undo_run(dataset, "b")
+    a.write(1, {"image": image(30)})
+    a.write(1, {"image": jpeg(40)})
+    undo_run(dataset, "a")
     assert entries(dataset) == before
 
 

@@ -20,11 +20,15 @@ class Change(NamedTuple):
         idx: The sample.
         kept_in: The folder in which the file was kept as it was before; None: there was none.
         mark: `mark_of` the file that is there after; None: there is none.
+        between: For each two commits in turn that wrote the name, what the first of them left, and
+            in which folder the second kept what it found (None: nothing): where these differ,
+            someone else's change lies between.
     """
 
     idx: int
     kept_in: str | None
     mark: str | None
+    between: tuple[tuple[str | None, str | None], ...] = ()
 
 
 Commits = Iterable[tuple[RunLayout, CommitRecord]]
@@ -34,6 +38,15 @@ Commits = Iterable[tuple[RunLayout, CommitRecord]]
 def net_changes(commits: Commits) -> dict[str, Change]:
     """What commits changed all in all, by file name."""
     changes: dict[str, Change] = {}
+
+    def note(name: str, idx: int, kept_in: str | None, mark: str | None) -> None:
+        earlier = changes.get(name)
+        if earlier is None:
+            changes[name] = Change(idx, kept_in, mark)
+        else:
+            between = (*earlier.between, (earlier.mark, kept_in))
+            changes[name] = Change(idx, earlier.kept_in, mark, between)
+
     for run, commit in commits:
         undo = run.undo_of(commit.id)
         for name, mark in commit.shared.items():
@@ -42,15 +55,10 @@ def net_changes(commits: Commits) -> dict[str, Change]:
         for sample in commit.samples:
             idx = sample.idx if sample.target is None else sample.target
             for name, mark in (sample.writes or {}).items():
-                kept_in = undo if name in sample.replaces else None
-                changes[name] = Change(idx, _first(changes.get(name), kept_in), mark)
+                note(name, idx, undo if name in sample.replaces else None, mark)
             for name in sample.removes:
-                changes[name] = Change(idx, _first(changes.get(name), undo), None)
+                note(name, idx, undo, None)
     return changes
-
-
-def _first(earlier: Change | None, kept_in: str | None) -> str | None:
-    return kept_in if earlier is None else earlier.kept_in
 
 
 @dataclass
@@ -80,7 +88,8 @@ def plan_of(
     """Compares what commits left with what is on disk. Costs some `stat` calls a name.
 
     A file that is as it was before the commits needs nothing. One that is neither so nor as they
-    left it was changed since; with `force` it is to be restored all the same.
+    left it was changed since, and so was one that someone else changed between two of them: to
+    restore what was there before would take that back too. With `force` it is done all the same.
     """
     plan = Plan()
     for name, change in changes.items():
@@ -92,7 +101,7 @@ def plan_of(
         if name[0] == "/" and (others or (is_changed and not force)):
             plan.left.append(name)
             continue
-        changed = [name] * is_changed + others
+        changed = [name] * (is_changed or _is_changed_between(name, change)) + others
         if changed:
             plan.changed.setdefault(change.idx, []).extend(changed)
         plan.todo.setdefault(change.idx, []).append(name)
@@ -115,6 +124,15 @@ def _others_of_key(
     kinds = dataset.kinds_of(change.idx)
     names = [kind.name_of(change.idx) for kind in kinds if kind.key == key]
     return [other for other in names if other not in changes]
+
+
+def _is_changed_between(name: str, change: Change) -> bool:
+    """Whether someone else changed a name after the first of the commits and before the last."""
+    for left, kept_in in change.between:
+        found = None if kept_in is None else mark_at(f"{kept_in}/{staged_name(name)}")
+        if found != left and not (kept_in is not None and found is None):  # None: it is lost
+            return True
+    return False
 
 
 def kept_path(name: str, change: Change) -> str | None:
