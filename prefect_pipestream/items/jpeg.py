@@ -19,6 +19,7 @@ _EXIF, _XMP = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _PROFILE, _ADOBE, _SEVERAL = b"ICC_PROFILE\x00", b"Adobe", b"MPF\x00"
 _APP0, _APP1, _APP2, _APP14, _APP15, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE
 _DHT, _EOI, _SOS, _DQT = 0xC4, 0xD9, 0xDA, 0xDB
+_END = bytes((0xFF, _EOI))
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment
@@ -183,7 +184,12 @@ def _tables(segments: Sequence[Segment]) -> dict[int, list[int]]:
 
 
 def _trailer(data: bytes, scan_at: int) -> bytes:
-    """Returns what is behind the end of the picture: the scans are walked to find it."""
+    """Returns what is behind the end of the picture: the scans are walked to find it.
+
+    Not where the end's marker is nowhere but at the end of the file, which is quick to see.
+    """
+    if data.find(_END, scan_at) in (-1, len(data) - len(_END)):
+        return b""
     at = scan_at
     while (found := _NEXT_MARKER.search(data, at)) is not None:
         marker, at = found[1][0], found.end()
