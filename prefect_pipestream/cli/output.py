@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.errors import PipeBuildingError, PipestreamError
 
 _READER_LEFT = 141  # as the shell says of a program that SIGPIPE ended
 
@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 
 @contextmanager
 def told_errors(as_json: bool) -> Iterator[None]:
-    """Prints what could not be done, and ends the command with status 1."""
+    """Prints what could not be done, and ends the command with status 1, or 2 for wrong usage."""
     try:
         yield
     except PipestreamError as error:
@@ -32,7 +32,8 @@ def told_errors(as_json: bool) -> Iterator[None]:
             write_json({"error": {"type": type(error).__name__, "message": str(error)}})
         else:
             sys.stderr.write(printable(f"{error}\n"))
-        raise typer.Exit(1) from error
+        is_usage = isinstance(error, PipeBuildingError)  # a name or an argument of an operation
+        raise typer.Exit(2 if is_usage else 1) from error
 
 
 def write_table(entries: Iterable[Any], columns: Sequence[Column]) -> None:

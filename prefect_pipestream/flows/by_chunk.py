@@ -45,6 +45,7 @@ class ProcessRun:
         log: The flow run's logger.
         result: What became of samples so far.
         chunks: The time of each chunk.
+        warnings: What looks wrong, beside what is known only at the end.
         warned: Whether it was said already that no sample has an item that is to be written.
     """
 
@@ -56,6 +57,7 @@ class ProcessRun:
     log: Log
     result: ChunkReport = field(default_factory=ChunkReport)
     chunks: list[ChunkTime] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     warned: bool = False
 
     def __post_init__(self) -> None:
@@ -157,7 +159,7 @@ class ProcessRun:
             duration_s=seconds,
             samples_per_second=processed / seconds if seconds > 0 else 0.0,
             done_before=self._done_before,
-            warnings=self._warnings(),
+            warnings=[*self.warnings, *self._warnings()],
         )
 
     def report_when_stopped(self, error: BaseException, seconds: float) -> RunReport:

@@ -18,7 +18,11 @@ from prefect_pipestream.blocks import (
 from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOverError
 from prefect_pipestream.flows.by_chunk import ProcessRun, explained_death
 from prefect_pipestream.flows.by_sample import run_by_sample
-from prefect_pipestream.flows.selection import Select, select_samples
+from prefect_pipestream.flows.selection import (
+    Select,
+    select_samples,
+    warning_of_another_transform,
+)
 from prefect_pipestream.reporting.artifacts import artifact_key, publish_report
 from prefect_pipestream.reporting.events import tell_of_run
 from prefect_pipestream.reporting.outcomes import FailedSample, RunReport, TooManyFailedError
@@ -127,6 +131,9 @@ def process_samples(
     todo, before = selection.todo, selection.before
     log.info("Run %s: %d samples to process, %d done before.", key, len(todo), before.total)
     run = ProcessRun(reader, writer, prepared, keys, sample_retries, log, before)
+    if before.total and (warning := warning_of_another_transform(writer, fingerprint)):
+        log.warning(warning)
+        run.warnings.append(warning)
     artifact = artifact_key("progress", writer.output_folder) if artifacts else None
     began = time.perf_counter()
     if len(todo):

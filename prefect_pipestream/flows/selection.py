@@ -83,6 +83,18 @@ def select_samples(
     return Selection(todo, _before(target, todo), failed_in)
 
 
+def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | None:
+    """What to say where the run was begun with another transform; None where it was not."""
+    run = layout_of(target.output_folder).run(target.run_key)
+    began_with = info_of(run).get("fingerprint")
+    if began_with in (None, fingerprint):
+        return None
+    return (
+        f"run {target.run_key!r} was begun with another transform: what it had done before stays "
+        "as that left it. To apply this one to all samples, give another run key."
+    )
+
+
 def _run_that_failed(folder: Path, run_key: str, is_named: bool) -> str | None:
     """The run whose failed samples are to be processed; None is the last one."""
     run = layout_of(folder).run(run_key)

@@ -33,8 +33,12 @@ def common_orientation(sample: Sample, keys: Sequence[str], doing: str) -> int:
 
 
 def marked_upright(sample: Sample, keys: Sequence[str]) -> Sample:
-    """Returns the sample with images whose new files tell that they are upright."""
-    return sample.merge({key: sample[key].with_options(orientation="upright") for key in keys})
+    """Returns the sample with images whose new files tell that they are upright.
+
+    Nor have they the thumbnail of the old file any more, which was not turned.
+    """
+    items = {key: sample[key] for key in keys if "orientation" in sample[key].encoder_defaults}
+    return sample.merge({k: item.with_options(orientation="upright") for k, item in items.items()})
 
 
 def _orientation_of(sample: Sample, key: str) -> int:

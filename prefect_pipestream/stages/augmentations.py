@@ -91,11 +91,9 @@ class StageAlbumentations(SampleStage, title="albumentations"):
         thread = threading.get_ident()
         if thread not in self._built:
             self._built[thread] = self._build(names)
-        orientation = UPRIGHT
-        if _moves_pixels(self._built[thread]):
-            orientation = self._orientation(sample)
-            if orientation != UPRIGHT:
-                values = {name: upright(value, orientation) for name, value in values.items()}
+        moves_pixels = _moves_pixels(self._built[thread])
+        if moves_pixels and (orientation := self._orientation(sample)) != UPRIGHT:
+            values = {name: upright(value, orientation) for name, value in values.items()}
         try:
             results = self._built[thread](**values)
         except Exception as error:  # transforms raise whatever an unfit value makes them raise
@@ -110,7 +108,7 @@ class StageAlbumentations(SampleStage, title="albumentations"):
         for key, name in names.items():
             value = _like(results[name], values[name])
             sample = sample.set_value_as(keys[key], key, value)
-        return sample if orientation == UPRIGHT else marked_upright(sample, list(keys.values()))
+        return marked_upright(sample, list(keys.values())) if moves_pixels else sample
 
     def _orientation(self, sample: Sample) -> int:
         """Returns the orientation of all items; where it is not 1, all of them are images."""

@@ -57,4 +57,5 @@ class StageRotateFlip(SampleStage, title="rotate-flip"):
             lambda image: _geometry.rotate_flip(image, self.rotate or 0, self.flip, orientation),
             doing,
         )
-        return turned if orientation == UPRIGHT else marked_upright(turned, keys)
+        is_as_it_was = orientation == UPRIGHT and not self.rotate and self.flip is None
+        return turned if is_as_it_was else marked_upright(turned, keys)

@@ -72,22 +72,23 @@ def test_bad_sample_gives_a_report_and_no_stack_trace(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (["{folder}", "--transform", "invrt"], "Did you mean 'invert'"),
-        (["{folder}/none", "--transform", "invert"], "no folder"),
-        (["{folder}", "--transform", "invert", "--select", "failed"], "no run was made"),
+        (["{folder}", "--transform", "invrt"], 2, "Did you mean 'invert'"),
+        (["{folder}/none", "--transform", "invert"], 1, "no folder"),
+        (["{folder}", "--transform", "invert", "--select", "failed"], 1, "no run was made"),
     ],
 )
 def test_mistake_is_told_in_a_line(
     folder: Path,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
+    status: int,
     message: str,
 ) -> None:
     before = files_of(folder)
 
-    assert main(["clean", *(one.format(folder=folder) for one in arguments)]) == 1
+    assert main(["clean", *(one.format(folder=folder) for one in arguments)]) == status
 
     shown = capsys.readouterr()
     assert message in shown.err
@@ -183,3 +184,14 @@ def test_a_run_is_taken_back_and_an_unknown_one_is_a_mistake(
     assert files_of(folder) == before
     assert main(["undo", str(folder), "k"]) == 1
     assert "undone already" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_with_another_transform_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["clean", str(folder), "--transform", "invert", "--run-key", "k"]) == 0
+    assert "another transform" not in capsys.readouterr().out
+
+    assert main(["clean", str(folder), "--transform", "autocontrast", "--run-key", "k"]) == 0
+
+    assert "was begun with another transform" in capsys.readouterr().out

@@ -206,3 +206,32 @@ def test_options_of_another_class_name_the_item() -> None:
         stage(Sample({"a": PngImageItem(PHOTO)}))
     with pytest.raises(SampleError, match="no item 'a'"):
         stage(Sample({"b": YamlMetadataItem({})}))
+
+
+def test_a_turned_picture_has_no_thumbnail_of_before(tmp_path: Path) -> None:
+    told = piexif.dump(
+        {
+            "0th": {piexif.ImageIFD.Make: b"a camera", piexif.ImageIFD.Orientation: 1},
+            "1st": {piexif.ImageIFD.Compression: 6},
+            "thumbnail": small_jpeg(),
+        }
+    )
+    path = tmp_path / "set/data/0_image.jpg"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path, exif=told)
+    stream = DataStream.read_write_underfolder(tmp_path / "set")
+
+    stream.set_output(0, resolve_stage({"rotate-flip": {"rotate": 0}})(stream[0]))
+    assert piexif.load(str(path))["thumbnail"] is not None  # nothing was turned
+    stream.set_output(0, resolve_stage({"rotate-flip": {"rotate": 90}})(stream[0]))
+
+    found = piexif.load(str(path))
+    assert found["thumbnail"] is None
+    assert found["0th"][piexif.ImageIFD.Make] == b"a camera"
+    assert Image.open(path).size == (40, 60)
+
+
+def small_jpeg() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(stream, "JPEG")
+    return stream.getvalue()

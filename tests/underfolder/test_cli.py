@@ -139,7 +139,7 @@ def test_stages_are_listed_and_each_explained() -> None:
     assert "size\t(needed)\tHeight and width in pixels" in explained
 
     status, _, error = shell("stages", "resize-image")
-    assert status == 1
+    assert status == 2
     assert "resize-images" in error
 
 

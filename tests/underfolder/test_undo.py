@@ -5,6 +5,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ from prefect_pipestream.underfolder import (
     done_indices,
     list_runs,
     outcomes,
+    prune_runs,
     undo_commits,
     undo_run,
 )
@@ -588,3 +590,13 @@ def test_any_runs_undone_in_reverse_restore_every_byte(
             undo_run(folder, f"run {number}")
         assert entries(folder) == seen[0]
         assert strays(folder) == []
+
+
+def test_a_run_that_could_not_be_noted_is_pruned_like_others(dataset: Path) -> None:
+    """As one that began on a disk without a byte left."""
+    a_run(dataset)
+    (dataset / ".pipestream/runs/full/done").mkdir(parents=True)
+    assert states(dataset)["full"] == "stopped"
+    pruned = prune_runs(dataset, timedelta(0))
+    assert {run.run_key for run in pruned} == {"k", "full"}
+    assert list_runs(dataset) == []

@@ -36,6 +36,7 @@ _SAMPLES = "samples.npz"
 _FAILURES = "failures.jsonl.gz"
 _FILES = "files.jsonl.gz"
 _GZIP_LEVEL = 5
+_REMEDY = "`pipestream check --fix` puts it aside."
 _MOST_BYTES = 1 << 32  # of a ledger's columns, unpacked: 100 million samples
 _FEW_BYTES = 1 << 24  # unpacked as they come: what is larger and shrinks to nothing is a bomb
 _MOST_TIMES = 200  # as large as it is packed; a ledger, whose indices count up, is at most 20
@@ -126,7 +127,7 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
         if is_of_disk(error):
             raise
         raise DatasetError(
-            f"{path}: this ledger cannot be read ({type(error).__name__}: {error})."
+            f"{path}: this ledger cannot be read ({type(error).__name__}: {error}). {_REMEDY}"
         ) from error
 
 
@@ -406,7 +407,9 @@ class PackedLedger:
         except (OSError, ValueError, EOFError, zlib.error, RecursionError) as error:
             if is_of_disk(error):
                 raise
-            raise DatasetError(f"{path}: this ledger cannot be read ({error}).") from error
+            raise DatasetError(
+                f"{path}: this ledger cannot be read ({error}). {_REMEDY}"
+            ) from error
 
 
 def _number_after(last: int, entry: Any) -> int:

@@ -270,7 +270,7 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
     if not list_runs(folder):
         return []
     with ledger_lock(layout):
-        old = [info for info in list_runs(folder) if _is_prunable(info, before)]
+        old = [info for info in list_runs(folder) if _is_prunable(layout, info, before)]
         for info in old:
             run = RunLayout(layout, info.folder)
             if info.fingerprint is not None and info.undone is None:
@@ -283,6 +283,10 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
     return old
 
 
-def _is_prunable(info: RunInfo, before: datetime) -> bool:
+def _is_prunable(layout: Layout, info: RunInfo, before: datetime) -> bool:
+    if info.state in ("running", "undoing"):
+        return False
     times = [time for time in (info.started, info.last_commit, info.undone) if time is not None]
-    return info.state not in ("running", "undoing") and bool(times) and max(times) < before
+    if not times:  # it could not be noted, as on a full disk
+        times = [datetime.fromtimestamp(_started_s(RunLayout(layout, info.folder)), UTC)]
+    return max(times) < before

@@ -5,6 +5,7 @@ the same commits as any write, so that a process killed on the way leaves no sam
 and the next undo of the run goes on from there.
 """
 
+import logging
 import os
 import socket
 import time
@@ -51,6 +52,7 @@ from prefect_pipestream.underfolder.runs.net import Change, Plan, kept_path, net
 from prefect_pipestream.underfolder.runs.packing import forget_dropped, ledger_lock, pack
 from prefect_pipestream.underfolder.runs.runs import ROLLBACK_KEY, live_writers, run_of
 
+_log = logging.getLogger(__name__)
 _BATCH = 1000
 _UNDONE = "~undone-"
 _SHOWN = 5
@@ -139,9 +141,17 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
                 _retire(layout, RunLayout(layout, name), retired_name)
         undo = layout.run(intent.undo_key)
         if is_folder(undo.folder):
-            update_run(undo, finished=time.time())
-            pack(layout, undo)
+            _end(layout, undo)
         return _report(keys, intent.undo_key, plan)
+
+
+def _end(layout: Layout, undo: RunLayout) -> None:
+    """Notes that an undo is done, and packs it: which may wait, where the disk is full."""
+    try:
+        update_run(undo, finished=time.time())
+        pack(layout, undo)
+    except OSError as error:
+        _log.warning("%s: the ledger of %s stays unpacked: %s", layout.root, undo.name, error)
 
 
 @DatasetError.explaining_questions()
