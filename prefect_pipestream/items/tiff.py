@@ -127,17 +127,22 @@ def _is_compression(value: Any) -> bool:
 
 
 def _check_pages(data: bytes) -> None:
-    """Raise `DecodeError` if the list of pages leads out of the file.
+    """Raise `DecodeError` if the list of pages leads out of the file, or in a circle.
 
     tifffile reads the pages before that point as if there were no more: a truncated stack would
-    lose its last pages unseen. Of the pages' tags nothing is asked: tifffile takes some that `ifd`
+    lose its last pages unseen. In a circle it may go for ever. Of the pages' tags nothing is asked: tifffile takes some that `ifd`
     refuses.
     """
     form = ifd.Structure(data)
     seen: set[int] = set()
     at = form.first_at
     try:
-        while (page := form.offset.unpack_from(data, at)[0]) and page not in seen:
+        while page := form.offset.unpack_from(data, at)[0]:
+            if page in seen:
+                raise DecodeError(
+                    f"the TIFF is damaged: after page {len(seen)} its list of pages goes on with "
+                    "an earlier one. Restore the file or remove it."
+                )
             seen.add(page)
             tags = form.count.unpack_from(data, page)[0]
             at = page + form.count.size + tags * form.entry.size

@@ -248,6 +248,16 @@ def test_item_error_is_the_base_of_all() -> None:
     assert issubclass(UnpicklingNotAllowedError, ItemError)
 
 
+def test_a_tiff_whose_pages_lead_in_a_circle(tmp_path: Path) -> None:
+    """One page is the other's next: what reads them goes on for ever."""
+    tags = [struct.pack("<HHII", number, 3, 1, 1) for number in (256, 257, 258, 259)]
+    page = struct.pack("<H", len(tags)) + b"".join(tags)
+    second = 8 + len(page) + 4
+    content = b"II*\0" + struct.pack("<I", 8) + page + struct.pack("<I", second)
+    content += page + struct.pack("<I", 8)
+    assert "earlier" in error_of(file_with(tmp_path, ".tif", content))
+
+
 EXTENSIONS = sorted({ext for cls, _ in VALUES for ext in cls.file_extensions()} | {".bin"})
 STARTS = sorted({content_of(cls, value)[:12] for cls, value in VALUES} | {b""})
 
