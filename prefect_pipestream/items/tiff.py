@@ -130,8 +130,8 @@ def _check_pages(data: bytes) -> None:
     """Raise `DecodeError` if the list of pages leads out of the file, or in a circle.
 
     tifffile reads the pages before that point as if there were no more: a truncated stack would
-    lose its last pages unseen. In a circle it may go for ever. Of the pages' tags nothing is asked: tifffile takes some that `ifd`
-    refuses.
+    lose its last pages unseen. In a circle it may go for ever. Of the pages' tags nothing is
+    asked: tifffile takes some that `ifd` refuses.
     """
     form = ifd.Structure(data)
     seen: set[int] = set()
