@@ -30,6 +30,7 @@ from prefect_pipestream.reporting.progress import Log, shown_progress
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import compact
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.runs.packing import has_ended
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import opened, run_key_in_force
 
@@ -160,7 +161,8 @@ def process_samples(
         publish_report(report, reader, writer, run.chunks, log)
     if is_ok or not _will_retry():
         tell_of_run(report, reader, writer, is_ok)
-    if len(todo):
+    # Its last attempt may have been killed when all samples were done, and its end not noted.
+    if len(todo) or (before.total and not has_ended(writer.output_folder, key)):
         _pack(writer, key, log)
     return report if is_ok else _failed(report, max_failed)
 

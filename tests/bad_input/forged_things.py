@@ -25,7 +25,15 @@ FILES = [
     *("review/late/review.json", "../camera.yaml", "../data/000_image.png"),
 ]
 FOLDERS = [
-    *("../.pipestream", "staged", "staged/*-????????", "staged/*/1", "staged/*/1/undo", "log", "runs"),
+    *(
+        "../.pipestream",
+        "staged",
+        "staged/*-????????",
+        "staged/*/1",
+        "staged/*/1/undo",
+        "log",
+        "runs",
+    ),
     *("runs/first", "runs/first/done", "runs/first/done/main", "runs/first/undo"),
     *("runs/first/undo/*", "runs/packed/compact-1", "runs/packed/compact-2"),
     *("runs/first/dropped", "runs/dropping/dropped", "runs/undone~undone-*", "seen", "aside"),

@@ -1,6 +1,7 @@
 """`process_samples`, against a real Prefect API."""
 
 import errno
+import json
 import logging
 import shutil
 import sys
@@ -28,6 +29,7 @@ from prefect_pipestream.flows.processing import RunReport, TooManyFailedError, p
 from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.stages import StageInvert, StageSampleHash
+from prefect_pipestream.underfolder import list_runs
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .datasets import count_runs, files_of, image_of, make_dataset, runs_of, truncate_image
@@ -556,3 +558,18 @@ def test_other_encoder_options_count_as_another_transform(folder: Path) -> None:
         )
     assert report.counts.get("written", 0) == 0
     assert process(folder, ["invert"], select="changed").counts["written"] == N
+
+
+def test_a_run_that_was_killed_with_all_samples_done_is_ended_by_the_next_attempt(
+    tmp_path: Path,
+) -> None:
+    folder = make_dataset(tmp_path / "set")
+    process(folder, run_key="k")
+    note = folder / ".pipestream/runs/k/run.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "finished": None}))
+    assert [run.state for run in list_runs(folder)] == ["stopped"]
+
+    report = process(folder, run_key="k")
+
+    assert report.counts["written"] == report.done_before
+    assert [run.state for run in list_runs(folder)] == ["finished"]

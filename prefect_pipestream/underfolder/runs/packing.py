@@ -13,7 +13,13 @@ from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.commits.apply import sync_folder
 from prefect_pipestream.underfolder.format.layout import Layout, RunLayout
 from prefect_pipestream.underfolder.ledger.compaction import PackedLedger, write_packed
-from prefect_pipestream.underfolder.ledger.facts import Folder, layout_of, names_in, update_run
+from prefect_pipestream.underfolder.ledger.facts import (
+    Folder,
+    info_of,
+    layout_of,
+    names_in,
+    update_run,
+)
 from prefect_pipestream.underfolder.ledger.ledger import commits_of, loose_records, packed_folders
 
 
@@ -48,6 +54,13 @@ def compact(folder: Folder, run_key: str) -> None:
         with ledger_lock(layout):
             update_run(run, finished=time.time())
             pack(layout, run)
+
+
+@DatasetError.explaining_questions()
+def has_ended(folder: Folder, run_key: str) -> bool:
+    """Whether a run noted its end, and has packed all that it did; see `compact`."""
+    run = layout_of(folder).run(run_key)
+    return "finished" in info_of(run) and not loose_records(run)
 
 
 def pack(layout: Layout, run: RunLayout) -> None:
