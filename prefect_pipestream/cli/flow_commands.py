@@ -9,6 +9,8 @@ import typer
 import yaml
 
 from prefect_pipestream.cli.output import AsJson, write_json
+from prefect_pipestream.errors import RunKeyError
+from prefect_pipestream.underfolder.format.run_key import check_run_key
 
 if TYPE_CHECKING:
     from prefect_pipestream.reporting.outcomes import RunReport
@@ -45,9 +47,6 @@ def _check_run_key(key: str | None) -> str | None:
     """Refuses what is no key: an empty one would begin a new run, where a script forgot its own."""
     if key is None:
         return None
-    from prefect_pipestream.errors import RunKeyError
-    from prefect_pipestream.underfolder.format.run_key import check_run_key
-
     try:
         return check_run_key(key)
     except RunKeyError as error:

@@ -14,7 +14,7 @@ from prefect_pipestream.sequences.pipes.to_underfolder import ToUnderfolder
 from prefect_pipestream.sequences.registry import make_pipe
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
-from prefect_pipestream.underfolder import UnderfolderWriter
+from prefect_pipestream.underfolder import SampleOrigin, UnderfolderWriter
 from prefect_pipestream.underfolder.format.names import check_index
 
 
@@ -40,34 +40,49 @@ class OneSample(SamplesSequence):
 
 
 class OutputPipe:
-    """The operations of an output pipe, and the writer that it ends with.
+    """The operations of an output pipe before its last one, ``to_underfolder``.
 
     Args:
-        spec: The operations, the last of them ``to_underfolder``.
-        length: The least length to pretend, for the padding of names.
-        writing: How it writes: `run_key`, `durable` and `on_conflict` of ``to_underfolder``.
-
-    Raises:
-        PipeBuildingError: If the operations are wrong.
-        DatasetExistsError: If the output exists, may not, and was not created by this run.
+        place: What stands for the sample that is set.
+        operations: The operations on it.
     """
 
-    def __init__(self, spec: PipeSpec, length: int, **writing: Any) -> None:
+    def __init__(self, place: OneSample, operations: SamplesSequence) -> None:
+        self._place = place
+        self._operations = operations
+
+    @classmethod
+    def with_writer(
+        cls, spec: PipeSpec, length: int, **writing: Any
+    ) -> tuple["OutputPipe", UnderfolderWriter]:
+        """Builds the operations, and the writer that they end with.
+
+        Args:
+            spec: The operations, the last of them ``to_underfolder``.
+            length: The least length to pretend, for the padding of names.
+            writing: Arguments of ``to_underfolder``, before those of the list.
+
+        Raises:
+            PipeBuildingError: If the operations are wrong.
+            DatasetExistsError: If the output exists, may not, and was not created by this run.
+        """
         *before, (last, arguments) = list(operations_of(spec)) or [("", None)]
         if last != "to_underfolder":
             raise PipeBuildingError(
                 f"output_pipe {spec!r}: expected `to_underfolder` as its last operation."
             )
-        self._place = OneSample(length=length)
-        self._operations = build_pipe([{title: given} for title, given in before], self._place)
-        _refuse_caches(self._operations)
+        place = OneSample(length=length)
+        operations = build_pipe([{title: given} for title, given in before], place)
+        _refuse_caches(operations)
         args, kwargs = split_arguments(arguments)
-        output = make_pipe(last, self._operations, args, {**kwargs, **writing})
+        output = make_pipe(last, operations, args, {**kwargs, **writing})
         assert isinstance(output, ToUnderfolder)
-        self.writer: UnderfolderWriter = output.writer
+        return cls(place, operations), output.writer
 
-    def prepared(self, idx: int, sample: Sample) -> Mapping[str, Item[Any]]:
-        """What is to be written of a sample at an index.
+    def prepared(
+        self, idx: int, sample: Sample
+    ) -> tuple[Mapping[str, Item[Any]], SampleOrigin | None]:
+        """What is to be written of a sample at an index, and the files that it was read from.
 
         Raises:
             ItemNameError: If the index can be none.
@@ -78,12 +93,13 @@ class OutputPipe:
                 f"sample {idx}: a {type(sample).__name__} was given, expected a Sample."
             )
         if self._operations is self._place:
-            return sample
+            return sample, sample.origin
         one = OneSample(length=self._place.length, idx=check_index(idx), sample=sample)
-        return self._operations.rebuilt(lambda it: one if it is self._place else it)[idx]
+        operations = self._operations.rebuilt(lambda it: one if it is self._place else it)
+        return operations[idx], sample.origin
 
     def __repr__(self) -> str:
-        return f"{self._operations!r}.to_underfolder({str(self.writer.folder)!r})"
+        return repr(self._operations)
 
 
 def _refuse_caches(output: SamplesSequence) -> None:

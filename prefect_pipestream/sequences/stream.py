@@ -56,15 +56,18 @@ class DataStream(Sequence[Sample]):
         durable: bool = False,
         on_conflict: OnConflict = "raise",
     ) -> None:
-        writing: dict[str, Any] = {"durable": durable, "on_conflict": on_conflict}
+        writing: dict[str, Any] = {}  # what is not told here stays as the pipe says
         if run_key is not None:
             writing["run_key"] = check_run_key(run_key)
+        if durable:
+            writing["durable"] = durable
+        if on_conflict != "raise":
+            writing["on_conflict"] = on_conflict
         self._input = input_sequence
         source = self._source_folder()
         if source is not None:
             recover(os.fspath(source.dataset.folder))
-        self._output = OutputPipe(output_pipe, len(self), **writing)
-        self._writer = self._output.writer
+        self._output, self._writer = OutputPipe.with_writer(output_pipe, len(self), **writing)
         if source is not None and source.dataset.folder == self._writer.folder:
             self._input = source = source.watching()  # else a change would go unseen
             self._writer = self._writer.sharing(source.dataset)  # one index, that both keep right
@@ -226,7 +229,8 @@ class DataStream(Sequence[Sample]):
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
         idx = self._absolute(idx)
-        return self._writer.write(idx, self._output.prepared(idx, sample), keys, sample.origin)
+        items, origin = self._output.prepared(idx, sample)
+        return self._writer.write(idx, items, keys, origin)
 
     def _absolute(self, idx: int) -> int:
         if hasattr(idx, "__index__") and not isinstance(idx, bool):
@@ -333,4 +337,5 @@ class DataStream(Sequence[Sample]):
         return other
 
     def __repr__(self) -> str:
-        return f"DataStream({self._input!r} -> {self._output!r})"
+        written = f"{self._output!r}.to_underfolder({str(self.output_folder)!r})"
+        return f"DataStream({self._input!r} -> {written})"

@@ -266,3 +266,30 @@ def test_three_groups_deep_the_last_change_of_a_sample_counts(stream: DataStream
             middle.set_output(0, with_image(mine, 80))
         outer.set_output(0, with_image(mine, 90))
     assert image(stream, 0) == 90
+
+
+@pytest.mark.parametrize("is_grouped", [False, True], ids=["alone", "in groups"])
+@pytest.mark.parametrize("changes", [[], [{"map": "identity"}]], ids=["as it is", "changed"])
+def test_what_an_output_pipe_says_of_conflicts_holds(
+    folder: Path, changes: list[dict[str, str]], is_grouped: bool
+) -> None:
+    """Where the stream says nothing of them; and a pipe before the writing hides none."""
+    reader = SamplesSequence.from_underfolder(folder)
+    kept, strict = (
+        DataStream(
+            reader, [*changes, {"to_underfolder": {"folder": folder, "exists_ok": True, **m}}]
+        )
+        for m in ({"on_conflict": "overwrite"}, {})
+    )
+    late, too_late = kept[0], strict[0]
+    strict.set_output(0, with_image(strict[0], 50))
+
+    with kept.commit_group() if is_grouped else nullcontext(kept) as output:
+        output.set_output(0, with_image(late, 60))
+    assert image(kept, 0) == 60
+
+    with (
+        pytest.raises(ConflictError),
+        strict.commit_group() if is_grouped else nullcontext(strict) as output,
+    ):
+        output.set_output(0, with_image(too_late, 70))

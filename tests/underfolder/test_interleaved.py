@@ -29,6 +29,13 @@ def take_turns(folder: Path) -> None:
     a.write(2, {"image": jpeg(30)})
 
 
+def do_as_told(refusal: UndoRefusedError) -> int:
+    """Runs the command that a refusal names: its exit status."""
+    command = re.search("`(pipestream undo .*?)`", str(refusal))
+    assert command is not None
+    return main(shlex.split(command[1])[1:])
+
+
 @pytest.mark.parametrize("keys", [["a", "b"], ["b", "a"], ["a", "b", "a"]])
 @pytest.mark.parametrize("force", [False, True])
 def test_undone_together_they_have_never_been(dataset: Path, keys: list[str], force: bool) -> None:
@@ -61,9 +68,7 @@ def test_alone_the_message_names_the_other_and_the_command_that_undoes_both(
     with pytest.raises(UndoRefusedError, match=f"That was run '{other}': `") as refused:
         undo_run(dataset, key)
     assert entries(dataset) == after
-    command = re.search("`(pipestream undo .*?)`", str(refused.value))
-    assert command is not None
-    assert main(shlex.split(command[1])[1:]) == 0
+    assert do_as_told(refused.value) == 0
     assert entries(dataset) == before
 
 
@@ -75,9 +80,7 @@ def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Pat
         UndoRefusedError, match="That was runs \"a run of c's\" and 'a': `"
     ) as refused:
         undo_run(dataset, "b")
-    command = re.search("`(pipestream undo .*?)`", str(refused.value))
-    assert command is not None
-    assert main(shlex.split(command[1])[1:]) == 0
+    assert do_as_told(refused.value) == 0
     assert entries(dataset) == before
 
 
@@ -98,9 +101,7 @@ def test_what_another_wrote_between_two_writes_of_a_run_is_not_lost(
         with pytest.raises(UndoRefusedError, match="That was run") as refused:
             undo_run(dataset, key)
     assert entries(dataset) == after
-    command = re.search("`(pipestream undo .*?)`", str(refused.value))
-    assert command is not None
-    assert main(shlex.split(command[1])[1:]) == 0
+    assert do_as_told(refused.value) == 0
     assert entries(dataset) == before
 
 
@@ -125,9 +126,7 @@ def test_runs_that_had_ended_before_are_not_named(dataset: Path) -> None:
     write(dataset, "c", 2, image=jpeg(50))
     with pytest.raises(UndoRefusedError, match="That was runs 'c' and 'a': `") as refused:
         undo_run(dataset, "b")
-    command = re.search("`(pipestream undo .*?)`", str(refused.value))
-    assert command is not None
-    assert main(shlex.split(command[1])[1:]) == 0
+    assert do_as_told(refused.value) == 0
     assert entries(dataset) == before
 
 

@@ -92,7 +92,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
         """Writes the sample and returns it."""
         sample = self.source.get_sample(idx)
         if sample and self._batch is not None:
-            self._batch.set_output(idx, dict(sample))
+            self._batch.set_output(idx, sample)
         elif sample:
             self._writer.write(idx, sample)
         return sample

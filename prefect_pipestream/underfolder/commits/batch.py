@@ -16,12 +16,14 @@ BATCH_COUNT = 100
 BATCH_SECONDS = 1.0
 
 Items = Mapping[str, Item[Any]]
-"""The items of a sample by key; a `Sample` is one, which knows the files that it was read from."""
+"""The items of a sample by key."""
+Prepared = tuple[Items, SampleOrigin | None]
+"""What is written of a sample, and the files that it was read from, where those are known."""
 
 
-def as_given(idx: int, items: Items) -> Items:
+def as_given(idx: int, items: Items) -> Prepared:
     """Prepares nothing: the items are written as they are."""
-    return items
+    return items, None
 
 
 class Batch:
@@ -46,7 +48,7 @@ class Batch:
         publish: Callable[[Staging], list[StagedSample]],
         count: int,
         seconds: float,
-        prepare: Callable[[int, Any], Items],
+        prepare: Callable[[int, Any], Prepared],
     ) -> None:
         self._new_staging = new_staging
         self._publish = publish
@@ -74,7 +76,7 @@ class Batch:
             idx: The index that it was read at.
             sample: The sample, or its items.
             keys: The items to write; None is all.
-            origin: The files that it was read from; by default those that the sample knows of.
+            origin: The files that it was read from; by default those that `prepare` tells.
             target: The index to write at; None is `idx`.
             attempts: How often it was tried, for the ledger.
 
@@ -84,9 +86,8 @@ class Batch:
             ItemError: If a key, an index or a value cannot be written.
             DatasetWriteError: If the disk cannot take it; nothing of the batch was written.
         """
-        if origin is None:
-            origin = getattr(sample, "origin", None)
-        items = self._prepare(check_index(idx if target is None else target), sample)
+        items, known = self._prepare(check_index(idx if target is None else target), sample)
+        origin = origin or known
         if self._staging is not None and (
             idx in self._staging or (target is not None and target in self._staging)
         ):

@@ -27,7 +27,7 @@ from prefect_pipestream.underfolder.commits.batch import (
     BATCH_COUNT,
     BATCH_SECONDS,
     Batch,
-    Items,
+    Prepared,
     as_given,
 )
 from prefect_pipestream.underfolder.commits.commit import Commit, OnConflict, Rules
@@ -340,7 +340,7 @@ class UnderfolderWriter:
         signed: bool = False,
         count: int = BATCH_COUNT,
         seconds: float = BATCH_SECONDS,
-        prepare: Callable[[int, Any], Items] = as_given,
+        prepare: Callable[[int, Any], Prepared] = as_given,
     ) -> Iterator[Batch]:
         """Collects what is set in the batch into commits of up to `count` samples or `seconds`.
 
