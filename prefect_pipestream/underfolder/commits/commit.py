@@ -30,6 +30,7 @@ from prefect_pipestream.underfolder.ledger.records import (
     mark_of,
     signature_of,
 )
+from prefect_pipestream.underfolder.ledger.run import Run
 
 OnConflict = Literal["raise", "overwrite"]
 
@@ -90,7 +91,7 @@ class Commit:
         try:
             with commit_lock(self._layout):
                 if rules.attempt is not None:
-                    refuse_if_taken_over(self._layout, run_key, rules.attempt)
+                    refuse_if_taken_over(Run.of(self._layout, run_key), rules.attempt)
                 self._look()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:

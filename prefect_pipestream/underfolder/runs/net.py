@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from prefect_pipestream.storage.asking import is_there, status_of
 from prefect_pipestream.underfolder.commits.dataset import Underfolder
-from prefect_pipestream.underfolder.format.layout import Layout, RunLayout, staged_name
+from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, mark_at
+from prefect_pipestream.underfolder.ledger.run import Run
 
 
 class Change(NamedTuple):
@@ -31,7 +32,7 @@ class Change(NamedTuple):
     between: tuple[tuple[str | None, str | None], ...] = ()
 
 
-Commits = Iterable[tuple[RunLayout, CommitRecord]]
+Commits = Iterable[tuple[Run, CommitRecord]]
 """Commits in the order of their making, each with its run."""
 
 

@@ -22,25 +22,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFoundError
-from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.asking import is_folder, is_there, names_in
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.storage.untrusted import read_regular
+from prefect_pipestream.storage.untrusted import read_json, read_regular
 from prefect_pipestream.underfolder.commits.conflicts import digest_at
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
-from prefect_pipestream.underfolder.format.layout import Layout, folder_of, staged_name
+from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, staged_name
 from prefect_pipestream.underfolder.format.names import MAX_INDEX, key_of
-from prefect_pipestream.underfolder.ledger.facts import (
-    Folder,
-    layout_of,
-    names_in,
-    note_run,
-    read_json,
-    update_run,
-    write_json,
-)
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger.ledger import done_indices, outcomes
 from prefect_pipestream.underfolder.ledger.records import (
     Outcome,
     SampleRecord,
@@ -49,6 +39,7 @@ from prefect_pipestream.underfolder.ledger.records import (
     mark_of,
     refuse_paths,
 )
+from prefect_pipestream.underfolder.ledger.run import Run
 
 FORMAT = 2
 _TAG = "review"
@@ -98,7 +89,7 @@ class Review:
 
     def staged_path(self, name: str) -> str:
         """The path of the staged file that gets this name."""
-        folder = layout_of(self.folder).at("review", folder_of(self.id), "staged")
+        folder = Layout.of(self.folder).at("review", folder_of(self.id), "staged")
         return f"{folder}/{staged_name(name)}"
 
     @property
@@ -165,7 +156,7 @@ def new_review_folder(folder: Folder, review_id: str) -> str:
     Returns:
         The folder for the staged files.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     for name in names_in(layout.reviews):
         expires = read_json(layout.at("review", name, "review.json")).get("expires")
         if is_time(expires) and expires < time.time():
@@ -181,8 +172,8 @@ def new_review_folder(folder: Folder, review_id: str) -> str:
 def save_review(review: Review) -> None:
     """Writes down what is staged: from here on the review survives its process."""
     saved = _Saved(FORMAT, review.id, review.samples, review.shared, review.expires)
-    layout = layout_of(review.folder)
-    write_json(layout, _review_file(layout, review.id), asdict(saved))
+    layout = Layout.of(review.folder)
+    layout.write_json(_review_file(layout, review.id), asdict(saved))
 
 
 def _review_file(layout: Layout, review_id: str) -> str:
@@ -196,7 +187,7 @@ def load_review(folder: Folder, review_id: str) -> Review | None:
     Raises:
         DatasetError: If it is damaged, or of a format that this version does not know.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     path = _review_file(layout, review_id)
     if not is_there(path):
         return None
@@ -218,7 +209,7 @@ def discard_review(folder: Folder, review_id: str) -> None:
     Raises:
         DatasetError: If it stays.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     _remove(layout, review_folder(layout, review_id))
 
 
@@ -237,7 +228,7 @@ def _remove(layout: Layout, review: str) -> None:
 @DatasetError.explaining_questions()
 def reviewed_samples(staging: Staging, folder: Folder) -> list[ReviewedSample]:
     """What the staged samples would be written as, and what they were made from."""
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     return [_reviewed(staged, layout) for staged in staging.in_order()]
 
 
@@ -295,17 +286,18 @@ def apply_review(
             review again.
         DatasetWriteError: If the disk cannot take it; the dataset is as it was.
     """
-    layout = layout_of(review.folder)
+    layout = Layout.of(review.folder)
     if not is_folder(layout.root):
         raise DatasetNotFoundError(
             f"Dataset {layout.root}: no such folder. If it was moved, load the review again, from "
             "where it is now."
         )
-    note_run(layout, review.id, facts)
-    update_run(layout.run(review.id), **facts)
+    run = Run.of(layout, review.id)
+    run.note(facts)
+    run.update(**facts)
     wanted = {sample.idx for sample in review.changed} & set(approved)
-    done = done_indices(review.folder, review.id)
-    records = outcomes(review.folder, review.id) if done else {}
+    done = run.done_indices()
+    records = run.outcomes() if done else {}
     written = {idx for idx in done if records[idx].outcome == "written"}
     writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
     stale = {s.idx for s in review.changed if s.idx in wanted - done and not _is_as_read(s, layout)}
