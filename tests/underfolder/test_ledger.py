@@ -17,6 +17,7 @@ from prefect_pipestream.errors import (
     RunNotFoundError,
 )
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
+from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import (
     CommitRecord,
     Run,
@@ -305,7 +306,7 @@ def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
     compact(Run.of(dataset, "one"))
     first, second = list_runs(dataset)
     assert (first.run_key, first.state, first.fingerprint) == ("one", "finished", "f")
-    assert (second.run_key, second.state, second.fingerprint) == ("two", "stopped", None)
+    assert (second.run_key, second.state, second.fingerprint) == ("two", "edited", None)
     assert first.counts == {"written": 3, "unchanged": 1, "skipped": 1, "failed": 1}
     assert first.started is not None
     assert first.last_commit is not None
@@ -323,7 +324,7 @@ def test_a_run_is_running_as_long_as_a_writer_of_it_lives(dataset: Path) -> None
     del writer
     assert [run.state for run in list_runs(dataset)] == ["finished"]
     write(dataset, "k", 1)
-    assert [run.state for run in list_runs(dataset)] == ["stopped"]
+    assert [run.state for run in list_runs(dataset)] == ["edited"]
 
 
 def test_undo_bytes_are_what_only_undo_files_hold(dataset: Path, tmp_path: Path) -> None:
@@ -458,3 +459,13 @@ def test_failures_are_kept_in_full_when_packed(dataset: Path) -> None:
         assert len(list(lines)) == 1
     (failure,) = Run.of(dataset, "k").failures()
     assert (failure.idx, failure.attempts, failure.failure) == (5, 3, FAILURE)
+
+
+def test_what_a_person_changed_by_a_stream_is_no_run_that_stopped(dataset: Path) -> None:
+    stream = DataStream.read_write_underfolder(dataset, run_key="mine")
+    stream.set_output(0, stream.get_input(0).set_value("label", 7))
+    assert [run.state for run in list_runs(dataset)] == ["running"]
+    del stream
+    assert [run.state for run in list_runs(dataset)] == ["edited"]
+    DataStream.read_write_underfolder(dataset, run_key="flow").begin_run(fingerprint="f")
+    assert [run.state for run in list_runs(dataset)] == ["edited", "stopped"]

@@ -106,7 +106,7 @@ def test_an_undone_run_starts_afresh_under_its_key(dataset: Path) -> None:
     assert states(dataset) == {"k": "undone", "undo:k": "finished"}
     write(dataset, "k", 3, image=image())
     assert Run.of(dataset, "k").done_indices() == {3}
-    assert [run.state for run in list_runs(dataset) if run.run_key == "k"] == ["undone", "stopped"]
+    assert [run.state for run in list_runs(dataset) if run.run_key == "k"] == ["undone", "edited"]
 
 
 def test_an_undone_or_unknown_run_cannot_be_undone(dataset: Path) -> None:
@@ -130,7 +130,7 @@ def test_an_undo_is_undone_and_then_the_run_counts_again(dataset: Path) -> None:
     undo_run(dataset, "undo:k")
     assert entries(dataset) == after
     assert Run.of(dataset, "k").outcomes() == done
-    assert states(dataset)["k"] == "stopped"
+    assert states(dataset)["k"] == "edited"
     undo_run(dataset, "undo:undo:k")
     assert entries(dataset) == before
     assert states(dataset)["k"] == "undone"
@@ -274,7 +274,7 @@ def test_where_someone_changed_a_sample_since_nothing_is_undone(
     assert caught.value.files
     assert entries(dataset) == before
     assert strays(dataset) == []
-    assert states(dataset) == {"k": "stopped"}
+    assert states(dataset) == {"k": "edited"}
     assert 1 in Run.of(dataset, "k").done_indices()
 
 

@@ -20,17 +20,20 @@ from prefect_pipestream.underfolder.ledger.run import Run, counts_of, runs_of
 from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 
-RunState = Literal["running", "finished", "stopped", "undoing", "undone"]
+RunState = Literal["running", "finished", "stopped", "edited", "undoing", "undone"]
 """How a run is, as far as can be told.
 
 ``running``: a writer of it is alive. ``finished``: it ended and said so. ``stopped``: neither; it
-was interrupted, or is of a stream that a person used. ``undoing``: its undo is under way, or was
-interrupted. ``undone``: it was taken back.
+was interrupted. ``edited``: a person or a script changed samples by a stream, which has no end
+that it could miss. ``undoing``: its undo is under way, or was interrupted. ``undone``: it was
+taken back.
 """
 
 UNDO_KEY = "undo:"
 ROLLBACK_KEY = "rollback:"
 """What the keys of runs begin with that take others back."""
+_HAVE_AN_END = {"fingerprint", "undoes", "decision"}
+"""What a run of a transform, an undo, or a review notes as it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,10 @@ def _state(
     if facts["run_key"] in running:
         return "running"
     finished = facts.get("finished")
-    return "finished" if finished is not None and finished >= (last_commit or 0) else "stopped"
+    if finished is not None and finished >= (last_commit or 0):
+        return "finished"
+    is_edits = "started" in facts and _HAVE_AN_END.isdisjoint(facts)
+    return "edited" if is_edits else "stopped"
 
 
 def _time(seconds: float | None) -> datetime | None:
