@@ -2,7 +2,6 @@
 
 from prefect_pipestream.items.arrays import NpyNumpyItem, NumpyItem, NumpyRawItem, TxtNumpyItem
 from prefect_pipestream.items.base import Item, UnknownItem
-from prefect_pipestream.items.files import FileSource, FileStamp
 from prefect_pipestream.items.images import BmpImageItem, ImageItem, JpegImageItem, PngImageItem
 from prefect_pipestream.items.meshes import (
     GLBModel3DItem,
@@ -33,6 +32,7 @@ from prefect_pipestream.items.settings import (
     set_item_serialization_mode,
 )
 from prefect_pipestream.items.tiff import TiffImageItem
+from prefect_pipestream.storage.files import FileSource, FileStamp
 
 __all__ = [
     "Item",

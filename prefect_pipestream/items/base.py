@@ -9,7 +9,6 @@ from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
 
 from prefect_pipestream.errors import DecodeError, EncodeError
 from prefect_pipestream.items import loading, settings, storing
-from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.options import Rule, check_options
 from prefect_pipestream.items.registry import (
     CLASS_BY_EXTENSION,
@@ -17,6 +16,7 @@ from prefect_pipestream.items.registry import (
     register,
 )
 from prefect_pipestream.items.settings import SerializationMode
+from prefect_pipestream.storage.files import FileSource
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound="Item[Any]")

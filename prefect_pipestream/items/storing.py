@@ -14,11 +14,12 @@ from prefect_pipestream.errors import (
     EncodeError,
     MissingExtraError,
 )
-from prefect_pipestream.items import files, settings
-from prefect_pipestream.items.files import FileSource
+from prefect_pipestream.items import settings
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
+from prefect_pipestream.storage import making
 from prefect_pipestream.storage.asking import is_link, status_through_links
+from prefect_pipestream.storage.files import FileSource, stamp_of
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -38,7 +39,7 @@ def store(
             stored = _link_or_copy(source, path, mode, cls, force=not can_encode)
             if stored is not None:
                 return stored
-    return files.write_new(path, encoded(item, cls, replaced))
+    return making.write_new(path, encoded(item, cls, replaced))
 
 
 def _holding_value(
@@ -49,7 +50,7 @@ def _holding_value(
         same = (class_for(source.path) or type(item)) is cls
         if not cls.file_extensions() and extension:  # an unknown format is known by its name only
             same = extension_of(source.path) == extension
-        if same and (source.is_current() if item.has_value else files.stamp_of(source.path)):
+        if same and (source.is_current() if item.has_value else stamp_of(source.path)):
             yield source
 
 
@@ -58,13 +59,13 @@ def _link_or_copy(
 ) -> FileSource | None:
     if mode >= SerializationMode.SYM_LINK:
         symbolic = mode is SerializationMode.SYM_LINK
-        linked = files.link_new(source, path, symbolic=symbolic)
+        linked = making.link_new(source, path, symbolic=symbolic)
         if linked is not None:
             return linked
     if not force and not settings.is_mode_enabled(cls, SerializationMode.DEEP_COPY):
         return None
     try:
-        return files.copy_new(source, path)
+        return making.copy_new(source, path)
     except FileNotFoundError:  # gone since it was looked at
         return None
 
@@ -185,7 +186,7 @@ def is_stored_at(item: "Item[Any]", path: str) -> bool:
 
 def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
     """Write the item to `path`, over what is there; return its sources with the new one."""
-    if is_stored_at(item, path) and files.stamp_of(path):
+    if is_stored_at(item, path) and stamp_of(path):
         return item.file_sources
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{os.getpid()}-{next(_temporary_number)}-{name}"
@@ -193,7 +194,7 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
         os.makedirs(folder, exist_ok=True)
         stored = store(item, temporary, path)
         try:
-            files.keep_access(temporary, path)
+            making.keep_access(temporary, path)
             os.replace(temporary, path)
         finally:
             # A rename of one hard link over another of the same file leaves both.
@@ -202,7 +203,7 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
     except DatasetWriteError:
         raise
     except OSError as error:
-        files.cannot_write(path, error)
+        making.cannot_write(path, error)
     for source in item.file_sources:
         if source.path == path:
             source.stamp, source.digest = stored.stamp, stored.digest
