@@ -10,8 +10,8 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetError, DuplicateItemError
 from prefect_pipestream.reporting.outcomes import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder.format.index import checked_indices
-from prefect_pipestream.underfolder.ledger.records import signature_of
 from prefect_pipestream.underfolder.ledger.run import Run, counts_of
 from prefect_pipestream.underfolder.ledger.signatures import signatures
 from prefect_pipestream.underfolder.runs.runs import failed_indices, last_run
@@ -110,8 +110,8 @@ def _signature(source: DataStream, idx: int) -> str | None:
         return None
     if origin is None:
         return None
-    stamps = {name: file.stamp for name, file in origin.sources.items()}
-    return signature_of((name, stamp) for name, stamp in stamps.items() if stamp is not None)
+    versions = {name: file.version for name, file in origin.sources.items()}
+    return signature_of((name, one) for name, one in versions.items() if one is not None)
 
 
 def _before(run: Run, todo: npt.NDArray[np.int64]) -> ChunkReport:

@@ -32,7 +32,7 @@ from prefect_pipestream.items.settings import (
     set_item_serialization_mode,
 )
 from prefect_pipestream.items.tiff import TiffImageItem
-from prefect_pipestream.storage.files import FileSource, FileStamp
+from prefect_pipestream.storage.files import FileSource
 
 __all__ = [
     "Item",
@@ -70,5 +70,4 @@ __all__ = [
     "disable_item_data_cache",
     "allow_unpickling",
     "FileSource",
-    "FileStamp",
 ]

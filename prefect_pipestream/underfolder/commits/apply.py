@@ -19,9 +19,10 @@ from prefect_pipestream.storage.asking import is_folder, is_there, names_in
 from prefect_pipestream.storage.lock import exclusive, is_held, remove_unheld
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import TEMPORARY, read_regular
+from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.format.journal import Journal, NameChange
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
-from prefect_pipestream.underfolder.ledger.records import CommitRecord, mark_at
+from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 
 _log = logging.getLogger(__name__)

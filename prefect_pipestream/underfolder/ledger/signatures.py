@@ -55,7 +55,7 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
         fingerprint: The transform's, as noted by its runs.
 
     Returns:
-        `signature_of` the source's files, by index.
+        The signature of the source's files, by index.
 
     Raises:
         DatasetError: If a ledger cannot be read.

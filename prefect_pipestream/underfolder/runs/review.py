@@ -23,25 +23,25 @@ from pydantic import TypeAdapter
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFoundError
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
+from prefect_pipestream.storage.files import FileSource
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_json, read_regular
-from prefect_pipestream.underfolder.commits.conflicts import digest_at
+from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, staged_name
-from prefect_pipestream.underfolder.format.names import MAX_INDEX, key_of
+from prefect_pipestream.underfolder.format.names import MAX_INDEX
+from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
     Outcome,
     SampleRecord,
     is_time,
-    mark_at,
-    mark_of,
     refuse_paths,
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 
-FORMAT = 2
+FORMAT = 3
 _TAG = "review"
 _CHANGED = "another writer changed the sample after its change was computed. Review it anew."
 
@@ -51,22 +51,63 @@ class ReviewedSample:
     """One sample of a review.
 
     Attributes:
-        idx: The index under which it was read.
-        target: The index under which it is to be written.
+        idx: Its index.
         outcome: What became of it: ``written`` ones are to be decided about.
         files: The names that its staged files get.
-        found: `mark_at` of the files that it was made from, or that are replaced, by name.
-        digests: The content of those that were read, as blake2b in hexadecimal digits, by name.
+        sources: The files that it was made from, by name.
         failure: Why it failed: error type, message, traceback.
     """
 
     idx: int
-    target: int
     outcome: Outcome
     files: tuple[str, ...] = ()
-    found: Mapping[str, str | None] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, "_Source"] = field(default_factory=dict)
     failure: tuple[str, str, str] | None = None
+
+    def origin(self, layout: Layout) -> SampleOrigin:
+        """The files that it was made from, where the dataset is now."""
+        files = {name: source.at(layout.final(name)) for name, source in self.sources.items()}
+        return SampleOrigin(layout.root, self.idx, files)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is saved of a `FileSource`.
+
+    Attributes:
+        size: See `Version`, here and below; None: the version is not known.
+        mtime_ns: It may be copied elsewhere with the dataset: its inode is left out.
+        digest: As hexadecimal digits.
+        read_at_ns: See `Version`.
+        is_newer: See `FileSource`.
+    """
+
+    size: int | None
+    mtime_ns: int = 0
+    digest: str | None = None
+    read_at_ns: int = 0
+    is_newer: bool = False
+
+    @classmethod
+    def of(cls, source: FileSource) -> "_Source":
+        version = source.version
+        if version is None:
+            return cls(None, is_newer=source.is_newer)
+        digest = None if version.digest is None else version.digest.hex()
+        return cls(version.size, version.mtime_ns, digest, version.read_at_ns, source.is_newer)
+
+    def at(self, path: str) -> FileSource:
+        """The file at its path, as it was.
+
+        Raises:
+            ValueError: If the digest is none.
+        """
+        source = FileSource(path)
+        source.is_newer = self.is_newer
+        if self.size is not None:
+            digest = None if self.digest is None else bytes.fromhex(self.digest)
+            source.version = Version(self.size, self.mtime_ns, 0, digest, self.read_at_ns)
+        return source
 
 
 @dataclass(frozen=True)
@@ -133,10 +174,12 @@ class _Saved:
         if self.id != review_id or not is_time(self.expires):
             raise ValueError(f"it is of {self.id!r}, until {self.expires}")
         for sample in self.samples:
-            if not (0 <= sample.idx < MAX_INDEX and 0 <= sample.target < MAX_INDEX):
-                raise ValueError(f"there is no sample {sample.idx} or {sample.target}")
+            if not 0 <= sample.idx < MAX_INDEX:
+                raise ValueError(f"there is no sample {sample.idx}")
             refuse_paths(sample.files)
-            refuse_paths(name.removeprefix("/") for name in (*sample.found, *sample.digests))
+            for name, source in sample.sources.items():
+                refuse_paths([name.removeprefix("/")])
+                source.at(name)
         if not all(name[:1] == "/" for name in self.shared):
             raise ValueError(f"it shares {self.shared!r:.100}")
         refuse_paths(name[1:] for name in self.shared)
@@ -225,39 +268,23 @@ def _remove(layout: Layout, review: str) -> None:
 # -- making one ----------------------------------------------------------------------------
 
 
-@DatasetError.explaining_questions()
-def reviewed_samples(staging: Staging, folder: Folder) -> list[ReviewedSample]:
+def reviewed_samples(staging: Staging) -> list[ReviewedSample]:
     """What the staged samples would be written as, and what they were made from."""
-    layout = Layout.of(folder)
-    return [_reviewed(staged, layout) for staged in staging.in_order()]
+    return [_reviewed(staged) for staged in staging.in_order()]
 
 
-def _reviewed(staged: StagedSample, layout: Layout) -> ReviewedSample:
-    record = staged.record
+def _reviewed(staged: StagedSample) -> ReviewedSample:
+    record, origin = staged.record, staged.origin
     why = record.failure
     if not staged.files:
         failure = None if why is None else (why.error_type, why.message, why.traceback)
-        return ReviewedSample(record.idx, staged.target, record.outcome, failure=failure)
-    found: dict[str, str | None] = {f.name: mark_at(layout.final(f.name)) for f in staged.files}
-    digests: dict[str, str] = {}
-    origin = staged.origin
-    if origin is not None:
-        replaced = {file.key for file in staged.files} if origin.idx == staged.target else set()
-        for name, source in origin.sources.items():
-            key = None if name[0] == "/" else key_of(name)
-            if source.digest is not None:
-                digests[name] = source.digest.hex()
-            if source.stamp is not None and (source.digest is not None or key in replaced):
-                found[name] = mark_of(source.stamp)
-        if origin.idx == staged.target:  # a file that came since then is another writer's
-            found.update((f.name, None) for f in staged.files if f.name not in origin.sources)
+        return ReviewedSample(record.idx, record.outcome, failure=failure)
+    sources = {} if origin is None else origin.sources
     return ReviewedSample(
         idx=record.idx,
-        target=staged.target,
         outcome="written",
         files=tuple(file.name for file in staged.files),
-        found=found,
-        digests=digests,
+        sources={name: _Source.of(source) for name, source in sources.items()},
     )
 
 
@@ -300,21 +327,16 @@ def apply_review(
     records = run.outcomes() if done else {}
     written = {idx for idx in done if records[idx].outcome == "written"}
     writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
-    stale = {s.idx for s in review.changed if s.idx in wanted - done and not _is_as_read(s, layout)}
     with writer.staging() as staging:
-        shared = review.shared
         for sample in review.samples:
-            if sample.idx in done:
-                continue
-            if sample.idx in wanted - stale:
-                more = [name for name in shared if not is_there(layout.final(name))]
-                shared = ()  # the first sample brings them
-                files = {name: review.staged_path(name) for name in (*sample.files, *more)}
-                found = {**sample.found, **dict.fromkeys(more)}
-                staging.restore(sample.target, files, found=found)
-            elif sample.idx not in stale:
+            if sample.idx in wanted - done:
+                files = {name: review.staged_path(name) for name in sample.files}
+                staging.restore(sample.idx, files, origin=sample.origin(layout))
+            elif sample.idx not in done:
                 staging.record(_record_of(sample))
-        stale |= _published(writer, staging, review)
+        if wanted - done:
+            staging.restore_shared({name: review.staged_path(name) for name in review.shared})
+        stale = _published(writer, staging)
     _record_conflicts(writer, stale)
     applied = written | (wanted - done - stale)
     return ReviewOutcome(
@@ -324,12 +346,12 @@ def apply_review(
     )
 
 
-def _published(writer: UnderfolderWriter, staging: Staging, review: Review) -> set[int]:
-    """Commits what is staged; gives the samples that others changed in the last moment."""
+def _published(writer: UnderfolderWriter, staging: Staging) -> set[int]:
+    """Commits what is staged; gives the samples that others changed since they were read."""
     try:
         writer.publish(staging, _TAG)
     except ConflictError as error:
-        return {sample.idx for sample in review.samples if sample.target in error.indices}
+        return set(error.indices)
     return set()
 
 
@@ -347,15 +369,3 @@ def _record_conflicts(writer: UnderfolderWriter, indices: Iterable[int]) -> None
             staging.record(SampleRecord(idx, "failed", failure=why))
         if len(staging):
             writer.publish(staging, _TAG)
-
-
-def _is_as_read(sample: ReviewedSample, layout: Layout) -> bool:
-    """Whether the files that a sample was made from have the content that was read."""
-    for name, mark in sample.found.items():
-        if mark_at(layout.final(name)) != mark:
-            return False
-    for name, digest in sample.digests.items():
-        now = digest_at(layout.final(name))
-        if now is None or now.hex() != digest:
-            return False
-    return True
