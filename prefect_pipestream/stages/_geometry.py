@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prefect_pipestream.items.orientation import UPRIGHT, upright
+from prefect_pipestream.items.pictures.orientation import UPRIGHT, upright
 from prefect_pipestream.stages._measures import require_image
 from prefect_pipestream.stages._pixels import Image, UnsupportedImageError
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prefect_pipestream.errors import DecodeError, SampleError
 from prefect_pipestream.items import ImageItem
-from prefect_pipestream.items.orientation import UPRIGHT
+from prefect_pipestream.items.pictures.orientation import UPRIGHT
 from prefect_pipestream.items.storing import content_of
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.stages._images import where

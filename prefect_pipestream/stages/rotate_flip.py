@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from prefect_pipestream.items.orientation import UPRIGHT
+from prefect_pipestream.items.pictures.orientation import UPRIGHT
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages import _geometry

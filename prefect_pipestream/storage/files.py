@@ -25,7 +25,7 @@ class FileStamp(NamedTuple):
 
     @classmethod
     def of(cls, st: os.stat_result) -> "FileStamp":
-        """Take the stamp from a `stat` result."""
+        """Takes the stamp from a `stat` result."""
         return cls(st.st_size, st.st_mtime_ns, st.st_ino)
 
 
@@ -63,7 +63,7 @@ class FileSource:
         self.read_at_ns, self.is_newer = other.read_at_ns, other.is_newer
 
     def read(self) -> bytes:
-        """Read the whole file and remember its stamp and digest.
+        """Reads the whole file and remembers its stamp and digest.
 
         Raises:
             FileNotFoundError: If the file, or what a symbolic link points to, is not there.
@@ -89,7 +89,7 @@ class FileSource:
         return data
 
     def is_current(self) -> bool:
-        """Tell whether the file is there and still has this stamp (one `stat`)."""
+        """Tells whether the file is there and still has this stamp (one `stat`)."""
         return self.stamp is not None and self.stamp == stamp_of(self.path)
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class FileSource:
 
 
 def stamp_of(path: str) -> FileStamp | None:
-    """Return the stamp of the file at `path` (links followed), or None if there is none.
+    """Returns the stamp of the file at `path` (links followed), or None if there is none.
 
     Raises:
         OSError: If that could not be asked.
