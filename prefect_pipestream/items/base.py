@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
 
-from prefect_pipestream.errors import DecodeError, EncodeError
+from prefect_pipestream.errors import DecodeError, EncodeError, ItemError
 from prefect_pipestream.items import loading, settings, storing
 from prefect_pipestream.items.options import Rule, check_options
 from prefect_pipestream.items.registry import (
@@ -204,15 +204,30 @@ class Item(ABC, Generic[T]):
         """
         if self._value is not _UNSET:
             return self._value
-        keep = self.cache_data
-        if keep is not False and self._cached is not _UNSET:
+        if self.cache_data is not False and self._cached is not _UNSET:
             return self._cached
         if not self._files:
             return cast("T", None)
+        return self._decoded()
+
+    def _decoded(self) -> T:
         value: T = loading.read_value(self)
+        keep = self.cache_data
         if settings.is_cached(type(self)) if keep is None else keep:
             self._cached = value
         return value
+
+    def decoding_error(self) -> ItemError | None:
+        """Returns the error of decoding the item's file; None if it decodes, or there is none.
+
+        The file is read for it, also where its value is cached.
+        """
+        try:
+            if self._files and self._value is _UNSET:
+                self._decoded()
+        except ItemError as error:
+            return error
+        return None
 
     # -- what a class of items is ----------------------------------------------------------
 
