@@ -16,7 +16,7 @@ from prefect_pipestream.sequences.fields import format_key
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import KEY_FORMAT, Key, require_key
-from prefect_pipestream.stages._upright import common_orientation, marked_upright
+from prefect_pipestream.stages.orientation import common_orientation, marked_upright
 
 
 def _require_albumentations() -> None:

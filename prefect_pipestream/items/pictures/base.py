@@ -38,42 +38,6 @@ METADATA = {"metadata": one_of("keep", "strip")}
 ORIENTATION = {"orientation": one_of("keep", "upright")}
 
 
-class ImageItem(NumpyItem):
-    """An image: H×W, or H×W×C with C = 2 (gray, alpha), 3 (RGB) or 4 (RGBA).
-
-    One that is made from a file of its format keeps what that has beside its pixels.
-    """
-
-    __slots__ = ()
-
-    @classmethod
-    def orientation_in(cls, data: bytes) -> int:
-        """Returns the orientation that a file of this class tells, 1 to 8, as EXIF numbers it.
-
-        Raises:
-            DecodeError: If the file is damaged.
-        """
-        return UPRIGHT
-
-    @classmethod
-    def validate(cls, value: Any) -> Array:
-        """Returns the value as an array of booleans or real numbers."""
-        array = super().validate(value)
-        if array.dtype.kind not in "buif":
-            raise EncodeError(f"{cls.__name__} holds an array of numbers, not of {array.dtype}.")
-        return array
-
-    @classmethod
-    def encode(cls, value: Array, stream: BinaryIO) -> None:
-        """Writes the image with the encoder's defaults."""
-        cls.encode_with(value, stream, cls.encoder_defaults)
-
-    @classmethod
-    def default_concrete(cls) -> type[Item[Any]]:
-        """Returns the class itself, or `PngImageItem` for the abstract ones."""
-        return cls if "file_extensions" in cls.__dict__ else CLASS_BY_EXTENSION[".png"]
-
-
 class Original(ABC):
     """A picture's file as far as it is not its pixels, for the file that takes its place.
 
@@ -103,29 +67,46 @@ class Original(ABC):
         """
 
 
-class KeepingImageItem(ImageItem):
-    """An image whose new file is coded as the old one, and keeps what that has beside its pixels.
+class ImageItem(NumpyItem):
+    """An image: H×W, or H×W×C with C = 2 (gray, alpha), 3 (RGB) or 4 (RGBA).
 
-    A class of these defines `original_class`, `encoded` and the option `metadata`.
+    One that is made from a file of its format keeps what that has beside its pixels.
     """
 
     __slots__ = ()
-    original_class: ClassVar[type[Original]]
+    #: Reads what a new file keeps of the one before, for classes with the option `metadata`.
+    original_class: ClassVar[type[Original] | None] = None
 
     @classmethod
-    @abstractmethod
+    def validate(cls, value: Any) -> Array:
+        """Returns the value as an array of booleans or real numbers."""
+        array = super().validate(value)
+        if array.dtype.kind not in "buif":
+            raise EncodeError(f"{cls.__name__} holds an array of numbers, not of {array.dtype}.")
+        return array
+
+    @classmethod
+    def default_concrete(cls) -> type[Item[Any]]:
+        """Returns the class itself, or `PngImageItem` for the abstract one."""
+        return cls if "file_extensions" in cls.__dict__ else CLASS_BY_EXTENSION[".png"]
+
+    @classmethod
     def encoded(cls, value: Array, options: Mapping[str, Any], original: Any) -> bytes:
-        """Returns the image as the content of a file, coded as the original if there is one."""
+        """Returns the image as the content of a file; a class defines this, or `encode`.
+
+        Args:
+            value: The image.
+            options: The options of the encoder.
+            original: What is to be coded alike, an `original_class`; None if there is nothing.
+        """
+        stream = BytesIO()
+        cls.encode(value, stream)
+        return stream.getvalue()
 
     @classmethod
-    def uses_original(cls) -> bool:
-        """Tells that the original is used."""
-        return True
-
-    @classmethod
-    def keeps_metadata(cls, options: Mapping[str, Any]) -> bool:
-        """Tells whether what the original has beside its pixels is to be kept."""
-        return bool(options.get("metadata", "keep") == "keep")
+    def encode(cls, value: Array, stream: BinaryIO) -> None:
+        """Writes the image with the encoder's defaults."""
+        cls.encode_with(value, stream, cls.encoder_defaults)
 
     @classmethod
     def encode_with(cls, value: Array, stream: BinaryIO, options: Mapping[str, Any]) -> None:
@@ -137,6 +118,9 @@ class KeepingImageItem(ImageItem):
         cls, value: Array, stream: BinaryIO, options: Mapping[str, Any], original: bytes
     ) -> None:
         """Writes the image as the original was coded, with what that has beside its pixels."""
+        if cls.original_class is None:
+            cls.encode_with(value, stream, options)
+            return
         old = cls.original_class(original)
         data = cls.encoded(value, options, old)
         if cls.keeps_metadata(options):
@@ -144,9 +128,23 @@ class KeepingImageItem(ImageItem):
         stream.write(data)
 
     @classmethod
+    def uses_original(cls) -> bool:
+        """Tells that the original is used, of classes that know what to keep."""
+        return "metadata" in cls.encoder_defaults
+
+    @classmethod
+    def keeps_metadata(cls, options: Mapping[str, Any]) -> bool:
+        """Tells whether what the original has beside its pixels is to be kept."""
+        return cls.uses_original() and options.get("metadata", "keep") == "keep"
+
+    @classmethod
     def orientation_in(cls, data: bytes) -> int:
-        """Returns the orientation that a file of this class tells."""
-        return cls.original_class(data).orientation
+        """Returns the orientation that a file of this class tells, 1 to 8, as EXIF numbers it.
+
+        Raises:
+            DecodeError: If the file is damaged.
+        """
+        return UPRIGHT if cls.original_class is None else cls.original_class(data).orientation
 
 
 def expect_signature(data: bytes, signature: bytes, name: str) -> None:

@@ -8,7 +8,7 @@ from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.options import Rule
 from prefect_pipestream.items.pictures.base import (
     METADATA,
-    KeepingImageItem,
+    ImageItem,
     Original,
     check_pixels,
     expect_signature,
@@ -40,7 +40,7 @@ class BmpOriginal(Original):
         return data[: _RESOLUTION.start] + self._resolution + data[_RESOLUTION.stop :]
 
 
-class BmpImageItem(KeepingImageItem):
+class BmpImageItem(ImageItem):
     """A BMP: bool H×W; uint8 H×W or H×W×3. A palette decodes to RGB.
 
     Alpha is refused: readers of BMP drop it.

@@ -8,7 +8,7 @@ from prefect_pipestream.items.options import Rule, a_flag, one_of, whole
 from prefect_pipestream.items.pictures.base import (
     METADATA,
     ORIENTATION,
-    KeepingImageItem,
+    ImageItem,
     check_pixels,
     expect_signature,
     from_pillow,
@@ -20,7 +20,7 @@ from prefect_pipestream.items.pictures.jpeg_segments import SIGNATURE, JpegOrigi
 _DEFAULT_QUALITY = 80
 
 
-class JpegImageItem(KeepingImageItem):
+class JpegImageItem(ImageItem):
     """A JPEG: uint8 H×W or H×W×3; bool H×W is written as 0 and 255. CMYK decodes to H×W×4."""
 
     __slots__ = ()

@@ -11,7 +11,7 @@ from prefect_pipestream.items.pictures import png_chunks
 from prefect_pipestream.items.pictures.base import (
     METADATA,
     ORIENTATION,
-    KeepingImageItem,
+    ImageItem,
     check_pixels,
     expect_signature,
     from_pillow,
@@ -21,7 +21,7 @@ from prefect_pipestream.items.pictures.base import (
 from prefect_pipestream.items.pictures.png_chunks import PngOriginal
 
 
-class PngImageItem(KeepingImageItem):
+class PngImageItem(ImageItem):
     """A PNG: bool H×W; uint8 H×W, H×W×2, H×W×3, H×W×4; uint16 H×W.
 
     A palette decodes to RGB, anything with transparency to one channel more, an animation to

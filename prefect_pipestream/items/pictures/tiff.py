@@ -13,7 +13,7 @@ from prefect_pipestream.items.pictures import ifd
 from prefect_pipestream.items.pictures.base import (
     METADATA,
     ORIENTATION,
-    KeepingImageItem,
+    ImageItem,
     check_pixels,
     expect_signature,
 )
@@ -25,7 +25,7 @@ _SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _MAX_PIXELS_PER_BYTE = 10_000
 
 
-class TiffImageItem(KeepingImageItem):
+class TiffImageItem(ImageItem):
     """A TIFF of one or more pages: an array of any shape, of booleans, integers or floats.
 
     Of a file with several series of pages, the first one is the value.
