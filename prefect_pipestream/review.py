@@ -26,8 +26,7 @@ from prefect_pipestream.underfolder.runs.review import (
     reviewed_samples,
     save_review,
 )
-from prefect_pipestream.views.changes import change_between
-from prefect_pipestream.views.thumbnails import Change
+from prefect_pipestream.views.differences import ShownChange, change_between
 
 __all__ = [
     "Review",
@@ -140,7 +139,7 @@ def _stage(
         return False
 
 
-def changes_of_review(review: Review) -> Iterator[Change]:
+def changes_of_review(review: Review) -> Iterator[ShownChange]:
     """Shows the changes to decide about, before and after."""
     dataset = Underfolder(review.folder)
     for sample in review.changed:

@@ -30,7 +30,7 @@ _temporary_number = count()
 def store(
     item: "Item[Any]", path: str, final_path: str, replaced: FileSource | None = None
 ) -> FileSource:
-    """Create the file `path` in the format of `final_path`; see `Item.store`."""
+    """Creates the file `path` in the format of `final_path`; see `Item.store`."""
     cls = class_for(final_path) or type(item)
     mode = item.serialization_mode
     can_encode = bool(cls.file_extensions())
@@ -45,7 +45,7 @@ def store(
 def _holding_value(
     item: "Item[Any]", cls: "type[Item[Any]]", extension: str
 ) -> Iterator[FileSource]:
-    """Yield the files that hold the item's value in the format of a class."""
+    """Yields the files that hold the item's value in the format of a class."""
     for source in item.file_sources:
         same = (class_for(source.path) or type(item)) is cls
         if not cls.file_extensions() and extension:  # an unknown format is known by its name only
@@ -71,7 +71,7 @@ def _link_or_copy(
 
 
 def encoded(item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | None = None) -> bytes:
-    """Return the item's value as the content of a file of this class; see `Item.store`.
+    """Returns the item's value as the content of a file of this class; see `Item.store`.
 
     Raises:
         EncodeError: If there is no value, this class cannot hold it, or the metadata of the file
@@ -132,7 +132,7 @@ def _is_no_file(path: str) -> bool:
 def original_of(
     item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | None
 ) -> FileSource | None:
-    """Return the file of this class whose metadata a new file of the item keeps.
+    """Returns the file of this class whose metadata a new file of the item keeps.
 
     It is one that holds the item's value, else the one that the item was made from, else the
     one that is replaced.
@@ -143,7 +143,7 @@ def original_of(
 
 
 def content_of(source: FileSource) -> bytes:
-    """Read an original.
+    """Reads an original.
 
     What is known of the file stays: the version that the value was decoded from is the one that
     a commit compares.
@@ -173,7 +173,7 @@ def _described(value: Any) -> str:
 
 
 def is_stored_at(item: "Item[Any]", path: str) -> bool:
-    """Tell whether the file at `path` already holds the item; see `Item.is_stored_at`."""
+    """Tells whether the file at `path` already holds the item; see `Item.is_stored_at`."""
     if item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
         return False
     for number, source in enumerate(item.file_sources):
@@ -185,7 +185,7 @@ def is_stored_at(item: "Item[Any]", path: str) -> bool:
 
 
 def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
-    """Write the item to `path`, over what is there; return its sources with the new one."""
+    """Writes the item to `path`, over what is there; returns its sources with the new one."""
     if is_stored_at(item, path) and status_through_links(path):
         return item.file_sources
     folder, name = os.path.split(path)

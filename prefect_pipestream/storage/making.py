@@ -25,7 +25,7 @@ _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def write_new(path: str, data: bytes) -> FileSource:
-    """Create the file `path` with this content.
+    """Creates the file `path` with this content.
 
     Raises:
         DatasetWriteError: If it exists, or cannot be written; nothing is left of it.
@@ -63,7 +63,7 @@ def _timed_uniquely(fd: int) -> tuple[os.stat_result, int]:
 
 
 def copy_new(source: FileSource, path: str) -> FileSource:
-    """Create the file `path` with the content of `source`.
+    """Creates the file `path` with the content of `source`.
 
     Raises:
         FileNotFoundError: If the source is not there.
@@ -114,7 +114,7 @@ def _read_chunk(fd: int, path: str) -> bytes:
 
 
 def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | None:
-    """Make `path` a link to the file of `source`; None if the file system makes no such link.
+    """Makes `path` a link to the file of `source`; None if the file system makes no such link.
 
     Raises:
         DecodeError: If the source is no regular file; nothing is left at `path`.
@@ -151,7 +151,7 @@ def _version_of_link(path: str, source: FileSource) -> Version | None:
 
 
 def keep_access(path: str, old_path: str) -> None:
-    """Give a new file, of which there is no other link, the mode and the group of an old one.
+    """Gives a new file, of which there is no other link, the mode and the group of an old one.
 
     Where a link is at `old_path`, they are those of the file that it leads to: who may not read
     that one is not to read the new one. A group that its owner may not give it stays as it is.
@@ -178,7 +178,7 @@ def _discard(path: str) -> None:
 
 
 def cannot_write(path: str, error: OSError) -> NoReturn:
-    """Raise `DatasetWriteError` for a file that the operating system does not let us write."""
+    """Raises `DatasetWriteError` for a file that the operating system does not let us write."""
     raise DatasetWriteError(
         error.errno,
         f"{path}: cannot be written ({error.strerror or error}). Nothing was changed; "

@@ -291,6 +291,16 @@ def test_cached_value_is_not_a_given_one_and_is_not_pickled(png: Path) -> None:
     assert np.array_equal(item(), IMAGE)
 
 
+def test_decoding_error_is_of_the_file_and_not_of_the_cached_value(png: Path) -> None:
+    item = Item.get_instance(png)
+    item.cache_data = True
+    assert item.decoding_error() is None
+    png.write_bytes(b"no picture")
+    assert np.array_equal(item(), IMAGE)
+    assert isinstance(item.decoding_error(), DecodeError)
+    assert PngImageItem(IMAGE).decoding_error() is None
+
+
 def test_item_is_pickled_with_value_sources_and_settings(png: Path) -> None:
     item = PngImageItem(IMAGE, png, shared=True).with_options(compress_level=9)
     item.serialization_mode = "DEEP_COPY"
