@@ -16,7 +16,7 @@ from prefect_pipestream.underfolder import (
     Underfolder,
     UnderfolderWriter,
     check,
-    compact,
+    end_run,
     list_runs,
 )
 
@@ -75,7 +75,7 @@ undo_run(folder, "k")
 
 def test_a_good_dataset_has_no_problem(dataset: Path) -> None:
     UnderfolderWriter(dataset, exists_ok=True, run_key="k").write(9, {"image": white()})
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     before = contents(dataset)
     for fix in (False, True):
         report = check(dataset, fix=fix)
@@ -302,7 +302,7 @@ def test_an_unreadable_record_of_a_run_is_put_aside(dataset: Path) -> None:
     assert kinds(check(dataset)) == {"unreadable-record": 1}
     assert check(dataset, fix=True).ok
     assert Run.of(dataset, "k").done_indices() == {2}
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     packed = dataset / ".pipestream/runs/k/compact-1/files.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:-9])
     assert kinds(check(dataset)) == {"unreadable-record": 1}

@@ -13,10 +13,11 @@ from prefect_pipestream.storage.untrusted import read_regular
 from prefect_pipestream.underfolder.checks.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.commits.apply import NO_RIGHT, UNDO, is_dead, recover
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.ledger.compaction import PackedLedger
+from prefect_pipestream.underfolder.ledger.packed import PackedLedger
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
-from prefect_pipestream.underfolder.runs.undo import forget_undoing, undo_run
+from prefect_pipestream.underfolder.runs.retiring import forget_undoing
+from prefect_pipestream.underfolder.runs.undo import undo_run
 
 _DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
 _DAMAGED = "This record of a commit is damaged."
