@@ -91,7 +91,7 @@ def compute_review(
     review = Review(
         id=review_id,
         folder=dataset.folder,
-        samples=tuple(reviewed_samples(staged, dataset.folder)),
+        samples=tuple(reviewed_samples(staged)),
         shared=tuple(staged.shared),
         expires=time.time() + keep_s,
     )
@@ -150,7 +150,7 @@ def changes_of_review(review: Review) -> Iterator[ShownChange]:
             key_of(name): Item.from_source(FileSource(review.staged_path(name)), shared=False)
             for name in sample.files
         }
-        yield change_between(sample.idx, before, after, list(after), sample.target)
+        yield change_between(sample.idx, before, after, list(after), sample.idx)
 
 
 def parse_indices(text: str) -> set[int]:

@@ -35,7 +35,7 @@ from prefect_pipestream.items.settings import (
     set_item_disabled_serialization_modes,
     set_item_serialization_mode,
 )
-from prefect_pipestream.storage.files import FileSource, FileStamp
+from prefect_pipestream.storage.files import FileSource
 
 __all__ = [
     "Item",
@@ -73,5 +73,4 @@ __all__ = [
     "disable_item_data_cache",
     "allow_unpickling",
     "FileSource",
-    "FileStamp",
 ]

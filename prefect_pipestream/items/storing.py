@@ -19,7 +19,7 @@ from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
 from prefect_pipestream.storage import making
 from prefect_pipestream.storage.asking import is_link, status_through_links
-from prefect_pipestream.storage.files import FileSource, stamp_of
+from prefect_pipestream.storage.files import FileSource
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -50,7 +50,7 @@ def _holding_value(
         same = (class_for(source.path) or type(item)) is cls
         if not cls.file_extensions() and extension:  # an unknown format is known by its name only
             same = extension_of(source.path) == extension
-        if same and (source.is_current() if item.has_value else stamp_of(source.path)):
+        if same and (source.is_current() if item.has_value else status_through_links(source.path)):
             yield source
 
 
@@ -186,7 +186,7 @@ def is_stored_at(item: "Item[Any]", path: str) -> bool:
 
 def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
     """Writes the item to `path`, over what is there; returns its sources with the new one."""
-    if is_stored_at(item, path) and stamp_of(path):
+    if is_stored_at(item, path) and status_through_links(path):
         return item.file_sources
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{os.getpid()}-{next(_temporary_number)}-{name}"
@@ -206,8 +206,7 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
         making.cannot_write(path, error)
     for source in item.file_sources:
         if source.path == path:
-            source.stamp, source.digest = stored.stamp, stored.digest
-            source.read_at_ns = stored.read_at_ns
+            source.version = stored.version
             return item.file_sources
     stored.path = path
     return (*item.file_sources, stored)

@@ -7,26 +7,14 @@ import os
 import stat
 import time
 from hashlib import blake2b
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from prefect_pipestream.errors import DecodeError
-from prefect_pipestream.storage.asking import status_through_links
+from prefect_pipestream.storage.asking import is_link, status_through_links
+from prefect_pipestream.storage.version import Version
 
 # O_NONBLOCK: opening a FIFO that nobody writes to must not hang; regular files ignore it.
 READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-class FileStamp(NamedTuple):
-    """What the file system says of a file's content, without reading it."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, st: os.stat_result) -> "FileStamp":
-        """Takes the stamp from a `stat` result."""
-        return cls(st.st_size, st.st_mtime_ns, st.st_ino)
 
 
 class FileSource:
@@ -34,36 +22,30 @@ class FileSource:
 
     Attributes:
         path: Absolute path of the file.
-        stamp: The file's stamp when it was taken, last decoded or written by us; None: not known.
-        digest: BLAKE2b (16 bytes) of the content last decoded from it or written to it.
-        read_at_ns: `time.time_ns()` just before that content was read or after it was written. A
-            stamp whose mtime is within a clock tick of it may hide a later change.
+        version: What the file was like when it was taken, last decoded or written by us; None: not
+            known, as of a link that leads nowhere.
         is_newer: Whether the file was another one when it was read than when it was taken, or read
             before.
     """
 
-    __slots__ = ("digest", "is_newer", "path", "read_at_ns", "stamp")
+    __slots__ = ("is_newer", "path", "version")
 
-    def __init__(
-        self,
-        path: str,
-        stamp: FileStamp | None = None,
-        digest: bytes | None = None,
-        read_at_ns: int = 0,
-    ) -> None:
+    def __init__(self, path: str, version: Version | None = None) -> None:
         self.path = path
-        self.stamp = stamp
-        self.digest = digest
-        self.read_at_ns = read_at_ns
+        self.version = version
         self.is_newer = False
+
+    @property
+    def digest(self) -> bytes | None:
+        """The digest of the content last decoded from it or written to it; None: not known."""
+        return None if self.version is None else self.version.digest
 
     def become(self, other: "FileSource") -> None:
         """Knows from now on what `other` knows of its file."""
-        self.path, self.stamp, self.digest = other.path, other.stamp, other.digest
-        self.read_at_ns, self.is_newer = other.read_at_ns, other.is_newer
+        self.path, self.version, self.is_newer = other.path, other.version, other.is_newer
 
     def read(self) -> bytes:
-        """Reads the whole file and remembers its stamp and digest.
+        """Reads the whole file and remembers its version.
 
         Raises:
             FileNotFoundError: If the file, or what a symbolic link points to, is not there.
@@ -81,29 +63,50 @@ class FileSource:
             raise DecodeError(
                 f"{path}: its content does not fit into memory. Remove it, or make it smaller."
             ) from error
-        stamp, digest = FileStamp.of(st), new_digest(data).digest()
-        known = digest if self.digest is None else self.digest
-        if known != digest or (self.digest is None and self.stamp not in (None, stamp)):
+        version = Version.of(st, new_digest(data).digest(), read_at_ns)
+        if self.version is not None and not self.version.may_be(version):
             self.is_newer = True
-        self.stamp, self.digest, self.read_at_ns = stamp, digest, read_at_ns
+        self.version = version
         return data
 
     def is_current(self) -> bool:
-        """Tells whether the file is there and still has this stamp (one `stat`)."""
-        return self.stamp is not None and self.stamp == stamp_of(self.path)
+        """Tells whether the file is there and still this version, as far as one `stat` tells."""
+        if self.version is None:
+            return False
+        found = status_through_links(self.path)
+        return found is not None and self.version.is_of(found)
+
+    def is_changed(self) -> bool:
+        """Tells whether the file's content is not what it was: by size and time, else by digest.
+
+        Raises:
+            OSError: If that could not be asked: it is no change of another writer.
+        """
+        found, was = status_through_links(self.path), self.version
+        if found is None:  # else it is a link that led nowhere when it was taken, too
+            return not (was is None and is_link(self.path))
+        if was is not None and was.is_of(found) and was.is_settled:
+            return False
+        if was is None or was.digest is None or was.size != found.st_size:
+            return True
+        return _digest_at(self.path) != was.digest
 
     def __repr__(self) -> str:
         return f"FileSource({self.path!r})"
 
 
-def stamp_of(path: str) -> FileStamp | None:
-    """Returns the stamp of the file at `path` (links followed), or None if there is none.
-
-    Raises:
-        OSError: If that could not be asked.
-    """
-    found = status_through_links(path)
-    return None if found is None else FileStamp.of(found)
+def _digest_at(path: str) -> bytes | None:
+    """The digest of a file's content; None where there is no regular file (any more)."""
+    source = FileSource(path)
+    try:
+        source.read()
+    except FileNotFoundError:
+        return None
+    except DecodeError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        return None
+    return source.digest
 
 
 def _read_regular_file(path: str) -> tuple[bytes, os.stat_result]:

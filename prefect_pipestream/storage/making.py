@@ -15,11 +15,11 @@ from prefect_pipestream.storage.asking import is_link, status_through_links
 from prefect_pipestream.storage.files import (
     READ_FLAGS,
     FileSource,
-    FileStamp,
     cannot_read,
     new_digest,
     require_regular,
 )
+from prefect_pipestream.storage.version import Version
 
 _COPY_CHUNK = 1 << 20
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -75,7 +75,7 @@ def _create(path: str, chunks: Iterable[bytes]) -> FileSource:
             for chunk in chunks:
                 digest.update(chunk)
                 _write_all(fd, chunk)
-            stamp, now = _stamp_uniquely(fd)
+            status, now = _timed_uniquely(fd)
         finally:
             os.close(fd)  # may report a full disk on a network file system
     except OSError as error:
@@ -84,7 +84,7 @@ def _create(path: str, chunks: Iterable[bytes]) -> FileSource:
     except DecodeError:
         _discard(path)
         raise
-    return FileSource(path, stamp, digest.digest(), now)
+    return FileSource(path, Version.of(status, digest.digest(), now))
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -95,12 +95,12 @@ def _write_all(fd: int, data: bytes) -> None:
             written += os.write(fd, rest[written:])
 
 
-def _stamp_uniquely(fd: int) -> tuple[FileStamp, int]:
-    # The kernel stamps files with a clock that ticks every few ms: without this, two versions
-    # of a file written within a tick could have one stamp.
+def _timed_uniquely(fd: int) -> tuple[os.stat_result, int]:
+    # The kernel's clock for files ticks every few ms: without this, two versions of a file
+    # written within a tick could have one time.
     now = time.time_ns()
     os.utime(fd, ns=(now, now))
-    return FileStamp.of(os.fstat(fd)), now
+    return os.fstat(fd), now
 
 
 def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | None:
@@ -123,22 +123,21 @@ def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | N
         # EXDEV, EMLINK, EPERM, ENOTSUP, ...: the caller copies; where the folder itself is at
         # fault, the copy fails on it and says so.
         return None
+    return FileSource(path, _version_of_link(path, source))
+
+
+def _version_of_link(path: str, source: FileSource) -> Version | None:
     now = time.time_ns()
-    stamp = _stamp_of_link(path, source.path)
-    digest = source.digest if stamp is not None and stamp == source.stamp else None
-    return FileSource(path, stamp, digest, now)
-
-
-def _stamp_of_link(path: str, source_path: str) -> FileStamp | None:
-    st = status_through_links(path)
-    if st is None:
+    status = status_through_links(path)
+    if status is None:
         return None
     try:
-        require_regular(st, source_path)
+        require_regular(status, source.path)
     except DecodeError:
         _discard(path)
         raise
-    return FileStamp.of(st)
+    is_same = source.version is not None and source.version.is_of(status)
+    return Version.of(status, source.digest if is_same else None, now)
 
 
 def keep_access(path: str, old_path: str) -> None:

@@ -9,9 +9,8 @@ from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.asking import status_through_links
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import key_of
-from prefect_pipestream.underfolder.ledger.facts import layout_of
-from prefect_pipestream.underfolder.ledger.ledger import some_commits
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, SampleRecord
+from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.views.differences import Items, ShownChange, change_between
 
 SHOWN_CHANGES = 16
@@ -32,12 +31,12 @@ def changes_of_run(
     Raises:
         DatasetError: If the run's ledger cannot be read.
     """
-    layout = layout_of(target.output_folder)
-    commits = some_commits(layout.run(target.run_key), most)
+    run = target.run
+    commits = run.some_commits(most)
     for commit, record in _written(commits, most):
-        after = _after(layout, record)
+        after = _after(run.layout, record)
         if target.is_in_place:
-            before: Items = _kept(layout, commit, record)
+            before: Items = _kept(run, commit, record)
         else:
             before = _read(source, record.idx)
         keys = [key_of(name) for name in record.writes or ()]
@@ -57,9 +56,9 @@ def _written(commits: list[CommitRecord], most: int) -> Iterator[tuple[CommitRec
     yield from sorted(found[:most], key=lambda pair: pair[1].idx)
 
 
-def _kept(layout: Layout, commit: CommitRecord, record: SampleRecord) -> Items:
+def _kept(run: Run, commit: CommitRecord, record: SampleRecord) -> Items:
     """The items that the commit replaced or removed."""
-    folder = layout.run(commit.run_key).undo_of(commit.id)
+    folder = run.undo_of(commit.id)
     names = (*record.replaces, *record.removes)
     return _existing((name, os.path.join(folder, staged_name(name))) for name in names)
 

@@ -12,7 +12,6 @@ from prefect_pipestream.items import (
     BinaryItem,
     BmpImageItem,
     FileSource,
-    FileStamp,
     ImageItem,
     Item,
     JpegImageItem,
@@ -126,15 +125,16 @@ def test_items_follow_their_shared_file_source(png: Path, tmp_path: Path) -> Non
     assert np.array_equal(earlier(), IMAGE + 1)
 
 
-def test_reading_remembers_stamp_and_digest(png: Path) -> None:
+def test_reading_remembers_the_version(png: Path) -> None:
     source = FileSource(str(png))
-    assert (source.stamp, source.digest) == (None, None)
+    assert source.version is None
     assert not source.is_current()
     Item.from_source(source)()
-    assert source.stamp == FileStamp.of(png.stat())
+    assert source.version is not None
+    assert source.version.is_of(png.stat())
     assert source.digest is not None
     assert len(source.digest) == 16
-    assert source.read_at_ns > 0
+    assert source.version.read_at_ns > 0
     assert source.is_current()
     png.write_bytes(png.read_bytes())
     assert not source.is_current()
