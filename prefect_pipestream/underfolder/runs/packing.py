@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.lock import Liveness, exclusive
+from prefect_pipestream.storage.making import sync_folder
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.underfolder.commits.apply import sync_folder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger, write_packed
 from prefect_pipestream.underfolder.ledger.run import Run
