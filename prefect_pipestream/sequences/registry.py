@@ -10,35 +10,9 @@ from prefect_pipestream.sequences.building import construct, suggestion
 if TYPE_CHECKING:
     from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
-# Each is in a module of its own name, which registers it when it is imported.
-BUILTIN_SOURCES = (
-    "from_underfolder",
-    "from_list",
-    "from_callable",
-    "from_images",
-    "from_video",
-    "toy_dataset",
-)
-BUILTIN_PIPES = (
-    "map",
-    "map_if",
-    "zip",
-    "cat",
-    "filter",
-    "sort",
-    "slice",
-    "select",
-    "shuffle",
-    "enumerate",
-    "repeat",
-    "cache",
-    "data_cache",
-    "no_data_cache",
-    "batched",
-    "unbatched",
-    "validate_samples",
-    "to_underfolder",
-)
+# The operations of `SamplesSequence` itself: for each title the module, in this package, that
+# registers it when it is imported. `operations` fills it.
+BUILTIN: dict[str, str] = {}
 
 
 class Operation(NamedTuple):
@@ -91,7 +65,7 @@ def _register(cls: "type[SamplesSequence]", source_field: str | None) -> None:
     title = cls.model_config.get("title")
     if not title or not title.isidentifier():
         raise ValueError(f"{cls.__qualname__} has the title {title!r}, expected an identifier.")
-    if title not in (*BUILTIN_SOURCES, *BUILTIN_PIPES):
+    if title not in BUILTIN:
         known = _OPERATIONS.get(title)
         same = known and (known.cls.__module__, known.cls.__qualname__) == (
             cls.__module__,
@@ -131,11 +105,7 @@ def _as_method(title: str, cls: "type[SamplesSequence]", source_field: str | Non
 
 def operation_names() -> list[str]:
     """Returns the names of all sources and pipes."""
-    return [
-        *BUILTIN_SOURCES,
-        *BUILTIN_PIPES,
-        *sorted(_OPERATIONS.keys() - set(BUILTIN_SOURCES + BUILTIN_PIPES)),
-    ]
+    return [*BUILTIN, *sorted(_OPERATIONS.keys() - BUILTIN.keys())]
 
 
 def find_operation(title: str) -> Operation:
@@ -144,10 +114,8 @@ def find_operation(title: str) -> Operation:
     Raises:
         PipeBuildingError: If there is none.
     """
-    if title not in _OPERATIONS:
-        for folder, titles in (("sources", BUILTIN_SOURCES), ("pipes", BUILTIN_PIPES)):
-            if title in titles:
-                importlib.import_module(f"{__package__}.{folder}.{title}")
+    if title not in _OPERATIONS and title in BUILTIN:
+        importlib.import_module(f"{__package__}.{BUILTIN[title]}")
     if title not in _OPERATIONS:
         known = operation_names()
         raise PipeBuildingError(

@@ -240,14 +240,3 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
 
     def __str__(self) -> str:
         return repr(self)
-
-    def _pipe(self, title: str, *args: Any, **kwargs: Any) -> "SamplesSequence":
-        from prefect_pipestream.sequences.registry import make_pipe
-
-        return make_pipe(title, self, args, kwargs)
-
-    @classmethod
-    def _source(cls, title: str, *args: Any, **kwargs: Any) -> "SamplesSequence":
-        from prefect_pipestream.sequences.registry import make_source
-
-        return make_source(title, args, kwargs)
