@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,30 @@ def _tracked(results: _Sized, track_fn: TrackFn) -> Iterable[Result]:
         return results
     if callable(track_fn):
         return track_fn(results)
-    from prefect_pipestream.sequences.progress import progress_bar
+    return _with_bar(results, "Samples" if track_fn is True else track_fn)
 
-    return progress_bar(results, "Samples" if track_fn is True else track_fn)
+
+def _with_bar(results: _Sized, text: str) -> Iterator[Result]:
+    """Yields the results and shows how many of them there were, on a terminal's stderr."""
+    if not sys.stderr.isatty():
+        yield from results
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield from progress.track(results, total=len(results), description=text)
