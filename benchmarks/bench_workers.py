@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from _data import write_photographs
@@ -20,16 +22,23 @@ WORKERS = 2
 
 def measure(source: str, target: str) -> dict[str, float]:
     """Seconds of a run of next to nothing, and of one that inverts every image of a dataset."""
-    took = {}
-    begin = time.perf_counter()
-    SamplesSequence.from_list([Sample()] * WORKERS).run(WORKERS, track_fn=False)
-    took["start"] = time.perf_counter() - begin
+    took: dict[str, float] = {}
+    with _measured(took, "start"):
+        SamplesSequence.from_list([Sample()] * WORKERS).run(WORKERS, track_fn=False)
     for workers in (0, WORKERS):
-        begin = time.perf_counter()
-        inverted = SamplesSequence.from_underfolder(source).map("invert")
-        inverted.to_underfolder(f"{target}-{workers}").run(workers, track_fn=False)
-        took[str(workers)] = time.perf_counter() - begin
+        with _measured(took, str(workers)):
+            inverted = SamplesSequence.from_underfolder(source).map("invert")
+            inverted.to_underfolder(f"{target}-{workers}").run(workers, track_fn=False)
     return took
+
+
+@contextmanager
+def _measured(took: dict[str, float], name: str) -> Iterator[None]:
+    """Notes the time, and that of processors, of this process and of those that ended."""
+    began, used = time.perf_counter(), sum(os.times()[:4])
+    yield
+    took[name] = time.perf_counter() - began
+    took[f"{name} of processors"] = sum(os.times()[:4]) - used
 
 
 def measured_in(checkout: Path, source: Path, target: Path) -> dict[str, float]:
@@ -54,16 +63,15 @@ def compare(checkouts: list[Path], source: Path, count: int) -> None:
     rates = []
     for checkout, seconds in rounds.items():
         best = {name: min(one[name] for one in seconds) for name in seconds[0]}
+        alone, together = best["0"], best[str(WORKERS)]
         print(f"  {checkout}")
         figure(f"starting and ending {WORKERS} workers", best["start"], "s")
-        figure("in this process, a sample", 1e3 * best["0"] / count, "ms")
-        figure(
-            f"in {WORKERS} workers, with their start, a sample",
-            1e3 * best[str(WORKERS)] / count,
-            "ms",
-        )
-        rates.append(count / (best[str(WORKERS)] - best["start"]))
-        figure(f"in {WORKERS} workers, once started", rates[-1], "samples/s", 0)
+        figure("the same, of processors", best["start of processors"], "s")
+        figure("a sample in this process", 1e3 * alone / count, "ms")
+        figure(f"a sample in {WORKERS} workers, with their start", 1e3 * together / count, "ms")
+        figure("the same, of processors", 1e3 * best[f"{WORKERS} of processors"] / count, "ms")
+        rates.append(count / (together - best["start"]))
+        figure(f"{WORKERS} workers, once started", rates[-1], "samples/s", 0)
     for rate in rates[1:]:
         ratio("once started, the first checkout against the next", rates[0] / rate)
 

@@ -65,12 +65,12 @@ class WorkerProcesses:
     def __init__(self, sequence: "SamplesSequence", count: int, with_samples: bool) -> None:
         self._with_samples = with_samples
         self._workers: list[_Worker] = []
-        job = Job(dict(CLASS_BY_EXTENSION), Settings.now(), sequence, with_samples)
-        payload = cloudpickle.dumps(job)
         try:
-            self._workers.extend(_Worker() for _ in range(count))
+            for _ in range(count):
+                self._workers.append(_Worker())
+            job = Job(dict(CLASS_BY_EXTENSION), Settings.now(), sequence, with_samples)
+            payload = cloudpickle.dumps(job)
             for worker in self._workers:
-                worker.tell((sys.path, sys.argv))
                 worker.tell(payload)
         except BaseException:
             self._stop()
@@ -174,6 +174,7 @@ class _Worker:
                 process_group=0,  # Ctrl-C is the owner's to hear
             )
         self.runs: deque[range] = deque()  # handed to it, and not back
+        self.tell((sys.path, sys.argv))
 
     def tell(self, message: Any) -> None:
         with suppress(ConnectionError):  # it died: its pipe's end says so to `receive`

@@ -48,7 +48,7 @@ def no_process_is_left():
     assert set(children()) <= before
 
 
-WORKERS = pytest.mark.parametrize("num_workers", [0, 1, 3])
+WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 
 
 @WORKERS
@@ -162,6 +162,13 @@ def test_an_exception_that_cannot_be_pickled_is_told():
     with pytest.raises(SampleError, match="Odd: odd one") as caught:
         made_by(fail).run(num_workers=2, track_fn=False)
     assert "This was sample" in caught.value.__notes__[0]
+
+
+def test_what_cannot_be_sent_to_workers_is_an_error_and_leaves_none(capfd):
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="cannot pickle"):
+        made_by(lambda idx: lock).run(num_workers=2, track_fn=False)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("error", [EOFError("short"), BrokenPipeError("no reader")])
