@@ -34,7 +34,9 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
 
+    # What registering the class makes of it; a source has no field that takes its source.
     sequence_title: ClassVar[str | None] = None
+    source_field: ClassVar[str | None] = None
     # Takes a list, or a mapping none of whose keys is one of its fields, as its one argument.
     takes_whole_argument: ClassVar[bool] = False
 

@@ -22,13 +22,13 @@ def test_every_public_name_is_there():
 
 @pytest.mark.parametrize("title", list(BUILTIN))
 def test_a_method_and_its_operation_have_the_same_arguments(title):
-    cls, source_field = find_operation(title)
+    cls = find_operation(title)
     fields = {
         field.alias or name: ...
         if field.is_required()
         else field.get_default(call_default_factory=True)
         for name, field in cls.model_fields.items()
-        if name != source_field
+        if name != cls.source_field
     }
     parameters = [
         p
