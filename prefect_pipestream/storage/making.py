@@ -4,7 +4,9 @@ Nothing here ever writes through an existing file: other hard links to it stay a
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -23,6 +25,8 @@ from prefect_pipestream.storage.version import Version
 
 _COPY_CHUNK = 1 << 20
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.ENOTSUP}
+"""The errors by which a file system says that it makes no (more) hard links."""
 
 
 def write_new(path: str, data: bytes) -> FileSource:
@@ -138,6 +142,27 @@ def _version_of_link(path: str, source: FileSource) -> Version | None:
         raise
     is_same = source.version is not None and source.version.is_of(status)
     return Version.of(status, source.digest if is_same else None, now)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Makes `target` the same file as `source`, or a copy where there are no hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copy2(source, target + ".part", follow_symlinks=False)
+        os.replace(target + ".part", target)
+
+
+def sync_folder(folder: str) -> None:
+    """Makes the names in a folder survive a loss of power."""
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def keep_access(path: str, old_path: str) -> None:
