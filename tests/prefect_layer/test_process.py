@@ -300,6 +300,24 @@ def test_run_goes_on_after_it_was_interrupted(folder: Path) -> None:
     assert runs_of(folder, range(N)) == [1] * N
 
 
+def test_chunks_of_a_flow_that_timed_out_end_too(folder: Path) -> None:
+    started = []
+
+    def slow(sample: Sample) -> Sample:
+        started.append(sample)
+        time.sleep(0.5)
+        return count_runs(sample)
+
+    state = process_samples.with_options(timeout_seconds=2)(
+        ReadWriteUnderfolder(folder=folder), slow, chunk_size=N, return_state=True
+    )
+    assert state.name == "TimedOut"
+    time.sleep(1.0)
+    number = len(started)
+    time.sleep(1.0)
+    assert len(started) == number < N
+
+
 def test_failed_samples_of_the_last_run_are_selected(folder: Path) -> None:
     good = (folder / "data" / "002_image.png").read_bytes()
     truncate_image(folder, 2)
