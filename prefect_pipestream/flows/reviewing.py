@@ -9,7 +9,7 @@ from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.flows.forms import Dataset, block_of
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event, emit_run_events
 from prefect_pipestream.reporting.markdown import (
@@ -91,7 +91,7 @@ class ReviewReport(BaseModel):
 
 @flow(name="review-changes")
 def review_changes(
-    dataset: ReadWriteUnderfolder,
+    dataset: Dataset,
     transform: list[str | dict[str, Any]],
     indices: list[int] | None = None,
     most: Annotated[int, Field(gt=0, le=1000)] = 24,
@@ -104,7 +104,7 @@ def review_changes(
     reject some, reject all. Until then nothing of the dataset changes.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset, or its folder.
         transform: What to do with each sample, in order: names of operations, or a mapping
             from a name to arguments. For example ["verify-items", {"resize-images": {"size":
             [256, 256]}}].
@@ -122,15 +122,15 @@ def review_changes(
     """
     # Resumed, the flow is called again, finds its staged changes and goes on with the answer.
     log, wait_s = get_run_logger(), wait_hours * 3600
-    run_key = str(flow_run.id)
+    block = block_of(dataset)
     review = compute_review(
-        dataset.folder,
+        block.folder,
         transform,
-        run_key,
+        str(flow_run.id),
         indices=indices or None,
         most=most,
         keys=keys or None,
-        zfill=dataset.zfill,
+        zfill=block.zfill,
         keep_s=wait_s + _KEEP_AFTER_S,
     )
     if not review.changed:

@@ -10,9 +10,9 @@ from prefect.futures import PrefectFuture
 from prefect.states import Failed
 from pydantic import Field
 
-from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.flows.by_chunk import reachable_api, task_runner
 from prefect_pipestream.flows.capacity import Workers, in_flight
+from prefect_pipestream.flows.forms import Dataset, block_of
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
@@ -57,7 +57,7 @@ def validate_chunk(
 
 @flow(name="validate-dataset")
 def validate_dataset(
-    dataset: ReadWriteUnderfolder,
+    dataset: Dataset,
     rules: list[ItemRule] = [],  # noqa: B006  # Prefect copies it, and shows it in the form
     allow_other_items: bool = True,
     indices: list[int] | None = None,
@@ -69,7 +69,7 @@ def validate_dataset(
     Nothing of the dataset is changed: use it as a gate before and after cleaning.
 
     Args:
-        dataset: The dataset to check.
+        dataset: The dataset to check, or its folder.
         rules: What is expected of items: class, shape and type of images, fields of metadata.
             Without rules, every item only has to decode.
         allow_other_items: Whether samples may have items that no rule is about.
@@ -87,7 +87,7 @@ def validate_dataset(
     """
     log = get_run_logger()
     check_rules(rules)
-    underfolder = Underfolder(dataset.folder)
+    underfolder = Underfolder(block_of(dataset).folder)
     wanted = checked_indices(indices, len(underfolder)) if indices else underfolder.indices()
     chunks: dict[PrefectFuture[Any], Indices] = {}
     invalid: list[InvalidSample] = []

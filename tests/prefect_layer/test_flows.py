@@ -10,8 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.cli import main
+from prefect_pipestream.errors import RunNotFoundError
+from prefect_pipestream.flows import (
+    build_dataset,
+    clean_dataset,
+    reprocess_failed,
+    undo_run,
+    validate_dataset,
+)
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.underfolder import list_runs
 
 from .datasets import files_of, image_of, make_dataset, truncate_image
 
@@ -184,6 +194,41 @@ def test_a_run_is_taken_back_and_an_unknown_one_is_a_mistake(
     assert files_of(folder) == before
     assert main(["undo", str(folder), "k"]) == 1
     assert "undone already" in capsys.readouterr().err
+
+
+def test_forms_take_the_folder_of_a_dataset_or_its_block(folder: Path, tmp_path: Path) -> None:
+    before = files_of(folder)
+    block = ReadWriteUnderfolder(folder=folder)
+
+    assert clean_dataset(folder, ["invert"]).counts["written"] == 6
+    assert clean_dataset({"folder": str(folder)}, ["invert"]).counts["written"] == 6  # as deployed
+    assert build_dataset(str(folder), str(tmp_path / "new"), ["invert"]).counts["written"] == 6
+    assert validate_dataset(block).checked == validate_dataset(str(folder)).checked == 6
+    undo_run(folder)
+    undo_run(block)
+    assert files_of(folder) == before
+
+
+def test_without_a_key_the_last_run_is_meant_and_a_wrong_key_lists_the_last_ones(
+    folder: Path,
+) -> None:
+    with pytest.raises(RunNotFoundError, match=r"no run was made on this dataset yet\.$"):
+        undo_run(folder)
+    truncate_image(folder, 2)
+    for key in ("first", "second"):
+        clean_dataset(folder, ["verify-items", "invert"], run_key=key, max_failed=1)
+
+    listed = r"second \(\d{4}-.*: 5 written, 1 failed\)\nfirst \(\d{4}-.*5 written, 1 failed\)$"
+    with pytest.raises(RunNotFoundError, match=listed):
+        undo_run(folder, "third")
+    with pytest.raises(RunNotFoundError, match=listed):
+        reprocess_failed(folder, ["invert"], "third")
+
+    assert reprocess_failed(folder, ["invert"], max_failed=1).total == 1
+    assert [run.run_key for run in list_runs(folder) if run.counts["failed"]][:2] == [
+        "first",
+        "second",
+    ]
 
 
 def test_a_run_that_goes_on_with_another_transform_says_so(
