@@ -10,6 +10,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Failed
 from pydantic import Field
 
+from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.flows.by_chunk import reachable_api, task_runner
 from prefect_pipestream.flows.capacity import Workers, in_flight
 from prefect_pipestream.flows.forms import Dataset, block_of
@@ -84,6 +85,7 @@ def validate_dataset(
         DatasetNotFoundError: If the dataset is missing.
         IndexError: If it has no sample of one of the indices.
         InvalidDatasetError: If too many samples are invalid; it has the report.
+        DatasetWriteError: If the report file cannot be written.
     """
     log = get_run_logger()
     check_rules(rules)
@@ -111,7 +113,11 @@ def validate_dataset(
     report = ValidationReport(folder=underfolder.folder, checked=len(wanted), invalid=invalid)
     log.info("%s: %s", report.folder, report.summary())
     if report_file is not None:
-        report.write_csv(report_file)
+        with DatasetWriteError.explaining(
+            f"The list of problems of {report.folder} cannot be written",
+            f"{report.summary()}. Nothing of the dataset was changed",
+        ):
+            report.write_csv(report_file)
     is_ok = not len(wanted) or len(invalid) / len(wanted) <= max_invalid
     _tell(report, is_ok, report_file, log)
     if is_ok:

@@ -124,6 +124,36 @@ def test_wrong_command_line_is_explained(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["clean", "{at}", "--transform", "invert"],
+        ["build", "{at}", "new", "--transform", "invert"],
+        ["reprocess", "{at}", "--transform", "invert"],
+        ["validate", "{at}"],
+        ["review", "{at}", "--transform", "invert"],
+    ],
+)
+def test_what_is_no_dataset_is_told_before_prefect_starts(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a file").touch()
+    for at in ("none", "a file"):
+        assert main([word.format(at=at) for word in command]) == 1
+        shown = capsys.readouterr()
+        assert f"there is no folder {tmp_path}/{at}." in shown.err
+        assert "Prefect" not in shown.err + shown.out
+
+
+def test_a_report_file_that_cannot_be_written_is_a_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(folder), "--report-file", "none/problems.csv"]) == 1
+    shown = capsys.readouterr().err
+    assert "none/problems.csv" in shown
+    assert "Traceback" not in shown
+
+
 def test_new_dataset_is_built(folder: Path, tmp_path: Path) -> None:
     before = files_of(folder)
     target = tmp_path / "built"
@@ -142,20 +172,37 @@ def test_dataset_is_built_of_the_demonstration(tmp_path: Path) -> None:
     assert len(DataStream.read_write_underfolder(tmp_path / "datasets/demo/built-1")) == 300
 
 
-@pytest.mark.slow
-def test_script_runs_with_the_embedded_api(tmp_path: Path) -> None:
+def script(tmp_path: Path, stdout: int) -> "subprocess.CompletedProcess[str]":
+    """Runs the demonstration as a script, with a Prefect of its own."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
     }
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(FLOWS / "clean_dataset.py")],
         cwd=tmp_path,
         env={**environment, "PREFECT_HOME": str(tmp_path / "prefect")},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=170,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_a_reader_of_the_report_may_leave(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = script(tmp_path, write)
+    os.close(write)
+
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_script_runs_with_the_embedded_api(tmp_path: Path) -> None:
+    done = script(tmp_path, subprocess.PIPE)
 
     assert done.returncode == 0, done.stderr
     assert "300 samples" in done.stdout
