@@ -21,7 +21,7 @@ from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.reporting.outcomes import RunReport, describe_counts
 from prefect_pipestream.underfolder import RunInfo, list_runs
 from prefect_pipestream.underfolder import undo_run as undo
-from prefect_pipestream.underfolder.ledger.facts import layout_of
+from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.runs.runs import last_run
 
 Dataset = ReadWriteUnderfolder | Path
@@ -208,7 +208,7 @@ def undo_run(dataset: Dataset, run_key: str | list[str] | None = None, force: bo
         report.files,
         report.undo_run_key,
     )
-    publish_undo(report, Path(layout_of(folder).root), log)
+    publish_undo(report, Path(Layout.of(folder).root), log)
     return report.undo_run_key
 
 

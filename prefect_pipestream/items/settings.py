@@ -27,7 +27,7 @@ class SerializationMode(enum.IntEnum):
 
     @classmethod
     def of(cls, mode: "SerializationMode | str") -> "SerializationMode":
-        """Return the mode of this name, upper or lower case, or the mode itself.
+        """Returns the mode of this name, upper or lower case, or the mode itself.
 
         Raises:
             ValueError: If no mode is called so.
@@ -62,7 +62,7 @@ class _ClassSetting(Generic[V]):
             self._context.reset(token)
 
     def values(self, cls: type) -> list[V]:
-        """Return what is set for the class or a base of it, the latest first."""
+        """Returns what is set for the class or a base of it, the latest first."""
         context = self._context.get()
         if not context and not self._process:
             return []
@@ -87,7 +87,7 @@ ModeOrName = SerializationMode | str
 
 
 def effective_mode(cls: type, own: SerializationMode | None) -> SerializationMode:
-    """Return an item's own mode, else the lowest set for its class, lowered where disabled."""
+    """Returns an item's own mode, else the lowest set for its class, lowered where disabled."""
     mode = own
     if mode is None:
         mode = min(_modes.values(cls), default=SerializationMode.HARD_LINK)
@@ -97,18 +97,18 @@ def effective_mode(cls: type, own: SerializationMode | None) -> SerializationMod
 
 
 def is_mode_enabled(cls: type, mode: SerializationMode) -> bool:
-    """Tell whether no setting disables the mode for the class."""
+    """Tells whether no setting disables the mode for the class."""
     return not any(mode in modes for modes in _disabled.values(cls))
 
 
 def is_cached(cls: type) -> bool:
-    """Tell whether the class's items keep their values once decoded."""
+    """Tells whether the class's items keep their values once decoded."""
     values = _caching.values(cls)
     return bool(values) and values[0]
 
 
 def is_unpickling_allowed() -> bool:
-    """Tell whether pickles may be decoded here."""
+    """Tells whether pickles may be decoded here."""
     return _unpickling.get()
 
 
@@ -119,52 +119,52 @@ def _mode_set(modes: ModeOrName | Iterable[ModeOrName]) -> frozenset[Serializati
 
 
 def set_item_serialization_mode(mode: ModeOrName, *item_cls: type) -> None:
-    """Set the mode of these item classes for the process."""
+    """Sets the mode of these item classes for the process."""
     _modes.set(SerializationMode.of(mode), item_cls)
 
 
 def item_serialization_mode(mode: ModeOrName, *item_cls: type) -> AbstractContextManager[None]:
-    """Set the mode of these item classes inside a `with` block or a decorated function."""
+    """Sets the mode of these item classes inside a `with` block or a decorated function."""
     return _modes.within(SerializationMode.of(mode), item_cls)
 
 
 def set_item_disabled_serialization_modes(
     modes: ModeOrName | Iterable[ModeOrName], *item_cls: type
 ) -> None:
-    """Disable modes of these item classes for the process; the next lower ones are used instead."""
+    """Disables modes of these item classes for the process: the next lower ones are used."""
     _disabled.set(_mode_set(modes), item_cls)
 
 
 def item_disabled_serialization_modes(
     modes: ModeOrName | Iterable[ModeOrName], *item_cls: type
 ) -> AbstractContextManager[None]:
-    """Disable modes of these item classes inside a `with` block or a decorated function."""
+    """Disables modes of these item classes inside a `with` block or a decorated function."""
     return _disabled.within(_mode_set(modes), item_cls)
 
 
 def enable_item_data_cache(*item_cls: type) -> None:
-    """Let the items of these classes keep their values once decoded, in the whole process."""
+    """Lets the items of these classes keep their values once decoded, in the whole process."""
     _caching.set(True, item_cls)
 
 
 def disable_item_data_cache(*item_cls: type) -> None:
-    """Let the items of these classes decode anew at every call, in the whole process."""
+    """Lets the items of these classes decode anew at every call, in the whole process."""
     _caching.set(False, item_cls)
 
 
 def data_cache(*item_cls: type) -> AbstractContextManager[None]:
-    """Let items keep the values decoded inside a `with` block or a decorated function."""
+    """Lets items keep the values decoded inside a `with` block or a decorated function."""
     return _caching.within(True, item_cls)
 
 
 def no_data_cache(*item_cls: type) -> AbstractContextManager[None]:
-    """Let items decode anew inside a `with` block or a decorated function."""
+    """Lets items decode anew inside a `with` block or a decorated function."""
     return _caching.within(False, item_cls)
 
 
 @contextmanager
 def allow_unpickling() -> Iterator[None]:
-    """Let pickles be decoded inside a `with` block or a decorated function.
+    """Lets pickles be decoded inside a `with` block or a decorated function.
 
     Unpickling runs code that the file names: allow it only for files whose origin you trust.
     """

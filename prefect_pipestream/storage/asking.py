@@ -69,3 +69,15 @@ def is_link(path: str) -> bool:
     """Whether a symbolic link is at `path`; see `status_of`."""
     found = status_of(path)
     return found is not None and stat.S_ISLNK(found.st_mode)
+
+
+def names_in(folder: str) -> list[str]:
+    """The names in a folder that do not begin with a dot; none where there is no folder.
+
+    Raises:
+        OSError: If there is one, and it cannot be listed.
+    """
+    try:
+        return [name for name in os.listdir(folder) if name[0] != "."]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

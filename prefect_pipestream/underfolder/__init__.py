@@ -8,18 +8,13 @@ from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger.ledger import (
-    counts,
-    done_indices,
-    failures,
-    outcomes,
-)
 from prefect_pipestream.underfolder.ledger.records import (
     OUTCOMES,
     CommitRecord,
     Outcome,
     SampleRecord,
 )
+from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
 from prefect_pipestream.underfolder.runs.packing import compact
 from prefect_pipestream.underfolder.runs.runs import (
@@ -40,6 +35,7 @@ __all__ = [
     "Outcome",
     "Problem",
     "ProblemKind",
+    "Run",
     "RunInfo",
     "RunState",
     "SampleFailure",
@@ -52,13 +48,9 @@ __all__ = [
     "UndoReport",
     "check",
     "compact",
-    "counts",
-    "done_indices",
     "failed_indices",
-    "failures",
     "last_run",
     "list_runs",
-    "outcomes",
     "prune_runs",
     "signatures",
     "undo_commits",

@@ -15,14 +15,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
-from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.asking import is_folder, is_there, names_in
 from prefect_pipestream.storage.lock import exclusive, is_held, remove_unheld
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import TEMPORARY, read_regular
+from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.format.journal import Journal, NameChange
-from prefect_pipestream.underfolder.format.layout import Layout, RunLayout, staged_name
-from prefect_pipestream.underfolder.ledger.facts import names_in
-from prefect_pipestream.underfolder.ledger.records import CommitRecord, mark_at
+from prefect_pipestream.underfolder.format.layout import Layout, staged_name
+from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.run import Run
 
 _log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ def _name_changes(record: CommitRecord) -> Iterator[NameChange]:
 
 def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
     staged = os.path.join(layout.private, record.staged)
-    run = layout.run(record.run_key)
+    run = Run.of(layout, record.run_key)
     done = done_path(layout, record)
     undo = os.path.join(staged, UNDO)
     if is_there(undo):  # else there is nothing to undo, or it was moved already
@@ -198,7 +199,7 @@ def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
 
 def done_path(layout: Layout, record: CommitRecord) -> str:
     """The path of a commit's record in its run's ledger, once it is applied."""
-    return layout.run(record.run_key).at("done", record.tag, record.id + ".json")
+    return Run.of(layout, record.run_key).at("done", record.tag, record.id + ".json")
 
 
 def _move(source: str, target: str) -> None:
@@ -213,7 +214,7 @@ def drop_commits(layout: Layout, commits: Iterable[str]) -> None:
     """Notes that commits, each given as ``<run folder>/<commit id>``, are of their run no more."""
     for name in commits:
         folder, _, commit_id = name.rpartition("/")
-        run = RunLayout(layout, folder)
+        run = Run(layout, folder)
         os.makedirs(run.dropped, exist_ok=True)
         os.close(os.open(run.at("dropped", commit_id), os.O_WRONLY | os.O_CREAT | _NEW, 0o666))
 
@@ -234,7 +235,7 @@ def revert(layout: Layout, record: CommitRecord) -> None:
     """
     staged = os.path.join(layout.private, record.staged)
     undo = os.path.join(staged, UNDO)
-    if not is_there(undo) and is_there(moved := layout.run(record.run_key).undo_of(record.id)):
+    if not is_there(undo) and is_there(moved := Run.of(layout, record.run_key).undo_of(record.id)):
         os.rename(moved, undo)
     for sample in record.samples:
         for name in sample.writes or ():
@@ -252,7 +253,7 @@ def revert(layout: Layout, record: CommitRecord) -> None:
     for name in record.drops:
         folder, _, commit_id = name.rpartition("/")
         with suppress(FileNotFoundError):
-            os.unlink(RunLayout(layout, folder).at("dropped", commit_id))
+            os.unlink(Run(layout, folder).at("dropped", commit_id))
     os.unlink(layout.pending(record.id))
 
 

@@ -10,35 +10,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, RunNotFoundError
-from prefect_pipestream.storage.asking import is_folder, is_there, status_of
+from prefect_pipestream.storage.asking import is_folder, names_in, status_of
 from prefect_pipestream.storage.lock import is_held
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.underfolder.format.layout import Layout, RunLayout
-from prefect_pipestream.underfolder.ledger.facts import (
-    Folder,
-    info_of,
-    is_undone,
-    layout_of,
-    names_in,
-    read_json,
-    runs_of,
-)
-from prefect_pipestream.underfolder.ledger.ledger import counts_of, failed_in, rows_in
+from prefect_pipestream.storage.untrusted import read_json
+from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.records import Outcome
+from prefect_pipestream.underfolder.ledger.run import Run, counts_of, runs_of
 from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 
-RunState = Literal["running", "finished", "stopped", "undoing", "undone"]
+RunState = Literal["running", "finished", "stopped", "edited", "undoing", "undone"]
 """How a run is, as far as can be told.
 
 ``running``: a writer of it is alive. ``finished``: it ended and said so. ``stopped``: neither; it
-was interrupted, or is of a stream that a person used. ``undoing``: its undo is under way, or was
-interrupted. ``undone``: it was taken back.
+was interrupted. ``edited``: a person or a script changed samples by a stream, which has no end
+that it could miss. ``undoing``: its undo is under way, or was interrupted. ``undone``: it was
+taken back.
 """
 
 UNDO_KEY = "undo:"
 ROLLBACK_KEY = "rollback:"
 """What the keys of runs begin with that take others back."""
+_HAVE_AN_END = {"fingerprint", "undoes", "decision"}
+"""What a run of a transform, an undo, or a review notes as it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,7 @@ def list_runs(folder: Folder) -> list[RunInfo]:
         DatasetNotFoundError: If there is no such folder.
         DatasetError: If a ledger cannot be read.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     if not is_folder(layout.root):
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
     runs = sorted(((_started_s(run), run) for run in runs_of(layout)), key=lambda pair: pair[0])
@@ -96,9 +91,9 @@ def list_runs(folder: Folder) -> list[RunInfo]:
     return [_info(run, held[run.name], running) for _, run in runs]
 
 
-def _started_s(run: RunLayout) -> float:
+def _started_s(run: Run) -> float:
     """When a run began, in seconds; without a note of it, when its folder changed last."""
-    started = info_of(run).get("started")
+    started = run.facts().get("started")
     if started is not None:
         return float(started)
     try:
@@ -107,18 +102,17 @@ def _started_s(run: RunLayout) -> float:
         return 0.0
 
 
-def _info(run: RunLayout, undo_bytes: int, running: Mapping[str, Any]) -> RunInfo:
-    facts = info_of(run)
-    key = facts["run_key"]
-    rows = rows_in(run)
+def _info(run: Run, undo_bytes: int, running: Mapping[str, Any]) -> RunInfo:
+    facts = run.facts()
+    rows = run.rows()
     last_commit = float(rows.at.max()) if len(rows.at) else None
     return RunInfo(
-        run_key=key,
+        run_key=facts["run_key"],
         state=_state(run, facts, last_commit, running),
         started=_time(facts.get("started")),
         last_commit=_time(last_commit),
         finished=_time(facts.get("finished")),
-        undone=_time(facts.get("undone")) if is_undone(run, key) else None,
+        undone=_time(facts.get("undone")) if run.is_undone() else None,
         counts=counts_of(rows),
         undo_bytes=undo_bytes,
         fingerprint=facts.get("fingerprint"),
@@ -130,16 +124,19 @@ def _info(run: RunLayout, undo_bytes: int, running: Mapping[str, Any]) -> RunInf
 
 
 def _state(
-    run: RunLayout, facts: Mapping[str, Any], last_commit: float | None, running: Mapping[str, Any]
+    run: Run, facts: Mapping[str, Any], last_commit: float | None, running: Mapping[str, Any]
 ) -> RunState:
-    if is_undone(run, facts["run_key"]):
+    if run.is_undone():
         return "undone"
-    if is_there(run.undoing):
+    if run.is_half_undone():
         return "undoing"
     if facts["run_key"] in running:
         return "running"
     finished = facts.get("finished")
-    return "finished" if finished is not None and finished >= (last_commit or 0) else "stopped"
+    if finished is not None and finished >= (last_commit or 0):
+        return "finished"
+    is_edits = "started" in facts and _HAVE_AN_END.isdisjoint(facts)
+    return "edited" if is_edits else "stopped"
 
 
 def _time(seconds: float | None) -> datetime | None:
@@ -168,7 +165,7 @@ def _is_alive(path: str) -> bool:
         return False
 
 
-def _undo_bytes(runs: list[RunLayout]) -> dict[str, int]:
+def _undo_bytes(runs: list[Run]) -> dict[str, int]:
     """The disk space that only undo files hold, by the first run that holds it."""
     held = dict.fromkeys((run.name for run in runs), 0)
     linked: dict[tuple[int, int], list[Any]] = {}  # a file's links in undo folders, so far
@@ -185,7 +182,7 @@ def _undo_bytes(runs: list[RunLayout]) -> dict[str, int]:
     return held
 
 
-def _kept_files(run: RunLayout) -> Iterator[os.stat_result]:
+def _kept_files(run: Run) -> Iterator[os.stat_result]:
     for commit_id in names_in(run.undo):
         folder = run.undo_of(commit_id)
         for name in names_in(folder):
@@ -200,10 +197,9 @@ def last_run(folder: Folder) -> str | None:
 
     Where no run noted a transform's fingerprint, it is the last of any, but for undos.
     """
-    runs = sorted(runs_of(layout_of(folder)), key=_started_s)
-    facts = [info for run in runs if not is_undone(run, (info := info_of(run))["run_key"])]
-    keys: list[str] = [info["run_key"] for info in facts if "fingerprint" in info]
-    others = [i["run_key"] for i in facts if not i["run_key"].startswith((UNDO_KEY, ROLLBACK_KEY))]
+    runs = [run for run in sorted(runs_of(folder), key=_started_s) if not run.is_undone()]
+    keys = [run.key for run in runs if "fingerprint" in run.facts()]
+    others = [run.key for run in runs if not run.key.startswith((UNDO_KEY, ROLLBACK_KEY))]
     return (keys or others)[-1] if keys or others else None
 
 
@@ -220,30 +216,30 @@ def failed_indices(folder: Folder, run_key: str | None = None) -> list[int]:
     """
     key = last_run(folder) if run_key is None else run_key
     if key is None:
-        raise RunNotFoundError(f"{layout_of(folder).root}: no run was made on this dataset yet.")
-    return failed_in(run_of(layout_of(folder), key))
+        raise RunNotFoundError(f"{Layout.of(folder).root}: no run was made on this dataset yet.")
+    return existing_run(folder, key).failed_indices()
 
 
-def run_of(layout: Layout, run_key: str) -> RunLayout:
-    """The paths of a run that exists and was not undone.
+def existing_run(dataset: Folder | Layout, run_key: str) -> Run:
+    """The run of this key, which exists and was not undone.
 
     Raises:
         RunNotFoundError: If there is none; the message names those that there are.
     """
-    run = layout.run(run_key)
-    if is_folder(run.folder):
+    run = Run.of(dataset, run_key)
+    if run.exists():
         return run
-    infos = [(info_of(other), other) for other in runs_of(layout)]
-    undone = [i for i, other in infos if i["run_key"] == run_key and is_undone(other, run_key)]
+    root, others = run.layout.root, runs_of(run.layout)
+    undone = [other for other in others if other.key == run_key and other.is_undone()]
     if undone:
-        when = max(i.get("undone", 0) for i in undone)
+        when = max(other.facts().get("undone", 0) for other in undone)
         raise RunNotFoundError(
-            f"{layout.root}: run {run_key!r} was undone already, at "
+            f"{root}: run {run_key!r} was undone already, at "
             f"{datetime.fromtimestamp(when):%Y-%m-%d %H:%M:%S}. `pipestream runs` lists the "
             "runs that can be undone."
         )
-    known = ", ".join(repr(i["run_key"]) for i, r in infos if not is_undone(r, i["run_key"]))
-    raise RunNotFoundError(f"{layout.root}: no run {run_key!r}. Its runs: {known or 'none'}.")
+    known = ", ".join(repr(other.key) for other in others if not other.is_undone())
+    raise RunNotFoundError(f"{root}: no run {run_key!r}. Its runs: {known or 'none'}.")
 
 
 @DatasetError.explaining_questions()
@@ -265,16 +261,16 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
         DatasetNotFoundError: If there is no such folder.
         DatasetWriteError: If the dataset cannot be written.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     before = datetime.now(UTC) - older_than
     if not list_runs(folder):
         return []
     with ledger_lock(layout):
         old = [info for info in list_runs(folder) if _is_prunable(layout, info, before)]
         for info in old:
-            run = RunLayout(layout, info.folder)
+            run = Run(layout, info.folder)
             if info.fingerprint is not None and info.undone is None:
-                keep_signatures(layout, run, info.fingerprint)
+                keep_signatures(run, info.fingerprint)
             # Whatever of it is left if this process dies now is swept like a dead staging.
             doomed = layout.at("staged", f"pruned-{secrets.token_hex(4)}")
             os.rename(run.folder, doomed)
@@ -288,5 +284,5 @@ def _is_prunable(layout: Layout, info: RunInfo, before: datetime) -> bool:
         return False
     times = [time for time in (info.started, info.last_commit, info.undone) if time is not None]
     if not times:  # it could not be noted, as on a full disk
-        times = [datetime.fromtimestamp(_started_s(RunLayout(layout, info.folder)), UTC)]
+        times = [datetime.fromtimestamp(_started_s(Run(layout, info.folder)), UTC)]
     return max(times) < before

@@ -84,21 +84,33 @@ class Structure:
         self.entry = struct.Struct(self.order + ("HHQ8s" if self.is_big else "HHI4s"))
         self.first_at = 8 if self.is_big else 4
 
+    def chain(self) -> Iterator[int]:
+        """Yields where the directories begin that are chained: a TIFF's pages.
+
+        Of their tags nothing is asked.
+
+        Raises:
+            DecodeError: If the chain leads out of the file, or in a circle.
+        """
+        seen: set[int] = set()
+        at = self.first_at
+        while start := self._unpack(self.offset, at)[0]:
+            if start in seen:
+                raise DecodeError(
+                    f"it is damaged: after page {len(seen)} its list of pages goes on with an "
+                    "earlier one. Restore the file or remove it."
+                )
+            seen.add(start)
+            yield start
+            at = start + self.count.size + self._unpack(self.count, start)[0] * self.entry.size
+
     def directories(self) -> Iterator[Directory]:
         """Yields the directories that are chained; of EXIF data the second is a thumbnail's.
 
         Raises:
             DecodeError: If one leads out of the file, or in a circle.
         """
-        seen: set[int] = set()
-        at = self.first_at
-        while start := self._unpack(self.offset, at)[0]:
-            if start in seen:
-                raise DecodeError("its list of directories leads in a circle.")
-            seen.add(start)
-            directory = self.directory(start)
-            yield directory
-            at = directory.next_at
+        return map(self.directory, self.chain())
 
     def directory(self, start: int) -> Directory:
         """Reads the directory at an offset.
@@ -140,4 +152,6 @@ class Structure:
         try:
             return form.unpack_from(self.data, at)
         except struct.error:
-            raise DecodeError(f"it is truncated: byte {at} is not there.") from None
+            raise DecodeError(
+                f"it is truncated: byte {at} is not there. Restore the file or remove it."
+            ) from None

@@ -1,6 +1,5 @@
 """The TIFF item: any array, through tifffile."""
 
-import struct
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, BinaryIO, ClassVar
@@ -8,17 +7,18 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from prefect_pipestream.errors import DecodeError, EncodeError
-from prefect_pipestream.items import ifd, tiff_tags
 from prefect_pipestream.items.arrays import Array
-from prefect_pipestream.items.images import (
+from prefect_pipestream.items.options import Rule
+from prefect_pipestream.items.pictures import ifd
+from prefect_pipestream.items.pictures.base import (
     METADATA,
     ORIENTATION,
     ImageItem,
     check_pixels,
     expect_signature,
 )
-from prefect_pipestream.items.options import Rule
-from prefect_pipestream.items.orientation import as_stored, orientation_in
+from prefect_pipestream.items.pictures.orientation import as_stored, orientation_in
+from prefect_pipestream.items.pictures.tiff_tags import TiffOriginal
 
 _SIGNATURES = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # No compression of real data gets there; a damaged header does, and would fill the memory.
@@ -32,6 +32,7 @@ class TiffImageItem(ImageItem):
     """
 
     __slots__ = ()
+    original_class = TiffOriginal
     encoder_defaults: ClassVar[Mapping[str, Any]] = {
         "compression": "keep",
         "metadata": "keep",
@@ -49,12 +50,12 @@ class TiffImageItem(ImageItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.tiff` and `.tif`."""
+        """Returns `.tiff` and `.tif`."""
         return (".tiff", ".tif")
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Array:
-        """Read the array."""
+        """Reads the array."""
         import tifffile
 
         data = stream.read()
@@ -80,42 +81,27 @@ class TiffImageItem(ImageItem):
             return array
 
     @classmethod
-    def encode_with(cls, value: Array, stream: BinaryIO, options: Mapping[str, Any]) -> None:
-        """Write the array; option: `compression`, of those that tifffile has."""
+    def encoded(
+        cls, value: Array, options: Mapping[str, Any], original: TiffOriginal | None
+    ) -> bytes:
+        """Returns the array as the content of a file, compressed as the original."""
+        import tifffile
+
+        if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+            raise EncodeError(f"a TIFF cannot hold {value.dtype}: convert it to float64.")
+        # Told, because what tifffile guesses is to change; the shape is kept in either case.
+        photometric = None
+        if value.ndim >= 2:
+            is_rgb = value.ndim > 2 and value.shape[-1] in (3, 4) and value.dtype != np.bool_
+            photometric = "rgb" if is_rgb else "minisblack"
         told = options.get("compression", "keep")
-        stream.write(_written(value, compression="zlib" if told == "keep" else told))
-
-    @classmethod
-    def encode_like(
-        cls, value: Array, stream: BinaryIO, options: Mapping[str, Any], original: bytes
-    ) -> None:
-        """Write the array with the tags of a TIFF, and compressed like it."""
-        old = tiff_tags.Tiff(original)
-        data = _written(value, **old.arguments(value, options.get("compression", "keep")))
-        if cls.keeps_metadata(options):
-            upright = options.get("orientation") == "upright"
-            data = tiff_tags.with_tags(data, old, value, upright=upright)
-        stream.write(data)
-
-    @classmethod
-    def orientation_in(cls, data: bytes) -> int:
-        """Return the orientation of a TIFF's first page."""
-        return tiff_tags.orientation_of(data)
-
-
-def _written(value: Array, **arguments: Any) -> bytes:
-    import tifffile
-
-    if value.dtype.kind == "f" and value.dtype.itemsize > 8:
-        raise EncodeError(f"a TIFF cannot hold {value.dtype}: convert it to float64.")
-    # Told, because what tifffile guesses is to change; the shape is kept in either case.
-    photometric = None
-    if value.ndim >= 2:
-        is_rgb = value.ndim > 2 and value.shape[-1] in (3, 4) and value.dtype != np.bool_
-        photometric = "rgb" if is_rgb else "minisblack"
-    stream = BytesIO()
-    tifffile.imwrite(stream, value, photometric=photometric, **arguments)
-    return stream.getvalue()
+        if original is not None:
+            arguments = original.coding(value, told)
+        else:
+            arguments = {"compression": "zlib" if told == "keep" else told}
+        stream = BytesIO()
+        tifffile.imwrite(stream, value, photometric=photometric, **arguments)
+        return stream.getvalue()
 
 
 def _is_compression(value: Any) -> bool:
@@ -127,36 +113,19 @@ def _is_compression(value: Any) -> bool:
 
 
 def _check_pages(data: bytes) -> None:
-    """Raise `DecodeError` if the list of pages leads out of the file, or in a circle.
+    """Raises `DecodeError` if the list of pages leads out of the file, or in a circle.
 
     tifffile reads the pages before that point as if there were no more: a truncated stack would
-    lose its last pages unseen. In a circle it may go for ever. Of the pages' tags nothing is
-    asked: tifffile takes some that `ifd` refuses.
+    lose its last pages unseen. In a circle it may go for ever.
     """
-    form = ifd.Structure(data)
-    seen: set[int] = set()
-    at = form.first_at
-    try:
-        while page := form.offset.unpack_from(data, at)[0]:
-            if page in seen:
-                raise DecodeError(
-                    f"the TIFF is damaged: after page {len(seen)} its list of pages goes on with "
-                    "an earlier one. Restore the file or remove it."
-                )
-            seen.add(page)
-            tags = form.count.unpack_from(data, page)[0]
-            at = page + form.count.size + tags * form.entry.size
-    except struct.error:
-        raise DecodeError(
-            f"the TIFF is truncated: page {len(seen)} or its end is missing. "
-            "Restore the file or remove it."
-        ) from None
+    for _ in ifd.Structure(data).chain():
+        pass
 
 
 def _decoded_by_pillow(
     stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any] | None, error: ValueError
 ) -> Array:
-    """Decode a compression that tifffile leaves to `imagecodecs` (LZW, JPEG, …), if Pillow can."""
+    """Decodes a compression that tifffile leaves to `imagecodecs` (LZW, JPEG, …), if Pillow can."""
     from PIL import ImageSequence
     from PIL.TiffImagePlugin import TiffImageFile
 

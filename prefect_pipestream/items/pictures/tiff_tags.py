@@ -5,19 +5,22 @@ put into the new file here, as they are in the old one. Format: see `ifd`.
 """
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 
 from prefect_pipestream.errors import DecodeError
-from prefect_pipestream.items import embedded, ifd
 from prefect_pipestream.items.arrays import Array
-from prefect_pipestream.items.ifd import Structure, Tag
-from prefect_pipestream.items.orientation import UPRIGHT, orientation_in
+from prefect_pipestream.items.pictures import embedded, ifd
+from prefect_pipestream.items.pictures.base import Original
+from prefect_pipestream.items.pictures.ifd import Structure, Tag
+from prefect_pipestream.items.pictures.orientation import UPRIGHT, orientation_in
 
 _COMPRESSION, _PREDICTOR, _SAMPLES = 259, 317, 277
 _DESCRIPTION, _XMP, _PROFILE = 270, 700, 34675
-_LOSSLESS = frozenset((1, 5, 8, 32773, 32946, 34925, 34926, 50000))
+_PLAIN = 1
+_LOSSLESS = frozenset((_PLAIN, 5, 8, 32773, 32946, 34925, 34926, 50000))
 _HORIZONTAL, _OF_FLOATS = 2, 3
 
 # How and where pixels are; lowest and highest values; other pictures: reduced ones, raw ones,
@@ -35,101 +38,89 @@ _OF_IMAGEJ = frozenset((50838, 50839))
 _OF_TIFFFILE = frozenset((282, 283, 296, 305))
 
 
-class Tiff:
-    """Reads the tags of a TIFF file.
-
-    Args:
-        data: The content of the file.
-
-    Attributes:
-        pages: The tags of each page.
-
-    Raises:
-        DecodeError: If it is no TIFF, or is damaged.
-    """
+class _Tags:
+    """The tags of each page of a TIFF file."""
 
     def __init__(self, data: bytes) -> None:
         self.structure = Structure(data)
-        self.pages = [page.tags for page in self.structure.directories()]
+        self.pages = list(self.structure.directories())
         if not self.pages:
             raise DecodeError("the TIFF has no pages.")
 
     def value_of(self, code: int) -> int | None:
         """Returns the whole number that a tag of the first page holds; None if it holds none."""
-        tags = (tag for tag in self.pages[0] if tag.code == code)
+        tags = (tag for tag in self.pages[0].tags if tag.code == code)
         return next(map(self.structure.value_of, tags), None)
 
-    def arguments(self, array: Array, told: str | int | None) -> dict[str, Any]:
-        """Returns what tifffile is told, so that the file is packed as before.
+
+class TiffOriginal(Original):
+    """The tags of a TIFF file, page by page, and how it is packed."""
+
+    def __init__(self, data: bytes) -> None:
+        self._tags = _Tags(data)
+
+    @property
+    def orientation(self) -> int:
+        """The orientation of its first page."""
+        return orientation_in(self._tags.value_of(ifd.ORIENTATION))
+
+    def coding(self, array: Array, told: str | int | None) -> dict[str, Any]:
+        """Returns what tifffile is told, so that a file is packed as this one.
 
         Args:
             array: The new picture.
-            told: The compression; "keep" is the old file's.
+            told: The compression; "keep" is this file's.
         """
-        own = {"byteorder": self.structure.order, "bigtiff": self.structure.is_big}
-        compression = self.value_of(_COMPRESSION) or 1
+        structure = self._tags.structure
+        own = {"byteorder": structure.order, "bigtiff": structure.is_big}
         if told != "keep":
             return {**own, "compression": told}
-        if not _can_write(compression):
+        compression = self._tags.value_of(_COMPRESSION) or _PLAIN
+        if compression not in _LOSSLESS or not _can_write("COMPRESSORS", compression):
             return {**own, "compression": "zlib"}
-        return {**own, "compression": compression, "predictor": self._predictor(array, compression)}
+        predictor = self._tags.value_of(_PREDICTOR) if compression != _PLAIN else None
+        if array.dtype.kind == "f":
+            fits = predictor == _OF_FLOATS and _can_write("PREDICTORS", predictor)
+        else:
+            is_small = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
+            fits = predictor == _HORIZONTAL and is_small
+        return {**own, "compression": compression, "predictor": predictor if fits else None}
 
-    def _predictor(self, array: Array, compression: int) -> int | None:
-        predictor, kind = self.value_of(_PREDICTOR), array.dtype.kind
-        fits = (predictor == _HORIZONTAL and kind in "iu" and array.dtype.itemsize <= 4) or (
-            predictor == _OF_FLOATS and kind == "f" and _has_predictor(_OF_FLOATS)
-        )
-        return predictor if fits and compression != 1 else None
+    def kept_in(self, data: bytes, array: Array, *, upright: bool) -> bytes:
+        """Returns a TIFF file just encoded, in this one's byte order, with the tags of this one."""
+        old, new = self._tags, _Tags(data)
+        is_kept = _filter(old, new, array)
+        writer = _Writer(data, new.structure, old.structure)
+        # Without tifffile's note of the shape, only one picture is read back as it was.
+        is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))
+        needs_shape = not is_picture or any(map(_tells_shape, old.pages[0].tags))
+        link = new.structure.first_at
+        for page, before in zip(new.pages, old.pages, strict=False):
+            kept = [tag for tag in before.tags if is_kept(tag)]
+            if upright:
+                kept = [_upright(tag, old.structure) for tag in kept]
+            codes = {tag.code for tag in kept} | _OF_TIFFFILE
+            own = [
+                tag
+                for tag in page.tags
+                if tag.code not in codes or (tag.code == _DESCRIPTION and needs_shape)
+            ]
+            link = writer.add(link, kept, own, page.next_at)
+        return bytes(writer.data)
 
 
-def _can_write(compression: int) -> bool:
+def _can_write(codecs: str, number: int) -> bool:
+    """Whether tifffile has such a codec: some are in the package imagecodecs."""
     import tifffile
 
     try:
-        return compression in _LOSSLESS and bool(tifffile.TIFF.COMPRESSORS[compression])
-    except (KeyError, ImportError):  # without the package imagecodecs
-        return False
-
-
-def _has_predictor(predictor: int) -> bool:
-    import tifffile
-
-    try:
-        return bool(tifffile.TIFF.PREDICTORS[predictor])
+        return bool(getattr(tifffile.TIFF, codecs)[number])
     except (KeyError, ImportError):
         return False
 
 
-def with_tags(data: bytes, old: Tiff, array: Array, *, upright: bool) -> bytes:
-    """Returns a TIFF file just encoded, with the tags of the one before.
-
-    Args:
-        data: The new file, in the byte order of the old one.
-        old: The tags of the one before.
-        array: The new picture.
-        upright: Whether the picture was turned upright.
-    """
-    new = Tiff(data)
-    is_kept = _filter(old, new, array)
-    writer = _Writer(data, new.structure, old.structure)
-    # Without tifffile's note of the shape, only one picture is read back as it was.
-    is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))
-    needs_shape = not is_picture or any(map(_tells_shape, old.pages[0]))
-    link = new.structure.first_at
-    for directory, before in zip(list(new.structure.directories()), old.pages, strict=False):
-        kept = [_upright(tag, old.structure) if upright else tag for tag in before if is_kept(tag)]
-        codes = {tag.code for tag in kept}
-        own = [
-            tag
-            for tag in directory.tags
-            if tag.code not in codes | _OF_TIFFFILE or (tag.code == _DESCRIPTION and needs_shape)
-        ]
-        link = writer.add(link, kept, own, directory.next_at)
-    return bytes(writer.data)
-
-
-def _filter(old: Tiff, new: Tiff, array: Array) -> Callable[[Tag], bool]:
-    samples, before = (tiff.value_of(_SAMPLES) or 1 for tiff in (new, old))
+def _filter(old: _Tags, new: _Tags, array: Array) -> Callable[[Tag], bool]:
+    samples, before = (tags.value_of(_SAMPLES) or 1 for tags in (new, old))
 
     def is_kept(tag: Tag) -> bool:
         if tag.code in _OF_PIXELS:
@@ -153,8 +144,6 @@ def _tells_axes(description: bytes) -> bool:
 
 def _is_alike(data: bytes, array: Array) -> bool:
     """Tells whether an array has the shape and dtype of that in a file."""
-    from io import BytesIO
-
     import tifffile
 
     with tifffile.TiffFile(BytesIO(data)) as tiff:
@@ -227,12 +216,3 @@ class _Writer:
 
     def _set(self, at: int, content: bytes) -> None:
         self.data[at : at + len(content)] = content
-
-
-def orientation_of(data: bytes) -> int:
-    """Returns the orientation of a TIFF file's first page, 1 to 8.
-
-    Raises:
-        DecodeError: If it is no TIFF, or is damaged.
-    """
-    return orientation_in(Tiff(data).value_of(ifd.ORIENTATION))

@@ -12,12 +12,12 @@ _TURNED, _TURNED_BACK = 6, 8
 
 
 def orientation_in(value: Any) -> int:
-    """Return the orientation that the value of a file's tag stands for; upright if it is none."""
+    """Returns the orientation that the value of a file's tag stands for; upright if it is none."""
     return int(value) if value in range(UPRIGHT, _LAST + 1) else UPRIGHT
 
 
 def upright(image: Array, orientation: int) -> Array:
-    """Return an image (H×W or H×W×C) of an orientation as it is to be seen."""
+    """Returns an image (H×W or H×W×C) of an orientation as it is to be seen."""
     turns, is_mirrored = {
         1: (0, False),
         2: (0, True),
@@ -35,7 +35,7 @@ def upright(image: Array, orientation: int) -> Array:
 
 
 def as_stored(image: Array, orientation: int) -> Array:
-    """Return an image (H×W or H×W×C) that is upright as it is stored with an orientation."""
+    """Returns an image (H×W or H×W×C) that is upright as it is stored with an orientation."""
     # All others are their own inverse.
     swapped = {_TURNED: _TURNED_BACK, _TURNED_BACK: _TURNED}
     return upright(image, swapped.get(orientation, orientation))

@@ -1,57 +1,49 @@
-"""Arithmetic on the values of an image: plain functions from array to array.
+"""Changing the values of images: inverting, stretching and clipping them."""
 
-An image is H×W (gray) or H×W×C, of bool, uint8, uint16 or a float dtype. The full range of
-a dtype is 0 to its largest value, for floats 0 to 1. In an H×W×2 or H×W×4 image the last
-channel is alpha, which no function here changes unless it says so. A function returns the
-very array that it was given if it has nothing to change. NaN stays NaN unless said otherwise.
-"""
-
-from typing import Any
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
-Image = NDArray[Any]
+from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.stage import SampleStage
+from prefect_pipestream.stages._images import (
+    Image,
+    KeyList,
+    UnsupportedImageError,
+    change_images,
+    colours,
+    full_range,
+    images_field,
+    with_colours,
+)
 
 
-class UnsupportedImageError(ValueError):
-    """An image is not one that an operation can work on; the message says what it can."""
+class StageInvert(SampleStage, title="invert"):
+    """Inverts images: black becomes white. Alpha and NaN stay.
 
-
-def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Returns the values of black and white in an image of this dtype.
-
-    Raises:
-        UnsupportedImageError: If the dtype is none of bool, uint8, uint16 and the floats.
+    For bool, uint8, uint16 and float images. Applied twice it gives the image again, exactly
+    for integers, up to rounding for floats.
     """
-    if dtype.kind == "f" or dtype.kind == "b":
-        return 0, 1
-    if dtype == np.uint8 or dtype == np.uint16:
-        return 0, int(np.iinfo(dtype).max)
-    raise UnsupportedImageError(
-        f"values of {dtype} have no known range: expected bool, uint8, uint16 or a float; "
-        "use `convert-image` with `scale: false` first."
+
+    white: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="The value that black becomes, for example 4095 for 12 bits in uint16. "
+        "By default the largest value of the dtype, for floats 1.",
     )
+    images: KeyList = images_field()
 
+    def __call__(self, sample: Sample) -> Sample:
+        """Returns the sample with the images inverted.
 
-def has_alpha(image: Image) -> bool:
-    """Tells whether the last channel is alpha."""
-    return image.ndim == 3 and image.shape[2] in (2, 4)
-
-
-def colours(image: Image) -> Image:
-    """Returns a view of the image without its alpha."""
-    return image[..., :-1] if has_alpha(image) else image
-
-
-def _with_colours(image: Image, changed: Image) -> Image:
-    """Puts changed colours and the image's own alpha together."""
-    if not has_alpha(image):
-        return changed
-    return np.concatenate([changed, image[..., -1:]], axis=2)
-
-
-# -- invert ----------------------------------------------------------------------------------
+        Raises:
+            SampleError: If a key is missing, or an image is of another dtype or has integers above
+                `white`.
+            DecodeError: If an image cannot be decoded.
+        """
+        return change_images(sample, self.images, lambda image: invert(image, self.white), "invert")
 
 
 def invert(image: Image, white: float | None = None) -> Image:
@@ -69,7 +61,7 @@ def invert(image: Image, white: float | None = None) -> Image:
     top = full_range(image.dtype)[1]
     values = colours(image)
     if image.dtype.kind == "b":
-        return _with_colours(image, np.logical_not(values))
+        return with_colours(image, np.logical_not(values))
     if white is None:
         white = top
     if image.dtype.kind == "u":
@@ -81,10 +73,43 @@ def invert(image: Image, white: float | None = None) -> Image:
                 f"the value {highest} is above white = {white}, and its inverse below 0: "
                 "raise `white` or use `clip-values` first."
             )
-    return _with_colours(image, np.subtract(image.dtype.type(white), values, dtype=image.dtype))
+    return with_colours(image, np.subtract(image.dtype.type(white), values, dtype=image.dtype))
 
 
-# -- autocontrast ----------------------------------------------------------------------------
+class StageAutocontrast(SampleStage, title="autocontrast"):
+    """Stretches the values of images to the full range of their dtype (0 to 1 for floats).
+
+    For uint8, uint16 and float images. Alpha, NaN, images of one value and images that fill
+    the range already stay as they are; infinite values go to the ends of the range.
+    """
+
+    cutoff: float = Field(
+        0.0,
+        ge=0,
+        lt=50,
+        description="Percentage of the values to saturate at each end, so that a few extreme "
+        "ones do not spoil the stretch.",
+    )
+    per_channel: bool = Field(
+        False,
+        description="Stretch each colour channel on its own. This also removes a colour cast, "
+        "and may change colours.",
+    )
+    images: KeyList = images_field()
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Returns the sample with the images stretched.
+
+        Raises:
+            SampleError: If a key is missing, or an image is of another dtype.
+            DecodeError: If an image cannot be decoded.
+        """
+        return change_images(
+            sample,
+            self.images,
+            lambda image: stretch(image, self.cutoff, self.per_channel),
+            "stretch the contrast of",
+        )
 
 
 def stretch(image: Image, cutoff: float = 0.0, per_channel: bool = False) -> Image:
@@ -107,12 +132,12 @@ def stretch(image: Image, cutoff: float = 0.0, per_channel: bool = False) -> Ima
         return image
     if not (per_channel and values.ndim == 3):
         changed = _stretch_plane(values, cutoff)
-        return image if changed is values else _with_colours(image, changed)
+        return image if changed is values else with_colours(image, changed)
     planes = [values[..., channel] for channel in range(values.shape[2])]
     stretched = [_stretch_plane(plane, cutoff) for plane in planes]
     if all(new is old for new, old in zip(stretched, planes, strict=True)):
         return image
-    return _with_colours(image, np.stack(stretched, axis=-1))
+    return with_colours(image, np.stack(stretched, axis=-1))
 
 
 def _stretch_plane(plane: Image, cutoff: float) -> Image:
@@ -159,7 +184,43 @@ def _bounds(plane: Image, cutoff: float) -> tuple[float, float] | None:
     return float(finite.min()), float(finite.max())
 
 
-# -- clip ------------------------------------------------------------------------------------
+class StageClipValues(SampleStage, title="clip-values"):
+    """Limits the values of images, in their own units. Alpha and NaN stay.
+
+    For uint8, uint16 and float images. For integers the limits are rounded inwards.
+    """
+
+    low: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="The lowest value to keep; lower ones become this. By default no limit.",
+    )
+    high: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="The highest value to keep; higher ones become this. By default no limit.",
+    )
+    images: KeyList = images_field()
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> Self:
+        if self.low is None and self.high is None:
+            raise ValueError("give `low`, `high` or both")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low = {self.low} is above high = {self.high}")
+        return self
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Returns the sample with the images clipped.
+
+        Raises:
+            SampleError: If a key is missing, or an image's dtype is another one or has no value
+                within the limits.
+            DecodeError: If an image cannot be decoded.
+        """
+        return change_images(
+            sample, self.images, lambda image: clip(image, self.low, self.high), "clip"
+        )
 
 
 def clip(image: Image, low: float | None, high: float | None) -> Image:
@@ -193,4 +254,4 @@ def clip(image: Image, low: float | None, high: float | None) -> Image:
     as_dtype = image.dtype.type
     if not ((values < as_dtype(bottom)) | (values > as_dtype(top))).any():
         return image
-    return _with_colours(image, values.clip(as_dtype(bottom), as_dtype(top)))
+    return with_colours(image, values.clip(as_dtype(bottom), as_dtype(top)))
