@@ -28,12 +28,8 @@ from prefect_pipestream.review import (
     discard_review,
     parse_indices,
 )
-from prefect_pipestream.storage.asking import is_there
-from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.packing import compact
-from prefect_pipestream.underfolder.runs.review import review_folder
 
 Decision = Literal["approve all", "approve only these", "reject these", "reject all"]
 
@@ -206,14 +202,12 @@ def _question(review: Review, problem: str) -> str:
 
 def _show_once(review: Review, log: Log) -> None:
     """Adds the sheet to the flow run's artifacts, unless an earlier attempt did."""
-    layout = Layout.of(review.folder)
-    shown = f"{review_folder(layout, review.id)}/shown"
-    if is_there(shown):
+    if review.was_shown():
         return
     try:
         text = review_markdown(review)
         add_markdown(text, artifact_key("review", review.folder), "Changes to decide about")
-        write_anew(shown, b"", layout.staged)
+        review.note_shown()
     except Exception as error:  # noqa: BLE001 - such as a value that cannot be shown
         log.warning("The changes could not be shown: %r", error)
 
