@@ -5,6 +5,7 @@ or too many of its samples are not as they should be; 2 the command line is wron
 interrupted; 141 who reads the output has left.
 """
 
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated
@@ -29,8 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    typed = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _app(args=arguments, prog_name="pipestream")
+        _app(args=typed, prog_name="pipestream", obj=typed)
         flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0

@@ -1,8 +1,6 @@
 """Commands that work on samples: each calls a flow, in the terminal or on a Prefect server."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +13,7 @@ from prefect_pipestream.errors import RunKeyError
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 
 Operations = list[str | dict[str, Any]]
+Again = Callable[[str], list[str]]
 
 _EXAMPLE = '\'["verify-items", {"resize-images": {"size": [64, 64]}}]\''
 
@@ -65,6 +64,7 @@ RunKey = Annotated[
 
 
 def clean(
+    typed: typer.Context,
     dataset: Annotated[
         Path | None,
         typer.Argument(metavar="DATASET", help="The dataset to clean. A demonstration if none."),
@@ -77,16 +77,17 @@ def clean(
     as_json: AsJson = False,
 ) -> None:
     """Change the samples of a dataset in place, each wholly or not at all, and each once."""
-    dataset, operations, max_failed = _given_or_demo("clean", dataset, transform, max_failed)
-    _check(dataset, operations, as_json)
+    again = None if dataset is None else _again(typed, "--run-key", run_key)
+    dataset, work = _given_or_demo("clean", dataset, transform, max_failed)
+    _check(dataset, work["transform"], as_json)
     from prefect_pipestream.flows import clean_dataset
 
-    work = _Work(operations, keys, max_failed, as_json, run_key, select)
-    again = ["clean", str(dataset)]
-    work.call(clean_dataset, again, dataset, dataset=dataset, select=select, run_key=run_key)
+    work |= {"dataset": dataset, "keys": keys, "select": select, "run_key": run_key}
+    _process(clean_dataset, work, dataset, again, as_json)
 
 
 def build(
+    typed: typer.Context,
     source: Annotated[
         Path | None,
         typer.Argument(metavar="SOURCE", help="The dataset to read. A demonstration if none."),
@@ -105,23 +106,23 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Make a new dataset of the samples of another one."""
+    again = None if source is None else _again(typed, "--run-key", run_key)
     if target is None:
         if source is not None:
             raise typer.BadParameter("it is needed: name the dataset to make.", param_hint="TARGET")
         target = demo.new_demo_folder("built")
-    source, operations, max_failed = _given_or_demo("source", source, transform, max_failed)
-    _check(source, operations, as_json)
+    source, work = _given_or_demo("source", source, transform, max_failed)
+    _check(source, work["transform"], as_json)
     from prefect_pipestream.blocks import CreateNewUnderfolder
     from prefect_pipestream.flows import build_dataset
 
-    work = _Work(operations, keys, max_failed, as_json, run_key, select)
-    again = ["build", str(source), str(target), "--zfill", str(zfill)]
     new = CreateNewUnderfolder(folder=target, zfill=zfill)
-    streams = {"source": source, "target": new}
-    work.call(build_dataset, again, target, **streams, select=select, run_key=run_key)
+    work |= {"source": source, "target": new, "keys": keys, "select": select, "run_key": run_key}
+    _process(build_dataset, work, target, again, as_json)
 
 
 def reprocess(
+    typed: typer.Context,
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="The dataset that the run read.")
     ],
@@ -140,14 +141,13 @@ def reprocess(
     as_json: AsJson = False,
 ) -> None:
     """Process the samples again that failed in an earlier run."""
-    operations = parse_operations(transform)
-    _check(dataset, operations, as_json)
+    again = _again(typed, "--failed-run", failed_run)
+    _, work = _given_or_demo("", dataset, transform, max_failed)
+    _check(dataset, work["transform"], as_json)
     from prefect_pipestream.flows import reprocess_failed
 
-    work = _Work(operations, keys, max_failed, as_json, failed_run, key_option="--failed-run")
-    again = ["reprocess", str(dataset), *([] if target is None else ["--target", str(target)])]
-    streams = {"dataset": dataset, "target": target}
-    work.call(reprocess_failed, again, target or dataset, **streams, failed_run=failed_run)
+    work |= {"dataset": dataset, "target": target, "keys": keys, "failed_run": failed_run}
+    _process(reprocess_failed, work, target or dataset, again, as_json)
 
 
 def review(
@@ -212,81 +212,64 @@ def validate(
 # -- what they have in common ----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What `clean`, `build` and `reprocess` do to samples, and how it is said in a shell."""
+def _process(
+    flow: Any, work: Mapping[str, Any], written: Path, again: Again | None, as_json: bool
+) -> None:
+    """Calls a flow that processes samples, and ends the command with its report.
 
-    operations: Operations
-    keys: Sequence[str] | None
-    max_failed: float | None
-    as_json: bool
-    run_key: str | None
-    select: str = "all"
-    key_option: str = "--run-key"
+    Args:
+        flow: The flow.
+        work: Its parameters.
+        written: The dataset that it writes.
+        again: See `Terminal`.
+        as_json: Whether the report is for a script.
+    """
+    from prefect_pipestream.cli.prefect_terminal import Terminal, print_report
+    from prefect_pipestream.reporting.outcomes import TooManyFailedError
 
-    def call(self, flow: Any, again: Sequence[str], written: Path, **more: Any) -> None:
-        """Calls a flow, and ends the command with a report.
+    terminal = Terminal(as_json, again)
 
-        Args:
-            flow: The flow.
-            again: The words of the command, without these options.
-            written: The dataset that it writes.
-            **more: More parameters of the flow.
-        """
-        from prefect_pipestream.cli import prefect_terminal
-        from prefect_pipestream.reporting.outcomes import TooManyFailedError
+    def run() -> bool:
+        try:
+            report = terminal.watched(flow)(**work)
+        except TooManyFailedError as error:
+            report = error.report
+        is_ok: bool = report.is_within(work["max_failed"])
+        if as_json:
+            write_json(report)
+        else:
+            print_report(report, written, is_ok)
+        return is_ok
 
-        words = [*again, *self._options()]
-        terminal = prefect_terminal.Terminal(self.as_json, words, self.run_key)
-        watched = terminal.watched(flow)
-
-        def run() -> bool:
-            limit = self.max_failed or 0.0
-            try:
-                report = watched(
-                    transform=self.operations, keys=self.keys, max_failed=limit, **more
-                )
-            except TooManyFailedError as error:
-                report = error.report
-            is_ok: bool = report.is_within(limit)
-            if self.as_json:
-                write_json(report)
-            else:
-                prefect_terminal.print_report(report, written, is_ok)
-            return is_ok
-
-        terminal.call(run)
-
-    def _options(self) -> list[str]:
-        """The options that say the same once more, and the one that the run's key is to follow."""
-        words = ["--transform", json.dumps(self.operations)]
-        words += [word for key in self.keys or () for word in ("--keys", key)]
-        words += [] if self.select == "all" else ["--select", self.select]
-        words += [] if self.max_failed is None else ["--max-failed", str(self.max_failed)]
-        return [*words, *(["--json"] if self.as_json else []), self.key_option]
+    terminal.call(run)
 
 
 def _given_or_demo(
     name: str, dataset: Path | None, transform: str | None, max_failed: float | None
-) -> tuple[Path, Operations, float | None]:
-    """What to do with which dataset; without a dataset a demonstration is made, and its own.
+) -> tuple[Path, dict[str, Any]]:
+    """The dataset, with a transform and a limit; where none is given, those of a demonstration.
 
     Args:
-        name: The name of the demonstration's folder.
+        name: The name of the demonstration's folder, which is made.
         dataset: The dataset, if one was given.
         transform: The operations, if they were given.
         max_failed: The share of samples that may fail, if it was given.
     """
     if transform is None and dataset is not None:
         raise typer.BadParameter("it is needed: say what to do with the samples.", **_TRANSFORM)
-    operations = None if transform is None else parse_operations(transform)
+    operations = demo.TRANSFORM if transform is None else parse_operations(transform)
     if dataset is not None:
-        return dataset, operations or [], max_failed
+        return dataset, {"transform": operations, "max_failed": max_failed or 0.0}
     dataset = demo.new_demo_folder(name)
     write_note(f"Making a demonstration dataset in {dataset}: {demo.STORY}.")
     demo.make_demo_dataset(dataset)
     limit = demo.MAX_FAILED if max_failed is None else max_failed
-    return dataset, operations or demo.TRANSFORM, limit
+    return dataset, {"transform": operations, "max_failed": limit}
+
+
+def _again(typed: typer.Context, key_option: str, key: str | None) -> Again:
+    """Says the command that was typed once more, with the key of the run that it began."""
+    return lambda began: [*typed.obj, *([] if key else [key_option, began])]
 
 
 def _check(dataset: Path, operations: Operations | None, as_json: bool) -> None:

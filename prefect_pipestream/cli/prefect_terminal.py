@@ -49,24 +49,22 @@ class Terminal:
 
     Args:
         as_json: Whether its output is for a script.
-        again: The command, without its name, that goes on with the run: its key is to follow.
-        run_key: The run's key, if it was given.
+        again: Makes the words of the command that goes on with a run, from its key; None where
+            nothing is to go on.
     """
 
-    def __init__(
-        self, as_json: bool, again: Sequence[str] = (), run_key: str | None = None
-    ) -> None:
+    def __init__(self, as_json: bool, again: Callable[[str], Sequence[str]] | None = None) -> None:
         self._as_json = as_json
-        self._again = list(again)
-        self._run_key = run_key
+        self._again = again
+        self._run_id: str | None = None
 
     def watched(self, flow: Flow[..., Any]) -> Callable[..., Any]:
-        """The flow, watched for the key of its run, if that was not given."""
+        """The flow, watched for the id of its run."""
 
-        def note_key(flow: Any, flow_run: Any, state: Any) -> None:
-            self._run_key = self._run_key or str(flow_run.id)
+        def note_id(flow: Any, flow_run: Any, state: Any) -> None:
+            self._run_id = str(flow_run.id)
 
-        return flow.with_options(on_running=[note_key])
+        return flow.with_options(on_running=[note_id])
 
     def call(self, run: Callable[[], bool]) -> None:
         """Calls what calls a flow, and ends the command with its exit status.
@@ -102,10 +100,10 @@ class Terminal:
                 raise PipestreamError(f"Prefect: {error} {hint}") from error
 
     def _interrupted(self) -> Text:
-        lines = "What was done is kept"
-        if self._again and self._run_key:
-            command = shlex.join(["pipestream", *self._again, self._run_key])
-            lines += f", as run {self._run_key}. This goes on with it:\n{command}"
+        lines = "What was done is kept."
+        if self._again is not None and self._run_id is not None:
+            command = shlex.join(["pipestream", *self._again(self._run_id)])
+            lines += f" This goes on with it:\n{command}"
         return Text.assemble(("Interrupted. ", "bold red"), lines)
 
 

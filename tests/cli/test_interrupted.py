@@ -17,13 +17,14 @@ TRANSFORM = '["verify-items", "tests.cli.stages:press_ctrl_c", {"rotate-flip": {
     [
         ("clean", ["--keys", "image", "--select", "changed", "--max-failed", "0.25"], "--run-key"),
         ("clean", ["--json"], "--run-key"),
+        ("clean", ["--run-key", "my own"], None),
         ("reprocess", ["--keys", "image"], "--failed-run"),
     ],
 )
 def test_the_command_that_goes_on_can_be_pasted_and_is_the_same(
     command: str,
     options: list[str],
-    key: str,
+    key: str | None,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
@@ -34,7 +35,7 @@ def test_the_command_that_goes_on_can_be_pasted_and_is_the_same(
     assert cli.main(given) == 130
     (*_, last) = [run.run_key for run in list_runs(folder)]
     pasted = capsys.readouterr().err.strip().splitlines()[-1]
-    assert shlex.split(pasted) == ["pipestream", *given, key, last]
+    assert shlex.split(pasted) == ["pipestream", *given, *([key, last] if key else [])]
 
 
 @pytest.mark.parametrize("key", ["", "\udcff"])
