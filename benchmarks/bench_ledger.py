@@ -1,6 +1,7 @@
 """The packed ledger of a large run: our three files against SQLite, in rows and with packed bodies.
 
-Each question is asked by a process of its own, to a file that the system has in its cache. SQLite's
+Each question is asked by a process of its own, to a file that the system has in its cache; the
+seconds are the processor's, so that a machine with other work gives the same figures. SQLite's
 side is read as a file from a stranger has to be: by a handle that follows no link, immutable, with
 no trust in its schema, and with each value held against the same rules as ours.
 """
@@ -420,11 +421,11 @@ class Timed:
         return self
 
     def __next__(self) -> CommitRecord:
-        begin = time.perf_counter()
+        begin = time.process_time()
         try:
             return next(self._commits)
         finally:
-            self.seconds += time.perf_counter() - begin
+            self.seconds += time.process_time() - begin
 
 
 def memory(field: str) -> int:
@@ -436,7 +437,7 @@ def one(job: str, form: str, folder: Path, samples: int, a_commit: int) -> None:
     """In a process of its own: prints the seconds, the MiB at most, and the answer's digest."""
     ledger = FORMS[form](folder)
     before = memory("VmRSS")
-    begin = time.perf_counter()
+    begin = time.process_time()
     own, answer = 0.0, ""
     if job == "write":
         commits = Timed(commit_records(samples, a_commit))
@@ -445,7 +446,7 @@ def one(job: str, form: str, folder: Path, samples: int, a_commit: int) -> None:
     else:
         asked = getattr(ledger, job)
         answer = repr(asked(samples // 3) if job == "history" else asked())
-    seconds = time.perf_counter() - begin - own
+    seconds = time.process_time() - begin - own
     print(json.dumps([seconds, (memory("VmHWM") - before) / 1024, answer]))
 
 
