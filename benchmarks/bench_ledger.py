@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -343,10 +344,13 @@ def _grouped(rows: Iterator[Any], column: int) -> Callable[[int], Iterator[Any]]
 
 
 class Bodies(SQLite):
-    """A row a sample for what is counted; the rest of each commit is its record, packed by zlib."""
+    """A row a sample for what is counted; the commits' records are bodies that zlib packed."""
+
+    A_BODY = 1
+    """Commits a body: the more, the better they are packed."""
 
     SCHEMA = """
-    CREATE TABLE commits (number INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL);
+    CREATE TABLE bodies (body INTEGER PRIMARY KEY, records BLOB NOT NULL);
     CREATE TABLE samples (
         idx INTEGER NOT NULL, number INTEGER NOT NULL, outcome INTEGER NOT NULL,
         PRIMARY KEY (idx, number)) WITHOUT ROWID;
@@ -356,36 +360,45 @@ class Bodies(SQLite):
     """
 
     def _fill(self, made: sqlite3.Connection, commits: Iterator[CommitRecord]) -> None:
-        for number, commit in enumerate(commits):
-            row = (number, commit.id, zlib.compress(commit.to_bytes(), 5))
-            made.execute("INSERT INTO commits VALUES (?, ?, ?)", row)
-            rows = ((idx, number, outcome) for idx, _, outcome, *_ in _rows(number, commit))
-            made.executemany("INSERT INTO samples VALUES (?, ?, ?)", rows)
-            made.executemany("INSERT INTO failures VALUES (?, ?, ?, ?, ?)", _why(number, commit))
+        numbered = enumerate(commits)
+        for body, some in enumerate(iter(lambda: list(islice(numbered, self.A_BODY)), [])):
+            records = b"\n".join(commit.to_bytes() for _, commit in some)
+            made.execute("INSERT INTO bodies VALUES (?, ?)", (body, zlib.compress(records, 5)))
+            for number, commit in some:
+                rows = ((idx, number, outcome) for idx, _, outcome, *_ in _rows(number, commit))
+                made.executemany("INSERT INTO samples VALUES (?, ?, ?)", rows)
+                made.executemany(
+                    "INSERT INTO failures VALUES (?, ?, ?, ?, ?)", _why(number, commit)
+                )
 
     def history(self, idx: int) -> list[tuple[str, list[str]]]:
-        asked = "SELECT body FROM samples JOIN commits USING (number) WHERE idx = ? ORDER BY number"
+        found = []
         with self._open() as opened:
-            records = [_unpacked(body) for (body,) in opened.execute(asked, (idx,))]
-        return [
-            (record.id, list(sample.writes or ()))
-            for record in records
-            for sample in record.samples
-            if sample.idx == idx
-        ]
+            numbers = opened.execute("SELECT number FROM samples WHERE idx = ? ORDER BY 1", (idx,))
+            for (number,) in numbers.fetchall():
+                asked = "SELECT records FROM bodies WHERE body = ?"
+                (records,) = opened.execute(asked, (number // self.A_BODY,)).fetchone()
+                record = CommitRecord.from_bytes(_lines(records)[number % self.A_BODY])
+                writes = (sample.writes or () for sample in record.samples if sample.idx == idx)
+                found += [(record.id, list(names)) for names in writes]
+        return found
 
     def commits(self) -> Iterator[CommitRecord]:
         with self._open() as opened:
-            for (body,) in opened.execute("SELECT body FROM commits ORDER BY number"):
-                yield _unpacked(body)
+            for (records,) in opened.execute("SELECT records FROM bodies ORDER BY body"):
+                yield from map(CommitRecord.from_bytes, _lines(records))
 
 
-def _unpacked(body: bytes) -> CommitRecord:
+def _lines(records: bytes) -> list[bytes]:
     unpacking = zlib.decompressobj()
-    text = unpacking.decompress(body, 1 << 28)
+    text = unpacking.decompress(records, 1 << 28)
     if unpacking.unconsumed_tail:
         raise ValueError("it would unpack to more than is read")
-    return CommitRecord.from_bytes(text)
+    return text.split(b"\n")
+
+
+class LargeBodies(Bodies):
+    A_BODY = 64
 
 
 class LoadedPages(Pages):
@@ -398,6 +411,7 @@ FORMS: dict[str, type[Ledger]] = {
     "SQLite, rows": Pages,
     "SQLite, rows, loaded": LoadedPages,
     "SQLite, packed bodies": Bodies,
+    "SQLite, bodies of 64": LargeBodies,
 }
 WRITTEN_BY = {"ours, skipping lines": "ours", "SQLite, rows, loaded": "SQLite, rows"}
 QUESTIONS = {
