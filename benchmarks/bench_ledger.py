@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from _records import commit_records
 from _report import figure, parser, temporary_folder, title
-
 from prefect_pipestream.underfolder.ledger.compaction import PackedLedger, write_packed
-from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.ledger import FAILED, counts_of
+
+from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
     OUTCOMES,
     CommitRecord,
