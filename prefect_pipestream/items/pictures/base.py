@@ -1,10 +1,10 @@
-"""What the image items have in common: their arrays, the way through Pillow, what they keep."""
+"""What the image items have in common: their arrays, and what they keep of a file."""
 
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from prefect_pipestream.items.base import Item
 from prefect_pipestream.items.options import one_of
 from prefect_pipestream.items.pictures.orientation import UPRIGHT
 from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -157,38 +154,8 @@ def expect_signature(data: bytes, signature: bytes, name: str) -> None:
         )
 
 
-def check_pixels(width: int, height: int, frames: int = 1) -> None:
-    """Raises `DecodeError` for an image over Pillow's `MAX_IMAGE_PIXELS`."""
-    from PIL import Image
-
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height * frames > limit:
-        size = f"{width}×{height}" + (f"×{frames}" if frames > 1 else "")
-        raise DecodeError(
-            f"{size} pixels are over the limit of {limit} (a decompression bomb?). "
-            "If it is genuine, raise PIL.Image.MAX_IMAGE_PIXELS."
-        )
-
-
-def from_pillow(image: "Image.Image") -> Array:
-    """Returns the pixels of a Pillow image, without a palette."""
-    mode = image.mode
-    if mode == "P":
-        alpha = "transparency" in image.info
-        image.load()
-        palette = image.palette.mode if image.palette else "RGB"
-        image = image.convert("RGBA" if alpha else palette)
-    elif mode in ("L", "RGB") and "transparency" in image.info:
-        image = image.convert("LA" if mode == "L" else "RGBA")
-    elif mode == "I":  # how Pillow before 11 reads 16-bit gray
-        return np.array(image).astype(np.uint16)
-    return np.array(image)
-
-
-def to_pillow(
-    cls: type[ImageItem], value: Array, channels_of: Mapping[str, Sequence[int]]
-) -> "Image.Image":
-    """Returns the Pillow image of an array.
+def as_held(cls: type[ImageItem], value: Array, channels_of: Mapping[str, Sequence[int]]) -> Array:
+    """Returns an array as the encoders take it: contiguous, in the byte order of files.
 
     Args:
         cls: The item class, for messages.
@@ -198,8 +165,6 @@ def to_pillow(
     Raises:
         EncodeError: If the array has other ones.
     """
-    from PIL import Image
-
     array = value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value
     dtype = array.dtype.newbyteorder("=" if sys.byteorder == "little" else "<")
     channels = {2: 0, 3: array.shape[-1] if array.ndim else 0}.get(array.ndim, -1)
@@ -213,11 +178,4 @@ def to_pillow(
             f"{cls.__name__} cannot hold an array of {value.dtype} with shape {value.shape}; it "
             f"holds {allowed}. Convert the image, or use TiffImageItem, which holds any array."
         )
-    return Image.fromarray(np.ascontiguousarray(array, dtype))
-
-
-def saved(image: "Image.Image", format_name: str, **options: Any) -> bytes:
-    """Returns a Pillow image as the content of a file."""
-    stream = BytesIO()
-    image.save(stream, format_name, **options)
-    return stream.getvalue()
+    return np.ascontiguousarray(array, dtype)

@@ -6,15 +6,13 @@ from typing import Any, BinaryIO, ClassVar
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.options import Rule
+from prefect_pipestream.items.pictures import codec
 from prefect_pipestream.items.pictures.base import (
     METADATA,
     ImageItem,
     Original,
-    check_pixels,
+    as_held,
     expect_signature,
-    from_pillow,
-    saved,
-    to_pillow,
 )
 
 _SIGNATURE = b"BM"
@@ -59,17 +57,13 @@ class BmpImageItem(ImageItem):
     @classmethod
     def decode(cls, stream: BinaryIO) -> Array:
         """Reads the image."""
-        from PIL.BmpImagePlugin import BmpImageFile
-
         expect_signature(stream.read(16), _SIGNATURE, "BMP")
         stream.seek(0)
-        with BmpImageFile(stream) as image:
-            check_pixels(image.width, image.height)
-            return from_pillow(image)
+        return codec.read(stream, "BMP")
 
     @classmethod
     def encoded(
         cls, value: Array, options: Mapping[str, Any], original: BmpOriginal | None
     ) -> bytes:
         """Returns the image as the content of a file."""
-        return saved(to_pillow(cls, value, {"|b1": (0,), "|u1": (0, 3)}), "BMP")
+        return codec.write(as_held(cls, value, {"|b1": (0,), "|u1": (0, 3)}), "BMP")

@@ -1,19 +1,17 @@
-"""The JPEG item, through Pillow."""
+"""The JPEG item."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, ClassVar
 
 from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.options import Rule, a_flag, one_of, whole
+from prefect_pipestream.items.pictures import codec
 from prefect_pipestream.items.pictures.base import (
     METADATA,
     ORIENTATION,
     ImageItem,
-    check_pixels,
+    as_held,
     expect_signature,
-    from_pillow,
-    saved,
-    to_pillow,
 )
 from prefect_pipestream.items.pictures.jpeg_segments import SIGNATURE, JpegOriginal
 
@@ -50,23 +48,19 @@ class JpegImageItem(ImageItem):
     @classmethod
     def decode(cls, stream: BinaryIO) -> Array:
         """Reads the image, not turned by its EXIF orientation."""
-        from PIL.JpegImagePlugin import JpegImageFile
-
         expect_signature(stream.read(16), SIGNATURE, "JPEG")
         stream.seek(0)
-        with JpegImageFile(stream) as image:
-            check_pixels(image.width, image.height)
-            return from_pillow(image)
+        return codec.read(stream, "JPEG")
 
     @classmethod
     def encoded(
         cls, value: Array, options: Mapping[str, Any], original: JpegOriginal | None
     ) -> bytes:
         """Returns the image as the content of a file, coded as the original."""
-        image = to_pillow(cls, value, {"|b1": (0,), "|u1": (0, 3)})
+        image = as_held(cls, value, {"|b1": (0,), "|u1": (0, 3)})
         told: dict[str, Any] = {"optimize": False, "progressive": False}
         if original is not None:
-            told = original.coding(channels=3 if image.mode == "RGB" else 1)
+            told = original.coding(channels=3 if image.ndim == 3 else 1)
         names = ("quality", "optimize", "progressive", "subsampling")
         told.update((name, options[name]) for name in names if options.get(name) is not None)
         if "quality" in told:
@@ -75,4 +69,4 @@ class JpegImageItem(ImageItem):
             told["quality"] = _DEFAULT_QUALITY
         if told.get("keep_rgb") and told["subsampling"] not in (0, -1, "4:4:4"):
             told["keep_rgb"] = False  # of red, green and blue none is to be coarser
-        return saved(image, "JPEG", **told)
+        return codec.write(image, "JPEG", **told)

@@ -1,22 +1,17 @@
-"""The PNG item, through Pillow."""
+"""The PNG item."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, ClassVar
 
-import numpy as np
-
 from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.options import Rule, a_flag, whole
-from prefect_pipestream.items.pictures import png_chunks
+from prefect_pipestream.items.pictures import codec, png_chunks
 from prefect_pipestream.items.pictures.base import (
     METADATA,
     ORIENTATION,
     ImageItem,
-    check_pixels,
+    as_held,
     expect_signature,
-    from_pillow,
-    saved,
-    to_pillow,
 )
 from prefect_pipestream.items.pictures.png_chunks import PngOriginal
 
@@ -51,30 +46,21 @@ class PngImageItem(ImageItem):
     @classmethod
     def decode(cls, stream: BinaryIO) -> Array:
         """Reads the image, and checks its checksums."""
-        from PIL.PngImagePlugin import PngImageFile
-
         data = stream.read()
         expect_signature(data, png_chunks.SIGNATURE, "PNG")
         png_chunks.check(data)
         stream.seek(0)
-        with PngImageFile(stream) as image:
-            frames = getattr(image, "n_frames", 1)
-            check_pixels(image.width, image.height, frames)
-            if frames == 1:
-                return from_pillow(image)
-            stack = []
-            for frame in range(frames):
-                image.seek(frame)
-                stack.append(from_pillow(image))
-            return np.stack(stack)
+        return codec.read(stream, "PNG")
 
     @classmethod
     def encoded(
         cls, value: Array, options: Mapping[str, Any], original: PngOriginal | None
     ) -> bytes:
         """Returns the image as the content of a file, compressed as the original."""
-        image = to_pillow(cls, value, {"|b1": (0,), "|u1": (0, 2, 3, 4), "<u2": (0,)})
+        image = as_held(cls, value, {"|b1": (0,), "|u1": (0, 2, 3, 4), "<u2": (0,)})
         level = options.get("compress_level")
         if level is None:
             level = png_chunks.DEFAULT_LEVEL if original is None else original.level
-        return saved(image, "PNG", compress_level=level, optimize=options.get("optimize", False))
+        return codec.write(
+            image, "PNG", compress_level=level, optimize=options.get("optimize", False)
+        )

@@ -1,4 +1,4 @@
-"""The TIFF item: any array, through tifffile."""
+"""The TIFF item: any array, straight through tifffile (see `codec`)."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -14,9 +14,9 @@ from prefect_pipestream.items.pictures.base import (
     METADATA,
     ORIENTATION,
     ImageItem,
-    check_pixels,
     expect_signature,
 )
+from prefect_pipestream.items.pictures.codec import check_pixels
 from prefect_pipestream.items.pictures.orientation import as_stored, orientation_in
 from prefect_pipestream.items.pictures.tiff_tags import TiffOriginal
 
