@@ -1,4 +1,5 @@
 import pickle
+from fractions import Fraction
 
 import imageio.v3 as iio
 import numpy as np
@@ -13,6 +14,8 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 from prefect_pipestream.sequences import Sample, SamplesSequence
+
+RANDOM = np.random.default_rng(0)
 
 
 def numbered(length):
@@ -107,6 +110,46 @@ def test_from_video_gives_each_frame_in_any_order(video):
     for idx in (20, 3, 3, 4, 23, 0, 11):
         assert brightness(sequence[idx]) == idx
     assert brightness(pickle.loads(pickle.dumps(sequence))[9]) == 9
+
+
+def film(path, *, steps, start=0, **options):
+    """A video of frames that all differ, each so many milliseconds after the one before."""
+    av = pytest.importorskip("av")
+    times = start + np.cumsum([0, *steps])
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, options=options)
+        stream.width, stream.height, stream.gop_size = 64, 48, 12
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time in enumerate(times.tolist()):
+            image = np.full((48, 64, 3), 2 * number, np.uint8)
+            image[:8, :8] = RANDOM.integers(0, 256, (8, 8, 3))
+            frame = av.VideoFrame.from_ndarray(image)
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv", "mov", "ts"])
+@pytest.mark.parametrize(
+    "timing",
+    [
+        {"steps": [40] * 99},
+        {"steps": [40] * 99, "start": 280},
+        {"steps": RANDOM.integers(15, 90, 99)},
+        {"steps": [40] * 99, "bf": "2"},
+    ],
+    ids=["constant", "late", "variable", "in another order"],
+)
+def test_from_video_gives_the_frames_of_imageio(extension, timing, tmp_path):
+    path = tmp_path / f"clip.{extension}"
+    film(path, **timing)
+    with iio.imopen(path, "r", plugin="pyav") as file:
+        frames = [frame.copy() for frame in file.iter()]
+    sequence = SamplesSequence.from_video(path)
+    assert len(sequence) == len(frames) >= 99
+    for idx in (*RANDOM.permutation(len(frames))[:20].tolist(), *range(40, 60), 99, 0):
+        idx = min(idx, len(frames) - 1)
+        assert np.array_equal(sequence[idx]["image"](), frames[idx]), idx
 
 
 def test_from_video_in_workers(video):

@@ -5,6 +5,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,12 @@ class FromVideo(SamplesSequence, title="from_video"):
 
 
 class _Frames:
-    """The frames of one file by number. Threads take turns; a copy opens the file itself."""
+    """The frames of one file by number. Threads take turns; a copy opens the file itself.
+
+    They are those of imageio's plugin `pyav`, by way of the library beneath it. The plugin seeks as
+    if frames came at a constant rate from time zero: of 60 frames of a file of another kind it gave
+    9, 43 or none right; else it decodes all frames before the one that is asked for.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = str(path.absolute())
@@ -120,19 +126,42 @@ class _Frames:
         with self._turn:
             if self._container is None or not 0 <= idx - self._next <= _FRAMES_TO_SKIP:
                 self._seek(idx)
-            for frame in self._decoded:
-                self._next = bisect_left(self._times, frame.pts) + 1
-                if self._next > idx:
-                    return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-        raise DecodeError(f"{self._path}: frame {idx} cannot be decoded: the file is cut short.")
+            frame = self._reach(idx)
+        if frame is None:
+            raise DecodeError(
+                f"{self._path}: frame {idx} cannot be decoded: the file is cut short."
+            )
+        return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+    def _reach(self, idx: int) -> Any:
+        """Decodes on to the frame; None if there is no more."""
+        for frame in self._decoded:
+            self._next = self._number(frame) + 1
+            if self._next > idx:
+                return frame
+        return None
+
+    def _number(self, frame: Any) -> int:
+        return bisect_left(self._times, frame.pts)
 
     def _seek(self, idx: int) -> None:
         if self._container is None:
-            self._container = self._open()
-        stream = self._container.streams.video[0]
-        self._container.seek(self._times[idx], stream=stream)
+            self._start_over()
+        self._container.seek(self._times[idx], stream=self._container.streams.video[0])
         self._decoded = self._decode(self._container)
-        self._next = idx
+        first = next(self._decoded, None)
+        if first is None or not first.key_frame or self._number(first) > idx:
+            # Formats without an index, such as `.ts`, lead to somewhere near: what is decoded from
+            # there lacks what it is made from.
+            self._start_over()
+        else:
+            self._decoded = chain([first], self._decoded)
+            self._next = self._number(first)
+
+    def _start_over(self) -> None:
+        self._container = self._open()
+        self._decoded = self._decode(self._container)
+        self._next = 0
 
     def _open(self) -> Any:
         av = _import_av()
