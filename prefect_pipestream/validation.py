@@ -18,8 +18,15 @@ from prefect_pipestream.underfolder import Underfolder
 ItemClassName = Literal[
     "BinaryItem",
     "ImageItem",
+    "ApngImageItem",
+    "AvifImageItem",
     "BmpImageItem",
+    "ExrImageItem",
+    "GifImageItem",
+    "HeifImageItem",
+    "Jpeg2000ImageItem",
     "JpegImageItem",
+    "JpegxlImageItem",
     "JsonMetadataItem",
     "MetadataItem",
     "Model3DItem",
@@ -27,9 +34,11 @@ ItemClassName = Literal[
     "NumpyItem",
     "PickleItem",
     "PngImageItem",
+    "RadianceImageItem",
     "TiffImageItem",
     "TomlMetadataItem",
     "TxtNumpyItem",
+    "WebpImageItem",
     "YamlMetadataItem",
 ]
 DType = Literal["bool", "uint8", "uint16", "int32", "int64", "float32", "float64"]

@@ -18,11 +18,17 @@ from prefect_pipestream.items.metadata import (
     YamlMetadataItem,
 )
 from prefect_pipestream.items.opaque import BinaryItem, PickleItem
+from prefect_pipestream.items.pictures.animations import ApngImageItem, GifImageItem
 from prefect_pipestream.items.pictures.base import ImageItem
 from prefect_pipestream.items.pictures.bmp import BmpImageItem
+from prefect_pipestream.items.pictures.floats import ExrImageItem, RadianceImageItem
+from prefect_pipestream.items.pictures.heif import AvifImageItem, HeifImageItem
 from prefect_pipestream.items.pictures.jpeg import JpegImageItem
+from prefect_pipestream.items.pictures.jpeg2000 import Jpeg2000ImageItem
+from prefect_pipestream.items.pictures.jpegxl import JpegxlImageItem
 from prefect_pipestream.items.pictures.png import PngImageItem
 from prefect_pipestream.items.pictures.tiff import TiffImageItem
+from prefect_pipestream.items.pictures.webp import WebpImageItem
 from prefect_pipestream.items.settings import (
     SerializationMode,
     allow_unpickling,
@@ -51,6 +57,15 @@ __all__ = [
     "PngImageItem",
     "JpegImageItem",
     "TiffImageItem",
+    "WebpImageItem",
+    "GifImageItem",
+    "ApngImageItem",
+    "AvifImageItem",
+    "HeifImageItem",
+    "Jpeg2000ImageItem",
+    "JpegxlImageItem",
+    "ExrImageItem",
+    "RadianceImageItem",
     "MetadataItem",
     "JsonMetadataItem",
     "YamlMetadataItem",

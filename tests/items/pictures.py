@@ -7,6 +7,9 @@ import numpy as np
 import piexif
 from PIL import Image, ImageCms
 
+from prefect_pipestream import items
+from prefect_pipestream.errors import MissingExtraError
+
 Array = np.ndarray[Any, Any]
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
@@ -63,6 +66,37 @@ def exif(
     if thumbnail:
         whole |= {"thumbnail": small.getvalue(), "1st": {piexif.ImageIFD.Compression: 6}}
     return bytes(piexif.dump(whole))
+
+
+def of_all_formats() -> dict[type[items.ImageItem], Array]:
+    """A picture, or several, for each class of images whose extra is installed."""
+    colors = photograph(9, 11)
+    gray, alpha = colors[..., 0], np.concatenate([colors, colors[..., :1]], axis=-1)
+    several = np.stack([colors, 255 - colors, colors // 2])
+    known: dict[type[items.ImageItem], Array] = {
+        items.PngImageItem: colors,
+        items.JpegImageItem: colors,
+        items.BmpImageItem: colors,
+        items.TiffImageItem: several,
+        items.WebpImageItem: colors,
+        items.GifImageItem: several[..., 0],
+        items.ApngImageItem: several,
+        items.AvifImageItem: alpha,
+        items.HeifImageItem: gray,
+        items.Jpeg2000ImageItem: colors,
+        items.JpegxlImageItem: colors,
+        items.ExrImageItem: colors.astype(np.float32),
+        items.RadianceImageItem: colors.astype(np.float32),
+    }
+    return {cls: image for cls, image in known.items() if _is_installed(cls, image)}
+
+
+def _is_installed(cls: type[items.ImageItem], image: Array) -> bool:
+    try:
+        cls.encode(image, io.BytesIO())
+    except MissingExtraError:
+        return False
+    return True
 
 
 def jpeg(image: Array, **options: Any) -> bytes:

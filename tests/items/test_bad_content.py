@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ from PIL import Image
 
 from prefect_pipestream.errors import DecodeError, ItemError, UnpicklingNotAllowedError
 from prefect_pipestream.items import (
+    ApngImageItem,
     BinaryItem,
     BmpImageItem,
+    GifImageItem,
     Item,
     JpegImageItem,
     JsonMetadataItem,
@@ -34,12 +37,12 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 
+from .pictures import of_all_formats
+
 IMAGE = np.random.default_rng(0).integers(0, 256, (9, 11, 3)).astype(np.uint8)
+PICTURES = of_all_formats()
 VALUES: list[tuple[type[Item[Any]], Any]] = [
-    (PngImageItem, IMAGE),
-    (JpegImageItem, IMAGE),
-    (BmpImageItem, IMAGE),
-    (TiffImageItem, np.stack([IMAGE] * 3)),
+    *PICTURES.items(),
     (NpyNumpyItem, IMAGE),
     (TxtNumpyItem, IMAGE[..., 0]),
     (JsonMetadataItem, {"a": [1, 2.5, {"b": "text"}]}),
@@ -77,14 +80,16 @@ def test_empty_file(cls: type[Item[Any]], tmp_path: Path) -> None:
     assert "the file is empty" in error_of(path)
 
 
-@pytest.mark.parametrize(("cls", "value"), VALUES[:5], ids=IDS[:5])
+@pytest.mark.parametrize(
+    ("cls", "value"), [*PICTURES.items(), (NpyNumpyItem, IMAGE)], ids=IDS[: len(PICTURES) + 1]
+)
 def test_file_truncated_anywhere_is_an_error_or_loses_nothing(
     cls: type[Item[Any]], value: Any, tmp_path: Path
 ) -> None:
     content = content_of(cls, value)
     path = file_with(tmp_path, cls.file_extensions()[0], content)
     whole = Item.get_instance(path)()
-    for size in range(0, len(content), 3):
+    for size in range(0, len(content), max(3, len(content) // 300)):
         path.write_bytes(content[:size])
         try:
             assert np.array_equal(Item.get_instance(path)(), whole), size
@@ -152,17 +157,31 @@ def test_deeply_nested_metadata(text: str, tmp_path: Path) -> None:
         error_of(file_with(tmp_path, extension, text.encode()))
 
 
-@pytest.mark.parametrize("cls", [PngImageItem, JpegImageItem, BmpImageItem, TiffImageItem])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("cls", PICTURES)
 def test_image_over_the_pixel_limit(
     cls: type[Item[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = file_with(tmp_path, cls.file_extensions()[0], content_of(cls, IMAGE))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 11 - 1)
-    assert "11×9 pixels are over the limit of 98" in error_of(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 11)
-    assert Item.get_instance(path)().shape == IMAGE.shape
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert Item.get_instance(path)().shape == IMAGE.shape
+    image = PICTURES[cls]
+    frames = len(image) if cls in (GifImageItem, ApngImageItem) else 1
+    path = file_with(tmp_path, cls.file_extensions()[0], content_of(cls, image))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9 * 11 * frames - 1)
+    size = "11×9×3" if frames > 1 else "11×9"
+    assert f"{size} pixels are over the limit of {9 * 11 * frames - 1}" in error_of(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert "limit of 10" in error_of(path)
+    for limit in (9 * 11 * frames, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert Item.get_instance(path)().shape == image.shape
+
+
+@pytest.mark.parametrize("cls", PICTURES)
+def test_picture_of_another_format_is_told_what_it_is(cls: type[Item[Any]], tmp_path: Path) -> None:
+    for other, image in PICTURES.items():
+        if {other, cls} == {PngImageItem, ApngImageItem} or other is cls:
+            continue
+        path = file_with(tmp_path, cls.file_extensions()[0], content_of(other, image))
+        assert re.search("the content is an? .* image, .* was expected", error_of(path))
 
 
 def chunk(name: bytes, content: bytes) -> bytes:

@@ -17,12 +17,15 @@ from PIL import Image, PngImagePlugin
 
 from prefect_pipestream.errors import ConflictError, EncodeError
 from prefect_pipestream.items import (
+    AvifImageItem,
     BmpImageItem,
+    HeifImageItem,
     Item,
     JpegImageItem,
     PngImageItem,
     SerializationMode,
     TiffImageItem,
+    WebpImageItem,
 )
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder.runs.undo import undo_run
@@ -33,6 +36,7 @@ from .pictures import (
     XMP,
     exif,
     jpeg,
+    of_all_formats,
     photograph,
     png_chunks,
     psnr,
@@ -398,13 +402,21 @@ FILES = {
     ".png": lambda: _saved("PNG", dpi=(300, 300)),
     ".tif": lambda: _saved("TIFF", tiffinfo={270: "what it shows"}),
     ".bmp": lambda: _saved("BMP", dpi=(300, 300)),
+    ".webp": lambda: _saved("WEBP", lossless=True, exif=exif(6), icc_profile=SRGB),
+    ".avif": lambda: _saved("AVIF", exif=exif(6), xmp=XMP),
+    ".heic": lambda: _saved("HEIF", exif=exif(1)),
 }
 CLASSES = {
     ".jpg": JpegImageItem,
     ".png": PngImageItem,
     ".tif": TiffImageItem,
     ".bmp": BmpImageItem,
+    ".webp": WebpImageItem,
+    ".avif": AvifImageItem,
+    ".heic": HeifImageItem,
 }
+for extension in [name for name, cls in CLASSES.items() if cls not in of_all_formats()]:
+    del FILES[extension], CLASSES[extension]  # what needs an extra that is not there
 
 
 def _saved(format_name: str, **options: Any) -> bytes:

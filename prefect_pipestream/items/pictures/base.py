@@ -15,19 +15,35 @@ from prefect_pipestream.items.options import one_of
 from prefect_pipestream.items.pictures.orientation import UPRIGHT
 from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
 
+# Where a format is known by its first bytes: where they are, what they are, and its name.
 _SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"BM", "a BMP image"),
-    (b"II*\x00", "a TIFF image"),
-    (b"MM\x00*", "a TIFF image"),
-    (b"GIF8", "a GIF image"),
-    (b"RIFF", "a WebP image or another RIFF file"),
-    (b"\x93NUMPY", "a numpy file"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"%PDF", "a PDF document"),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"BM", "a BMP image"),
+    (0, b"II*\x00", "a TIFF image"),
+    (0, b"MM\x00*", "a TIFF image"),
+    (0, b"GIF8", "a GIF image"),
+    (8, b"WEBP", "a WebP image"),
+    (0, b"RIFF", "a RIFF file"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"ftyphei", "a HEIF image"),
+    (4, b"ftypmif1", "a HEIF image"),
+    (4, b"ftyp", "a video, or another file of boxes"),
+    (4, b"jP  \r\n\x87\n", "a JPEG 2000 image"),
+    (0, b"\xffO\xffQ", "a JPEG 2000 image"),
+    (4, b"JXL \r\n\x87\n", "a JPEG XL image"),
+    (0, b"\xff\n", "a JPEG XL image"),
+    (0, b"v/1\x01", "an OpenEXR image"),
+    (0, b"#?RADIANCE", "a Radiance image"),
+    (0, b"#?RGBE", "a Radiance image"),
+    (128, b"DICM", "a DICOM file"),
+    (0, b"\x93NUMPY", "a numpy file"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"%PDF", "a PDF document"),
 )
+
+_MOST_CHANNELS = 4
 
 #: Whether what a file has beside its pixels is kept when it is rewritten.
 METADATA = {"metadata": one_of("keep", "strip")}
@@ -146,36 +162,67 @@ class ImageItem(NumpyItem):
 
 def expect_signature(data: bytes, signature: bytes, name: str) -> None:
     """Raises `DecodeError` that tells what the content is, if it is not what was expected."""
-    if not data.startswith(signature):
-        kinds = [kind for start, kind in _SIGNATURES if data.startswith(start)]
+    expect(data.startswith(signature), data, name)
+
+
+def expect(is_format: bool, data: bytes, name: str) -> None:
+    """Raises `DecodeError` that tells what the content is, unless it is of the format named."""
+    if not is_format:
+        kinds = [kind for at, start, kind in _SIGNATURES if data[at : at + len(start)] == start]
         raise DecodeError(
             f"the content is {kinds[0] if kinds else 'not an image'}, {name} was expected. "
             "Rename the file to what it is, or write it anew."
         )
 
 
-def as_held(cls: type[ImageItem], value: Array, channels_of: Mapping[str, Sequence[int]]) -> Array:
+def is_stack(array: Array) -> bool:
+    """Tells whether an array is several pictures: N×H×W×C, or N×H×W with W over 4."""
+    return array.ndim == 4 or (array.ndim == 3 and array.shape[-1] > _MOST_CHANNELS)
+
+
+def as_held(
+    cls: type[ImageItem],
+    value: Array,
+    channels_of: Mapping[str, Sequence[int]],
+    *,
+    stacks_of: Mapping[str, Sequence[int]] | None = None,
+) -> Array:
     """Returns an array as the encoders take it: contiguous, in the byte order of files.
 
     Args:
         cls: The item class, for messages.
         value: The array.
         channels_of: The numbers of channels that each dtype may have; 0: H×W.
+        stacks_of: Those of several pictures, stacked: N×H×W or N×H×W×C, N > 1.
 
     Raises:
         EncodeError: If the array has other ones.
     """
-    array = value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value
-    dtype = array.dtype.newbyteorder("=" if sys.byteorder == "little" else "<")
-    channels = {2: 0, 3: array.shape[-1] if array.ndim else 0}.get(array.ndim, -1)
-    if channels not in channels_of.get(dtype.str, ()) or not array.size:
-        allowed = ", ".join(
-            f"{np.dtype(name)} {'H×W' if c == 0 else f'H×W×{c}'}"
-            for name, counts in channels_of.items()
-            for c in counts
-        )
+    array, dtype = value, _in_file_order(value)
+    several = bool(stacks_of) and is_stack(array)
+    if array.ndim == 3 + several and array.shape[-1] == 1:
+        array = array[..., 0]
+    channels = {2: 0, 3: array.shape[-1]}.get(array.ndim - several, -1) if array.ndim else -1
+    allowed = stacks_of if several and stacks_of else channels_of
+    fits = channels in allowed.get(dtype.str, ()) and not (several and len(array) < 2)
+    if not fits or not array.size:
+        held = _in_words(channels_of)
+        if stacks_of:
+            held += f", and N > 1 of {_in_words(stacks_of)}"
         raise EncodeError(
             f"{cls.__name__} cannot hold an array of {value.dtype} with shape {value.shape}; it "
-            f"holds {allowed}. Convert the image, or use TiffImageItem, which holds any array."
+            f"holds {held}. Convert the image, or use TiffImageItem, which holds any array."
         )
     return np.ascontiguousarray(array, dtype)
+
+
+def _in_words(channels_of: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(
+        f"{np.dtype(name)} {'H×W' if count == 0 else f'H×W×{count}'}"
+        for name, counts in channels_of.items()
+        for count in counts
+    )
+
+
+def _in_file_order(array: Array) -> np.dtype[Any]:
+    return array.dtype.newbyteorder("=" if sys.byteorder == "little" else "<")

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from prefect_pipestream.errors import DecodeError
+from prefect_pipestream.errors import DecodeError, MissingExtraError
 from prefect_pipestream.items.arrays import Array
 
 if TYPE_CHECKING:
@@ -26,7 +26,21 @@ if TYPE_CHECKING:
 STRAIGHT = {"PNG": "PngImageFile", "JPEG": "JpegImageFile"}
 
 # By format, what imageio knows it by where there is no file name.
-_EXTENSIONS = {"PNG": ".png", "JPEG": ".jpeg", "BMP": ".bmp"}
+_EXTENSIONS = {
+    "PNG": ".png",
+    "JPEG": ".jpeg",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+    "WEBP": ".webp",
+    "AVIF": ".avif",
+    "JPEG2000": ".jp2",
+    "HEIF": ".heic",
+    "JXL": ".jxl",
+}
+# Planes are green, blue, red, alpha.
+_PLANES_OF_RGB, _RGB_OF_PLANES = [1, 2, 0, 3], [2, 0, 1, 3]
+# The package that has Pillow read a format, and this package's extra that brings it.
+_EXTRAS = {"HEIF": ("pillow_heif", "heif"), "JXL": ("pillow_jxl", "jxl")}
 # A mode that holds what a palette or one transparent colour makes of the mode of a file.
 _WITH_ALPHA = {"P": "RGBA", "L": "LA", "RGB": "RGBA"}
 
@@ -44,6 +58,22 @@ def check_pixels(width: int, height: int, frames: int = 1) -> None:
         )
 
 
+def require(format_name: str) -> None:
+    """Raises `MissingExtraError` if the format needs an extra that is not installed."""
+    package, extra = _EXTRAS.get(format_name, (None, None))
+    if package is None:
+        return
+    try:
+        module = import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{format_name} images need {package.replace('_', '-')}: "
+            f"`pip install prefect-pipestream[{extra}]`."
+        ) from error
+    if package == "pillow_heif":  # the other one tells Pillow of itself
+        module.register_heif_opener()
+
+
 def read(stream: BinaryIO, format_name: str) -> Array:
     """Returns the pixels of a picture, without a palette; several frames are stacked.
 
@@ -59,17 +89,35 @@ def read(stream: BinaryIO, format_name: str) -> Array:
     return read_by_imageio(stream, format_name)
 
 
-def write(array: Array, format_name: str, **options: Any) -> bytes:
-    """Returns a picture as the content of a file.
+def write(array: Array, format_name: str, *, stack: bool = False, **options: Any) -> bytes:
+    """Returns a picture, or a stack of them, as the content of a file.
 
     Args:
-        array: What Pillow makes an image of.
+        array: What Pillow makes an image of, or of each part of it.
         format_name: The format, as Pillow names it.
+        stack: Whether it is several pictures.
         **options: Those of Pillow's encoder.
     """
-    if format_name in STRAIGHT:
+    if format_name in STRAIGHT and not stack:
         return write_straight(array, format_name, **options)
-    return write_by_imageio(array, format_name, **options)
+    return write_by_imageio(array, format_name, stack=stack, **options)
+
+
+def told(data: bytes, format_name: str) -> list[dict[str, Any]]:
+    """Returns what is beside the pixels, by Pillow's names, of each frame of a file.
+
+    Raises:
+        DecodeError: If it is damaged before its pixels.
+        MissingExtraError: If the format needs an extra that is not installed.
+    """
+    with _opened(BytesIO(data), format_name) as file:
+        frames = file.properties(index=...).shape[0]
+        found = []
+        for index in range(frames):
+            if frames > 1:  # of some formats, how long one is shown is known once it is decoded
+                file.read(index=index)
+            found.append(file.metadata(index=index))
+        return found
 
 
 # -- by imageio ----------------------------------------------------------------------------
@@ -95,14 +143,15 @@ def _opened(stream: BinaryIO, format_name: str) -> Iterator[Any]:
     import imageio.v3 as iio
     from PIL import Image
 
+    require(format_name)
     try:
         file = iio.imopen(stream, "r", plugin="pillow")
-    except Image.DecompressionBombError as error:
-        raise DecodeError(
-            f"its pixels are over the limit: {error} "
-            "If it is genuine, raise PIL.Image.MAX_IMAGE_PIXELS."
-        ) from error
-    except OSError as error:  # imageio does not say more
+    except OSError as error:  # imageio says no more, but for the cause
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise DecodeError(
+                f"its pixels are over the limit of {Image.MAX_IMAGE_PIXELS} ({error.__cause__}) "
+                "If it is genuine, raise PIL.Image.MAX_IMAGE_PIXELS."
+            ) from error
         raise DecodeError(
             f"the {format_name} is damaged or truncated before its pixels. "
             "Restore the file or remove it."
@@ -119,20 +168,69 @@ def _frame(file: Any, index: int) -> Array:
 
 
 def write_by_imageio(
-    array: Array, format_name: str, *, is_stack: bool = False, **options: Any
+    array: Array, format_name: str, *, stack: bool = False, **options: Any
 ) -> bytes:
     """Returns a picture as the content of a file through the plugin `pillow`; see `write`."""
     import imageio.v3 as iio
 
+    require(format_name)
     return iio.imwrite(  # type: ignore[no-any-return]
         "<bytes>",
         array,
         plugin="pillow",
         extension=_EXTENSIONS[format_name],
         format=format_name,
-        is_batch=is_stack,
+        is_batch=stack,
         **options,
     )
+
+
+# -- floats, by imageio --------------------------------------------------------------------
+
+
+def read_floats(stream: BinaryIO, extension: str) -> Array:
+    """Returns the pixels of an EXR or Radiance file, through the plugin `pyav`: float32.
+
+    Args:
+        stream: The file.
+        extension: Its extension, which tells imageio the format.
+    """
+    with _floats("r", stream, extension) as file:
+        planes = file.read(index=0, format=None)
+    if planes.dtype == np.uint16:  # half a float, which numpy is to make a whole one of
+        planes = planes.view(np.float16)
+    planes = planes.astype(np.float32)
+    if planes.ndim == 2:
+        return np.asarray(planes)
+    return np.ascontiguousarray(planes[_RGB_OF_PLANES[: len(planes)]].transpose(1, 2, 0))
+
+
+def write_floats(array: Array, extension: str) -> bytes:
+    """Returns a picture of float32 as the content of an EXR or Radiance file; see `read_floats`."""
+    name = "grayf32le"
+    if array.ndim == 3:
+        name = {3: "gbrpf32le", 4: "gbrapf32le"}[array.shape[2]]
+        order = _PLANES_OF_RGB[: array.shape[2]]
+        array = np.ascontiguousarray(array.transpose(2, 0, 1)[order])
+    with _floats("w", "<bytes>", extension, container="image2pipe") as file:
+        return file.write(  # type: ignore[no-any-return]
+            array,
+            codec=extension[1:],
+            in_pixel_format=name,
+            out_pixel_format=name,
+            is_batch=False,
+        )
+
+
+def _floats(mode: Literal["r", "w"], what: Any, extension: str, **options: Any) -> Any:
+    import imageio.v3 as iio
+
+    try:
+        return iio.imopen(what, mode, plugin="pyav", extension=extension, **options)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{extension} images need PyAV: `pip install prefect-pipestream[exr]`."
+        ) from error
 
 
 # -- by Pillow -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
 from prefect_pipestream.items import ImageItem, Item
+from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
@@ -39,7 +40,9 @@ class FromImages(SamplesSequence, title="from_images"):
     @cached_property
     @DatasetError.explaining_questions()
     def _paths(self) -> list[str]:
-        extensions = tuple(_image_extensions(ImageItem))
+        extensions = tuple(
+            extension for extension, cls in CLASS_BY_EXTENSION.items() if issubclass(cls, ImageItem)
+        )
         paths = [
             os.path.join(where, name)
             for where, _, names in self._walk()
@@ -61,12 +64,6 @@ class FromImages(SamplesSequence, title="from_images"):
     def get_sample(self, idx: int) -> Sample:
         """Returns a sample with the one image, not decoded."""
         return Sample.of({self.image_key: Item.get_instance(self._paths[idx])})
-
-
-def _image_extensions(cls: Any) -> Iterator[str]:
-    for sub in cls.__subclasses__():
-        yield from sub.file_extensions()
-        yield from _image_extensions(sub)
 
 
 def _refuse_to_skip(error: OSError) -> None:
