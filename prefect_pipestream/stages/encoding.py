@@ -97,8 +97,8 @@ class StageReencode(SampleStage, title="reencode"):
 
     item_class: ItemClass | None = Field(
         None,
-        description="The new item class, for example PngImageItem, JpegImageItem or "
-        "TiffImageItem. By default the class stays.",
+        description="The new item class, for example PngImageItem, JpegImageItem, WebpImageItem "
+        "or TiffImageItem. By default the class stays.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict,
