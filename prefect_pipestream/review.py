@@ -26,8 +26,7 @@ from prefect_pipestream.underfolder.runs.review import (
     reviewed_samples,
     save_review,
 )
-from prefect_pipestream.views.changes import change_between
-from prefect_pipestream.views.thumbnails import Change
+from prefect_pipestream.views.differences import ShownChange, change_between
 
 __all__ = [
     "Review",
@@ -92,7 +91,7 @@ def compute_review(
     review = Review(
         id=review_id,
         folder=dataset.folder,
-        samples=tuple(reviewed_samples(staged, dataset.folder)),
+        samples=tuple(reviewed_samples(staged)),
         shared=tuple(staged.shared),
         expires=time.time() + keep_s,
     )
@@ -140,7 +139,7 @@ def _stage(
         return False
 
 
-def changes_of_review(review: Review) -> Iterator[Change]:
+def changes_of_review(review: Review) -> Iterator[ShownChange]:
     """Shows the changes to decide about, before and after."""
     dataset = Underfolder(review.folder)
     for sample in review.changed:
@@ -151,7 +150,7 @@ def changes_of_review(review: Review) -> Iterator[Change]:
             key_of(name): Item.from_source(FileSource(review.staged_path(name)), shared=False)
             for name in sample.files
         }
-        yield change_between(sample.idx, before, after, list(after), sample.target)
+        yield change_between(sample.idx, before, after, list(after), sample.idx)
 
 
 def parse_indices(text: str) -> set[int]:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_pipestream import items
-from prefect_pipestream.errors import ItemError, PipeBuildingError, PipestreamError
+from prefect_pipestream.errors import PipeBuildingError, PipestreamError
 from prefect_pipestream.items import Item, UnknownItem
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.underfolder import Underfolder
@@ -239,27 +239,18 @@ def _problems_of(
         return
     broken = set()
     for key, item in sample.items():
-        problem = _decoding_problem(item)
-        if problem is not None:
+        if isinstance(item, UnknownItem):
+            continue
+        item.cache_data = True  # the rules look at the value too
+        if (problem := item.decoding_error()) is not None:
             broken.add(key)
-            yield f"{key}: {problem.replace(inside, '')}"
+            yield f"{key}: {str(problem).replace(inside, '')}"
     for rule in rules:
         if rule.key not in broken:
             yield from rule.problems(sample)
     if not allow_other_items:
         known = {rule.key for rule in rules}
         yield from (f"{key}: is not expected" for key in sample if key not in known)
-
-
-def _decoding_problem(item: Item[Any]) -> str | None:
-    if isinstance(item, UnknownItem):
-        return None
-    try:
-        item.cache_data = True  # the rules look at the value too
-        item()
-    except ItemError as error:
-        return str(error)
-    return None
 
 
 def check_rules(rules: Sequence[ItemRule]) -> None:

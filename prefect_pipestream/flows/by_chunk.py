@@ -25,8 +25,7 @@ from prefect_pipestream.reporting.outcomes import (
 )
 from prefect_pipestream.reporting.progress import Advance, Log
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder import SampleFailure, SampleRecord, counts, outcomes
-from prefect_pipestream.underfolder.ledger.ledger import failures
+from prefect_pipestream.underfolder import SampleFailure, SampleRecord
 from prefect_pipestream.work.chunk import Indices, Transform, stopped_at_end
 
 _STOPS_WITHIN_S = 60.0
@@ -142,7 +141,7 @@ class ProcessRun:
         return self._report_of_failed_chunk(chunk, error)
 
     def _report_of_failed_chunk(self, chunk: Indices, error: BaseException) -> ChunkReport:
-        records = outcomes(self.target.output_folder, self.target.run_key, describe_indices(chunk))
+        records = self.target.run.outcomes(describe_indices(chunk))
         unknown = SampleFailure.of_error(error)
         report = ChunkReport()
         for idx in map(int, chunk):
@@ -164,12 +163,12 @@ class ProcessRun:
 
     def report_when_stopped(self, error: BaseException, seconds: float) -> RunReport:
         """The report on a run that cannot go on: what its ledger has, and why it stopped."""
-        folder, run_key = self.target.output_folder, self.target.run_key
+        run = self.target.run
         report = self.report(seconds)
         stopped = f"The run stopped before its end: {type(error).__name__}: {error}"
         found = {
-            "counts": counts(folder, run_key),
-            "failures": list(map(failed_sample, failures(folder, run_key))),
+            "counts": run.counts(),
+            "failures": list(map(failed_sample, run.failures())),
             "warnings": [stopped, *report.warnings],
         }
         return report.model_copy(update=found)

@@ -13,7 +13,7 @@ from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.flows.by_chunk import ProcessRun, reachable_api, task_runner
 from prefect_pipestream.flows.capacity import Workers, in_flight
 from prefect_pipestream.reporting.progress import Advance
-from prefect_pipestream.underfolder import SampleFailure, outcomes
+from prefect_pipestream.underfolder import SampleFailure
 from prefect_pipestream.work.chunk import FIRST_RETRY_S, MOST_ROUNDS, is_of_dataset
 
 _SAMPLES_PER_WORKER = 4
@@ -44,7 +44,7 @@ def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance
             if not left:
                 break
     _record_failures(run, {**failed, **conflicts})
-    records = outcomes(run.target.output_folder, run.target.run_key)
+    records = run.target.run.outcomes()
     for idx in todo.tolist():
         run.result.add_record(records[idx])
 

@@ -30,9 +30,9 @@ from prefect_pipestream.review import (
 )
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.ledger.facts import layout_of
-from prefect_pipestream.underfolder.ledger.ledger import counts
-from prefect_pipestream.underfolder.runs.packing import compact
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.review import review_folder
 
 Decision = Literal["approve all", "approve only these", "reject these", "reject all"]
@@ -152,7 +152,7 @@ def _carry_out(review: Review, answer: ReviewDecision) -> ReviewReport:
         "comment": answer.comment,
     }
     outcome = apply_review(review, answer.approved(review), facts)
-    compact(review.folder, review.id)
+    end_run(Run.of(review.folder, review.id))
     return ReviewReport(
         run_key=review.id,
         reviewer=answer.reviewer,
@@ -206,7 +206,7 @@ def _question(review: Review, problem: str) -> str:
 
 def _show_once(review: Review, log: Log) -> None:
     """Adds the sheet to the flow run's artifacts, unless an earlier attempt did."""
-    layout = layout_of(review.folder)
+    layout = Layout.of(review.folder)
     shown = f"{review_folder(layout, review.id)}/shown"
     if is_there(shown):
         return
@@ -268,5 +268,5 @@ def _tell(review: Review, report: ReviewReport, log: Log) -> None:
     except API_ERRORS as error:
         log.warning("The result could not be added to the flow run's artifacts: %s", error)
     emit_dataset_event("review.decided", review.folder, **report.model_dump())
-    found = counts(review.folder, review.id)
+    found = Run.of(review.folder, review.id).counts()
     emit_run_events(review.folder, review.id, found, is_ok=not found["failed"])

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,13 +10,11 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetError, DuplicateItemError
 from prefect_pipestream.reporting.outcomes import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.storage.asking import is_folder
+from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder.format.index import checked_indices
-from prefect_pipestream.underfolder.ledger.facts import info_of, layout_of
-from prefect_pipestream.underfolder.ledger.ledger import counts_of, done_indices, failures, rows_in
-from prefect_pipestream.underfolder.ledger.records import signature_of
+from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import signatures
-from prefect_pipestream.underfolder.runs.runs import failed_indices, last_run
+from prefect_pipestream.underfolder.runs.listing import failed_indices, last_run
 
 Select = Literal["all", "changed", "failed"]
 
@@ -71,36 +68,29 @@ def select_samples(
         RunNotFoundError: If failed samples are asked for, and there is no such run.
     """
     wanted = source.indices() if indices is None else checked_indices(indices, len(source))
-    folder, run_key = target.output_folder, target.run_key
+    run, folder = target.run, target.output_folder
     failed_in = None
     if select == "failed":
-        failed_in = _run_that_failed(folder, run_key, is_named)
+        failed_in = str(run.facts().get("failed_in", run.key))
+        if not (is_named or run.exists()):
+            failed_in = last_run(folder)
         wanted = np.intersect1d(wanted, failed_indices(folder, failed_in))
     elif select == "changed":
         wanted = _changed(source, wanted, signatures(folder, fingerprint))
-    done = done_indices(folder, run_key)
+    done = run.done_indices()
     todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
-    return Selection(todo, _before(target, todo), failed_in)
+    return Selection(todo, _before(run, todo), failed_in)
 
 
 def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | None:
     """What to say where the run was begun with another transform; None where it was not."""
-    run = layout_of(target.output_folder).run(target.run_key)
-    began_with = info_of(run).get("fingerprint")
+    began_with = target.run.facts().get("fingerprint")
     if began_with in (None, fingerprint):
         return None
     return (
         f"run {target.run_key!r} was begun with another transform: what it had done before stays "
         "as that left it. To apply this one to all samples, give another run key."
     )
-
-
-def _run_that_failed(folder: Path, run_key: str, is_named: bool) -> str | None:
-    """The run whose failed samples are to be processed; None is the last one."""
-    run = layout_of(folder).run(run_key)
-    if is_named or is_folder(run.folder):
-        return str(info_of(run).get("failed_in", run_key))
-    return last_run(folder)
 
 
 def _changed(
@@ -120,17 +110,16 @@ def _signature(source: DataStream, idx: int) -> str | None:
         return None
     if origin is None:
         return None
-    stamps = {name: file.stamp for name, file in origin.sources.items()}
-    return signature_of((name, stamp) for name, stamp in stamps.items() if stamp is not None)
+    versions = {name: file.version for name, file in origin.sources.items()}
+    return signature_of((name, one) for name, one in versions.items() if one is not None)
 
 
-def _before(target: DataStream, todo: npt.NDArray[np.int64]) -> ChunkReport:
+def _before(run: Run, todo: npt.NDArray[np.int64]) -> ChunkReport:
     """What the run's ledger has of samples that are not to be processed now."""
-    folder, run_key = target.output_folder, target.run_key
-    rows = rows_in(layout_of(folder).run(run_key)).last_of_each()
-    report = ChunkReport(counts=counts_of(rows.where(~np.isin(rows.idx, todo))))
+    rows = run.rows().last_of_each()
+    report = ChunkReport(counts=rows.where(~np.isin(rows.idx, todo)).counts())
     again = set(todo.tolist())
-    for record in failures(folder, run_key):
+    for record in run.failures():
         if record.idx not in again:
             report.failures.append(failed_sample(record))
     return report

@@ -8,8 +8,8 @@ from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.underfolder import undo_run as undo
-from prefect_pipestream.underfolder.ledger.facts import layout_of
-from prefect_pipestream.underfolder.runs.runs import last_run
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.runs.listing import last_run
 
 
 @flow(name="undo-run")
@@ -40,7 +40,7 @@ def undo_run(
         report.files,
         report.undo_run_key,
     )
-    publish_undo(report, Path(layout_of(dataset.folder).root), log)
+    publish_undo(report, Path(Layout.of(dataset.folder).root), log)
     return report.undo_run_key
 
 

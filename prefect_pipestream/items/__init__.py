@@ -2,8 +2,6 @@
 
 from prefect_pipestream.items.arrays import NpyNumpyItem, NumpyItem, NumpyRawItem, TxtNumpyItem
 from prefect_pipestream.items.base import Item, UnknownItem
-from prefect_pipestream.items.files import FileSource, FileStamp
-from prefect_pipestream.items.images import BmpImageItem, ImageItem, JpegImageItem, PngImageItem
 from prefect_pipestream.items.meshes import (
     GLBModel3DItem,
     GLTFModel3DItem,
@@ -20,6 +18,11 @@ from prefect_pipestream.items.metadata import (
     YamlMetadataItem,
 )
 from prefect_pipestream.items.opaque import BinaryItem, PickleItem
+from prefect_pipestream.items.pictures.base import ImageItem
+from prefect_pipestream.items.pictures.bmp import BmpImageItem
+from prefect_pipestream.items.pictures.jpeg import JpegImageItem
+from prefect_pipestream.items.pictures.png import PngImageItem
+from prefect_pipestream.items.pictures.tiff import TiffImageItem
 from prefect_pipestream.items.settings import (
     SerializationMode,
     allow_unpickling,
@@ -32,7 +35,7 @@ from prefect_pipestream.items.settings import (
     set_item_disabled_serialization_modes,
     set_item_serialization_mode,
 )
-from prefect_pipestream.items.tiff import TiffImageItem
+from prefect_pipestream.storage.files import FileSource
 
 __all__ = [
     "Item",
@@ -70,5 +73,4 @@ __all__ = [
     "disable_item_data_cache",
     "allow_unpickling",
     "FileSource",
-    "FileStamp",
 ]

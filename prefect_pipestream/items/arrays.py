@@ -27,7 +27,7 @@ class NumpyItem(Item[Array]):
 
     @classmethod
     def validate(cls, value: Any) -> Array:
-        """Return the value as an array, without a copy where it is one."""
+        """Returns the value as an array, without a copy where it is one."""
         if isinstance(value, np.ndarray):
             return value
         if isinstance(value, (str, bytes, os.PathLike)):
@@ -50,7 +50,7 @@ class NumpyItem(Item[Array]):
 
     @classmethod
     def default_concrete(cls) -> type[Item[Any]]:
-        """Return the class itself, or `NpyNumpyItem` for the abstract ones."""
+        """Returns the class itself, or `NpyNumpyItem` for the abstract ones."""
         return cls if "file_extensions" in cls.__dict__ else NpyNumpyItem
 
 
@@ -70,12 +70,12 @@ class NpyNumpyItem(NumpyRawItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.npy`."""
+        """Returns `.npy`."""
         return (".npy",)
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Array:
-        """Read the array, checking first that the file holds as much as its header tells."""
+        """Reads the array, checking first that the file holds as much as its header tells."""
         data = stream.read()
         stream.seek(0)
         version = npy.read_magic(stream)
@@ -100,7 +100,7 @@ class NpyNumpyItem(NumpyRawItem):
 
     @classmethod
     def encode(cls, value: Array, stream: BinaryIO) -> None:
-        """Write the array as `numpy.save` does."""
+        """Writes the array as `numpy.save` does."""
         npy.write_array(stream, np.asanyarray(value))
 
 
@@ -115,12 +115,12 @@ class TxtNumpyItem(NumpyRawItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.txt`."""
+        """Returns `.txt`."""
         return (".txt",)
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Array:
-        """Read the rows; text after a `#` is a comment."""
+        """Reads the rows; text after a `#` is a comment."""
         if not _LINE_WITH_CONTENT.search(stream.read()):
             return np.empty((0,))
         stream.seek(0)
@@ -128,7 +128,7 @@ class TxtNumpyItem(NumpyRawItem):
 
     @classmethod
     def encode(cls, value: Array, stream: BinaryIO) -> None:
-        """Write one row a line, as `numpy.savetxt` does."""
+        """Writes one row a line, as `numpy.savetxt` does."""
         array = np.atleast_1d(value)
         number = _TEXT_FORMATS.get(array.dtype.kind)
         if number is None or array.ndim > 2:

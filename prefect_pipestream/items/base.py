@@ -7,9 +7,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
 
-from prefect_pipestream.errors import DecodeError, EncodeError
+from prefect_pipestream.errors import DecodeError, EncodeError, ItemError
 from prefect_pipestream.items import loading, settings, storing
-from prefect_pipestream.items.files import FileSource
 from prefect_pipestream.items.options import Rule, check_options
 from prefect_pipestream.items.registry import (
     CLASS_BY_EXTENSION,
@@ -17,6 +16,7 @@ from prefect_pipestream.items.registry import (
     register,
 )
 from prefect_pipestream.items.settings import SerializationMode
+from prefect_pipestream.storage.files import FileSource
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound="Item[Any]")
@@ -34,7 +34,7 @@ class _MakeNew:
 
     def __get__(self, item: "Item[Any] | None", cls: type[ItemT]) -> Callable[..., ItemT]:
         def make_new(*sources: Any, shared: bool = False) -> ItemT:
-            """Make another item of the same class (of the default one of an abstract class).
+            """Makes another item of the same class (of the default one of an abstract class).
 
             Of an image it keeps, when it is written, what the file has beside the pixels.
 
@@ -115,7 +115,7 @@ class Item(ABC, Generic[T]):
         self.cache_data = self._mode = self._options = self._made_from = None
         self.allow_pickle = False
         for source in sources:
-            self._add_source(source)
+            self._take(source)
 
     # -- making items ----------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class Item(ABC, Generic[T]):
     def get_instance(
         path: "str | os.PathLike[str]", shared_item: bool = False, *, allow_pickle: bool = False
     ) -> "Item[Any]":
-        """Make the item of a file, of the class that its extension (any case) tells.
+        """Makes the item of a file, of the class that its extension (any case) tells.
 
         Nothing is read: whether the file exists shows when the item is called. Costs about 1 µs.
         """
@@ -133,7 +133,7 @@ class Item(ABC, Generic[T]):
     def from_source(
         source: FileSource, shared: bool = False, allow_pickle: bool = False
     ) -> "Item[Any]":
-        """Make the item of a file source; `get_instance` without its checks of the path."""
+        """Makes the item of a file source; `get_instance` without its checks of the path."""
         path = source.path
         cls = CLASS_BY_EXTENSION.get(path[path.rfind(".") :]) or class_for(path) or UnknownItem
         item: Item[Any] = object.__new__(cls)
@@ -147,7 +147,7 @@ class Item(ABC, Generic[T]):
     make_new = _MakeNew()
 
     def with_options(self: ItemT, **options: Any) -> ItemT:
-        """Return the same item with other encoder options (or none); it is always encoded anew.
+        """Returns the same item with other encoder options (or none); it is always encoded anew.
 
         Raises:
             EncodeError: If this class's encoder has no such option, or not of this value.
@@ -160,7 +160,7 @@ class Item(ABC, Generic[T]):
         new._options = {**(self._options or {}), **options}
         return new
 
-    def _add_source(self, source: Any) -> None:
+    def _take(self, source: Any) -> None:
         if isinstance(source, Item):
             if source._files:
                 self._files += tuple(f for f in source._files if f not in self._files)
@@ -172,7 +172,7 @@ class Item(ABC, Generic[T]):
         elif isinstance(source, FileSource):
             self._files += (source,)
         elif isinstance(source, os.PathLike):
-            self._files += (FileSource(self._checked(_absolute(source))),)
+            self._files += (FileSource(self._of_this_class(_absolute(source))),)
         elif callable(getattr(source, "readinto", None)):  # a binary stream, by its duck type
             name = getattr(source, "name", None)
             self._set_value(loading.decode(type(self), source.read(), str(name or "<stream>")))
@@ -184,7 +184,7 @@ class Item(ABC, Generic[T]):
             raise EncodeError(f"{type(self).__name__}: two values given; an item holds one.")
         self._value = value
 
-    def _checked(self, path: str) -> str:
+    def _of_this_class(self, path: str) -> str:
         extensions = self.file_extensions()
         if extensions and class_for(path) is not type(self):
             raise ValueError(
@@ -196,7 +196,7 @@ class Item(ABC, Generic[T]):
     # -- the value -------------------------------------------------------------------------
 
     def __call__(self) -> T:
-        """Return the value; None if the item has no source at all.
+        """Returns the value; None if the item has no source at all.
 
         Raises:
             DecodeError: If no file is there (any more), or its content is not valid.
@@ -204,41 +204,56 @@ class Item(ABC, Generic[T]):
         """
         if self._value is not _UNSET:
             return self._value
-        keep = self.cache_data
-        if keep is not False and self._cached is not _UNSET:
+        if self.cache_data is not False and self._cached is not _UNSET:
             return self._cached
         if not self._files:
             return cast("T", None)
+        return self._decoded()
+
+    def _decoded(self) -> T:
         value: T = loading.read_value(self)
+        keep = self.cache_data
         if settings.is_cached(type(self)) if keep is None else keep:
             self._cached = value
         return value
+
+    def decoding_error(self) -> ItemError | None:
+        """Returns the error of decoding the item's file; None if it decodes, or there is none.
+
+        The file is read for it, also where its value is cached.
+        """
+        try:
+            if self._files and self._value is _UNSET:
+                self._decoded()
+        except ItemError as error:
+            return error
+        return None
 
     # -- what a class of items is ----------------------------------------------------------
 
     @classmethod
     @abstractmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return the extensions of the class's files, with their dots; it writes the first."""
+        """Returns the extensions of the class's files, with their dots; it writes the first."""
 
     @classmethod
     @abstractmethod
     def decode(cls, stream: BinaryIO) -> T:
-        """Read the value from a stream; any exception tells that the content is not valid."""
+        """Reads the value from a stream; any exception tells that the content is not valid."""
 
     @classmethod
     @abstractmethod
     def encode(cls, value: T, stream: BinaryIO) -> None:
-        """Write the value to a stream; any exception tells that this class cannot hold it."""
+        """Writes the value to a stream; any exception tells that this class cannot hold it."""
 
     @classmethod
     def encode_with(cls, value: T, stream: BinaryIO, options: Mapping[str, Any]) -> None:
-        """Write the value with encoder options; a class with `encoder_defaults` overrides this."""
+        """Writes the value with encoder options; a class with `encoder_defaults` overrides this."""
         cls.encode(value, stream)
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
-        """Check encoder options.
+        """Checks encoder options.
 
         Raises:
             EncodeError: If the encoder has no such option, or not of this value.
@@ -247,19 +262,19 @@ class Item(ABC, Generic[T]):
 
     @classmethod
     def uses_original(cls) -> bool:
-        """Tell whether `encode_like` is to be called, for a value that was made from a file."""
+        """Tells whether `encode_like` is to be called, for a value that was made from a file."""
         return False
 
     @classmethod
     def keeps_metadata(cls, options: Mapping[str, Any]) -> bool:
-        """Tell whether it is an error if the file that a value was made from cannot be read."""
+        """Tells whether it is an error if the file that a value was made from cannot be read."""
         return False
 
     @classmethod
     def encode_like(
         cls, value: T, stream: BinaryIO, options: Mapping[str, Any], original: bytes
     ) -> None:
-        """Write the value with what the file that it was made from has beside its value.
+        """Writes the value with what the file that it was made from has beside its value.
 
         Args:
             value: The value.
@@ -274,7 +289,7 @@ class Item(ABC, Generic[T]):
 
     @classmethod
     def validate(cls, value: Any) -> T:
-        """Return the value as this class holds it.
+        """Returns the value as this class holds it.
 
         Raises:
             EncodeError: If this class cannot hold the value.
@@ -283,7 +298,7 @@ class Item(ABC, Generic[T]):
 
     @classmethod
     def default_concrete(cls) -> "type[Item[Any]]":
-        """Return the class that `make_new` makes items of: this one, unless it is abstract."""
+        """Returns the class that `make_new` makes items of: this one, unless it is abstract."""
         return cls
 
     # -- what an item is -------------------------------------------------------------------
@@ -348,13 +363,13 @@ class Item(ABC, Generic[T]):
     # -- writing it ------------------------------------------------------------------------
 
     def as_default_name(self, path: "str | os.PathLike[str]") -> Path:
-        """Return the path with the extension that this item's class writes."""
+        """Returns the path with the extension that this item's class writes."""
         path = Path(path)
         extensions = self.file_extensions()
         return path.with_suffix(extensions[0]) if extensions else path
 
     def serialize(self, *paths: "str | os.PathLike[str]") -> None:
-        """Write the item to each path, by its serialization mode; then it has these sources, too.
+        """Writes the item to each path, by its serialization mode; then it has these sources, too.
 
         A path without an extension of this class gets the default one. Missing folders are made.
         An existing file is replaced, never written through, and only once the new one is whole.
@@ -370,7 +385,7 @@ class Item(ABC, Generic[T]):
             self._files = storing.serialize(self, _absolute(target))
 
     def original(self, replaced: FileSource | None = None) -> FileSource | None:
-        """Return the file whose metadata the item's new file keeps, if there is one.
+        """Returns the file whose metadata the item's new file keeps, if there is one.
 
         Args:
             replaced: The file that the new one replaces, for an item that was made from none.
@@ -378,7 +393,7 @@ class Item(ABC, Generic[T]):
         return storing.original_of(self, type(self), replaced)
 
     def store(self, path: str, replaced: FileSource | None = None) -> FileSource:
-        """Create the file `path`, which must not exist, by the serialization mode.
+        """Creates the file `path`, which must not exist, by the serialization mode.
 
         Args:
             path: The file.
@@ -395,11 +410,11 @@ class Item(ABC, Generic[T]):
         return storing.store(self, path, path, replaced)
 
     def add_source(self, source: FileSource) -> None:
-        """Let the item know of one more file that holds its value."""
+        """Lets the item know of one more file that holds its value."""
         self._files = (*(f for f in self._files if f.path != source.path), source)
 
     def is_stored_at(self, path: str) -> bool:
-        """Tell whether the file at this absolute path already is what `store` would make."""
+        """Tells whether the file at this absolute path already is what `store` would make."""
         return storing.is_stored_at(self, path)
 
 
@@ -410,12 +425,12 @@ class UnknownItem(Item[Any]):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return no extension: every file that no other class claims is an unknown item."""
+        """Returns no extension: every file that no other class claims is an unknown item."""
         return ()
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Any:
-        """Raise, as the format is not known."""
+        """Raises, as the format is not known."""
         raise DecodeError(
             "no item class reads files with this extension, they can only be linked and copied. "
             "Define an Item subclass for it, or leave the item out."
@@ -423,11 +438,11 @@ class UnknownItem(Item[Any]):
 
     @classmethod
     def encode(cls, value: Any, stream: BinaryIO) -> None:
-        """Raise, as the format is not known."""
+        """Raises, as the format is not known."""
         raise EncodeError("An UnknownItem has no encoder: make an item of the class to write.")
 
     def as_default_name(self, path: "str | os.PathLike[str]") -> Path:
-        """Return the path with the extension of the item's first file, if it has one."""
+        """Returns the path with the extension of the item's first file, if it has one."""
         path = Path(path)
         return path.with_suffix(Path(self._files[0].path).suffix) if self._files else path
 

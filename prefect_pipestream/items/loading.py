@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def read_value(item: "Item[Any]") -> Any:
-    """Decode the first of the item's files that is there, as what its extension tells.
+    """Decodes the first of the item's files that is there, as what its extension tells.
 
     Raises:
         DecodeError: If none is there, or its content is not valid.
@@ -52,7 +52,7 @@ def _converted(item: "Item[Any]", value: Any, path: str) -> Any:
 
 
 def decode(cls: "type[Item[Any]]", data: bytes, path: str) -> Any:
-    """Decode the content of a file; `path` is what errors name it.
+    """Decodes the content of a file; `path` is what errors name it.
 
     Raises:
         DecodeError: If it is not valid.

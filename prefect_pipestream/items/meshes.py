@@ -27,7 +27,7 @@ class Model3DItem(Item[Any]):
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Any:
-        """Read the model."""
+        """Reads the model."""
         model = _trimesh().load(stream, file_type=cls.file_type)
         if model.is_empty:  # what trimesh makes of many a damaged file
             raise DecodeError("no geometry was found in it. Restore the file or remove it.")
@@ -35,7 +35,7 @@ class Model3DItem(Item[Any]):
 
     @classmethod
     def encode(cls, value: Any, stream: BinaryIO) -> None:
-        """Write the model."""
+        """Writes the model."""
         if value.is_empty:
             raise EncodeError(f"{cls.__name__} cannot hold a model without any geometry.")
         content = cls._exported(value)
@@ -48,7 +48,7 @@ class Model3DItem(Item[Any]):
 
     @classmethod
     def validate(cls, value: Any) -> Any:
-        """Return the value if trimesh can export it."""
+        """Returns the value if trimesh can export it."""
         trimesh = _trimesh()
         if not isinstance(value, (trimesh.Trimesh, trimesh.Scene, trimesh.PointCloud)):
             raise EncodeError(
@@ -58,7 +58,7 @@ class Model3DItem(Item[Any]):
 
     @classmethod
     def default_concrete(cls) -> type[Item[Any]]:
-        """Return the class itself, or `OBJModel3DItem` for the abstract one."""
+        """Returns the class itself, or `OBJModel3DItem` for the abstract one."""
         return cls if "file_extensions" in cls.__dict__ else OBJModel3DItem
 
 
@@ -70,12 +70,12 @@ class STLModel3DItem(Model3DItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.stl`."""
+        """Returns `.stl`."""
         return (".stl",)
 
     @classmethod
     def encode(cls, value: Any, stream: BinaryIO) -> None:
-        """Write the model's faces; there must be some."""
+        """Writes the model's faces; there must be some."""
         start = stream.tell()
         super().encode(value, stream)
         if stream.tell() - start <= _STL_HEADER_SIZE:
@@ -92,7 +92,7 @@ class OBJModel3DItem(Model3DItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.obj`."""
+        """Returns `.obj`."""
         return (".obj",)
 
 
@@ -104,7 +104,7 @@ class PLYModel3DItem(Model3DItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.ply`."""
+        """Returns `.ply`."""
         return (".ply",)
 
 
@@ -116,7 +116,7 @@ class OFFModel3DItem(Model3DItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.off`."""
+        """Returns `.off`."""
         return (".off",)
 
 
@@ -128,7 +128,7 @@ class GLBModel3DItem(Model3DItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.glb`."""
+        """Returns `.glb`."""
         return (".glb",)
 
 
@@ -140,7 +140,7 @@ class GLTFModel3DItem(Model3DItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.gltf`."""
+        """Returns `.gltf`."""
         return (".gltf",)
 
     @classmethod

@@ -28,7 +28,7 @@ class MetadataItem(Item[Any]):
 
     @classmethod
     def validate(cls, value: Any) -> Any:
-        """Return the value if it is plain data; what is inside shows when it is encoded."""
+        """Returns the value if it is plain data; what is inside shows when it is encoded."""
         if value is None or isinstance(value, (*_PLAIN, np.ndarray, np.generic)):
             return value
         raise EncodeError(
@@ -38,7 +38,7 @@ class MetadataItem(Item[Any]):
 
     @classmethod
     def default_concrete(cls) -> type[Item[Any]]:
-        """Return the class itself, or `YamlMetadataItem` for the abstract one."""
+        """Returns the class itself, or `YamlMetadataItem` for the abstract one."""
         return cls if "file_extensions" in cls.__dict__ else YamlMetadataItem
 
 
@@ -49,12 +49,12 @@ class JsonMetadataItem(MetadataItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.json`."""
+        """Returns `.json`."""
         return (".json",)
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Any:
-        """Read the data."""
+        """Reads the data."""
         import json
 
         try:
@@ -67,7 +67,7 @@ class JsonMetadataItem(MetadataItem):
 
     @classmethod
     def encode(cls, value: Any, stream: BinaryIO) -> None:
-        """Write the data in one line of ASCII."""
+        """Writes the data in one line of ASCII."""
         import json
 
         stream.write(json.dumps(value, default=_numpy_to_plain).encode("ascii"))
@@ -80,12 +80,12 @@ class YamlMetadataItem(MetadataItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.yaml` and `.yml`."""
+        """Returns `.yaml` and `.yml`."""
         return (".yaml", ".yml")
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Any:
-        """Read the data."""
+        """Reads the data."""
         import yaml
 
         data = stream.read()
@@ -100,7 +100,7 @@ class YamlMetadataItem(MetadataItem):
 
     @classmethod
     def encode(cls, value: Any, stream: BinaryIO) -> None:
-        """Write the data in block style, keys in their order."""
+        """Writes the data in block style, keys in their order."""
         import yaml
 
         text = yaml.dump(value, Dumper=_yaml_dumper(), sort_keys=False)
@@ -114,19 +114,19 @@ class TomlMetadataItem(MetadataItem):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.toml` and `.tml`."""
+        """Returns `.toml` and `.tml`."""
         return (".toml", ".tml")
 
     @classmethod
     def validate(cls, value: Any) -> Any:
-        """Return the value if it is a mapping."""
+        """Returns the value if it is a mapping."""
         if not isinstance(value, Mapping):
             raise EncodeError(f"{cls.__name__} holds a mapping, not {type(value).__name__}.")
         return value
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Any:
-        """Read the data."""
+        """Reads the data."""
         import tomllib
 
         try:
@@ -136,7 +136,7 @@ class TomlMetadataItem(MetadataItem):
 
     @classmethod
     def encode(cls, value: Any, stream: BinaryIO) -> None:
-        """Write the data."""
+        """Writes the data."""
         import tomli_w
 
         # An empty file would be indistinguishable from one whose content was lost.
@@ -145,7 +145,7 @@ class TomlMetadataItem(MetadataItem):
 
 
 def _check_depth(data: bytes) -> None:
-    """Raise `DecodeError` for YAML nested so deep that PyYAML's C loader overflows the stack.
+    """Raises `DecodeError` for YAML nested so deep that PyYAML's C loader overflows the stack.
 
     Nearly all files pass without being parsed for it: a level in flow style takes a bracket, one
     in block style a column, or none for a list in a mapping.

@@ -17,22 +17,22 @@ class BinaryItem(Item[bytes]):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.bin`."""
+        """Returns `.bin`."""
         return (".bin",)
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> bytes:
-        """Read all bytes."""
+        """Reads all bytes."""
         return stream.read()
 
     @classmethod
     def encode(cls, value: bytes, stream: BinaryIO) -> None:
-        """Write the bytes."""
+        """Writes the bytes."""
         stream.write(value)
 
     @classmethod
     def validate(cls, value: Any) -> bytes:
-        """Return bytes, a bytearray or a memoryview as bytes."""
+        """Returns bytes, a bytearray or a memoryview as bytes."""
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise EncodeError(f"{cls.__name__} holds bytes, not {type(value).__name__}.")
         return bytes(value)
@@ -49,23 +49,23 @@ class PickleItem(Item[Any]):
 
     @classmethod
     def file_extensions(cls) -> Sequence[str]:
-        """Return `.pkl` and `.pickle`."""
+        """Returns `.pkl` and `.pickle`."""
         return (".pkl", ".pickle")
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Any:
-        """Unpickle the value where that is allowed."""
+        """Unpickles the value where that is allowed."""
         require_unpickling("a pickle")
         return pickle.load(stream)
 
     @classmethod
     def encode(cls, value: Any, stream: BinaryIO) -> None:
-        """Pickle the value."""
+        """Pickles the value."""
         pickle.dump(value, stream)
 
 
 def require_unpickling(what: str) -> None:
-    """Raise `UnpicklingNotAllowedError` where the caller has not allowed pickles."""
+    """Raises `UnpicklingNotAllowedError` where the caller has not allowed pickles."""
     if not settings.is_unpickling_allowed():
         raise UnpicklingNotAllowedError(
             f"is {what}, and unpickling runs code. If you trust where it comes from, open the "

@@ -51,7 +51,7 @@ def _rule(expected: str, allows: Callable[[Any], bool], or_none: str | None) -> 
 
 
 def check_options(cls: "type[Item[Any]]", options: Mapping[str, Any]) -> None:
-    """Check options of the encoder of an item class.
+    """Checks options of the encoder of an item class.
 
     Raises:
         EncodeError: If the encoder has no such option, or not of this value.

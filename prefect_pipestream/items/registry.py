@@ -9,19 +9,19 @@ CLASS_BY_EXTENSION: "dict[str, type[Item[Any]]]" = {}
 
 
 def extension_of(path: str) -> str:
-    """Return the last extension of a path in lower case, with its dot; "" if it has none."""
+    """Returns the last extension of a path in lower case, with its dot; "" if it has none."""
     dot = path.rfind(".")
     extension = path[dot:].lower() if dot >= 0 else ""
     return "" if "/" in extension else extension
 
 
 def class_for(path: str) -> "type[Item[Any]] | None":
-    """Return the item class of the path's extension, or None if no class claims it."""
+    """Returns the item class of the path's extension, or None if no class claims it."""
     return CLASS_BY_EXTENSION.get(extension_of(path))
 
 
 def register(cls: "type[Item[Any]]", extensions: tuple[str, ...]) -> None:
-    """Make a class the one for its extensions.
+    """Makes a class the one for its extensions.
 
     Raises:
         ValueError: If another class has one of them, or an extension does not begin with a dot.

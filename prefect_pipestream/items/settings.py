@@ -8,9 +8,10 @@ import enum
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 V = TypeVar("V")
+_ClassSettings = tuple[dict[type, V], dict[type, V] | None]
 
 
 class SerializationMode(enum.IntEnum):
@@ -27,7 +28,7 @@ class SerializationMode(enum.IntEnum):
 
     @classmethod
     def of(cls, mode: "SerializationMode | str") -> "SerializationMode":
-        """Return the mode of this name, upper or lower case, or the mode itself.
+        """Returns the mode of this name, upper or lower case, or the mode itself.
 
         Raises:
             ValueError: If no mode is called so.
@@ -61,8 +62,15 @@ class _ClassSetting(Generic[V]):
         finally:
             self._context.reset(token)
 
+    def now(self) -> "_ClassSettings[V]":
+        return self._process, self._context.get()
+
+    def set_all(self, settings: "_ClassSettings[V]") -> None:
+        self._process = settings[0]
+        self._context.set(settings[1])
+
     def values(self, cls: type) -> list[V]:
-        """Return what is set for the class or a base of it, the latest first."""
+        """Returns what is set for the class or a base of it, the latest first."""
         context = self._context.get()
         if not context and not self._process:
             return []
@@ -87,7 +95,7 @@ ModeOrName = SerializationMode | str
 
 
 def effective_mode(cls: type, own: SerializationMode | None) -> SerializationMode:
-    """Return an item's own mode, else the lowest set for its class, lowered where disabled."""
+    """Returns an item's own mode, else the lowest set for its class, lowered where disabled."""
     mode = own
     if mode is None:
         mode = min(_modes.values(cls), default=SerializationMode.HARD_LINK)
@@ -97,18 +105,18 @@ def effective_mode(cls: type, own: SerializationMode | None) -> SerializationMod
 
 
 def is_mode_enabled(cls: type, mode: SerializationMode) -> bool:
-    """Tell whether no setting disables the mode for the class."""
+    """Tells whether no setting disables the mode for the class."""
     return not any(mode in modes for modes in _disabled.values(cls))
 
 
 def is_cached(cls: type) -> bool:
-    """Tell whether the class's items keep their values once decoded."""
+    """Tells whether the class's items keep their values once decoded."""
     values = _caching.values(cls)
     return bool(values) and values[0]
 
 
 def is_unpickling_allowed() -> bool:
-    """Tell whether pickles may be decoded here."""
+    """Tells whether pickles may be decoded here."""
     return _unpickling.get()
 
 
@@ -119,52 +127,52 @@ def _mode_set(modes: ModeOrName | Iterable[ModeOrName]) -> frozenset[Serializati
 
 
 def set_item_serialization_mode(mode: ModeOrName, *item_cls: type) -> None:
-    """Set the mode of these item classes for the process."""
+    """Sets the mode of these item classes for the process."""
     _modes.set(SerializationMode.of(mode), item_cls)
 
 
 def item_serialization_mode(mode: ModeOrName, *item_cls: type) -> AbstractContextManager[None]:
-    """Set the mode of these item classes inside a `with` block or a decorated function."""
+    """Sets the mode of these item classes inside a `with` block or a decorated function."""
     return _modes.within(SerializationMode.of(mode), item_cls)
 
 
 def set_item_disabled_serialization_modes(
     modes: ModeOrName | Iterable[ModeOrName], *item_cls: type
 ) -> None:
-    """Disable modes of these item classes for the process; the next lower ones are used instead."""
+    """Disables modes of these item classes for the process: the next lower ones are used."""
     _disabled.set(_mode_set(modes), item_cls)
 
 
 def item_disabled_serialization_modes(
     modes: ModeOrName | Iterable[ModeOrName], *item_cls: type
 ) -> AbstractContextManager[None]:
-    """Disable modes of these item classes inside a `with` block or a decorated function."""
+    """Disables modes of these item classes inside a `with` block or a decorated function."""
     return _disabled.within(_mode_set(modes), item_cls)
 
 
 def enable_item_data_cache(*item_cls: type) -> None:
-    """Let the items of these classes keep their values once decoded, in the whole process."""
+    """Lets the items of these classes keep their values once decoded, in the whole process."""
     _caching.set(True, item_cls)
 
 
 def disable_item_data_cache(*item_cls: type) -> None:
-    """Let the items of these classes decode anew at every call, in the whole process."""
+    """Lets the items of these classes decode anew at every call, in the whole process."""
     _caching.set(False, item_cls)
 
 
 def data_cache(*item_cls: type) -> AbstractContextManager[None]:
-    """Let items keep the values decoded inside a `with` block or a decorated function."""
+    """Lets items keep the values decoded inside a `with` block or a decorated function."""
     return _caching.within(True, item_cls)
 
 
 def no_data_cache(*item_cls: type) -> AbstractContextManager[None]:
-    """Let items decode anew inside a `with` block or a decorated function."""
+    """Lets items decode anew inside a `with` block or a decorated function."""
     return _caching.within(False, item_cls)
 
 
 @contextmanager
 def allow_unpickling() -> Iterator[None]:
-    """Let pickles be decoded inside a `with` block or a decorated function.
+    """Lets pickles be decoded inside a `with` block or a decorated function.
 
     Unpickling runs code that the file names: allow it only for files whose origin you trust.
     """
@@ -173,3 +181,24 @@ def allow_unpickling() -> Iterator[None]:
         yield
     finally:
         _unpickling.reset(token)
+
+
+class Settings(NamedTuple):
+    """All settings as they are at a time and place, to be the same in another process."""
+
+    modes: _ClassSettings[SerializationMode]
+    disabled: _ClassSettings[frozenset[SerializationMode]]
+    caching: _ClassSettings[bool]
+    unpickling: bool
+
+    @classmethod
+    def now(cls) -> "Settings":
+        """Return what is set here."""
+        return cls(_modes.now(), _disabled.now(), _caching.now(), _unpickling.get())
+
+    def set(self) -> None:
+        """Make them the settings of this process and context."""
+        _modes.set_all(self.modes)
+        _disabled.set_all(self.disabled)
+        _caching.set_all(self.caching)
+        _unpickling.set(self.unpickling)

@@ -14,11 +14,12 @@ from prefect_pipestream.errors import (
     EncodeError,
     MissingExtraError,
 )
-from prefect_pipestream.items import files, settings
-from prefect_pipestream.items.files import FileSource
+from prefect_pipestream.items import settings
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
+from prefect_pipestream.storage import making
 from prefect_pipestream.storage.asking import is_link, status_through_links
+from prefect_pipestream.storage.files import FileSource
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item
@@ -29,7 +30,7 @@ _temporary_number = count()
 def store(
     item: "Item[Any]", path: str, final_path: str, replaced: FileSource | None = None
 ) -> FileSource:
-    """Create the file `path` in the format of `final_path`; see `Item.store`."""
+    """Creates the file `path` in the format of `final_path`; see `Item.store`."""
     cls = class_for(final_path) or type(item)
     mode = item.serialization_mode
     can_encode = bool(cls.file_extensions())
@@ -38,18 +39,18 @@ def store(
             stored = _link_or_copy(source, path, mode, cls, force=not can_encode)
             if stored is not None:
                 return stored
-    return files.write_new(path, encoded(item, cls, replaced))
+    return making.write_new(path, encoded(item, cls, replaced))
 
 
 def _holding_value(
     item: "Item[Any]", cls: "type[Item[Any]]", extension: str
 ) -> Iterator[FileSource]:
-    """Yield the files that hold the item's value in the format of a class."""
+    """Yields the files that hold the item's value in the format of a class."""
     for source in item.file_sources:
         same = (class_for(source.path) or type(item)) is cls
         if not cls.file_extensions() and extension:  # an unknown format is known by its name only
             same = extension_of(source.path) == extension
-        if same and (source.is_current() if item.has_value else files.stamp_of(source.path)):
+        if same and (source.is_current() if item.has_value else status_through_links(source.path)):
             yield source
 
 
@@ -58,19 +59,19 @@ def _link_or_copy(
 ) -> FileSource | None:
     if mode >= SerializationMode.SYM_LINK:
         symbolic = mode is SerializationMode.SYM_LINK
-        linked = files.link_new(source, path, symbolic=symbolic)
+        linked = making.link_new(source, path, symbolic=symbolic)
         if linked is not None:
             return linked
     if not force and not settings.is_mode_enabled(cls, SerializationMode.DEEP_COPY):
         return None
     try:
-        return files.copy_new(source, path)
+        return making.copy_new(source, path)
     except FileNotFoundError:  # gone since it was looked at
         return None
 
 
 def encoded(item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | None = None) -> bytes:
-    """Return the item's value as the content of a file of this class; see `Item.store`.
+    """Returns the item's value as the content of a file of this class; see `Item.store`.
 
     Raises:
         EncodeError: If there is no value, this class cannot hold it, or the metadata of the file
@@ -131,7 +132,7 @@ def _is_no_file(path: str) -> bool:
 def original_of(
     item: "Item[Any]", cls: "type[Item[Any]]", replaced: FileSource | None
 ) -> FileSource | None:
-    """Return the file of this class whose metadata a new file of the item keeps.
+    """Returns the file of this class whose metadata a new file of the item keeps.
 
     It is one that holds the item's value, else the one that the item was made from, else the
     one that is replaced.
@@ -142,7 +143,7 @@ def original_of(
 
 
 def content_of(source: FileSource) -> bytes:
-    """Read an original.
+    """Reads an original.
 
     What is known of the file stays: the version that the value was decoded from is the one that
     a commit compares.
@@ -172,7 +173,7 @@ def _described(value: Any) -> str:
 
 
 def is_stored_at(item: "Item[Any]", path: str) -> bool:
-    """Tell whether the file at `path` already holds the item; see `Item.is_stored_at`."""
+    """Tells whether the file at `path` already holds the item; see `Item.is_stored_at`."""
     if item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
         return False
     for number, source in enumerate(item.file_sources):
@@ -184,8 +185,8 @@ def is_stored_at(item: "Item[Any]", path: str) -> bool:
 
 
 def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
-    """Write the item to `path`, over what is there; return its sources with the new one."""
-    if is_stored_at(item, path) and files.stamp_of(path):
+    """Writes the item to `path`, over what is there; returns its sources with the new one."""
+    if is_stored_at(item, path) and status_through_links(path):
         return item.file_sources
     folder, name = os.path.split(path)
     temporary = f"{folder}/.{os.getpid()}-{next(_temporary_number)}-{name}"
@@ -193,7 +194,7 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
         os.makedirs(folder, exist_ok=True)
         stored = store(item, temporary, path)
         try:
-            files.keep_access(temporary, path)
+            making.keep_access(temporary, path)
             os.replace(temporary, path)
         finally:
             # A rename of one hard link over another of the same file leaves both.
@@ -202,11 +203,10 @@ def serialize(item: "Item[Any]", path: str) -> tuple[FileSource, ...]:
     except DatasetWriteError:
         raise
     except OSError as error:
-        files.cannot_write(path, error)
+        making.cannot_write(path, error)
     for source in item.file_sources:
         if source.path == path:
-            source.stamp, source.digest = stored.stamp, stored.digest
-            source.read_at_ns = stored.read_at_ns
+            source.version = stored.version
             return item.file_sources
     stored.path = path
     return (*item.file_sources, stored)

@@ -28,7 +28,7 @@ from prefect_pipestream.reporting.outcomes import ChunkTime, FailedSample, RunRe
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.ledger.facts import layout_of
+from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 from prefect_pipestream.views.changes import changes_of_run
 
@@ -120,8 +120,8 @@ def write_failures(folder: Path, report: RunReport) -> Path | None:
     Returns:
         The file; None if no sample failed.
     """
-    layout = layout_of(folder)
-    path = Path(layout.run(report.run_key).at("failures.csv"))
+    run = Run.of(folder, report.run_key)
+    path = Path(run.failures_table)
     if not report.failures:
         path.unlink(missing_ok=True)
         return None
@@ -129,7 +129,7 @@ def write_failures(folder: Path, report: RunReport) -> Path | None:
     lines = csv.writer(text)
     lines.writerow(["sample", "error", "message", "tries"])
     lines.writerows((one.idx, one.error_type, one.message, one.attempts) for one in report.failures)
-    write_anew(str(path), text.getvalue().encode(errors="backslashreplace"), layout.staged)
+    write_anew(str(path), text.getvalue().encode(errors="backslashreplace"), run.layout.staged)
     return path
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from prefect_pipestream.reporting.outcomes import ChunkTime
 from prefect_pipestream.underfolder import Outcome
-from prefect_pipestream.views.thumbnails import Change
+from prefect_pipestream.views.differences import ShownChange
 
 SHOWN_FAILURES = 50
 _LONGEST_MESSAGE = 300
@@ -89,7 +89,7 @@ def failures_section(
 
 
 def pictures_section(
-    changes: Iterable[Change], total: int | None = None, title: str = "Before and after"
+    changes: Iterable[ShownChange], total: int | None = None, title: str = "Before and after"
 ) -> str:
     """Changed samples side by side, as many as fit into some 300 KB.
 

@@ -23,7 +23,7 @@ from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.commits.attempts import hold
 from prefect_pipestream.underfolder.commits.commit import OnConflict
 from prefect_pipestream.underfolder.format.run_key import check_run_key
-from prefect_pipestream.underfolder.ledger.facts import layout_of, note_run
+from prefect_pipestream.underfolder.ledger.run import Run
 
 
 class DataStream(Sequence[Sample]):
@@ -198,6 +198,11 @@ class DataStream(Sequence[Sample]):
         return self._writer.run_key
 
     @property
+    def run(self) -> Run:
+        """The ledger of that run: what became of its samples so far."""
+        return Run.of(self.output_folder, self.run_key)
+
+    @property
     def is_in_place(self) -> bool:
         """Whether samples are written to the folder that they are read from."""
         return self.input_folder == self.output_folder
@@ -306,12 +311,12 @@ class DataStream(Sequence[Sample]):
             DatasetWriteError: If the dataset cannot be written.
         """
         self._writer.claim()
-        layout = layout_of(self.output_folder)
+        run = self.run
         what = f"{self.output_folder}: run {self.run_key!r} cannot be noted"
         with DatasetWriteError.explaining(what):
-            note_run(layout, self.run_key, facts)
+            run.note(facts)
         if self._writer.attempt is not None:
-            hold(layout, self.run_key, self._writer.attempt)
+            hold(run, self._writer.attempt)
 
     # -- other streams -----------------------------------------------------------------
 

@@ -14,31 +14,32 @@ from prefect_pipestream.sequences.stage import (
     sample_stage,
 )
 from prefect_pipestream.stages.augmentations import StageAlbumentations
-from prefect_pipestream.stages.autocontrast import StageAutocontrast
-from prefect_pipestream.stages.basic import StageIdentity, StageTimer
-from prefect_pipestream.stages.clip_values import StageClipValues
-from prefect_pipestream.stages.convert_image import StageConvertImage
-from prefect_pipestream.stages.crop_and_pad import StageCropAndPad
-from prefect_pipestream.stages.drop_blank_images import StageDropBlankImages
-from prefect_pipestream.stages.encoder_options import StageEncoderOptions
+from prefect_pipestream.stages.conversion import StageConvertImage
+from prefect_pipestream.stages.encoding import StageEncoderOptions, StageReencode, StageReplaceItem
 from prefect_pipestream.stages.fingerprint import fingerprint
-from prefect_pipestream.stages.invert import StageInvert
-from prefect_pipestream.stages.item_info import ItemInfo, StageItemInfo
-from prefect_pipestream.stages.item_sources import StageForgetSource, StageShareItems
+from prefect_pipestream.stages.items import (
+    StageForgetSource,
+    StageSampleHash,
+    StageSetMetadata,
+    StageShareItems,
+)
 from prefect_pipestream.stages.keys import (
     StageDuplicateKey,
     StageKeyFormat,
     StageKeysFilter,
     StageRemap,
 )
-from prefect_pipestream.stages.measure_images import StageMeasureImages
-from prefect_pipestream.stages.metadata import StageSetMetadata
-from prefect_pipestream.stages.reencode import StageReencode
-from prefect_pipestream.stages.replace_item import StageReplaceItem
-from prefect_pipestream.stages.resize import StageResize
-from prefect_pipestream.stages.rotate_flip import StageRotateFlip
-from prefect_pipestream.stages.sample_hash import StageSampleHash
-from prefect_pipestream.stages.verify_items import StageVerifyItems
+from prefect_pipestream.stages.measures import StageDropBlankImages, StageMeasureImages
+from prefect_pipestream.stages.observing import (
+    ItemInfo,
+    StageIdentity,
+    StageItemInfo,
+    StageTimer,
+    StageVerifyItems,
+)
+from prefect_pipestream.stages.orientation import StageRotateFlip
+from prefect_pipestream.stages.resize_and_crop import StageCropAndPad, StageResize
+from prefect_pipestream.stages.values import StageAutocontrast, StageClipValues, StageInvert
 
 __all__ = [
     # what a stage is

@@ -1,18 +1,30 @@
-"""How an image stage finds its images in a sample, reads them and puts changed ones back."""
+"""What an image is to stages, how they find theirs in a sample, and put changed ones back.
+
+An image is H×W (gray) or H×W×C, of bool, uint8, uint16 or a float dtype. The full range of
+a dtype is 0 to its largest value, for floats 0 to 1. In an H×W×2 or H×W×4 image the last
+channel is alpha, which no function changes unless it says so. A function returns the very
+array that it was given if it has nothing to change. NaN stays NaN unless said otherwise.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import ImageItem, Item, JpegImageItem, NumpyItem
 from prefect_pipestream.sequences.fields import format_key
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.stages._pixels import Image, UnsupportedImageError
+
+Image = NDArray[Any]
 
 _INKS = 4  # the channels of a CMYK JPEG
+
+
+# -- fields of stages ----------------------------------------------------------------------
+
 
 Key = Annotated[str, StringConstraints(min_length=1)]
 
@@ -24,6 +36,11 @@ def _as_list(value: Any) -> Any:
 KeyList = Annotated[list[Key], BeforeValidator(_as_list)]
 """Keys of items; a single one need not be in a list."""
 
+KEY_FORMAT = (
+    "How the result's key is made of the image's: each `*` stands for that key, and text "
+    "without one is put behind it. The default replaces the image."
+)
+
 
 def images_field() -> Any:
     """Returns the field `images`, the same in all image stages."""
@@ -31,6 +48,62 @@ def images_field() -> Any:
         default_factory=list,
         description="Keys of the images. Leave it empty for every image item of the sample.",
     )
+
+
+# -- arrays --------------------------------------------------------------------------------
+
+
+class UnsupportedImageError(ValueError):
+    """An image is not one that an operation can work on; the message says what it can."""
+
+
+def full_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Returns the values of black and white in an image of this dtype.
+
+    Raises:
+        UnsupportedImageError: If the dtype is none of bool, uint8, uint16 and the floats.
+    """
+    if dtype.kind == "f" or dtype.kind == "b":
+        return 0, 1
+    if dtype == np.uint8 or dtype == np.uint16:
+        return 0, int(np.iinfo(dtype).max)
+    raise UnsupportedImageError(
+        f"values of {dtype} have no known range: expected bool, uint8, uint16 or a float; "
+        "use `convert-image` with `scale: false` first."
+    )
+
+
+def has_alpha(image: Image) -> bool:
+    """Tells whether the last channel is alpha."""
+    return image.ndim == 3 and image.shape[2] in (2, 4)
+
+
+def colours(image: Image) -> Image:
+    """Returns a view of the image without its alpha."""
+    return image[..., :-1] if has_alpha(image) else image
+
+
+def with_colours(image: Image, changed: Image) -> Image:
+    """Puts changed colours and the image's own alpha together."""
+    if not has_alpha(image):
+        return changed
+    return np.concatenate([changed, image[..., -1:]], axis=2)
+
+
+def require_image(image: Image) -> None:
+    """Raises UnsupportedImageError unless the shape is H×W or H×W×C."""
+    if image.ndim not in (2, 3):
+        raise UnsupportedImageError("its shape is none of H×W and H×W×C.")
+
+
+def require_pixels(image: Image) -> None:
+    """Raises UnsupportedImageError unless the shape is H×W or H×W×C, and none of these 0."""
+    require_image(image)
+    if 0 in image.shape:
+        raise UnsupportedImageError("it has no pixels.")
+
+
+# -- images in a sample --------------------------------------------------------------------
 
 
 def select_images(sample: Sample, keys: Sequence[str]) -> list[str]:
@@ -138,9 +211,3 @@ def change_images(
             item = item.make_new(changed, shared=item.is_shared)
         items[format_key(key_format, key)] = item
     return sample.merge(items)
-
-
-KEY_FORMAT = (
-    "How the result's key is made of the image's: each `*` stands for that key, and text "
-    "without one is put behind it. The default replaces the image."
-)

@@ -11,12 +11,12 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from prefect_pipestream.errors import MissingExtraError, SampleError
 from prefect_pipestream.items import ImageItem
-from prefect_pipestream.items.orientation import UPRIGHT, upright
+from prefect_pipestream.items.pictures.orientation import UPRIGHT, upright
 from prefect_pipestream.sequences.fields import format_key
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import KEY_FORMAT, Key, require_key
-from prefect_pipestream.stages._upright import common_orientation, marked_upright
+from prefect_pipestream.stages.orientation import common_orientation, marked_upright
 
 
 def _require_albumentations() -> None:

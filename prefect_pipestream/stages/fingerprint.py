@@ -177,6 +177,8 @@ def _is_named(value: type | types.FunctionType) -> bool:
 
 def _name_of(value: Any) -> bytes:
     module = getattr(value, "__module__", None) or ""
+    if isinstance(value, type) and module.startswith(f"{_OWN_PACKAGE}."):
+        module = _OWN_PACKAGE  # in which of its modules a stage is may change
     return f"{module}:{getattr(value, '__qualname__', getattr(value, '__name__', ''))}".encode()
 
 

@@ -11,6 +11,8 @@ import stat
 
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 _LEADS_NOWHERE = {*_NOT_THERE, errno.ELOOP}
+NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""The errors by which an operating system refuses to write at all."""
 
 
 def status_of(path: str) -> os.stat_result | None:
@@ -69,3 +71,15 @@ def is_link(path: str) -> bool:
     """Whether a symbolic link is at `path`; see `status_of`."""
     found = status_of(path)
     return found is not None and stat.S_ISLNK(found.st_mode)
+
+
+def names_in(folder: str) -> list[str]:
+    """The names in a folder that do not begin with a dot; none where there is no folder.
+
+    Raises:
+        OSError: If there is one, and it cannot be listed.
+    """
+    try:
+        return [name for name in os.listdir(folder) if name[0] != "."]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -2,11 +2,12 @@
 
 import errno
 import fcntl
+import json
 import os
 import stat
 import time
 from contextlib import suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import status_of
@@ -18,6 +19,7 @@ TEMPORARY = ".new"
 _MAKE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 MOST_BYTES = 1 << 30
 """How much of one file is ever read into memory."""
+_MOST_JSON = 1 << 28  # bytes: a review of a million samples
 
 
 def inside(folder: str, *parts: str) -> str:
@@ -128,3 +130,16 @@ def read_regular(path: str, most: int = MOST_BYTES) -> bytes:
         if size > most:
             raise ValueError(f"it has {size} bytes; at most {most} are read")
         return file.read(size)  # `most` would be allocated at once
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The mapping in a file; an empty one where there is none, or the file holds another thing.
+
+    Raises:
+        OSError: If the file is there and cannot be read.
+    """
+    try:
+        found = json.loads(read_regular(path, _MOST_JSON))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

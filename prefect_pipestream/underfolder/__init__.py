@@ -8,28 +8,23 @@ from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger.ledger import (
-    counts,
-    done_indices,
-    failures,
-    outcomes,
-)
 from prefect_pipestream.underfolder.ledger.records import (
     OUTCOMES,
     CommitRecord,
     Outcome,
     SampleRecord,
 )
+from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.runs.packing import compact
-from prefect_pipestream.underfolder.runs.runs import (
+from prefect_pipestream.underfolder.runs.listing import (
     RunInfo,
     RunState,
     failed_indices,
     last_run,
     list_runs,
-    prune_runs,
 )
+from prefect_pipestream.underfolder.runs.packing import end_run
+from prefect_pipestream.underfolder.runs.pruning import prune_runs
 from prefect_pipestream.underfolder.runs.undo import UndoReport, undo_commits, undo_run
 
 __all__ = [
@@ -40,6 +35,7 @@ __all__ = [
     "Outcome",
     "Problem",
     "ProblemKind",
+    "Run",
     "RunInfo",
     "RunState",
     "SampleFailure",
@@ -51,14 +47,10 @@ __all__ = [
     "UnderfolderWriter",
     "UndoReport",
     "check",
-    "compact",
-    "counts",
-    "done_indices",
+    "end_run",
     "failed_indices",
-    "failures",
     "last_run",
     "list_runs",
-    "outcomes",
     "prune_runs",
     "signatures",
     "undo_commits",

@@ -2,8 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,33 +13,8 @@ SIDE = 160
 
 _SMALL_PNG = 6_000
 _JPEG_QUALITY = 82
-_MOST_DIFFERENCES = 6
-_LONGEST_VALUE = 40
 
 AnyImage = npt.NDArray[Any]
-
-
-class Change(NamedTuple):
-    """One sample that was changed, as it is shown.
-
-    Attributes:
-        idx: Its index.
-        before: A picture of it as Markdown; empty where there is none.
-        after: Likewise.
-        metadata: What changed in its metadata: ``key: old → new``.
-        target: The index that it was written under.
-    """
-
-    idx: int
-    before: str
-    after: str
-    metadata: tuple[str, ...]
-    target: int
-
-    @property
-    def size(self) -> int:
-        """How many characters it adds to a report."""
-        return len(self.before) + len(self.after) + sum(map(len, self.metadata)) + 20
 
 
 def inline_pair(before: AnyImage | None, after: AnyImage | None) -> tuple[str, str]:
@@ -103,38 +77,3 @@ def _encoded(picture: Image.Image) -> tuple[str, bytes]:
     jpeg = io.BytesIO()
     picture.convert("RGB").save(jpeg, "JPEG", quality=_JPEG_QUALITY)
     return ("jpeg", jpeg.getvalue()) if jpeg.tell() < png.tell() else ("png", png.getvalue())
-
-
-def metadata_differences(key: str, before: Any, after: Any) -> list[str]:
-    """What differs between two values of a metadata item, one line a field."""
-    old, new = _flat(before), _flat(after)
-    names = [name for name in {**old, **new} if old.get(name, _MISSING) != new.get(name, _MISSING)]
-    lines = [
-        f"{key}{name}: {_shown(old.get(name, _MISSING))} → {_shown(new.get(name, _MISSING))}"
-        for name in names[:_MOST_DIFFERENCES]
-    ]
-    if len(names) > _MOST_DIFFERENCES:
-        lines.append(f"{key}: {len(names) - _MOST_DIFFERENCES} more fields")
-    return lines
-
-
-_MISSING = object()
-
-
-def _flat(value: Any, path: str = "", depth: int = 4) -> dict[str, Any]:
-    """Nested mappings and lists as one mapping from path to value."""
-    if depth and isinstance(value, Mapping) and value:
-        parts = [(f"{path}.{name}", part) for name, part in value.items()]
-    elif depth and isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
-        parts = [(f"{path}[{number}]", part) for number, part in enumerate(value)]
-    else:
-        is_nothing = not path and (value is None or value == {} or value == [])
-        return {} if is_nothing else {path: value}
-    return {name: leaf for at, part in parts for name, leaf in _flat(part, at, depth - 1).items()}
-
-
-def _shown(value: Any) -> str:
-    if value is _MISSING:
-        return "(none)"
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"

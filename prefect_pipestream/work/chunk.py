@@ -20,7 +20,7 @@ from prefect_pipestream.reporting.outcomes import ChunkReport, describe_indices
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
 from prefect_pipestream.sequences.stage import StageResult
-from prefect_pipestream.underfolder import Batch, SampleFailure, done_indices, outcomes
+from prefect_pipestream.underfolder import Batch, SampleFailure
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.work.rollback import tag_of_writes, taken_back_on_error
 from prefect_pipestream.work.streams import StreamLike, opened
@@ -201,7 +201,7 @@ class ChunkRun:
 
     def report_on(self, indices: Indices) -> ChunkReport:
         """What the ledger says of samples of this chunk."""
-        records = outcomes(self.target.output_folder, self.target.run_key, self._part)
+        records = self.target.run.outcomes(self._part)
         report = ChunkReport()
         for idx in indices:
             if idx in records:
@@ -214,7 +214,7 @@ class ChunkRun:
         return self.tag if self.target.has_run_to_itself else None
 
     def _undone(self, indices: Indices) -> list[int]:
-        done = done_indices(self.target.output_folder, self.target.run_key, self._part)
+        done = self.target.run.done_indices(self._part)
         return [int(idx) for idx in indices if idx not in done]
 
     def _round(self, todo: list[int], batch: Batch) -> list[int]:

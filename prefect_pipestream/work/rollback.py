@@ -8,6 +8,7 @@ from prefect.transactions import Transaction, get_transaction
 
 from prefect_pipestream.errors import DatasetNotFoundError, RunNotFoundError
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.undo import undo_commits
 
 _WRITTEN = "prefect_pipestream.written"
@@ -39,7 +40,7 @@ def take_back(transaction: Transaction) -> None:
     written = transaction.get(_WRITTEN, None)
     if written is not None:
         folder, run_key, tag = written
-        undo_commits(folder, run_key, tag=tag)
+        undo_commits(Run.of(folder, run_key), tag=tag)
 
 
 @contextmanager

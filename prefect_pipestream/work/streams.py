@@ -13,7 +13,6 @@ from prefect_pipestream.blocks import DataStreamBlock
 from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.stage import StageResult
-from prefect_pipestream.underfolder import done_indices
 from prefect_pipestream.work.rollback import tag_of_writes
 
 StreamLike = DataStreamBlock | DataStream
@@ -117,6 +116,6 @@ def write_one(
             batch.set_output(idx, sample, keys, target=target)
     except ConflictError:
         # An attempt at this same task run whose worker was thought dead may have done it.
-        if tag == "main" or idx not in done_indices(stream.output_folder, stream.run_key, tag):
+        if tag == "main" or idx not in stream.run.done_indices(tag):
             raise
     return target

@@ -118,9 +118,22 @@ def _values_for(path: tuple[Any, ...]) -> list[Any]:
     return [*NAMES, *THINGS]
 
 
-_NUMBERS = {"format", "at", "idx", "target", "attempts", "started", "finished", "undone", "expires"}
+_NUMBERS = {
+    "size",
+    "mtime_ns",
+    "read_at_ns",
+    "format",
+    "at",
+    "idx",
+    "target",
+    "attempts",
+    "started",
+    "finished",
+    "undone",
+    "expires",
+}
 _LISTS = {"drops", "replaces", "removes", "undoes_folders", "files", "failure"}
-_MAPPINGS = {"shared", "writes", "runs", "found", "digests"}
+_MAPPINGS = {"shared", "writes", "runs", "sources"}
 _SAMPLE = ("idx", "outcome", "signature", "target", "writes", "replaces", "removes", "failure")
 _RECORD = [
     *((name,) for name in ("format", "id", "run_key", "tag", "staged", "at", "shared", "drops")),
@@ -131,10 +144,11 @@ _RUN = [
     *((name,) for name in ("run_key", "started", "finished", "undone", "user", "host", "undoes")),
     *((name,) for name in ("undoes_folders", "fingerprint", "failed_in")),
 ]
+_SOURCE = ("size", "mtime_ns", "digest", "read_at_ns", "is_newer")
 _REVIEW = [
     *((name,) for name in ("format", "id", "expires", "samples")),
-    *(("samples", 0, name) for name in ("idx", "target", "outcome", "files", "found", "digests")),
-    ("samples", 0, "failure"),
+    *(("samples", 0, name) for name in ("idx", "outcome", "files", "sources", "failure")),
+    *(("samples", 0, "sources", "000_image.png", name) for name in _SOURCE),
 ]
 FIELDS: dict[str, list[tuple[Any, ...]]] = {
     "log/*.json": _RECORD,

@@ -20,15 +20,12 @@ from prefect_pipestream.review import (
 )
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder import (
+    Run,
     check,
-    compact,
-    counts,
-    done_indices,
+    end_run,
     failed_indices,
-    failures,
     last_run,
     list_runs,
-    outcomes,
     prune_runs,
     signatures,
     undo_commits,
@@ -99,10 +96,11 @@ def look(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: failed_indices(folder)
     yield lambda: signatures(folder, "f")
     for key in KEYS:
-        yield lambda key=key: done_indices(folder, key)  # type: ignore[misc]
+        yield lambda key=key: Run.of(folder, key).done_indices()  # type: ignore[misc]
     for key in ("first", "packed"):
-        for ask in (outcomes, counts, failures, failed_indices):
-            yield lambda ask=ask, key=key: ask(folder, key)  # type: ignore[misc]
+        for ask in (Run.outcomes, Run.counts, Run.failures):
+            yield lambda ask=ask, key=key: ask(Run.of(folder, key))  # type: ignore[misc]
+        yield lambda key=key: failed_indices(folder, key)  # type: ignore[misc]
     yield lambda: _in_the_shell("runs", "--all", os.fspath(folder))
     yield lambda: _in_the_shell("runs", "--all", "--json", os.fspath(folder))
 
@@ -136,14 +134,14 @@ def resume(folder: Path) -> Iterator[Callable[[], object]]:
 def _resume(folder: Path, key: str) -> None:
     stream = DataStream.read_write_underfolder(folder, run_key=key).for_attempt()
     stream.recover()
-    done = done_indices(folder, key)
+    done = Run.of(folder, key).done_indices()
     stream.begin_run(fingerprint="f")
     with stream.commit_group(signed=True) as group:
         for idx in set(stream.indices().tolist()[:20]) - done:
             group.set_output(
                 idx, stream[idx].set_item("image", PngImageItem(image_of(idx % 90 + 5)))
             )
-    compact(folder, key)
+    end_run(Run.of(folder, key))
 
 
 def undo(folder: Path) -> Iterator[Callable[[], object]]:
@@ -162,12 +160,12 @@ def force(folder: Path) -> Iterator[Callable[[], object]]:
 
 def roll_back(folder: Path) -> Iterator[Callable[[], object]]:
     for key in KEYS:
-        yield lambda key=key: undo_commits(folder, key, force=True)  # type: ignore[misc]
+        yield lambda key=key: undo_commits(Run.of(folder, key), force=True)  # type: ignore[misc]
 
 
 def pack(folder: Path) -> Iterator[Callable[[], object]]:
     for key in KEYS:
-        yield lambda key=key: compact(folder, key)  # type: ignore[misc]
+        yield lambda key=key: end_run(Run.of(folder, key))  # type: ignore[misc]
 
 
 def prune(folder: Path) -> Iterator[Callable[[], object]]:
@@ -184,7 +182,7 @@ def review(folder: Path) -> Iterator[Callable[[], object]]:
     for review_id in ("review", "late"):
         yield lambda review_id=review_id: _show(folder, review_id)  # type: ignore[misc]
     yield lambda: _accept(folder)
-    yield lambda: compact(folder, "review")
+    yield lambda: end_run(Run.of(folder, "review"))
     yield lambda: discard_review(folder, "review")
     yield lambda: compute_review(folder, ["invert"], "new", most=1)
 

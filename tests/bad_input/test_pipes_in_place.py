@@ -12,7 +12,7 @@ from prefect_pipestream.errors import DecodeError, PipestreamError
 from prefect_pipestream.items import BinaryItem
 from prefect_pipestream.review import compute_review, discard_review, load_review
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
-from prefect_pipestream.underfolder import check, list_runs, outcomes, prune_runs, undo_run
+from prefect_pipestream.underfolder import Run, check, list_runs, prune_runs, undo_run
 
 from .folders import image_of
 
@@ -92,7 +92,7 @@ ACTIONS: list[Callable[[Path], object]] = [
     write,
     write_in_an_attempt,
     list_runs,
-    lambda d: outcomes(d, "run"),
+    lambda d: Run.of(d, "run").outcomes(),
     lambda d: load_review(d, "waiting"),
     lambda d: compute_review(d, brighter, "another"),
     check,

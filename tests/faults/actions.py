@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from prefect_pipestream.items import JpegImageItem, PngImageItem, TxtNumpyItem
-from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
+from prefect_pipestream.underfolder import Run, Underfolder, UnderfolderWriter
 from prefect_pipestream.underfolder.commits.apply import recover
 
 RUN = "the-run"
@@ -40,13 +40,13 @@ def set_one_durably(folder: Path) -> None:
 
 def add_to_labels(folder: Path) -> None:
     """Adds 1000 to each label, once: goes on where an earlier, killed run of it stopped."""
-    from prefect_pipestream.underfolder import done_indices
+    from prefect_pipestream.underfolder import Run
 
     dataset = Underfolder(folder, watch=True)
     writer = _writer(folder, dataset=dataset)
     writer.claim()
     recover(os.fspath(folder))
-    done = done_indices(folder, RUN)
+    done = Run.of(folder, RUN).done_indices()
     with writer.batch(count=3) as group:
         for idx in dataset.indices().tolist():
             if idx not in done:
@@ -78,22 +78,20 @@ def create(folder: Path) -> None:
             group.set_output(idx, source.read(idx))
 
 
-def compact_it(folder: Path) -> None:
+def end_it(folder: Path) -> None:
     """Packs the run's ledger."""
-    from prefect_pipestream.underfolder import compact
+    from prefect_pipestream.underfolder import end_run
 
-    compact(folder, RUN)
+    end_run(Run.of(folder, RUN))
 
 
 def roll_back(folder: Path) -> None:
     """Takes the first of the run's commits back."""
     from prefect_pipestream.underfolder import undo_commits
-    from prefect_pipestream.underfolder.ledger.facts import layout_of
-    from prefect_pipestream.underfolder.ledger.ledger import commits_of
 
-    first = next(commits_of(layout_of(folder).run(RUN)), None)
+    first = next(Run.of(folder, RUN).commits(), None)
     if first is not None:
-        undo_commits(folder, RUN, [first.id])
+        undo_commits(Run.of(folder, RUN), [first.id])
 
 
 def redo(folder: Path) -> None:

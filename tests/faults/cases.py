@@ -19,20 +19,18 @@ from prefect_pipestream.items import YamlMetadataItem as YamlItem
 from prefect_pipestream.review import apply_review, compute_review, discard_review, load_review
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder import (
+    Run,
     Underfolder,
     UnderfolderWriter,
     check,
-    compact,
-    done_indices,
+    end_run,
     list_runs,
-    outcomes,
     prune_runs,
     signatures,
     undo_commits,
     undo_run,
 )
 from prefect_pipestream.underfolder.commits.apply import recover
-from prefect_pipestream.underfolder.ledger.facts import layout_of, note_run
 from tests.faults.injecting import kill_in_commit
 
 RUN, LATER = "the-run", "a-later-run"
@@ -108,7 +106,7 @@ def writer_of(root: Path, run: str = RUN, **options: object) -> UnderfolderWrite
 def set_one(folder: Path, durable: bool = False) -> None:
     """Replaces an item, adds one and a shared one, and supersedes one under another extension."""
     root = folder / "dataset"
-    if done_indices(root, RUN):
+    if Run.of(root, RUN).done_indices():
         return
     dataset = Underfolder(root, watch=True)
     items, origin = dataset.take(2)
@@ -131,7 +129,7 @@ _streams: dict[Path, DataStream] = {}
 def set_by_stream(folder: Path) -> None:
     """The same by a stream, which whoever repeats it in one process has open already."""
     root = folder / "dataset"
-    if done_indices(root, RUN):
+    if Run.of(root, RUN).done_indices():
         return
     if folder not in _streams:
         _streams[folder] = DataStream.read_write_underfolder(root, run_key=RUN)
@@ -144,7 +142,7 @@ def write_group(folder: Path, run: str = RUN) -> None:
     root = folder / "dataset"
     dataset = Underfolder(root, watch=True)
     writer = writer_of(root, run, dataset=dataset)
-    done = done_indices(root, run)
+    done = Run.of(root, run).done_indices()
     for tag, pair in zip(("first", "second"), PAIRS, strict=True):
         with writer.batch(count=2, tag=tag, signed=True) as group:
             for idx in pair:
@@ -160,7 +158,7 @@ def create(folder: Path) -> None:
     source = Underfolder(folder / "dataset")
     writer = UnderfolderWriter(folder / "new", zfill=6, run_key=RUN)
     writer.claim()
-    done = done_indices(folder / "new", RUN)
+    done = Run.of(folder / "new", RUN).done_indices()
     for pair in PAIRS:
         with writer.batch(count=2) as group:
             for idx in pair:
@@ -190,13 +188,13 @@ def logged_by(action: Action, renames: int) -> Action:
 def done(folder: Path) -> None:
     """A run of two commits, of a transform that is known."""
     pristine(folder)
-    note_run(layout_of(folder / "dataset"), RUN, {"fingerprint": "f"})
+    Run.of(folder / "dataset", RUN).note({"fingerprint": "f"})
     write_group(folder)
 
 
 def done_and_packed(folder: Path) -> None:
     done(folder)
-    compact(folder / "dataset", RUN)
+    end_run(Run.of(folder / "dataset", RUN))
 
 
 def done_and_changed(folder: Path) -> None:
@@ -259,22 +257,22 @@ def undone(folder: Path) -> None:
 
 def roll_back(folder: Path) -> None:
     """Takes the first commit of the run back."""
-    undo_commits(folder / "dataset", RUN, tag="first")
+    undo_commits(Run.of(folder / "dataset", RUN), tag="first")
 
 
 # -- the ledger ----------------------------------------------------------------------------
 
 
-def compact_it(folder: Path) -> None:
-    compact(folder / "dataset", RUN)
+def end_it(folder: Path) -> None:
+    end_run(Run.of(folder / "dataset", RUN))
 
 
 def all_is_known(folder: Path) -> None:
     """The ledger says what became of each sample."""
     root = folder / "dataset"
-    assert sorted(outcomes(root, RUN)) == list(range(SAMPLES))
-    assert {record.outcome for record in outcomes(root, RUN).values()} == {"written"}
-    assert done_indices(root, RUN) == set(range(SAMPLES))
+    assert sorted(Run.of(root, RUN).outcomes()) == list(range(SAMPLES))
+    assert {record.outcome for record in Run.of(root, RUN).outcomes().values()} == {"written"}
+    assert Run.of(root, RUN).done_indices() == set(range(SAMPLES))
     assert len(signatures(root, "f")) == SAMPLES
 
 
@@ -362,7 +360,9 @@ def is_decided(folder: Path) -> None:
 
 def is_accepted(folder: Path) -> None:
     is_decided(folder)
-    found = {idx: record.outcome for idx, record in outcomes(folder / "dataset", REVIEW).items()}
+    found = {
+        idx: record.outcome for idx, record in Run.of(folder / "dataset", REVIEW).outcomes().items()
+    }
     assert found == {0: "written", 1: "written", 2: "skipped", 3: "written"}
 
 
@@ -423,7 +423,7 @@ CASES = [
     Case("redo", undone, redo, steps=UNDONE, look=all_is_known),
     Case("rollback", done, roll_back, run=RUN, steps=UNDONE),
     Case("rollback, packed", done_and_packed, roll_back, run=RUN, steps=UNDONE),
-    Case("compact", done, compact_it, steps=UNDONE, look=all_is_known),
+    Case("end_run", done, end_it, steps=UNDONE, look=all_is_known),
     Case("prune", done_and_packed, prune, look=nothing_but_signatures),
     Case("check and fix", damaged, check_and_fix, (), look=nothing_is_wrong),
     Case("review", pristine, review_it, look=is_reviewed),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_pipestream.underfolder import Underfolder, outcomes
+from prefect_pipestream.underfolder import Run, Underfolder
 from prefect_pipestream.underfolder.commits.apply import recover
 from tests.faults import actions
 from tests.faults.killing import Host, fresh, kill_everywhere
@@ -50,7 +50,7 @@ def test_a_killed_write_is_whole_or_nothing(action: str, template: Path, tmp_pat
         found = settled(folder)
         assert found in (old, new)
         seen.add(found == new)
-        assert bool(outcomes(folder, actions.RUN)) == (found == new)
+        assert bool(Run.of(folder, actions.RUN).outcomes()) == (found == new)
 
     kills = kill_everywhere(action, template, tmp_path, verify)
     print(f"{action}: {kills} kills")
@@ -66,14 +66,16 @@ def test_a_killed_chunk_goes_on_and_applies_each_sample_once(
 
     def verify(folder: Path) -> None:
         found = settled(folder)
-        done = outcomes(folder, actions.RUN)
+        done = Run.of(folder, actions.RUN).outcomes()
         for idx in range(6):
             names = [name for name in new if f"/{idx:06d}_" in name]
             wanted = new if idx in done else old
             assert {n: found[n] for n in names} == {n: wanted[n] for n in names}
         actions.add_to_labels(folder)
         assert settled(folder) == new
-        assert {record.outcome for record in outcomes(folder, actions.RUN).values()} == {"written"}
+        assert {record.outcome for record in Run.of(folder, actions.RUN).outcomes().values()} == {
+            "written"
+        }
 
     kills = kill_everywhere("add_to_labels", template, tmp_path, verify)
     print(f"add_to_labels: {kills} kills")
@@ -95,7 +97,7 @@ def test_killed_recovery_is_recovered(template: Path, tmp_path: Path) -> None:
 
     def verify(folder: Path) -> None:
         assert settled(folder) == new
-        assert outcomes(folder, actions.RUN)[2].outcome == "written"
+        assert Run.of(folder, actions.RUN).outcomes()[2].outcome == "written"
 
     kills = kill_everywhere("recover_it", pending, tmp_path, verify)
     print(f"recover: {kills} kills")

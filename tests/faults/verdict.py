@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.underfolder import done_indices
+from prefect_pipestream.underfolder import Run
 from prefect_pipestream.underfolder.commits.apply import recover
-from prefect_pipestream.underfolder.ledger.facts import layout_of, runs_of
-from prefect_pipestream.underfolder.ledger.ledger import commits_of
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.ledger.run import runs_of
 from tests.faults.cases import SAMPLES, Case, _streams
 from tests.faults.injecting import Ending
 
@@ -165,7 +165,7 @@ def _ledger(case: Case, root: Path, found: Contents, expected: Expected) -> Iter
     if case.run is None or not root.exists():
         return
     before, after = expected.before, expected.after
-    done = done_indices(root, case.run)
+    done = Run.of(root, case.run).done_indices()
     for idx in range(SAMPLES):
         now, old, new = (_of_unit(c, (idx,)) for c in (found, before, after))
         if old == new:
@@ -194,10 +194,10 @@ def _strays(folder: Path, root: Path) -> Iterator[Problem]:
 
 def _orphans(root: Path) -> Iterator[Problem]:
     """Undo files and notes of commits that are none of their run."""
-    layout = layout_of(root)
+    layout = Layout.of(root)
     for run in runs_of(layout):
         try:
-            ids = {commit.id for commit in commits_of(run)}
+            ids = {commit.id for commit in run.commits()}
         except DatasetError as error:
             yield "lost", f"the ledger of {run.name} cannot be read: {error}"
             continue

@@ -323,9 +323,9 @@ def test_encoder_options_reach_the_encoder(tmp_path: Path) -> None:
     ):
         default = item.store(str(tmp_path / f"default{item.file_extensions()[0]}"))
         other = item.with_options(**options).store(str(tmp_path / f"o{item.file_extensions()[0]}"))
-        assert default.stamp is not None
-        assert other.stamp is not None
-        assert default.stamp.size != other.stamp.size
+        assert default.version is not None
+        assert other.version is not None
+        assert default.version.size != other.version.size
         assert Item.get_instance(other.path)().shape == image.shape
 
 

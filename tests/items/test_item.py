@@ -12,7 +12,6 @@ from prefect_pipestream.items import (
     BinaryItem,
     BmpImageItem,
     FileSource,
-    FileStamp,
     ImageItem,
     Item,
     JpegImageItem,
@@ -126,15 +125,16 @@ def test_items_follow_their_shared_file_source(png: Path, tmp_path: Path) -> Non
     assert np.array_equal(earlier(), IMAGE + 1)
 
 
-def test_reading_remembers_stamp_and_digest(png: Path) -> None:
+def test_reading_remembers_the_version(png: Path) -> None:
     source = FileSource(str(png))
-    assert (source.stamp, source.digest) == (None, None)
+    assert source.version is None
     assert not source.is_current()
     Item.from_source(source)()
-    assert source.stamp == FileStamp.of(png.stat())
+    assert source.version is not None
+    assert source.version.is_of(png.stat())
     assert source.digest is not None
     assert len(source.digest) == 16
-    assert source.read_at_ns > 0
+    assert source.version.read_at_ns > 0
     assert source.is_current()
     png.write_bytes(png.read_bytes())
     assert not source.is_current()
@@ -289,6 +289,16 @@ def test_cached_value_is_not_a_given_one_and_is_not_pickled(png: Path) -> None:
     assert len(pickle.dumps(item)) < 600
     png.unlink()
     assert np.array_equal(item(), IMAGE)
+
+
+def test_decoding_error_is_of_the_file_and_not_of_the_cached_value(png: Path) -> None:
+    item = Item.get_instance(png)
+    item.cache_data = True
+    assert item.decoding_error() is None
+    png.write_bytes(b"no picture")
+    assert np.array_equal(item(), IMAGE)
+    assert isinstance(item.decoding_error(), DecodeError)
+    assert PngImageItem(IMAGE).decoding_error() is None
 
 
 def test_item_is_pickled_with_value_sources_and_settings(png: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 from prefect_pipestream.errors import DatasetWriteError, DecodeError, EncodeError
 from prefect_pipestream.items import (
     BinaryItem,
-    FileStamp,
     ImageItem,
     Item,
     JpegImageItem,
@@ -27,6 +26,7 @@ from prefect_pipestream.items import (
     set_item_disabled_serialization_modes,
     set_item_serialization_mode,
 )
+from prefect_pipestream.storage.version import Version
 
 IMAGE = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -86,7 +86,8 @@ def test_copy_and_link_keep_even_content_that_does_not_decode(tmp_path: Path) ->
             item.serialization_mode = mode
             stored = item.store(str(tmp_path / f"{mode}{name}"))
             assert Path(stored.path).read_bytes() == (tmp_path / name).read_bytes()
-            assert stored.stamp == FileStamp.of(os.stat(stored.path))
+            assert stored.version is not None
+            assert stored.version.is_of(os.stat(stored.path))
 
 
 def test_unknown_item_is_copied_where_a_new_file_is_asked_for(tmp_path: Path) -> None:
@@ -163,7 +164,8 @@ def test_link_falls_back_to_copy_on_another_file_system(png: Path) -> None:
     try:
         stored = Item.get_instance(png).store(str(target))
         assert target.read_bytes() == png.read_bytes()
-        assert stored.stamp == FileStamp.of(target.stat())
+        assert stored.version is not None
+        assert stored.version.is_of(target.stat())
     finally:
         target.unlink(missing_ok=True)
 
@@ -249,14 +251,15 @@ def test_store_adds_no_source_and_tells_stamp_and_digest(tmp_path: Path) -> None
     first = item.store(str(tmp_path / "a.bin"))
     second = item.store(str(tmp_path / "b.bin"))
     assert item.file_sources == ()
-    assert first.stamp == FileStamp.of((tmp_path / "a.bin").stat())
+    assert first.version is not None
+    assert first.version.is_of((tmp_path / "a.bin").stat())
     assert first.digest == second.digest
     assert first.is_current()
 
 
-def test_files_written_one_after_the_other_have_different_stamps(tmp_path: Path) -> None:
-    stamps = {BinaryItem(b"abc").store(str(tmp_path / f"{i}.bin")).stamp for i in range(50)}
-    assert len({stamp.mtime_ns for stamp in stamps if stamp}) == 50
+def test_files_written_one_after_the_other_have_different_times(tmp_path: Path) -> None:
+    versions = {BinaryItem(b"abc").store(str(tmp_path / f"{i}.bin")).version for i in range(50)}
+    assert len({one.mtime_ns for one in versions if one}) == 50
 
 
 def test_value_is_linked_only_to_a_file_that_still_holds_it(tmp_path: Path) -> None:
@@ -371,7 +374,7 @@ def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:
 def test_serialize_to_where_it_is_writes_nothing(tmp_path: Path) -> None:
     item = TxtNumpyItem([1, 2])
     item.serialize(tmp_path / "a.txt")
-    before = FileStamp.of((tmp_path / "a.txt").stat())
+    before = Version.of((tmp_path / "a.txt").stat())
     item.serialize(tmp_path / "a.txt")
-    assert FileStamp.of((tmp_path / "a.txt").stat()) == before
+    assert before.is_of((tmp_path / "a.txt").stat())
     assert item.local_sources == (tmp_path / "a.txt",)

@@ -26,7 +26,7 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
-from prefect_pipestream.underfolder import outcomes
+from prefect_pipestream.underfolder import Run
 
 from .datasets import count_runs, files_of, image_of, make_dataset, runs_of, truncate_image
 
@@ -97,7 +97,7 @@ def test_writes_of_a_flow_are_in_the_ledger_under_its_run_id(folder: Path) -> No
         set_output(block, 2, None)
         return str(flow_run.id)
 
-    ledger = outcomes(folder, skip_and_write())
+    ledger = Run.of(folder, skip_and_write()).outcomes()
 
     assert {idx: record.outcome for idx, record in ledger.items()} == {
         0: "written",

@@ -21,8 +21,9 @@ from prefect_pipestream.reporting.markdown import (
 )
 from prefect_pipestream.reporting.outcomes import FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.views.changes import change_between, changes_of_run
-from prefect_pipestream.views.thumbnails import SIDE, Change, inline_pair, metadata_differences
+from prefect_pipestream.views.changes import changes_of_run
+from prefect_pipestream.views.differences import ShownChange, change_between, metadata_differences
+from prefect_pipestream.views.thumbnails import SIDE, inline_pair
 from tests.prefect_layer.datasets import image_of, make_dataset
 
 BIG = 100_000
@@ -146,7 +147,7 @@ def test_an_array_that_is_no_image_has_no_picture(dtype: Any) -> None:
 
     change = change_between(3, {"table": item}, {"table": item}, ["table"], 3)
 
-    assert change == Change(3, "", "", ("table: written",), 3)
+    assert change == ShownChange(3, "", "", ("table: written",), 3)
 
 
 def test_share_of_failures_is_no_rounded_product() -> None:

@@ -18,7 +18,7 @@ from prefect_pipestream.review import (
     parse_indices,
 )
 from prefect_pipestream.sequences import Sample
-from prefect_pipestream.underfolder import outcomes
+from prefect_pipestream.underfolder import Run
 from prefect_pipestream.underfolder.runs.undo import undo_run
 from tests.prefect_layer.datasets import (
     count_runs,
@@ -49,7 +49,7 @@ def test_only_what_is_approved_is_written_and_the_ledger_says_who_approved(datas
     assert outcome.applied == (1, 4)
     assert outcome.discarded == (0, 2, 3, 5)
     assert runs_of(dataset, range(6)) == [0, 1, 0, 0, 1, 0]
-    found = {idx: record.outcome for idx, record in outcomes(dataset, "r1").items()}
+    found = {idx: record.outcome for idx, record in Run.of(dataset, "r1").outcomes().items()}
     assert found == {
         0: "skipped",
         1: "written",
@@ -102,7 +102,7 @@ def test_a_sample_that_was_changed_meanwhile_is_a_conflict(dataset: Path) -> Non
     outcome = apply_review(review, range(6), {})
     assert outcome.conflicts == (2,)
     assert runs_of(dataset, range(6)) == [1, 1, 40, 1, 1, 1]
-    failure = outcomes(dataset, "r1")[2].failure
+    failure = Run.of(dataset, "r1").outcomes()[2].failure
     assert failure is not None
     assert failure.error_type == "ConflictError"
 
@@ -124,7 +124,7 @@ def test_a_bad_sample_is_noted_and_not_to_be_decided_about(dataset: Path) -> Non
     review = compute_review(dataset, ["verify-items", "invert"], "r1")
     assert [sample.idx for sample in review.changed] == [0, 1, 2, 4, 5]
     apply_review(review, range(6), {})
-    record = outcomes(dataset, "r1")[3]
+    record = Run.of(dataset, "r1").outcomes()[3]
     assert record.outcome == "failed"
     assert record.failure is not None
     assert "003_image.png" in record.failure.message
@@ -242,7 +242,7 @@ def test_a_review_is_rejected_where_the_dataset_was_moved(dataset: Path) -> None
     discard_review(folder, "r1")
 
     assert (outcome.applied, outcome.discarded) == ((), tuple(range(6)))
-    assert {record.outcome for record in outcomes(folder, "r1").values()} == {"skipped"}
+    assert {record.outcome for record in Run.of(folder, "r1").outcomes().values()} == {"skipped"}
     assert files_of(folder) == before
     assert load_review(folder, "r1") is None
     assert not dataset.exists()

@@ -19,7 +19,7 @@ from prefect_pipestream.flows.processing import RunReport, process_samples
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.tasks import ChunkReport, process_chunk
-from prefect_pipestream.underfolder import check, counts, done_indices, undo_run
+from prefect_pipestream.underfolder import Run, check, undo_run
 from tests.prefect_layer.artifacts import artifact_texts
 from tests.runs.datasets import contents, differences, labels
 from tests.runs.transforms import count
@@ -96,17 +96,17 @@ def test_disk_that_fills_in_the_middle_of_a_flow(disk: Path, tasks_per: Any) -> 
     with pytest.raises(DatasetWriteError, match=r"No space left on device.*as it was"):
         run_by(folder, tasks_per=tasks_per)
 
-    done = done_indices(folder, KEY)
+    done = Run.of(folder, KEY).done_indices()
     assert 0 < len(done) < SAMPLES
     text = artifact_texts(f"report-{folder.name}")[0]
     assert "The run stopped before its end: DatasetWriteError" in text
     assert f"**{len(done)} samples**" in text
     assert_each_sample_is_whole(folder, done)
-    assert sum(counts(folder, KEY).values()) == len(done)
+    assert sum(Run.of(folder, KEY).counts().values()) == len(done)
 
     with pytest.raises(DatasetWriteError, match="No space left on device"):
         run_by(folder, tasks_per=tasks_per)  # there is still no room
-    assert_each_sample_is_whole(folder, done_indices(folder, KEY))
+    assert_each_sample_is_whole(folder, Run.of(folder, KEY).done_indices())
 
     subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
     report = run_by(folder, tasks_per=tasks_per)

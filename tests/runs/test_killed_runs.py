@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prefect_pipestream.underfolder import check, counts, list_runs, undo_run
+from prefect_pipestream.underfolder import Run, check, list_runs, undo_run
 from tests.runs.datasets import contents, copy_of, differences, make_dataset
 from tests.runs.processes import FlowProcess, Host, wait_until
 
@@ -37,7 +37,7 @@ def undisturbed(
 
 def done(folder: Path) -> int:
     """How many samples the run has done."""
-    return sum(counts(folder, KEY).values())
+    return sum(Run.of(folder, KEY).counts().values())
 
 
 @dataclass

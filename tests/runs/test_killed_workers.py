@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_pipestream.underfolder import counts, undo_run
+from prefect_pipestream.underfolder import Run, undo_run
 from tests.runs.datasets import contents, copy_of, differences, labels, make_dataset
 from tests.runs.processes import FlowProcess, Host, wait_until
 
@@ -22,7 +22,7 @@ def test_run_whose_workers_are_killed_is_retried_and_resumed(host: Host, tmp_pat
     arguments |= {"runner": "processes", "chunk_size": 100}
 
     def done() -> int:
-        return sum(counts(folder, KEY).values())
+        return sum(Run.of(folder, KEY).counts().values())
 
     def kill_a_worker_after_progress(process: FlowProcess) -> None:
         before = done()

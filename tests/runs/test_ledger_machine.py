@@ -20,12 +20,11 @@ from prefect_pipestream.errors import RunNotFoundError, UndoRefusedError
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import (
+    Run,
     Underfolder,
     check,
-    compact,
-    done_indices,
+    end_run,
     list_runs,
-    outcomes,
     undo_run,
 )
 from prefect_pipestream.underfolder.commits.apply import recover
@@ -42,7 +41,7 @@ Name = tuple[int, str]
 
 
 @dataclass
-class Run:
+class Expected:
     """What the ledger of a run is to say, and what its undo needs: versions of files."""
 
     done: set[int] = field(default_factory=set)
@@ -53,7 +52,7 @@ class Run:
 def transform_all(folder: Path, run_key: str, indices: list[int], count: int) -> None:
     """Adds one to the counters and inverts the images, of samples that the run has not done."""
     stream = DataStream.read_write_underfolder(folder, run_key=run_key)
-    done = done_indices(folder, run_key)
+    done = Run.of(folder, run_key).done_indices()
     with stream.commit_group(count=count, seconds=1000) as group:
         for idx in indices:
             if idx not in done:
@@ -104,7 +103,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.folder = self.root / "dataset"
         self.values: list[int] = []  # of each version of a file that there ever was
         self.files: dict[Name, int] = {}  # the version that is there
-        self.runs: dict[str, Run] = {}
+        self.runs: dict[str, Expected] = {}
 
     @initialize()
     def make(self) -> None:
@@ -137,7 +136,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.runs[run_key].done if run_key in self.runs else set()
 
     def note_done(self, run_key: str, indices: set[int]) -> None:
-        run = self.runs.setdefault(run_key, Run())
+        run = self.runs.setdefault(run_key, Expected())
         run.done |= indices
         for idx in indices:
             for key in ("label", "image"):
@@ -161,7 +160,7 @@ class LedgerMachine(RuleBasedStateMachine):
             lambda: transform_all(self.folder, run_key, todo, count), at
         )
         self.reopen(then)
-        done = set(outcomes(self.folder, run_key)) - self.done_by(run_key)
+        done = set(Run.of(self.folder, run_key).outcomes()) - self.done_by(run_key)
         assert done <= indices
         if done or run_key in self.runs:
             self.note_done(run_key, done)
@@ -184,7 +183,7 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             DataStream.read_write_underfolder(self.folder)
 
-    def may_be_undone(self, run: Run) -> bool:
+    def may_be_undone(self, run: Expected) -> bool:
         return all(self.files[name] == version for name, version in run.after.items())
 
     def take_back(self, run_key: str) -> None:
@@ -226,7 +225,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(run_key=RUNS)
     def end(self, run_key: str) -> None:
-        compact(self.folder, run_key)
+        end_run(Run.of(self.folder, run_key))
 
     @rule(fix=st.booleans())
     def look_it_over(self, fix: bool) -> None:
@@ -248,7 +247,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if not self.files:
             return
         for run_key in ("a", "b", "c"):
-            assert done_indices(self.folder, run_key) == self.done_by(run_key)
+            assert Run.of(self.folder, run_key).done_indices() == self.done_by(run_key)
 
     def teardown(self) -> None:
         shutil.rmtree(self.root)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_pipestream.underfolder import counts
+from prefect_pipestream.underfolder import Run
 from tests.runs.datasets import labels, make_dataset
 from tests.runs.processes import FlowProcess, Host, wait_until
 
@@ -20,7 +20,7 @@ def test_run_resumed_while_old_workers_live_does_each_sample_once(
     folder = make_dataset(tmp_path / "dataset", SAMPLES)
 
     def done() -> int:
-        return sum(counts(folder, KEY).values())
+        return sum(Run.of(folder, KEY).counts().values())
 
     arguments = {"folder": str(folder), "transform": "count_slowly", "run_key": KEY}
     with FlowProcess(host, **arguments, runner="processes", slowly_s=0.02, chunk_size=700) as first:

@@ -15,7 +15,7 @@ from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.flows.processing import RunReport, process_samples
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
-from prefect_pipestream.underfolder import counts, list_runs, outcomes
+from prefect_pipestream.underfolder import Run, list_runs
 from tests.runs.datasets import labels, make_dataset
 from tests.runs.processes import FlowProcess, Host, Server, wait_until
 from tests.runs.transforms import count
@@ -217,9 +217,9 @@ SAMPLES = 1000
 def begun_and_killed(host: Host, folder: Path, id_: str, arguments: dict[str, Any]) -> None:
     with FlowProcess(host, 0.005, flow_run=id_, **arguments) as process:
         process.wait_for_begin()
-        assert wait_until(lambda: sum(counts(folder, id_).values()) > 100)
+        assert wait_until(lambda: sum(Run.of(folder, id_).counts().values()) > 100)
         assert process.kill()
-    assert 0 < sum(counts(folder, id_).values()) < SAMPLES
+    assert 0 < sum(Run.of(folder, id_).counts().values()) < SAMPLES
 
 
 @pytest.mark.slow
@@ -241,7 +241,7 @@ def test_flow_run_rescheduled_after_its_process_was_killed(host: Host, tmp_path:
     assert report["run_key"] == str(id_)
     assert report["counts"]["written"] == SAMPLES
     assert labels(folder) == [idx + 1 for idx in range(SAMPLES)]
-    assert len(outcomes(folder, str(id_))) == SAMPLES
+    assert len(Run.of(folder, str(id_)).outcomes()) == SAMPLES
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.items import TxtNumpyItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
-from prefect_pipestream.underfolder import check, done_indices, list_runs, undo_run
+from prefect_pipestream.underfolder import Run, check, list_runs, undo_run
 from tests.runs.datasets import contents, differences, labels
 from tests.runs.transforms import count
 
@@ -143,7 +143,7 @@ def test_what_was_taken_back_is_done_by_the_retry(dataset: Path) -> None:
     assert len(attempts) == 2
     assert labels(dataset) == [idx + 1 for idx in range(12)]
     (key,) = (run.run_key for run in list_runs(dataset) if ":" not in run.run_key)
-    assert done_indices(dataset, key) == set(range(12))
+    assert Run.of(dataset, key).done_indices() == set(range(12))
 
 
 def test_new_samples_are_gone_and_the_rest_of_the_run_can_be_undone(dataset: Path) -> None:

@@ -18,7 +18,7 @@ from prefect_pipestream.items import (
 )
 from prefect_pipestream.review import apply_review, compute_review
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
-from prefect_pipestream.underfolder import done_indices
+from prefect_pipestream.underfolder import Run
 
 
 def png(value: int) -> PngImageItem:
@@ -217,8 +217,8 @@ def test_a_group_in_another_is_committed_as_it_is_left(stream: DataStream) -> No
         assert image(stream, 2) == 2
     assert (image(stream, 0), image(stream, 2)) == (50, 70)
     key = stream.run_key
-    assert done_indices(stream.output_folder, key, "outer") == {0, 2}
-    assert done_indices(stream.output_folder, key, "inner") == {1}
+    assert Run.of(stream.output_folder, key).done_indices("outer") == {0, 2}
+    assert Run.of(stream.output_folder, key).done_indices("inner") == {1}
 
 
 @pytest.mark.parametrize("error", [KeyError("bad"), KeyboardInterrupt()])

@@ -52,6 +52,12 @@ def test_stages_differ_by_class_and_arguments():
     )
 
 
+def test_it_does_not_matter_where_in_the_package_a_stage_is(monkeypatch):
+    before = fingerprint(StageInvert())
+    monkeypatch.setattr(StageInvert, "__module__", "prefect_pipestream.stages.elsewhere")
+    assert fingerprint(StageInvert()) == before
+
+
 def test_it_does_not_matter_how_a_stage_was_written():
     assert fingerprint(resolve_stage({"resize-images": {"size": ["max", 9]}})) == fingerprint(
         StageResize(size=("max", 9), interpolation="bilinear")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prefect_pipestream.underfolder import outcomes
+from prefect_pipestream.underfolder import Run
 from tests.prefect_layer.datasets import make_dataset, runs_of
 from tests.ui.api import Api, waited
 from tests.ui.conftest import started
@@ -87,7 +87,7 @@ def test_four_schedules_at_once_lose_nothing(any_host: PrefectHost, tmp_path: Pa
     completed = api.runs(deployment, "COMPLETED")
     for folder in folders:
         assert runs_of(folder, range(SAMPLES)) == [1] * SAMPLES
-        done = [len(outcomes(folder, run["id"])) for run in completed]
+        done = [len(Run.of(folder, run["id"]).outcomes()) for run in completed]
         assert sum(done) == SAMPLES
     assert not api.runs(deployment, "FAILED", "CRASHED")
     assert _most_at_once(completed) > 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prefect_pipestream.cli.demo import BROKEN_YAML, TRUNCATED, make_demo_dataset
-from prefect_pipestream.underfolder import outcomes
+from prefect_pipestream.underfolder import Run
 from tests.prefect_layer.datasets import files_of
 from tests.ui.api import Api, waited
 from tests.ui.browser import Browser
@@ -87,7 +87,7 @@ def test_reprocessing_is_started_from_the_failed_run_and_both_runs_name_each_oth
     browser.submit()
     run = waited(lambda: api.last_run(deployment))
     api.wait_for_state(run, "Completed")
-    found = outcomes(parts, failed)
+    found = Run.of(parts, failed).outcomes()
     assert {found[idx].outcome for idx in (TRUNCATED, BROKEN_YAML)} == {"written"}
 
     browser.open_artifact(waited(lambda: api.artifact(run, "report")))
@@ -126,7 +126,7 @@ def test_part_of_a_review_is_approved_though_the_worker_was_restarted_meanwhile(
     api.wait_for_state(run, "Completed")
     changed = {name for name, content in files_of(parts).items() if before[name] != content}
     assert changed == {f"data/{idx:06d}_image.png" for idx in (1, 3, 4)}
-    found = {idx: record.outcome for idx, record in outcomes(parts, run).items()}
+    found = {idx: record.outcome for idx, record in Run.of(parts, run).outcomes().items()}
     assert found == {idx: "written" if idx in (1, 3, 4) else "skipped" for idx in range(6)}
     facts = json.loads((parts / ".pipestream/runs" / run / "run.json").read_text("utf-8"))
     assert (facts["reviewed_by"], facts["comment"]) == ("Ada", "The others are fine.")

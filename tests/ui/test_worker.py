@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from prefect_pipestream.sequences import Sample, sample_stage
-from prefect_pipestream.underfolder import outcomes
+from prefect_pipestream.underfolder import Run
 from tests.prefect_layer.datasets import count_runs, make_dataset, runs_of, truncate_image
 from tests.ui.api import Api, waited
 from tests.ui.conftest import POOL
@@ -37,8 +37,8 @@ def test_schedule_cleans_by_itself_and_finds_nothing_changed_the_next_time(
     finally:
         api.ask(f"deployments/{nightly}/schedules/{made['id']}", method="DELETE")
     assert runs_of(dataset, range(40)) == [1] * 40
-    assert len(outcomes(dataset, done[0]["id"])) == 40
-    assert len(outcomes(dataset, done[1]["id"])) == 0
+    assert len(Run.of(dataset, done[0]["id"]).outcomes()) == 40
+    assert len(Run.of(dataset, done[1]["id"]).outcomes()) == 0
 
 
 def test_run_of_a_killed_worker_is_picked_up_and_applies_every_sample_once(
@@ -54,9 +54,9 @@ def test_run_of_a_killed_worker_is_picked_up_and_applies_every_sample_once(
         chunk_size=10,
     )
     waited(lambda: api.ask("events/filter", _heartbeats_of(run))["events"])
-    waited(lambda: len(outcomes(dataset, run)) > 10)
+    waited(lambda: len(Run.of(dataset, run).outcomes()) > 10)
     host.restart_worker(POOL)
-    done = len(outcomes(dataset, run))
+    done = len(Run.of(dataset, run).outcomes())
     assert 0 < done < 120
     api.wait_for_state(run, "Completed", seconds=300)
     assert runs_of(dataset, range(120)) == [1] * 120
@@ -83,7 +83,7 @@ def test_failed_samples_are_told_by_events_and_processed_again_by_the_automation
         api.ask(f"automations/{again['id']}", {"enabled": False}, method="PATCH")
     assert second["parameters"]["dataset"]["folder"] == str(dataset)
     assert second["parameters"]["failed_run"] == run
-    assert outcomes(dataset, run)[2].outcome == "failed"
+    assert Run.of(dataset, run).outcomes()[2].outcome == "failed"
 
 
 def test_dataset_that_is_built_is_an_asset_of_its_source_and_its_undo_is_told(

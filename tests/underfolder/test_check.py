@@ -12,13 +12,12 @@ from prefect_pipestream.errors import DatasetNotFoundError
 from prefect_pipestream.items import JpegImageItem, PickleItem, PngImageItem
 from prefect_pipestream.underfolder import (
     CheckReport,
+    Run,
     Underfolder,
     UnderfolderWriter,
     check,
-    compact,
-    done_indices,
+    end_run,
     list_runs,
-    outcomes,
 )
 
 from .conftest import contents, strays
@@ -76,7 +75,7 @@ undo_run(folder, "k")
 
 def test_a_good_dataset_has_no_problem(dataset: Path) -> None:
     UnderfolderWriter(dataset, exists_ok=True, run_key="k").write(9, {"image": white()})
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     before = contents(dataset)
     for fix in (False, True):
         report = check(dataset, fix=fix)
@@ -256,14 +255,14 @@ def test_a_pending_commit_is_applied(dataset: Path) -> None:
     assert contents(dataset) == before
     assert check(dataset, fix=True).ok
     assert Underfolder(dataset).read(2)["image"]().mean() == 255
-    assert outcomes(dataset, "k")[2].outcome == "written"
+    assert Run.of(dataset, "k").outcomes()[2].outcome == "written"
     assert check(dataset).problems == ()
 
 
 def test_a_dead_stage_is_swept(dataset: Path) -> None:
     before = contents(dataset)
     die_in(dataset, STAGED)
-    assert kinds(check(dataset)) == {"dead-stage": 1}
+    assert kinds(check(dataset)) == {"dead-staging": 1}
     assert strays(dataset) != []
     assert check(dataset, fix=True).ok
     assert strays(dataset) == []
@@ -286,7 +285,7 @@ def test_an_unreadable_pending_record_is_put_aside_with_its_files(dataset: Path)
     (record,) = (dataset / ".pipestream/log").glob("*.json")
     record.write_bytes(b"")
     report = check(dataset)
-    assert kinds(report) == {"unreadable-record": 1, "dead-stage": 1}
+    assert kinds(report) == {"unreadable-record": 1, "dead-staging": 1}
     assert check(dataset, fix=True).ok
     assert contents(dataset) == before
     assert any(name.endswith("000002_image.png") for name in put_aside(dataset))
@@ -302,20 +301,20 @@ def test_an_unreadable_record_of_a_run_is_put_aside(dataset: Path) -> None:
     first.write_bytes(b"{")
     assert kinds(check(dataset)) == {"unreadable-record": 1}
     assert check(dataset, fix=True).ok
-    assert done_indices(dataset, "k") == {2}
-    compact(dataset, "k")
+    assert Run.of(dataset, "k").done_indices() == {2}
+    end_run(Run.of(dataset, "k"))
     packed = dataset / ".pipestream/runs/k/compact-1/files.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:-9])
     assert kinds(check(dataset)) == {"unreadable-record": 1}
     assert check(dataset, fix=True).ok
-    assert done_indices(dataset, "k") == set()
+    assert Run.of(dataset, "k").done_indices() == set()
     assert check(dataset).problems == ()
 
 
 def test_an_interrupted_undo_is_finished(dataset: Path) -> None:
     before = contents(dataset)
     die_in(dataset, HALF_UNDONE)
-    assert kinds(check(dataset)) == {"half-undone": 1, "dead-stage": 1}
+    assert kinds(check(dataset)) == {"half-undone": 1, "dead-staging": 1}
     assert check(dataset, fix=True).ok
     assert contents(dataset) == before
     assert {run.run_key: run.state for run in list_runs(dataset)} == {

@@ -17,26 +17,23 @@ from prefect_pipestream.errors import (
     RunNotFoundError,
 )
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
+from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import (
     CommitRecord,
+    Run,
     SampleFailure,
     SampleRecord,
     Underfolder,
     UnderfolderWriter,
-    compact,
-    counts,
-    done_indices,
+    end_run,
     failed_indices,
-    failures,
     last_run,
     list_runs,
-    outcomes,
     prune_runs,
     signatures,
     undo_run,
 )
-from prefect_pipestream.underfolder.ledger.facts import layout_of, note_run
-from prefect_pipestream.underfolder.ledger.ledger import commits_of
+from prefect_pipestream.underfolder.format.layout import Layout
 
 from .conftest import contents, make_dataset
 
@@ -53,7 +50,7 @@ def run_on(folder: Path, run_key: str, tag: str = "main", fingerprint: str | Non
     writer = UnderfolderWriter(folder, exists_ok=True, run_key=run_key, dataset=dataset)
     if fingerprint:
         writer.claim()
-        note_run(layout_of(folder), run_key, {"fingerprint": fingerprint})
+        Run.of(folder, run_key).note({"fingerprint": fingerprint})
     with writer.batch(tag=tag, signed=True, count=2) as group:
         for idx in range(4):
             items, origin = dataset.take(idx)
@@ -73,12 +70,12 @@ def write(folder: Path, run_key: str, idx: int, value: int = 7) -> None:
 def snapshot(folder: Path, run_key: str) -> list[object]:
     """All that a ledger can be asked."""
     return [
-        {idx: record.to_json() for idx, record in outcomes(folder, run_key).items()},
-        done_indices(folder, run_key),
-        counts(folder, run_key),
+        {idx: record.to_json() for idx, record in Run.of(folder, run_key).outcomes().items()},
+        Run.of(folder, run_key).done_indices(),
+        Run.of(folder, run_key).counts(),
         failed_indices(folder, run_key),
-        failures(folder, run_key),
-        [c.id for c in commits_of(layout_of(folder).run(run_key))],
+        Run.of(folder, run_key).failures(),
+        [c.id for c in Run.of(folder, run_key).commits()],
     ]
 
 
@@ -87,11 +84,18 @@ def snapshot(folder: Path, run_key: str) -> list[object]:
 
 def test_the_ledger_tells_each_samples_outcome(dataset: Path) -> None:
     run_on(dataset, "k")
-    assert counts(dataset, "k") == {"written": 3, "unchanged": 1, "skipped": 1, "failed": 1}
-    assert done_indices(dataset, "k") == {0, 1, 2, 3, 4}
+    assert Run.of(dataset, "k").counts() == {
+        "written": 3,
+        "unchanged": 1,
+        "skipped": 1,
+        "failed": 1,
+    }
+    assert Run.of(dataset, "k").done_indices() == {0, 1, 2, 3, 4}
     assert failed_indices(dataset, "k") == [5]
-    assert failures(dataset, "k") == [
-        SampleRecord(5, "failed", outcomes(dataset, "k")[5].signature, attempts=3, failure=FAILURE)
+    assert Run.of(dataset, "k").failures() == [
+        SampleRecord(
+            5, "failed", Run.of(dataset, "k").outcomes()[5].signature, attempts=3, failure=FAILURE
+        )
     ]
 
 
@@ -99,31 +103,31 @@ def test_the_last_outcome_of_a_sample_counts(dataset: Path) -> None:
     run_on(dataset, "k")
     write(dataset, "k", 5)
     assert failed_indices(dataset, "k") == []
-    assert failures(dataset, "k") == []
-    assert done_indices(dataset, "k") == set(range(6))
-    assert sum(counts(dataset, "k").values()) == 6
+    assert Run.of(dataset, "k").failures() == []
+    assert Run.of(dataset, "k").done_indices() == set(range(6))
+    assert sum(Run.of(dataset, "k").counts().values()) == 6
 
 
 def test_a_part_of_a_run_is_told_by_its_tag(dataset: Path) -> None:
     run_on(dataset, "k", tag="0-5")
     write(dataset, "k", 9)
     for _ in range(2):
-        assert done_indices(dataset, "k", "0-5") == {0, 1, 2, 3, 4}
-        assert done_indices(dataset, "k", "main") == {9}
-        assert counts(dataset, "k", "main")["written"] == 1
-        assert [record.idx for record in failures(dataset, "k", "0-5")] == [5]
-        assert failures(dataset, "k", "main") == []
-        assert set(outcomes(dataset, "k", "main")) == {9}
-        compact(dataset, "k")
+        assert Run.of(dataset, "k").done_indices("0-5") == {0, 1, 2, 3, 4}
+        assert Run.of(dataset, "k").done_indices("main") == {9}
+        assert Run.of(dataset, "k").counts("main")["written"] == 1
+        assert [record.idx for record in Run.of(dataset, "k").failures("0-5")] == [5]
+        assert Run.of(dataset, "k").failures("main") == []
+        assert set(Run.of(dataset, "k").outcomes("main")) == {9}
+        end_run(Run.of(dataset, "k"))
 
 
 def test_of_no_run_there_is_nothing(dataset: Path) -> None:
-    assert outcomes(dataset, "none") == {}
-    assert done_indices(dataset, "none") == set()
-    assert sum(counts(dataset, "none").values()) == 0
+    assert Run.of(dataset, "none").outcomes() == {}
+    assert Run.of(dataset, "none").done_indices() == set()
+    assert sum(Run.of(dataset, "none").counts().values()) == 0
     assert list_runs(dataset) == []
     assert last_run(dataset) is None
-    compact(dataset, "none")
+    end_run(Run.of(dataset, "none"))
     with pytest.raises(RunNotFoundError):
         failed_indices(dataset)
     with pytest.raises(DatasetNotFoundError):
@@ -137,21 +141,21 @@ def test_a_packed_ledger_answers_as_before(dataset: Path) -> None:
     run_on(dataset, "k", tag="part")
     write(dataset, "k", 4)
     before = snapshot(dataset, "k")
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     assert snapshot(dataset, "k")[:4] == before[:4]
     assert snapshot(dataset, "k")[5] == before[5]
-    assert [f.failure for f in failures(dataset, "k")] == [FAILURE]
+    assert [f.failure for f in Run.of(dataset, "k").failures()] == [FAILURE]
     assert list((dataset / ".pipestream/runs/k/done").rglob("*.json")) == []
 
 
 def test_a_resumed_run_is_packed_again(dataset: Path) -> None:
     run_on(dataset, "k")
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     write(dataset, "k", 5)
     after = snapshot(dataset, "k")
     assert after[1] == set(range(6))
-    compact(dataset, "k")
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     assert snapshot(dataset, "k") == after
     folders = [path.name for path in (dataset / ".pipestream/runs/k").glob("compact-*")]
     assert folders == ["compact-2"]
@@ -163,13 +167,13 @@ def test_a_record_that_is_packed_and_still_alone_counts_once(dataset: Path) -> N
     run = dataset / ".pipestream/runs/k"
     records = {path: path.read_bytes() for path in (run / "done").rglob("*.json")}
     before = snapshot(dataset, "k")
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     for path, text in list(records.items())[::2]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text)
     assert snapshot(dataset, "k")[:4] == before[:4]
     assert snapshot(dataset, "k")[5] == before[5]
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     assert snapshot(dataset, "k")[5] == before[5]
 
 
@@ -182,7 +186,7 @@ def test_readers_see_the_whole_ledger_while_it_is_packed_over_and_over(dataset: 
 
     def read() -> None:
         while not stop.is_set():
-            found = done_indices(dataset, "k")
+            found = Run.of(dataset, "k").done_indices()
             if not found >= {0, 1, 2, 3, 4}:
                 wrong.append(found)
 
@@ -192,12 +196,12 @@ def test_readers_see_the_whole_ledger_while_it_is_packed_over_and_over(dataset: 
     writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
     for value in range(10):
         writer.write(0, {"image": white(value)})
-        compact(dataset, "k")
+        end_run(Run.of(dataset, "k"))
     stop.set()
     for reader in readers:
         reader.join()
     assert wrong == []
-    assert len(list(commits_of(layout_of(dataset).run("k")))) == 13
+    assert len(list(Run.of(dataset, "k").commits())) == 13
 
 
 def test_packing_on_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
@@ -216,13 +220,13 @@ def test_packing_on_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path) -> N
             with suppress(OSError):
                 (folder / f".filler-{name}").write_bytes(bytes(4096))
         with pytest.raises(DatasetWriteError):
-            compact(folder, "k")
+            end_run(Run.of(folder, "k"))
         assert snapshot(folder, "k") == before
         run = folder / ".pipestream/runs/k"
         assert sorted(path.name for path in run.iterdir()) == ["done", "run.json", "undo"]
         for path in folder.glob(".filler*"):
             path.unlink()
-        compact(folder, "k")
+        end_run(Run.of(folder, "k"))
         assert snapshot(folder, "k")[5] == before[5]
         assert list_runs(folder)[0].state == "finished"
     finally:
@@ -231,9 +235,9 @@ def test_packing_on_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path) -> N
 
 def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:
     """Writes the ledger of a run of many samples, as its commits would have."""
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     layout.make()
-    note_run(layout, run_key, {"fingerprint": "f"})
+    Run.of(layout, run_key).note({"fingerprint": "f"})
     random = np.random.default_rng(0)
     done = Path(layout.run(run_key).done) / "main"
     done.mkdir(parents=True)
@@ -255,11 +259,11 @@ def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:
 @pytest.mark.slow
 def test_the_ledger_of_a_million_samples_is_small_and_loads_fast(tmp_path: Path) -> None:
     make_big_run(tmp_path, 1_000_000)
-    compact(tmp_path, "big")
+    end_run(Run.of(tmp_path, "big"))
     run = tmp_path / ".pipestream/runs/big"
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     began = time.process_time()
-    done = done_indices(tmp_path, "big")
+    done = Run.of(tmp_path, "big").done_indices()
     done_s = time.process_time() - began
     began = time.process_time()
     found = signatures(tmp_path, "f")
@@ -278,19 +282,19 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(dataset: Path) -> Non
     run_on(dataset, "k")
     path = next((dataset / ".pipestream/runs/k/done").rglob("*.json"))
     path.write_bytes(path.read_bytes()[:20])
-    for ask in (outcomes, done_indices, counts):
+    for ask in (Run.outcomes, Run.done_indices, Run.counts):
         with pytest.raises(DatasetError, match=rf"{path.name}.*check --fix"):
-            ask(dataset, "k")
+            ask(Run.of(dataset, "k"))
 
 
 @pytest.mark.parametrize("name", ["samples.npz", "failures.jsonl.gz"])
 def test_a_damaged_packed_ledger_is_a_clear_error(dataset: Path, name: str) -> None:
     run_on(dataset, "k")
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     path = dataset / ".pipestream/runs/k/compact-1" / name
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DatasetError, match=name):
-        failures(dataset, "k")
+        Run.of(dataset, "k").failures()
 
 
 # -- runs ----------------------------------------------------------------------------------
@@ -299,10 +303,10 @@ def test_a_damaged_packed_ledger_is_a_clear_error(dataset: Path, name: str) -> N
 def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
     run_on(dataset, "one", fingerprint="f")
     run_on(dataset, "two")
-    compact(dataset, "one")
+    end_run(Run.of(dataset, "one"))
     first, second = list_runs(dataset)
     assert (first.run_key, first.state, first.fingerprint) == ("one", "finished", "f")
-    assert (second.run_key, second.state, second.fingerprint) == ("two", "stopped", None)
+    assert (second.run_key, second.state, second.fingerprint) == ("two", "edited", None)
     assert first.counts == {"written": 3, "unchanged": 1, "skipped": 1, "failed": 1}
     assert first.started is not None
     assert first.last_commit is not None
@@ -315,12 +319,12 @@ def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
 def test_a_run_is_running_as_long_as_a_writer_of_it_lives(dataset: Path) -> None:
     writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
     writer.write(0, {"image": white()})
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     assert [run.state for run in list_runs(dataset)] == ["running"]
     del writer
     assert [run.state for run in list_runs(dataset)] == ["finished"]
     write(dataset, "k", 1)
-    assert [run.state for run in list_runs(dataset)] == ["stopped"]
+    assert [run.state for run in list_runs(dataset)] == ["edited"]
 
 
 def test_undo_bytes_are_what_only_undo_files_hold(dataset: Path, tmp_path: Path) -> None:
@@ -359,7 +363,7 @@ def signature_now(folder: Path, idx: int) -> str | None:
     with writer.batch(signed=True) as group:
         items, origin = dataset.take(idx)
         group.set_output(idx, items, None, origin)
-    return outcomes(folder, key)[idx].signature
+    return Run.of(folder, key).outcomes()[idx].signature
 
 
 def test_signatures_are_of_the_samples_as_the_transform_left_them(dataset: Path) -> None:
@@ -373,7 +377,7 @@ def test_signatures_are_of_the_samples_as_the_transform_left_them(dataset: Path)
         for idx in found:
             assert found[idx] == signature_now(dataset, idx)
         assert len(signatures(dataset, "other")) == 0
-        compact(dataset, "k")
+        end_run(Run.of(dataset, "k"))
     write(dataset, "by hand", 1)
     assert signatures(dataset, "f")[1] != signature_now(dataset, 1)
 
@@ -394,7 +398,7 @@ def test_the_latest_run_that_was_not_undone_has_the_last_word(dataset: Path) -> 
 
 def backdate(folder: Path, run_key: str, days: float) -> None:
     """Lets a run have been made some days ago."""
-    run = Path(layout_of(folder).run(run_key).folder)
+    run = Path(Run.of(folder, run_key).folder)
     seconds = days * 86400
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**info, "started": info["started"] - seconds}))
@@ -450,8 +454,18 @@ def test_pruning_a_folder_without_runs_leaves_it_alone(dataset: Path) -> None:
 
 def test_failures_are_kept_in_full_when_packed(dataset: Path) -> None:
     run_on(dataset, "k")
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     with gzip.open(dataset / ".pipestream/runs/k/compact-1/failures.jsonl.gz", "rt") as lines:
         assert len(list(lines)) == 1
-    (failure,) = failures(dataset, "k")
+    (failure,) = Run.of(dataset, "k").failures()
     assert (failure.idx, failure.attempts, failure.failure) == (5, 3, FAILURE)
+
+
+def test_what_a_person_changed_by_a_stream_is_no_run_that_stopped(dataset: Path) -> None:
+    stream = DataStream.read_write_underfolder(dataset, run_key="mine")
+    stream.set_output(0, stream.get_input(0).set_value("label", 7))
+    assert [run.state for run in list_runs(dataset)] == ["running"]
+    del stream
+    assert [run.state for run in list_runs(dataset)] == ["edited"]
+    DataStream.read_write_underfolder(dataset, run_key="flow").begin_run(fingerprint="f")
+    assert [run.state for run in list_runs(dataset)] == ["edited", "stopped"]

@@ -18,17 +18,12 @@ from prefect_pipestream.errors import RunKeyError
 from prefect_pipestream.review import compute_review, discard_review, load_review
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder import (
+    Run,
     UnderfolderWriter,
-    compact,
-    counts,
-    done_indices,
-    failures,
     list_runs,
-    outcomes,
     undo_run,
 )
-from prefect_pipestream.underfolder.runs.runs import failed_indices
-from prefect_pipestream.underfolder.runs.undo import undo_commits
+from prefect_pipestream.underfolder.runs.listing import failed_indices
 
 from .test_cli import a_run, shell
 
@@ -61,12 +56,7 @@ ENTRANCES: dict[str, Entrance] = {
     "another run of a writer": lambda f, k: UnderfolderWriter(f, exists_ok=True).for_run(k),
     "undo": lambda f, k: undo_run(f, k),
     "undo by force": lambda f, k: undo_run(f, k, force=True),
-    "a rollback": lambda f, k: undo_commits(f, k),
-    "packing": compact,
-    "outcomes": outcomes,
-    "counts": counts,
-    "failures": failures,
-    "what is done": done_indices,
+    "a run": Run.of,
     "what failed": failed_indices,
     "a review": lambda f, k: compute_review(f, Sample.shallow_copy, k),
     "a review that waits": load_review,
@@ -111,7 +101,7 @@ def test_any_other_text_is_a_run_key_and_comes_back_as_it_was(dataset: Path, key
     a_run(dataset, key)
     assert [run.run_key for run in list_runs(dataset)] == [key]
     assert [path.parent for path in dataset.parent.rglob("run.json")] == list(runs.iterdir())
-    assert done_indices(dataset, key) == {1, 2}
+    assert Run.of(dataset, key).done_indices() == {1, 2}
     assert undo_run(dataset, key).samples == 2
 
 

@@ -30,18 +30,15 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 from prefect_pipestream.underfolder import (
+    Run,
     Underfolder,
     UnderfolderWriter,
-    compact,
-    done_indices,
+    end_run,
     list_runs,
-    outcomes,
     prune_runs,
     undo_commits,
     undo_run,
 )
-from prefect_pipestream.underfolder.ledger.facts import layout_of
-from prefect_pipestream.underfolder.ledger.ledger import commits_of
 
 from .conftest import contents, make_dataset, strays
 
@@ -105,11 +102,11 @@ def test_an_undone_run_has_never_been(dataset: Path) -> None:
 def test_an_undone_run_starts_afresh_under_its_key(dataset: Path) -> None:
     a_run(dataset)
     undo_run(dataset, "k")
-    assert done_indices(dataset, "k") == set()
+    assert Run.of(dataset, "k").done_indices() == set()
     assert states(dataset) == {"k": "undone", "undo:k": "finished"}
     write(dataset, "k", 3, image=image())
-    assert done_indices(dataset, "k") == {3}
-    assert [run.state for run in list_runs(dataset) if run.run_key == "k"] == ["undone", "stopped"]
+    assert Run.of(dataset, "k").done_indices() == {3}
+    assert [run.state for run in list_runs(dataset) if run.run_key == "k"] == ["undone", "edited"]
 
 
 def test_an_undone_or_unknown_run_cannot_be_undone(dataset: Path) -> None:
@@ -128,12 +125,12 @@ def test_an_undone_or_unknown_run_cannot_be_undone(dataset: Path) -> None:
 def test_an_undo_is_undone_and_then_the_run_counts_again(dataset: Path) -> None:
     before = entries(dataset)
     a_run(dataset)
-    after, done = entries(dataset), outcomes(dataset, "k")
+    after, done = entries(dataset), Run.of(dataset, "k").outcomes()
     undo_run(dataset, "k")
     undo_run(dataset, "undo:k")
     assert entries(dataset) == after
-    assert outcomes(dataset, "k") == done
-    assert states(dataset)["k"] == "stopped"
+    assert Run.of(dataset, "k").outcomes() == done
+    assert states(dataset)["k"] == "edited"
     undo_run(dataset, "undo:undo:k")
     assert entries(dataset) == before
     assert states(dataset)["k"] == "undone"
@@ -158,7 +155,7 @@ def test_a_second_undo_of_a_key_is_a_run_of_its_own(dataset: Path) -> None:
 def test_a_packed_run_is_undone_as_well(dataset: Path) -> None:
     before = entries(dataset)
     a_run(dataset)
-    compact(dataset, "k")
+    end_run(Run.of(dataset, "k"))
     write(dataset, "k", 5, label=TxtNumpyItem(np.array([99])))
     undo_run(dataset, "k")
     assert entries(dataset) == before
@@ -232,7 +229,7 @@ def test_readers_and_writers_that_are_open_see_the_undo(dataset: Path) -> None:
     assert reader.read(2)["image"]().mean() == 2
     assert "more" not in reader.read(2)
     writer.write(2, {"label": TxtNumpyItem(np.array([7]))})
-    assert set(outcomes(dataset, "k")) == {2}
+    assert set(Run.of(dataset, "k").outcomes()) == {2}
 
 
 # -- refused -------------------------------------------------------------------------------
@@ -277,8 +274,8 @@ def test_where_someone_changed_a_sample_since_nothing_is_undone(
     assert caught.value.files
     assert entries(dataset) == before
     assert strays(dataset) == []
-    assert states(dataset) == {"k": "stopped"}
-    assert 1 in done_indices(dataset, "k")
+    assert states(dataset) == {"k": "edited"}
+    assert 1 in Run.of(dataset, "k").done_indices()
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -384,7 +381,7 @@ def test_a_ledger_that_names_files_elsewhere_is_refused(dataset: Path, packed: b
     a_run(dataset)
     run = dataset / ".pipestream/runs/k"
     if packed:
-        compact(dataset, "k")
+        end_run(Run.of(dataset, "k"))
         files = run / "compact-1/files.jsonl.gz"
         text = gzip.decompress(files.read_bytes())
         files.write_bytes(gzip.compress(text.replace(b"000008_image.png", b"../../precious.png")))
@@ -429,9 +426,9 @@ def test_a_half_undone_run_is_not_gone_on_with(dataset: Path) -> None:
     )
     assert states(dataset) == {"k": "undoing"}
     with pytest.raises(DatasetError, match="undo_run"):
-        done_indices(dataset, "k")
+        Run.of(dataset, "k").done_indices()
     undo_run(dataset, "k")
-    assert done_indices(dataset, "k") == set()
+    assert Run.of(dataset, "k").done_indices() == set()
 
 
 # -- single commits ------------------------------------------------------------------------
@@ -451,8 +448,8 @@ def test_a_part_of_a_run_is_taken_back(dataset: Path, packed: bool) -> None:
     two_parts(dataset)
     after = entries(dataset)
     if packed:
-        compact(dataset, "k")
-    report = undo_commits(dataset, "k", tag="a")
+        end_run(Run.of(dataset, "k"))
+    report = undo_commits(Run.of(dataset, "k"), tag="a")
     assert (report.samples, report.files, report.undo_run_key) == (2, 6, "rollback:k")
     found = entries(dataset)
     for idx, state in ((0, before), (1, before), (2, after), (3, after)):
@@ -460,8 +457,8 @@ def test_a_part_of_a_run_is_taken_back(dataset: Path, packed: bool) -> None:
         assert {n: v for n, v in found.items() if n.startswith(part)} == {
             n: v for n, v in state.items() if n.startswith(part)
         }
-    assert done_indices(dataset, "k") == {2, 3}
-    assert done_indices(dataset, "k", "a") == set()
+    assert Run.of(dataset, "k").done_indices() == {2, 3}
+    assert Run.of(dataset, "k").done_indices("a") == set()
     assert list((dataset / ".pipestream/runs/k").glob("dropped/*")) == []
     assert len(list((dataset / ".pipestream/runs/k/undo").iterdir())) == 1
     undo_run(dataset, "k")
@@ -470,44 +467,44 @@ def test_a_part_of_a_run_is_taken_back(dataset: Path, packed: bool) -> None:
 
 def test_commits_are_taken_back_by_their_ids(dataset: Path) -> None:
     a_run(dataset)
-    last = list(commits_of(layout_of(dataset).run("k")))[-1]
-    undo_commits(dataset, "k", [last.id])
-    assert done_indices(dataset, "k") == {1, 2}
-    assert undo_commits(dataset, "k", [last.id]).files == 0
-    assert undo_commits(dataset, "none", [last.id]).files == 0
+    last = list(Run.of(dataset, "k").commits())[-1]
+    undo_commits(Run.of(dataset, "k"), [last.id])
+    assert Run.of(dataset, "k").done_indices() == {1, 2}
+    assert undo_commits(Run.of(dataset, "k"), [last.id]).files == 0
+    assert undo_commits(Run.of(dataset, "none"), [last.id]).files == 0
 
 
 def test_a_commit_that_a_later_one_wrote_over_is_not_taken_back(dataset: Path) -> None:
     write(dataset, "k", 1, image=image(10), label=TxtNumpyItem(np.array([5])))
     write(dataset, "k", 1, image=image(20))
-    first, second = commits_of(layout_of(dataset).run("k"))
+    first, second = Run.of(dataset, "k").commits()
     before = entries(dataset)
     with pytest.raises(UndoRefusedError, match="000001_image"):
-        undo_commits(dataset, "k", [first.id])
+        undo_commits(Run.of(dataset, "k"), [first.id])
     assert entries(dataset) == before
-    undo_commits(dataset, "k", [first.id, second.id])
+    undo_commits(Run.of(dataset, "k"), [first.id, second.id])
     assert Underfolder(dataset).read(1)["image"]().mean() == 1
-    assert outcomes(dataset, "k") == {}
+    assert Run.of(dataset, "k").outcomes() == {}
 
 
 def test_commits_of_outcomes_alone_are_taken_back(dataset: Path) -> None:
     with writer_of(dataset, "k").batch(tag="a") as group:
         group.record(3, "skipped")
-    assert done_indices(dataset, "k") == {3}
-    undo_commits(dataset, "k", tag="a")
-    assert done_indices(dataset, "k") == set()
+    assert Run.of(dataset, "k").done_indices() == {3}
+    undo_commits(Run.of(dataset, "k"), tag="a")
+    assert Run.of(dataset, "k").done_indices() == set()
 
 
 def test_the_run_goes_on_after_a_rollback(dataset: Path) -> None:
     writer = writer_of(dataset, "k")
     with writer.batch(tag="a") as group:
         group.set_output(1, {"image": image(10)})
-    undo_commits(dataset, "k", tag="a")
+    undo_commits(Run.of(dataset, "k"), tag="a")
     with writer.batch(tag="a") as group:
         group.set_output(1, {"image": image(20)})
     assert Underfolder(dataset).read(1)["image"]().mean() == 20
-    assert done_indices(dataset, "k", "a") == {1}
-    undo_commits(dataset, "k", tag="a")
+    assert Run.of(dataset, "k").done_indices("a") == {1}
+    undo_commits(Run.of(dataset, "k"), tag="a")
     assert Underfolder(dataset).read(1)["image"]().mean() == 1
 
 
@@ -530,13 +527,13 @@ def test_a_rollback_that_meets_no_room_leaves_all_as_it_was(tmp_path: Path) -> N
         with pytest.raises(OSError, match="No space"):
             touch_all(filler)
         with pytest.raises(DatasetWriteError):
-            undo_commits(folder, "k", tag="a")
+            undo_commits(Run.of(folder, "k"), tag="a")
         found = entries(folder)
         assert {name: value for name, value in found.items() if name[0] != "."} == before
-        assert done_indices(folder, "k") == {0, 1, 2, 3}
+        assert Run.of(folder, "k").done_indices() == {0, 1, 2, 3}
         for path in filler:
             path.unlink(missing_ok=True)
-        undo_commits(folder, "k", tag="a")
+        undo_commits(Run.of(folder, "k"), tag="a")
         undo_run(folder, "k")
         assert Underfolder(folder).read(1)["image"]().mean() == 1
     finally:
@@ -580,7 +577,7 @@ def test_any_runs_undone_in_reverse_restore_every_byte(
                     for idx, kind, value in commit:
                         group.set_output(idx, items_of(kind, value))
             if is_packed:
-                compact(folder, f"run {number}")
+                end_run(Run.of(folder, f"run {number}"))
             seen.append(entries(folder))
         for number in reversed(range(len(runs))):
             assert entries(folder) == seen.pop()

@@ -8,15 +8,12 @@ import pytest
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.underfolder import (
+    Run,
     check,
-    done_indices,
-    failures,
     list_runs,
-    outcomes,
     undo_run,
 )
 from prefect_pipestream.underfolder.commits.apply import recover
-from prefect_pipestream.underfolder.ledger.facts import layout_of, note_run
 from tests.faults import actions
 from tests.faults.killing import fresh, kill_everywhere
 
@@ -33,7 +30,7 @@ pytestmark = [
 def done(tmp_path: Path) -> Path:
     """A dataset on which a run of six samples, in commits of three, was made."""
     folder = make_dataset(tmp_path / "done")
-    note_run(layout_of(folder), actions.RUN, {"fingerprint": "f"})
+    Run.of(folder, actions.RUN).note({"fingerprint": "f"})
     actions.add_to_labels(folder)
     return folder
 
@@ -43,20 +40,20 @@ def of_sample(state: dict[str, bytes], idx: int) -> dict[str, bytes]:
 
 
 def test_a_killed_packing_loses_no_record(done: Path, tmp_path: Path) -> None:
-    before = outcomes(done, actions.RUN)
+    before = Run.of(done, actions.RUN).outcomes()
 
     def verify(folder: Path) -> None:
-        assert outcomes(folder, actions.RUN) == before
-        assert done_indices(folder, actions.RUN) == set(range(6))
-        actions.compact_it(folder)
-        assert outcomes(folder, actions.RUN) == before
+        assert Run.of(folder, actions.RUN).outcomes() == before
+        assert Run.of(folder, actions.RUN).done_indices() == set(range(6))
+        actions.end_it(folder)
+        assert Run.of(folder, actions.RUN).outcomes() == before
         run = folder / ".pipestream/runs" / actions.RUN
         assert sorted(path.name for path in run.iterdir() if "run.json." not in path.name) in (
             [["compact-1", "done", "run.json", "undo"], ["compact-2", "done", "run.json", "undo"]]
         )
 
-    kills = kill_everywhere("compact_it", done, tmp_path, verify)
-    print(f"compact: {kills} kills")
+    kills = kill_everywhere("end_it", done, tmp_path, verify)
+    print(f"end: {kills} kills")
     assert kills > 20
 
 
@@ -69,18 +66,18 @@ def test_a_killed_undo_tells_what_it_did(tmp_path: Path, done: Path) -> None:
         state = {run.run_key: run.state for run in list_runs(folder)}[actions.RUN]
         if state == "stopped":
             assert found == new
-            assert done_indices(folder, actions.RUN) == set(range(6))
+            assert Run.of(folder, actions.RUN).done_indices() == set(range(6))
             undo_run(folder, actions.RUN)
         elif state == "undoing":
             with pytest.raises(DatasetError):
-                done_indices(folder, actions.RUN)
+                Run.of(folder, actions.RUN).done_indices()
             assert check(folder, fix=True).ok
         assert contents(folder) == old
-        assert done_indices(folder, actions.RUN) == set()
+        assert Run.of(folder, actions.RUN).done_indices() == set()
         assert strays(folder) == []
         actions.redo(folder)
         assert contents(folder) == new
-        assert done_indices(folder, actions.RUN) == set(range(6))
+        assert Run.of(folder, actions.RUN).done_indices() == set(range(6))
 
     kills = kill_everywhere("undo", done, tmp_path, verify)
     print(f"undo: {kills} kills")
@@ -101,7 +98,7 @@ def test_a_killed_redo_is_finished_by_the_next(tmp_path: Path, done: Path) -> No
         if states[f"undo:{actions.RUN}"] != "undone":
             actions.redo(folder)
         assert contents(folder) == new
-        assert done_indices(folder, actions.RUN) == set(range(6))
+        assert Run.of(folder, actions.RUN).done_indices() == set(range(6))
         undo_run(folder, actions.RUN)
         assert contents(folder) == old
 
@@ -114,11 +111,11 @@ def test_a_killed_rollback_is_whole_or_nothing(tmp_path: Path, done: Path) -> No
     new, old = contents(done), contents(make_dataset(tmp_path / "old"))
     packed = tmp_path / "packed"
     fresh(done, packed)
-    actions.compact_it(packed)
+    actions.end_it(packed)
 
     def verify(folder: Path) -> None:
         recover(os.fspath(folder))
-        found, still_done = contents(folder), done_indices(folder, actions.RUN)
+        found, still_done = contents(folder), Run.of(folder, actions.RUN).done_indices()
         assert still_done in (set(range(6)), {3, 4, 5})
         for idx in range(6):
             assert of_sample(found, idx) == of_sample(new if idx in still_done else old, idx)
@@ -138,7 +135,7 @@ def test_a_killed_pruning_leaves_the_run_or_what_it_saw(tmp_path: Path, done: Pa
     def verify(folder: Path) -> None:
         runs = list_runs(folder)
         assert [run.run_key for run in runs] in ([], [actions.RUN])
-        assert failures(folder, actions.RUN) == []
+        assert Run.of(folder, actions.RUN).failures() == []
         actions.prune(folder)
         recover(os.fspath(folder))
         assert list_runs(folder) == []

@@ -25,7 +25,7 @@ from prefect_pipestream.items import (
     TxtNumpyItem,
     YamlMetadataItem,
 )
-from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter, outcomes
+from prefect_pipestream.underfolder import Run, Underfolder, UnderfolderWriter
 
 from .conftest import contents, strays
 
@@ -326,7 +326,7 @@ def test_any_run_key_makes_a_folder_below_runs(dataset: Path, run_key: str) -> N
         _, writer = open_both(dataset, run_key=run_key)
         writer.write(0, {"image": white()})
         assert len(list((dataset / ".pipestream/runs").iterdir())) == 1
-        assert outcomes(dataset, run_key)[0].outcome == "written"
+        assert Run.of(dataset, run_key).outcomes()[0].outcome == "written"
 
 
 def test_a_full_disk_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:

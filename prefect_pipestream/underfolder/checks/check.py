@@ -29,13 +29,12 @@ from prefect_pipestream.underfolder.checks.check_private import (
 )
 from prefect_pipestream.underfolder.checks.problems import Aside, CheckReport, Problem
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
-from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import (
     DATA_FOLDER,
     parse_item_name,
     parse_root_name,
 )
-from prefect_pipestream.underfolder.ledger.facts import Folder, layout_of
 
 _AT_ONCE = 32  # samples decoded by one call of a thread
 _TEMPORARY = re.compile(r"\.\d+-\d+-\d+_.+")  # see `items.storing.serialize`
@@ -65,7 +64,7 @@ def check(
         DatasetNotFoundError: If there is no such folder.
         DatasetWriteError: If the dataset is to be mended and cannot be written.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     if not is_folder(layout.root):
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
     aside = Aside(layout, fix)

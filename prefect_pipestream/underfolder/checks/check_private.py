@@ -6,18 +6,18 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
-from prefect_pipestream.storage.asking import is_folder, is_there, status_of
+from prefect_pipestream.storage.asking import NO_RIGHT, is_folder, is_there, names_in, status_of
 from prefect_pipestream.storage.creating import left_by_creators
 from prefect_pipestream.storage.lock import exclusive
 from prefect_pipestream.storage.untrusted import read_regular
 from prefect_pipestream.underfolder.checks.problems import Aside, Problem, ProblemKind
-from prefect_pipestream.underfolder.commits.apply import NO_RIGHT, UNDO, is_dead, recover
-from prefect_pipestream.underfolder.format.layout import Layout, RunLayout
-from prefect_pipestream.underfolder.ledger.compaction import PackedLedger
-from prefect_pipestream.underfolder.ledger.facts import info_of, is_undone, names_in, runs_of
-from prefect_pipestream.underfolder.ledger.ledger import loose_records, packed_folders
+from prefect_pipestream.underfolder.commits.apply import UNDO, is_dead, recover
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.ledger.packed import PackedLedger
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
-from prefect_pipestream.underfolder.runs.undo import forget_undoing, undo_run
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.runs.retiring import forget_undoing
+from prefect_pipestream.underfolder.runs.undo import undo_run
 
 _DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
 _DAMAGED = "This record of a commit is damaged."
@@ -44,14 +44,14 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
                 yield _put_aside(layout, aside, "unreadable-record", path, _DAMAGED)
         if len(logged) < len(pending):  # the damaged record's files are in one of these
             for path in dead:
-                yield _put_aside(layout, aside, "dead-stage", path, _DEAD)
+                yield _put_aside(layout, aside, "dead-staging", path, _DEAD)
             dead = []
     if fix:
         recover(layout.root)
     yield from _report_recovered(layout, logged, dead, fix)
     for run in runs_of(layout):
-        yield from _check_ledger(layout, run, aside)
-        yield from _check_undoing(layout, run, fix)
+        yield from _check_ledger(run, aside)
+        yield from _check_undoing(run, fix)
 
 
 @contextmanager
@@ -155,7 +155,7 @@ def _report_recovered(
     for path in dead:
         mended = fix and not is_there(path)
         yield Problem(
-            "dead-stage",
+            "dead-staging",
             os.path.relpath(path, layout.root),
             None,
             _DEAD,
@@ -164,13 +164,13 @@ def _report_recovered(
         )
 
 
-def _check_ledger(layout: Layout, run: RunLayout, aside: Aside) -> Iterator[Problem]:
+def _check_ledger(run: Run, aside: Aside) -> Iterator[Problem]:
     """Finds records of a run that cannot be read."""
-    for _, path in loose_records(run):
+    for _, path in run.loose_records():
         with suppress(FileNotFoundError):  # packed meanwhile
             if _record_at(path) is None:
-                yield _put_aside(layout, aside, "unreadable-record", path, _DAMAGED)
-    for folder in packed_folders(run):
+                yield _put_aside(run.layout, aside, "unreadable-record", path, _DAMAGED)
+    for folder in run.packed_folders():
         try:
             for _ in PackedLedger(folder, "").commits():
                 pass
@@ -178,26 +178,25 @@ def _check_ledger(layout: Layout, run: RunLayout, aside: Aside) -> Iterator[Prob
             continue
         except (DatasetError, ValueError, KeyError, IndexError, TypeError) as error:
             message = f"This packed ledger is damaged: {error}"
-            yield _put_aside(layout, aside, "unreadable-record", folder, message)
+            yield _put_aside(run.layout, aside, "unreadable-record", folder, message)
 
 
-def _check_undoing(layout: Layout, run: RunLayout, fix: bool) -> Iterator[Problem]:
+def _check_undoing(run: Run, fix: bool) -> Iterator[Problem]:
     """Finds an undo that was interrupted, and finishes it."""
-    key = info_of(run)["run_key"]
-    if is_undone(run, key):
+    if run.is_undone():
         if fix:
             forget_undoing(run)
         return
     with ExitStack() as stack:
-        _lock_if_permitted(stack, layout.ledger_lock)  # no undo is under way, then
-        if not is_there(run.undoing):
+        _lock_if_permitted(stack, run.layout.ledger_lock)  # no undo is under way, then
+        if not run.is_half_undone():
             return
-    file = os.path.relpath(run.undoing, layout.root)
-    message = f"The undo of run {key!r} was interrupted."
+    file = os.path.relpath(run.undoing, run.layout.root)
+    message = f"The undo of run {run.key!r} was interrupted."
     mended, remedy = False, "`check` with `fix` finishes it, as does `undo_run`."
     if fix:
         try:
-            undo_run(layout.root, key)
+            undo_run(run.layout.root, run.key)
             mended, remedy = True, "Finished."
         except DatasetWriteError:
             raise

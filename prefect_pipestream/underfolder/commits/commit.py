@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
-from prefect_pipestream.items import FileSource, FileStamp
+from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.making import link_or_copy, sync_folder
+from prefect_pipestream.storage.version import Version, signature_of
 from prefect_pipestream.underfolder.commits.apply import (
     RECORD,
     UNDO,
     commit_lock,
     done_path,
-    link_or_copy,
     place,
     revert,
-    sync_folder,
 )
 from prefect_pipestream.underfolder.commits.attempts import refuse_if_taken_over
 from prefect_pipestream.underfolder.commits.conflicts import is_stale, wait_out_the_tick
@@ -27,9 +27,8 @@ from prefect_pipestream.underfolder.format.layout import staged_name
 from prefect_pipestream.underfolder.ledger.records import (
     CommitRecord,
     SampleRecord,
-    mark_of,
-    signature_of,
 )
+from prefect_pipestream.underfolder.ledger.run import Run
 
 OnConflict = Literal["raise", "overwrite"]
 
@@ -90,7 +89,7 @@ class Commit:
         try:
             with commit_lock(self._layout):
                 if rules.attempt is not None:
-                    refuse_if_taken_over(self._layout, run_key, rules.attempt)
+                    refuse_if_taken_over(Run.of(self._layout, run_key), rules.attempt)
                 self._look()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:
@@ -140,7 +139,7 @@ class Commit:
             staged=os.path.relpath(self._staging.folder, self._layout.private),
             at=time.time(),
             samples=samples,
-            shared={n: mark_of(_stamp(f.source)) for n, f in self._staging.shared.items()},
+            shared={n: _mark(f.source) for n, f in self._staging.shared.items()},
             drops=drops,
         )
         self._keep_old(samples)
@@ -164,7 +163,7 @@ class Commit:
         record = staged.record
         if staged.files or staged.removes:
             keys = {file.key for file in staged.files}
-            writes = {file.name: mark_of(_stamp(file.source)) for file in staged.files}
+            writes = {file.name: _mark(file.source) for file in staged.files}
             names = dict.fromkeys([*staged.removes, *staged.names_there(keys)])
             record = replace(
                 record,
@@ -186,12 +185,12 @@ class Commit:
         origin = staged.origin
         if origin is None:
             return None
-        files = {name: source.stamp for name, source in origin.sources.items()}
+        files = {name: source.version for name, source in origin.sources.items()}
         if staged.is_in_place(self._layout):
-            files.update((file.name, file.source.stamp) for file in staged.files)
+            files.update((file.name, file.source.version) for file in staged.files)
             for name in record.removes:
                 files.pop(name, None)
-        known = {name: stamp for name, stamp in files.items() if stamp is not None}
+        known = {name: version for name, version in files.items() if version is not None}
         return signature_of(known.items()) if len(known) == len(files) else None
 
     def _keep_old(self, samples: tuple[SampleRecord, ...]) -> None:
@@ -260,10 +259,10 @@ class Commit:
             file.lead_to(FileSource(self._layout.final(name)))
 
 
-def _stamp(source: FileSource) -> FileStamp:
-    if source.stamp is None:
-        source.stamp = FileStamp.of(os.stat(source.path))
-    return source.stamp
+def _mark(source: FileSource) -> str:
+    if source.version is None:
+        source.version = Version.of(os.stat(source.path))
+    return source.version.mark
 
 
 def _some(indices: list[int]) -> str:

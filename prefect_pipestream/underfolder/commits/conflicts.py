@@ -3,14 +3,12 @@
 import time
 from collections.abc import Container, Iterable
 
-from prefect_pipestream.errors import ItemError
-from prefect_pipestream.items import FileSource, FileStamp
-from prefect_pipestream.storage.asking import is_link, is_there, status_through_links
+from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.clock import tick_ns
+from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import key_of
-from prefect_pipestream.underfolder.ledger.records import mark_at
 
 _LONGEST_WAIT_NS = 3_000_000_000
 
@@ -23,11 +21,11 @@ def wait_out_the_tick(samples: Iterable[StagedSample]) -> None:
     now = time.time_ns()
     left = max(
         (
-            source.stamp.mtime_ns + tick_ns(source.stamp.mtime_ns) - now
+            source.version.mtime_ns + tick_ns(source.version.mtime_ns) - now
             for staged in samples
             if staged.origin is not None
             for source in staged.origin.sources.values()
-            if source.stamp is not None
+            if source.version is not None
         ),
         default=0,
     )
@@ -55,7 +53,7 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
         key = None if name[0] == "/" else key_of(name)
         if key in replaced and source.is_newer:
             return True  # somebody replaced it since the sample was taken, whatever was read later
-        if (source.digest is not None or key in replaced) and _is_changed(source):
+        if (source.digest is not None or key in replaced) and source.is_changed():
             return True
         replaced -= {key}
     # What is left of the keys had no file when the sample was read: nor may it have now.
@@ -66,37 +64,3 @@ def _has_others(staged: StagedSample, known: Container[str]) -> bool:
     """Whether a file would be replaced or superseded that nobody knew of, whatever its format."""
     names = staged.names_there({file.key for file in staged.files})
     return any(name not in known for name in names)
-
-
-def _is_changed(source: FileSource) -> bool:
-    """Whether a file's content is not what it was: by its stamp, else by its digest."""
-    found = status_through_links(source.path)
-    if found is None:  # else it is a link that led nowhere when it was taken, too
-        return not (source.stamp is None and is_link(source.path))
-    stamp = FileStamp.of(found)
-    was = source.stamp
-    if stamp == was and (
-        source.digest is None or source.read_at_ns - was.mtime_ns > tick_ns(was.mtime_ns)
-    ):
-        return False
-    if source.digest is None or source.stamp is None or stamp.size != source.stamp.size:
-        return True
-    return digest_at(source.path) != source.digest
-
-
-def digest_at(path: str) -> bytes | None:
-    """The digest of a file's content; None where there is no regular file (any more).
-
-    Raises:
-        OSError: If it cannot be read: that is no change of another writer.
-    """
-    source = FileSource(path)
-    try:
-        source.read()
-    except FileNotFoundError:
-        return None
-    except ItemError as error:
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None
-        return None
-    return source.digest

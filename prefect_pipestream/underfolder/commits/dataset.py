@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DuplicateItemError
 from prefect_pipestream.items import FileSource, Item
-from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.asking import is_folder, is_there, names_in
 from prefect_pipestream.storage.clock import is_racy
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
@@ -20,7 +20,6 @@ from prefect_pipestream.underfolder.format.names import DATA_FOLDER, Kind
 from prefect_pipestream.underfolder.format.origin import SampleOrigin, stat_into, unreadable
 from prefect_pipestream.underfolder.format.shared_items import SharedItems
 from prefect_pipestream.underfolder.format.watched_index import WatchedIndex
-from prefect_pipestream.underfolder.ledger.facts import names_in
 
 
 class Underfolder:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError, ItemNameError
-from prefect_pipestream.items import FileSource, FileStamp, Item, SerializationMode
-from prefect_pipestream.items.files import keep_access
+from prefect_pipestream.items import FileSource, Item, SerializationMode
 from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
-from prefect_pipestream.underfolder.commits.apply import empty_folder, link_or_copy
+from prefect_pipestream.storage.making import keep_access, link_or_copy
+from prefect_pipestream.storage.removing import empty_folder
+from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.commits.dataset import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import Kind, check_index, check_key, key_of
@@ -55,7 +56,7 @@ class StagedSample:
         origin: The files it was read from.
         files: The files to place.
         removes: Names to remove, besides those that the files supersede.
-        found: `mark_at` of files, by name: a file of another mark is another writer's change.
+        found: The marks of files, by name: a file of another mark is another writer's change.
         there: What files are there under the index that it is written at, as of the commit.
     """
 
@@ -206,9 +207,11 @@ class Staging:
         idx: int,
         files: Mapping[str, str],
         removes: Iterable[str] = (),
+        *,
         found: Mapping[str, str | None] | None = None,
+        origin: SampleOrigin | None = None,
     ) -> None:
-        """Stages files that were kept, as they are, to be put back under their old names.
+        """Stages files that were kept, as they are, to be put in place under their names.
 
         Other files of their keys are superseded by them.
 
@@ -216,20 +219,33 @@ class Staging:
             idx: The sample.
             files: The path of each kept file, by the name that it gets.
             removes: Names to remove.
-            found: `mark_at` of files, by name. A file of another mark is a conflict.
+            found: The marks of files, by name. A file of another mark is a conflict.
+            origin: The files that it was made from, where they are to be as they were then.
 
         Raises:
             OSError: If a file cannot be linked or copied there.
         """
-        staged = StagedSample(SampleRecord(idx, "written"), None)
-        staged.removes, staged.found = tuple(removes), found
+        record = SampleRecord(idx, "written")
+        staged = StagedSample(record, origin, removes=tuple(removes), found=found)
         self.samples[idx] = staged
-        for name, kept in files.items():
-            path = f"{self.folder}/{staged_name(name)}"
-            link_or_copy(kept, path)
-            source = FileSource(path, _stamp_of_kept(path, self.layout.final(name)))
-            key = key_of(name) if name[0] != "/" else name
-            staged.files.append(StagedFile(key, name, source))
+        staged.files.extend(self._kept(name, path) for name, path in files.items())
+
+    def restore_shared(self, files: Mapping[str, str]) -> None:
+        """Stages shared items that were kept, as they are, to be placed where there are none.
+
+        Args:
+            files: The path of each kept file, by the name that it gets, with a leading slash.
+
+        Raises:
+            OSError: If a file cannot be linked or copied there.
+        """
+        self.shared.update((name, self._kept(name, path)) for name, path in files.items())
+
+    def _kept(self, name: str, kept: str) -> StagedFile:
+        path = f"{self.folder}/{staged_name(name)}"
+        link_or_copy(kept, path)
+        source = FileSource(path, _version_of_kept(path, self.layout.final(name)))
+        return StagedFile(key_of(name) if name[0] != "/" else name, name, source)
 
     def _in_mode(self, key: str, item: Item[Any]) -> Item[Any]:
         if key in self._modes:
@@ -247,7 +263,7 @@ class Staging:
             try:
                 source = self._store(what, name, item, replaced)
             except ItemError as error:
-                if replaced is None or replaced.stamp is None or is_there(replaced.path):
+                if replaced is None or replaced.version is None or is_there(replaced.path):
                     raise
                 raise ConflictError(
                     f"{what}: another writer removed {replaced.path} after it was read: read and "
@@ -360,10 +376,10 @@ def _extension_for(key: str, item: Item[Any]) -> str:
     return extension
 
 
-def _stamp_of_kept(path: str, final: str) -> FileStamp:
-    """The stamp that a kept file will have in its place: a link leads on from there."""
+def _version_of_kept(path: str, final: str) -> Version:
+    """The version that a kept file will have in its place: a link leads on from there."""
     if is_link(path):
         target = os.path.join(os.path.dirname(final), os.readlink(path))
         if (found := status_through_links(target)) is not None:
-            return FileStamp.of(found)
-    return FileStamp.of(os.lstat(path))
+            return Version.of(found)
+    return Version.of(os.lstat(path))

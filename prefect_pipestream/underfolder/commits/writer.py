@@ -21,6 +21,7 @@ from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.storage.creating import left_by_creators, new_sibling
 from prefect_pipestream.storage.lock import Liveness
 from prefect_pipestream.storage.removing import remove
+from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.commits.apply import commit_lock, sweep
 from prefect_pipestream.underfolder.commits.attempts import begin_attempt
 from prefect_pipestream.underfolder.commits.batch import (
@@ -36,7 +37,7 @@ from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
-from prefect_pipestream.underfolder.ledger.facts import note_run, read_json
+from prefect_pipestream.underfolder.ledger.run import Run
 
 
 class UnderfolderWriter:
@@ -131,7 +132,7 @@ class UnderfolderWriter:
             DatasetWriteError: If that cannot be noted.
         """
         other = copy.copy(self)
-        other.attempt = begin_attempt(self._layout, self.run_key)
+        other.attempt = begin_attempt(Run.of(self._layout, self.run_key))
         return other
 
     def for_part(
@@ -240,7 +241,7 @@ class UnderfolderWriter:
             alive = Liveness(folder + ".alive", json.dumps(self._owner()))
         try:
             os.makedirs(folder, exist_ok=True)
-            note_run(layout, self.run_key, {})
+            Run.of(layout, self.run_key).note({})
         except OSError:
             _leave(folder, alive)
             raise

@@ -24,14 +24,19 @@
 """
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote, unquote
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_link
-from prefect_pipestream.storage.untrusted import inside, leads_away
+from prefect_pipestream.storage.untrusted import inside, leads_away, write_anew
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
 from prefect_pipestream.underfolder.format.run_key import check_run_key, is_run_key
+
+Folder = str | os.PathLike[str]
 
 _LONGEST = 120
 
@@ -50,6 +55,13 @@ class Layout:
         self.root = root
         self.data = os.path.join(root, DATA_FOLDER)
         self.private = os.path.join(root, PRIVATE_FOLDER)
+
+    @classmethod
+    def of(cls, dataset: "Folder | Layout") -> "Layout":
+        """The paths of the dataset at a folder."""
+        if isinstance(dataset, Layout):
+            return dataset
+        return cls(os.path.abspath(os.path.expanduser(os.fspath(dataset))))
 
     def at(self, *parts: str) -> str:
         """The path of a private file or folder.
@@ -125,17 +137,17 @@ class Layout:
         if is_link(self.data):
             raise leads_away(self.data)
 
+    def write_json(self, path: str, content: Mapping[str, Any]) -> None:
+        """Writes a private file anew, whole or not at all.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        write_anew(path, json.dumps(content, indent=1).encode(), self.staged)
+
     def pending(self, commit_id: str) -> str:
         """The record of a commit from its commit point until it is applied."""
         return f"{self.log}/{commit_id}.json"
-
-    def run(self, run_key: str) -> "RunLayout":
-        """The paths of one run.
-
-        Raises:
-            RunKeyError: If that cannot be a run's key.
-        """
-        return RunLayout(self, folder_of(run_key))
 
     def final(self, name: str) -> str:
         """The path of an item: ``/<name>`` is a shared one in the root, else a sample's own.
@@ -146,61 +158,6 @@ class Layout:
         if "/" in name[1:]:
             raise DatasetError(f"{self.root}: {name!r} is not the name of an item's file.")
         return f"{self.root}{name}" if name[0] == "/" else f"{self.data}/{name}"
-
-
-class RunLayout:
-    """The paths of one run of one dataset, looked at as those of `Layout` are.
-
-    Attributes:
-        layout: The dataset's paths.
-        name: The name of the run's folder.
-        folder: The run's folder.
-    """
-
-    __slots__ = ("folder", "layout", "name")
-
-    def __init__(self, layout: Layout, name: str) -> None:
-        self.layout = layout
-        self.name = name
-        self.folder = layout.at("runs", name)
-
-    def at(self, *parts: str) -> str:
-        """The path of a file or folder of the run; see `Layout.at`."""
-        return inside(self.folder, *parts)
-
-    @property
-    def info(self) -> str:
-        """What the run is: its key, start, transform, host."""
-        return self.at("run.json")
-
-    @property
-    def done(self) -> str:
-        """The folder of its done commits, by their tags."""
-        return self.at("done")
-
-    @property
-    def undo(self) -> str:
-        """The folder of the files that its commits replaced or removed."""
-        return self.at("undo")
-
-    @property
-    def dropped(self) -> str:
-        """The folder of the ids of commits that were taken back."""
-        return self.at("dropped")
-
-    @property
-    def undoing(self) -> str:
-        """The note that an undo of the run is under way."""
-        return self.at("undoing.json")
-
-    @property
-    def attempt(self) -> str:
-        """The note of the attempt that may write, where one has the run to itself."""
-        return self.at("attempt.json")
-
-    def undo_of(self, commit_id: str) -> str:
-        """The folder of the files that a commit replaced or removed."""
-        return self.at("undo", commit_id)
 
 
 def folder_of(run_key: str) -> str:

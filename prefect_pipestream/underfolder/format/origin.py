@@ -5,8 +5,9 @@ import os
 import time
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.items import FileSource, FileStamp
+from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.asking import is_there, status_through_links
+from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.format.names import key_of
 
 
@@ -29,7 +30,7 @@ class SampleOrigin:
     def source_of(self, key: str) -> FileSource | None:
         """Returns the file of the item `key`, shared or not, if it had one."""
         for name, source in self.sources.items():
-            if (key_of(name) if name[0] != "/" else name[1:].partition(".")[0]) == key:
+            if key_of(name) == key:
                 return source
         return None
 
@@ -62,8 +63,7 @@ def stat_into(source: FileSource) -> None:
         raise unreadable(source.path, error) from error
     if status is None:
         return  # a link that is broken, leads in a circle or where it may not
-    source.stamp = FileStamp.of(status)
-    source.read_at_ns = now
+    source.version = Version.of(status, read_at_ns=now)
 
 
 def unreadable(path: str, error: OSError) -> DatasetError:

@@ -1,14 +1,11 @@
 """What a commit says of itself, and of each of its samples: the ledger's entries."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard, get_args
 
-from prefect_pipestream.items import FileStamp
-from prefect_pipestream.storage.asking import status_of, status_through_links
 from prefect_pipestream.storage.untrusted import is_name
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.format.run_key import is_run_key
@@ -34,9 +31,9 @@ class SampleRecord:
     Attributes:
         idx: The index under which the sample was read.
         outcome: What became of it.
-        signature: `signature_of` the source's files after the commit; None where unknown.
+        signature: The signature of the source's files after the commit; None where unknown.
         target: The index under which it was written.
-        writes: Each file placed, by name, with its `mark_of`. A name with a leading slash, here
+        writes: Each file placed, by name, with its mark. A name with a leading slash, here
             and below, is a shared item that an undo puts back or removes.
         replaces: Of these, the names that were there before; their old files are kept.
         removes: Names that the new files supersede; their files are kept.
@@ -116,7 +113,7 @@ class CommitRecord:
         staged: The folder of its staged files, relative to ``.pipestream``.
         at: Seconds since the epoch.
         samples: Its samples.
-        shared: Shared items, placed where there was none: the `mark_of` each, by name with a
+        shared: Shared items, placed where there was none: the mark of each, by name with a
             leading slash.
         drops: Commits that this one takes back, as ``<run folder>/<commit id>``: they leave
             their ledger as this one is done.
@@ -190,7 +187,7 @@ class CommitRecord:
 
 
 def is_marks(value: Any) -> TypeGuard[Mapping[str, str]]:
-    """Whether this can be the `mark_of` files, by name; the names are to be looked at, too."""
+    """Whether this can be the marks of files, by name; the names are to be looked at, too."""
     return isinstance(value, Mapping) and all(isinstance(mark, str) for mark in value.values())
 
 
@@ -204,31 +201,3 @@ def refuse_paths(names: Iterable[str]) -> None:
     for name in names:
         if not isinstance(name, str) or not is_name(name):
             raise ValueError(f"it names {name!r}")
-
-
-def mark_of(stamp: FileStamp) -> str:
-    """A short mark of a file's size and time, by which a later change is seen.
-
-    It leaves out the inode, so that it survives a copy that keeps times.
-    """
-    text = f"{stamp.size}:{stamp.mtime_ns}".encode()
-    return hashlib.blake2b(text, digest_size=6).hexdigest()
-
-
-def mark_at(path: str) -> str | None:
-    """`mark_of` the file at `path`, links followed; None where there is none.
-
-    A broken link has a mark of its own.
-
-    Raises:
-        OSError: If that could not be asked.
-    """
-    found = status_through_links(path) or status_of(path)
-    return None if found is None else mark_of(FileStamp.of(found))
-
-
-def signature_of(files: Iterable[tuple[str, FileStamp]]) -> str:
-    """A short mark of all files of a sample: their names, sizes and times."""
-    text = "\n".join(sorted(f"{name}:{stamp.size}:{stamp.mtime_ns}" for name, stamp in files))
-    # Names on disk may be any bytes.
-    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()

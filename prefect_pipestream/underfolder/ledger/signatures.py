@@ -10,16 +10,10 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.format.layout import Layout, RunLayout, folder_of
-from prefect_pipestream.underfolder.ledger.compaction import Rows, read_arrays
-from prefect_pipestream.underfolder.ledger.facts import (
-    Folder,
-    info_of,
-    is_undone,
-    layout_of,
-    runs_of,
-)
-from prefect_pipestream.underfolder.ledger.ledger import FAILED, rows_in
+from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
+from prefect_pipestream.underfolder.ledger.packed import read_arrays
+from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 
 
 class Signatures(Mapping[int, str]):
@@ -62,26 +56,27 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
         fingerprint: The transform's, as noted by its runs.
 
     Returns:
-        `signature_of` the source's files, by index.
+        The signature of the source's files, by index.
 
     Raises:
         DatasetError: If a ledger cannot be read.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     parts = [_seen(layout, fingerprint)]
     parts += [
         _signed(run)
         for run in runs_of(layout)
-        if (info := info_of(run)).get("fingerprint") == fingerprint
-        and not is_undone(run, info["run_key"])
-        and not is_there(run.undoing)
+        if run.facts().get("fingerprint") == fingerprint
+        and not run.is_undone()
+        and not run.is_half_undone()
     ]
     rows = _latest(parts)
     return Signatures(rows.idx, rows.signature)
 
 
-def keep_signatures(layout: Layout, run: RunLayout, fingerprint: str) -> None:
+def keep_signatures(run: Run, fingerprint: str) -> None:
     """Keeps the signatures of a run that is about to be removed."""
+    layout = run.layout
     rows = _latest([_seen(layout, fingerprint), _signed(run)])
     os.makedirs(layout.seen, exist_ok=True)
     path = _seen_path(layout, fingerprint)
@@ -90,8 +85,8 @@ def keep_signatures(layout: Layout, run: RunLayout, fingerprint: str) -> None:
     write_anew(path, content.getvalue(), layout.staged, durable=True)
 
 
-def _signed(run: RunLayout) -> Rows:
-    rows = rows_in(run)
+def _signed(run: Run) -> Rows:
+    rows = run.rows()
     return rows.where((rows.signature != 0) & (rows.outcome != FAILED))
 
 

@@ -5,15 +5,14 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from prefect_pipestream.underfolder.commits.dataset import Underfolder
-from prefect_pipestream.underfolder.format.layout import Layout, RunLayout
-from prefect_pipestream.underfolder.ledger.facts import info_of, is_undone, runs_of
-from prefect_pipestream.underfolder.ledger.ledger import commits_of, rows_in
+from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.runs.listing import UNDO_KEY
 from prefect_pipestream.underfolder.runs.net import Plan, net_changes, plan_of
-from prefect_pipestream.underfolder.runs.runs import UNDO_KEY
 
 
-def commits_in_turn(runs: Iterable[RunLayout]) -> Iterator[tuple[RunLayout, CommitRecord]]:
+def commits_in_turn(runs: Iterable[Run]) -> Iterator[tuple[Run, CommitRecord]]:
     """The commits of several runs in the order of their making, each with its run.
 
     Raises:
@@ -22,17 +21,17 @@ def commits_in_turn(runs: Iterable[RunLayout]) -> Iterator[tuple[RunLayout, Comm
     return heapq.merge(*map(_commits, runs), key=lambda pair: pair[1].id)
 
 
-def _commits(run: RunLayout) -> Iterator[tuple[RunLayout, CommitRecord]]:
-    return ((run, commit) for commit in commits_of(run))
+def _commits(run: Run) -> Iterator[tuple[Run, CommitRecord]]:
+    return ((run, commit) for commit in run.commits())
 
 
-def newest_first(runs: Iterable[RunLayout]) -> list[RunLayout]:
+def newest_first(runs: Iterable[Run]) -> list[Run]:
     """The runs, the one that committed last first."""
     return sorted(runs, key=_last_commit_s, reverse=True)
 
 
-def _last_commit_s(run: RunLayout) -> float:
-    at = rows_in(run).at
+def _last_commit_s(run: Run) -> float:
+    at = run.rows().at
     return float(at.max()) if len(at) else 0.0
 
 
@@ -41,7 +40,7 @@ def undo_key_of(layout: Layout, keys: Sequence[str]) -> str:
     taken = {run.name for run in runs_of(layout)}
     first = undo_key = UNDO_KEY + ",".join(keys)
     number = 2
-    while layout.run(undo_key).name in taken:  # of an earlier run of this key
+    while Run.of(layout, undo_key).name in taken:  # of an earlier run of this key
         undo_key, number = f"{first}#{number}", number + 1
     return undo_key
 
@@ -57,7 +56,7 @@ def undo_command(layout: Layout, keys: Sequence[str]) -> str:
     return f"`pipestream undo {shlex.join([*dashes, layout.root, *keys])}`"
 
 
-def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[RunLayout], plan: Plan) -> str:
+def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[Run], plan: Plan) -> str:
     """Says what to do where samples were changed since the runs that are to be undone.
 
     Args:
@@ -70,19 +69,19 @@ def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[RunLayout], pla
     while plan.changed and (later := _later_runs(layout, together, plan)):
         together += later
         plan = plan_of(layout, dataset, net_changes(commits_in_turn(together)), force=False)
-    others = [info_of(run)["run_key"] for run in newest_first(together[len(runs) :])]
+    others = [run.key for run in newest_first(together[len(runs) :])]
     force = "use `force`, which keeps what is there now for another undo."
     if plan.changed or not others:
         by = f" ({describe_runs(others)} among them)" if others else ""
         return f"Undo what changed them first{by}, or {force}"
-    keys = [info_of(run)["run_key"] for run in newest_first(together)]
+    keys = [run.key for run in newest_first(together)]
     return (
         f"That was {describe_runs(others)}: {undo_command(layout, keys)} undoes them together. Or "
         f"{force}"
     )
 
 
-def _later_runs(layout: Layout, runs: Sequence[RunLayout], plan: Plan) -> list[RunLayout]:
+def _later_runs(layout: Layout, runs: Sequence[Run], plan: Plan) -> list[Run]:
     """The other runs that wrote what is not as these runs left it, since these began to."""
     began: dict[str | int, str] = {}
     for pair in commits_in_turn(runs):
@@ -99,7 +98,7 @@ def _later_runs(layout: Layout, runs: Sequence[RunLayout], plan: Plan) -> list[R
     return [
         run
         for run in others
-        if not is_undone(run, info_of(run)["run_key"])
+        if not run.is_undone()
         and any(
             name in changed and pair[1].id > changed[name]
             for pair in _commits(run)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from prefect_pipestream.storage.asking import is_there, status_of
+from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.commits.dataset import Underfolder
-from prefect_pipestream.underfolder.format.layout import Layout, RunLayout, staged_name
+from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import key_of
-from prefect_pipestream.underfolder.ledger.records import CommitRecord, mark_at
+from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.run import Run
 
 
 class Change(NamedTuple):
@@ -19,7 +21,7 @@ class Change(NamedTuple):
     Attributes:
         idx: The sample.
         kept_in: The folder in which the file was kept as it was before; None: there was none.
-        mark: `mark_of` the file that is there after; None: there is none.
+        mark: The mark of the file that is there after; None: there is none.
         between: For each two commits in turn that wrote the name, what the first of them left, and
             in which folder the second kept what it found (None: nothing): where these differ,
             someone else's change lies between.
@@ -31,7 +33,7 @@ class Change(NamedTuple):
     between: tuple[tuple[str | None, str | None], ...] = ()
 
 
-Commits = Iterable[tuple[RunLayout, CommitRecord]]
+Commits = Iterable[tuple[Run, CommitRecord]]
 """Commits in the order of their making, each with its run."""
 
 
@@ -116,11 +118,10 @@ def _others_of_key(
     """Files of a restored item under other names, which someone must have written since."""
     if change.kept_in is None:
         return []
+    key = key_of(name)
     if name[0] == "/":
-        key = name[1:].partition(".")[0]
         shared = dataset.shared_files().get(key)
         return ["/" + shared] if shared and "/" + shared not in changes else []
-    key = key_of(name)
     kinds = dataset.kinds_of(change.idx)
     names = [kind.name_of(change.idx) for kind in kinds if kind.key == key]
     return [other for other in names if other not in changes]

@@ -22,35 +22,26 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFoundError
-from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.asking import is_folder, is_there, names_in
+from prefect_pipestream.storage.files import FileSource
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.storage.untrusted import read_regular
-from prefect_pipestream.underfolder.commits.conflicts import digest_at
+from prefect_pipestream.storage.untrusted import read_json, read_regular
+from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
-from prefect_pipestream.underfolder.format.layout import Layout, folder_of, staged_name
-from prefect_pipestream.underfolder.format.names import MAX_INDEX, key_of
-from prefect_pipestream.underfolder.ledger.facts import (
-    Folder,
-    layout_of,
-    names_in,
-    note_run,
-    read_json,
-    update_run,
-    write_json,
-)
+from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, staged_name
+from prefect_pipestream.underfolder.format.names import MAX_INDEX
+from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger.ledger import done_indices, outcomes
 from prefect_pipestream.underfolder.ledger.records import (
     Outcome,
     SampleRecord,
     is_time,
-    mark_at,
-    mark_of,
     refuse_paths,
 )
+from prefect_pipestream.underfolder.ledger.run import Run
 
-FORMAT = 2
+FORMAT = 3
 _TAG = "review"
 _CHANGED = "another writer changed the sample after its change was computed. Review it anew."
 
@@ -60,22 +51,63 @@ class ReviewedSample:
     """One sample of a review.
 
     Attributes:
-        idx: The index under which it was read.
-        target: The index under which it is to be written.
+        idx: Its index.
         outcome: What became of it: ``written`` ones are to be decided about.
         files: The names that its staged files get.
-        found: `mark_at` of the files that it was made from, or that are replaced, by name.
-        digests: The content of those that were read, as blake2b in hexadecimal digits, by name.
+        sources: The files that it was made from, by name.
         failure: Why it failed: error type, message, traceback.
     """
 
     idx: int
-    target: int
     outcome: Outcome
     files: tuple[str, ...] = ()
-    found: Mapping[str, str | None] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, "_Source"] = field(default_factory=dict)
     failure: tuple[str, str, str] | None = None
+
+    def origin(self, layout: Layout) -> SampleOrigin:
+        """The files that it was made from, where the dataset is now."""
+        files = {name: source.at(layout.final(name)) for name, source in self.sources.items()}
+        return SampleOrigin(layout.root, self.idx, files)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is saved of a `FileSource`.
+
+    Attributes:
+        size: See `Version`, here and below; None: the version is not known.
+        mtime_ns: It may be copied elsewhere with the dataset: its inode is left out.
+        digest: As hexadecimal digits.
+        read_at_ns: See `Version`.
+        is_newer: See `FileSource`.
+    """
+
+    size: int | None
+    mtime_ns: int = 0
+    digest: str | None = None
+    read_at_ns: int = 0
+    is_newer: bool = False
+
+    @classmethod
+    def of(cls, source: FileSource) -> "_Source":
+        version = source.version
+        if version is None:
+            return cls(None, is_newer=source.is_newer)
+        digest = None if version.digest is None else version.digest.hex()
+        return cls(version.size, version.mtime_ns, digest, version.read_at_ns, source.is_newer)
+
+    def at(self, path: str) -> FileSource:
+        """The file at its path, as it was.
+
+        Raises:
+            ValueError: If the digest is none.
+        """
+        source = FileSource(path)
+        source.is_newer = self.is_newer
+        if self.size is not None:
+            digest = None if self.digest is None else bytes.fromhex(self.digest)
+            source.version = Version(self.size, self.mtime_ns, 0, digest, self.read_at_ns)
+        return source
 
 
 @dataclass(frozen=True)
@@ -98,7 +130,7 @@ class Review:
 
     def staged_path(self, name: str) -> str:
         """The path of the staged file that gets this name."""
-        folder = layout_of(self.folder).at("review", folder_of(self.id), "staged")
+        folder = Layout.of(self.folder).at("review", folder_of(self.id), "staged")
         return f"{folder}/{staged_name(name)}"
 
     @property
@@ -142,10 +174,12 @@ class _Saved:
         if self.id != review_id or not is_time(self.expires):
             raise ValueError(f"it is of {self.id!r}, until {self.expires}")
         for sample in self.samples:
-            if not (0 <= sample.idx < MAX_INDEX and 0 <= sample.target < MAX_INDEX):
-                raise ValueError(f"there is no sample {sample.idx} or {sample.target}")
+            if not 0 <= sample.idx < MAX_INDEX:
+                raise ValueError(f"there is no sample {sample.idx}")
             refuse_paths(sample.files)
-            refuse_paths(name.removeprefix("/") for name in (*sample.found, *sample.digests))
+            for name, source in sample.sources.items():
+                refuse_paths([name.removeprefix("/")])
+                source.at(name)
         if not all(name[:1] == "/" for name in self.shared):
             raise ValueError(f"it shares {self.shared!r:.100}")
         refuse_paths(name[1:] for name in self.shared)
@@ -165,7 +199,7 @@ def new_review_folder(folder: Folder, review_id: str) -> str:
     Returns:
         The folder for the staged files.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     for name in names_in(layout.reviews):
         expires = read_json(layout.at("review", name, "review.json")).get("expires")
         if is_time(expires) and expires < time.time():
@@ -181,8 +215,8 @@ def new_review_folder(folder: Folder, review_id: str) -> str:
 def save_review(review: Review) -> None:
     """Writes down what is staged: from here on the review survives its process."""
     saved = _Saved(FORMAT, review.id, review.samples, review.shared, review.expires)
-    layout = layout_of(review.folder)
-    write_json(layout, _review_file(layout, review.id), asdict(saved))
+    layout = Layout.of(review.folder)
+    layout.write_json(_review_file(layout, review.id), asdict(saved))
 
 
 def _review_file(layout: Layout, review_id: str) -> str:
@@ -196,7 +230,7 @@ def load_review(folder: Folder, review_id: str) -> Review | None:
     Raises:
         DatasetError: If it is damaged, or of a format that this version does not know.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     path = _review_file(layout, review_id)
     if not is_there(path):
         return None
@@ -218,7 +252,7 @@ def discard_review(folder: Folder, review_id: str) -> None:
     Raises:
         DatasetError: If it stays.
     """
-    layout = layout_of(folder)
+    layout = Layout.of(folder)
     _remove(layout, review_folder(layout, review_id))
 
 
@@ -234,39 +268,23 @@ def _remove(layout: Layout, review: str) -> None:
 # -- making one ----------------------------------------------------------------------------
 
 
-@DatasetError.explaining_questions()
-def reviewed_samples(staging: Staging, folder: Folder) -> list[ReviewedSample]:
+def reviewed_samples(staging: Staging) -> list[ReviewedSample]:
     """What the staged samples would be written as, and what they were made from."""
-    layout = layout_of(folder)
-    return [_reviewed(staged, layout) for staged in staging.in_order()]
+    return [_reviewed(staged) for staged in staging.in_order()]
 
 
-def _reviewed(staged: StagedSample, layout: Layout) -> ReviewedSample:
-    record = staged.record
+def _reviewed(staged: StagedSample) -> ReviewedSample:
+    record, origin = staged.record, staged.origin
     why = record.failure
     if not staged.files:
         failure = None if why is None else (why.error_type, why.message, why.traceback)
-        return ReviewedSample(record.idx, staged.target, record.outcome, failure=failure)
-    found: dict[str, str | None] = {f.name: mark_at(layout.final(f.name)) for f in staged.files}
-    digests: dict[str, str] = {}
-    origin = staged.origin
-    if origin is not None:
-        replaced = {file.key for file in staged.files} if origin.idx == staged.target else set()
-        for name, source in origin.sources.items():
-            key = None if name[0] == "/" else key_of(name)
-            if source.digest is not None:
-                digests[name] = source.digest.hex()
-            if source.stamp is not None and (source.digest is not None or key in replaced):
-                found[name] = mark_of(source.stamp)
-        if origin.idx == staged.target:  # a file that came since then is another writer's
-            found.update((f.name, None) for f in staged.files if f.name not in origin.sources)
+        return ReviewedSample(record.idx, record.outcome, failure=failure)
+    sources = {} if origin is None else origin.sources
     return ReviewedSample(
         idx=record.idx,
-        target=staged.target,
         outcome="written",
         files=tuple(file.name for file in staged.files),
-        found=found,
-        digests=digests,
+        sources={name: _Source.of(source) for name, source in sources.items()},
     )
 
 
@@ -295,34 +313,30 @@ def apply_review(
             review again.
         DatasetWriteError: If the disk cannot take it; the dataset is as it was.
     """
-    layout = layout_of(review.folder)
+    layout = Layout.of(review.folder)
     if not is_folder(layout.root):
         raise DatasetNotFoundError(
             f"Dataset {layout.root}: no such folder. If it was moved, load the review again, from "
             "where it is now."
         )
-    note_run(layout, review.id, facts)
-    update_run(layout.run(review.id), **facts)
+    run = Run.of(layout, review.id)
+    run.note(facts)
+    run.update(**facts)
     wanted = {sample.idx for sample in review.changed} & set(approved)
-    done = done_indices(review.folder, review.id)
-    records = outcomes(review.folder, review.id) if done else {}
+    done = run.done_indices()
+    records = run.outcomes() if done else {}
     written = {idx for idx in done if records[idx].outcome == "written"}
     writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
-    stale = {s.idx for s in review.changed if s.idx in wanted - done and not _is_as_read(s, layout)}
     with writer.staging() as staging:
-        shared = review.shared
         for sample in review.samples:
-            if sample.idx in done:
-                continue
-            if sample.idx in wanted - stale:
-                more = [name for name in shared if not is_there(layout.final(name))]
-                shared = ()  # the first sample brings them
-                files = {name: review.staged_path(name) for name in (*sample.files, *more)}
-                found = {**sample.found, **dict.fromkeys(more)}
-                staging.restore(sample.target, files, found=found)
-            elif sample.idx not in stale:
+            if sample.idx in wanted - done:
+                files = {name: review.staged_path(name) for name in sample.files}
+                staging.restore(sample.idx, files, origin=sample.origin(layout))
+            elif sample.idx not in done:
                 staging.record(_record_of(sample))
-        stale |= _published(writer, staging, review)
+        if wanted - done:
+            staging.restore_shared({name: review.staged_path(name) for name in review.shared})
+        stale = _published(writer, staging)
     _record_conflicts(writer, stale)
     applied = written | (wanted - done - stale)
     return ReviewOutcome(
@@ -332,12 +346,12 @@ def apply_review(
     )
 
 
-def _published(writer: UnderfolderWriter, staging: Staging, review: Review) -> set[int]:
-    """Commits what is staged; gives the samples that others changed in the last moment."""
+def _published(writer: UnderfolderWriter, staging: Staging) -> set[int]:
+    """Commits what is staged; gives the samples that others changed since they were read."""
     try:
         writer.publish(staging, _TAG)
     except ConflictError as error:
-        return {sample.idx for sample in review.samples if sample.target in error.indices}
+        return set(error.indices)
     return set()
 
 
@@ -355,15 +369,3 @@ def _record_conflicts(writer: UnderfolderWriter, indices: Iterable[int]) -> None
             staging.record(SampleRecord(idx, "failed", failure=why))
         if len(staging):
             writer.publish(staging, _TAG)
-
-
-def _is_as_read(sample: ReviewedSample, layout: Layout) -> bool:
-    """Whether the files that a sample was made from have the content that was read."""
-    for name, mark in sample.found.items():
-        if mark_at(layout.final(name)) != mark:
-            return False
-    for name, digest in sample.digests.items():
-        now = digest_at(layout.final(name))
-        if now is None or now.hex() != digest:
-            return False
-    return True

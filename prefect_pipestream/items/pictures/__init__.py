@@ -1,0 +1,1 @@
+"""Pictures: an item class a file type, and what a rewritten file keeps of the one before."""

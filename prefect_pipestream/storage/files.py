@@ -1,0 +1,148 @@
+"""One file that is read: what is known of it, and its content. Links to files are followed.
+
+The files of samples are read so; those that are private to a dataset by `untrusted`.
+"""
+
+import os
+import stat
+import time
+from hashlib import blake2b
+from typing import NoReturn
+
+from prefect_pipestream.errors import DecodeError
+from prefect_pipestream.storage.asking import is_link, status_through_links
+from prefect_pipestream.storage.version import Version
+
+# O_NONBLOCK: opening a FIFO that nobody writes to must not hang; regular files ignore it.
+READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class FileSource:
+    """One file that holds an item's value; shared by all items of one origin, and refreshed.
+
+    Attributes:
+        path: Absolute path of the file.
+        version: What the file was like when it was taken, last decoded or written by us; None: not
+            known, as of a link that leads nowhere.
+        is_newer: Whether the file was another one when it was read than when it was taken, or read
+            before.
+    """
+
+    __slots__ = ("is_newer", "path", "version")
+
+    def __init__(self, path: str, version: Version | None = None) -> None:
+        self.path = path
+        self.version = version
+        self.is_newer = False
+
+    @property
+    def digest(self) -> bytes | None:
+        """The digest of the content last decoded from it or written to it; None: not known."""
+        return None if self.version is None else self.version.digest
+
+    def become(self, other: "FileSource") -> None:
+        """Knows from now on what `other` knows of its file."""
+        self.path, self.version, self.is_newer = other.path, other.version, other.is_newer
+
+    def read(self) -> bytes:
+        """Reads the whole file and remembers its version.
+
+        Raises:
+            FileNotFoundError: If the file, or what a symbolic link points to, is not there.
+            DecodeError: If it is no regular file, cannot be read, or does not fit into memory.
+        """
+        path = self.path
+        read_at_ns = time.time_ns()
+        try:
+            data, st = _read_regular_file(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            cannot_read(path, error)
+        except MemoryError as error:
+            raise DecodeError(
+                f"{path}: its content does not fit into memory. Remove it, or make it smaller."
+            ) from error
+        version = Version.of(st, new_digest(data).digest(), read_at_ns)
+        if self.version is not None and not self.version.may_be(version):
+            self.is_newer = True
+        self.version = version
+        return data
+
+    def is_current(self) -> bool:
+        """Tells whether the file is there and still this version, as far as one `stat` tells."""
+        if self.version is None:
+            return False
+        found = status_through_links(self.path)
+        return found is not None and self.version.is_of(found)
+
+    def is_changed(self) -> bool:
+        """Tells whether the file's content is not what it was: by size and time, else by digest.
+
+        Raises:
+            OSError: If that could not be asked: it is no change of another writer.
+        """
+        found, was = status_through_links(self.path), self.version
+        if found is None:  # else it is a link that led nowhere when it was taken, too
+            return not (was is None and is_link(self.path))
+        if was is not None and was.is_of(found) and was.is_settled:
+            return False
+        if was is None or was.digest is None or was.size != found.st_size:
+            return True
+        return _digest_at(self.path) != was.digest
+
+    def __repr__(self) -> str:
+        return f"FileSource({self.path!r})"
+
+
+def _digest_at(path: str) -> bytes | None:
+    """The digest of a file's content; None where there is no regular file (any more)."""
+    source = FileSource(path)
+    try:
+        source.read()
+    except FileNotFoundError:
+        return None
+    except DecodeError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        return None
+    return source.digest
+
+
+def _read_regular_file(path: str) -> tuple[bytes, os.stat_result]:
+    fd = os.open(path, READ_FLAGS)
+    try:
+        st = os.fstat(fd)
+        require_regular(st, path)
+        data = os.read(fd, st.st_size + 1)
+        if len(data) < st.st_size:  # read(2) hands out at most 2 GiB at a time
+            data = b"".join(_rest_of(fd, data))
+        return data, st
+    finally:
+        os.close(fd)
+
+
+def require_regular(st: os.stat_result, path: str) -> None:
+    """Raises `DecodeError` unless what is at a path is a file."""
+    if not stat.S_ISREG(st.st_mode):
+        kind = "a directory" if stat.S_ISDIR(st.st_mode) else "no regular file"
+        raise DecodeError(f"{path}: is {kind}, a file was expected. Remove or rename it.")
+
+
+def _rest_of(fd: int, data: bytes) -> list[bytes]:
+    parts = [data]
+    while parts[-1]:
+        parts.append(os.read(fd, 1 << 30))
+    return parts
+
+
+def new_digest(data: bytes = b"") -> blake2b:
+    """Returns the digest by which contents are compared, of what it was given until now."""
+    return blake2b(data, digest_size=16)
+
+
+def cannot_read(path: str, error: OSError) -> NoReturn:
+    """Raises `DecodeError` for a file that the operating system does not let us read."""
+    raise DecodeError(
+        f"{path}: cannot be read ({error.strerror}). Check the file and its permissions."
+    ) from error

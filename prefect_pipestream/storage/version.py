@@ -1,0 +1,85 @@
+"""Versions of files: what tells one content of a file from another."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from prefect_pipestream.storage.asking import status_of, status_through_links
+from prefect_pipestream.storage.clock import tick_ns
+
+
+class Version(NamedTuple):
+    """What is known of a file's content at one time.
+
+    Two versions that the file system tells apart may have one content, as of a copy; only digests
+    say so. Two that it does not tell apart are one, unless they were made within a clock's tick.
+
+    Attributes:
+        size: Bytes.
+        mtime_ns: When it was changed last, in nanoseconds since the epoch.
+        inode: The file's number; 0: not known, as of a file that may have been copied elsewhere.
+        digest: BLAKE2b (16 bytes) of the content, where it was read or written; None: not known.
+        read_at_ns: `time.time_ns()` just before it was looked at, or after it was written. Within
+            a clock's tick of `mtime_ns` it may have been changed again under the same time.
+    """
+
+    size: int
+    mtime_ns: int
+    inode: int = 0
+    digest: bytes | None = None
+    read_at_ns: int = 0
+
+    @classmethod
+    def of(
+        cls, status: os.stat_result, digest: bytes | None = None, read_at_ns: int = 0
+    ) -> "Version":
+        """The version that a file has by its `stat` result."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino, digest, read_at_ns)
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether the file system does not tell this version and a file of now apart."""
+        return (
+            self.size == status.st_size
+            and self.mtime_ns == status.st_mtime_ns
+            and self.inode in (0, status.st_ino)
+        )
+
+    def may_be(self, other: "Version") -> bool:
+        """Whether nothing says that this version and a later one differ: digests, if known."""
+        if self.digest is not None and other.digest is not None:
+            return self.digest == other.digest
+        return self[:3] == other[:3]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a change of the file since it was read must have changed its size or time."""
+        return self.digest is None or self.read_at_ns - self.mtime_ns > tick_ns(self.mtime_ns)
+
+    @property
+    def mark(self) -> str:
+        """A short name for size and time, by which a ledger knows a later change of the file.
+
+        It leaves out the inode, so that it survives a copy that keeps times.
+        """
+        text = f"{self.size}:{self.mtime_ns}".encode()
+        return hashlib.blake2b(text, digest_size=6).hexdigest()
+
+
+def mark_at(path: str) -> str | None:
+    """The mark of the file at `path`, links followed; None where there is none.
+
+    A broken link has a mark of its own.
+
+    Raises:
+        OSError: If that could not be asked.
+    """
+    found = status_through_links(path) or status_of(path)
+    return None if found is None else Version.of(found).mark
+
+
+def signature_of(files: Iterable[tuple[str, Version]]) -> str:
+    """A short name for the versions of all files of a sample: of their names, sizes and times."""
+    text = "\n".join(sorted(f"{name}:{file.size}:{file.mtime_ns}" for name, file in files))
+    # Names on disk may be any bytes.
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()

@@ -1,0 +1,322 @@
+"""The packed form of a run's ledger: three files instead of one a commit.
+
+``samples.npz`` has a row a sample record and is all that resuming needs: a million rows load in
+some tenths of a second. ``failures.jsonl.gz`` says why samples failed, and ``files.jsonl.gz``
+which files each commit placed and removed, which only an undo needs to know.
+"""
+
+import gzip
+import json
+import os
+import zipfile
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import is_of_disk
+from prefect_pipestream.storage.untrusted import open_regular, read_regular
+from prefect_pipestream.underfolder.format.names import MAX_INDEX
+from prefect_pipestream.underfolder.ledger.failure import SampleFailure
+from prefect_pipestream.underfolder.ledger.records import (
+    OUTCOMES,
+    CommitRecord,
+    SampleRecord,
+    is_marks,
+    is_time,
+    refuse_paths,
+)
+from prefect_pipestream.underfolder.ledger.rows import Columns, Rows, checked_column
+
+_SAMPLES = "samples.npz"
+_FAILURES = "failures.jsonl.gz"
+_FILES = "files.jsonl.gz"
+_GZIP_LEVEL = 5
+_REMEDY = "`pipestream check --fix` puts it aside."
+_MOST_BYTES = 1 << 32  # of a ledger's columns, unpacked: 100 million samples
+_FEW_BYTES = 1 << 24  # unpacked as they come: what is larger and shrinks to nothing is a bomb
+_MOST_TIMES = 200  # as large as it is packed; a ledger, whose indices count up, is at most 20
+_LONGEST_LINE = 1 << 28  # bytes: the files of the largest commit
+_COMMIT_COLUMNS = {"commit_end": np.int64, "commit_at": np.float64, "commit_tag": np.int64}
+
+
+def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an ``.npz`` file, by name. Nothing is unpickled, and no more read than fits.
+
+    Raises:
+        OSError: If the file is not there (any more), or cannot be read: `zipfile` would take that
+            for damaged content, so that all of it is read first.
+        DatasetError: If it is damaged.
+    """
+    try:
+        file = BytesIO(read_regular(path))
+        _refuse_bomb(file)
+        with np.load(file) as arrays:
+            return {name: np.asarray(arrays[name]) for name in arrays.files}
+    except Exception as error:  # damaged content makes its decoders raise anything
+        if is_of_disk(error):
+            raise
+        raise DatasetError(
+            f"{path}: this ledger cannot be read ({type(error).__name__}: {error}). {_REMEDY}"
+        ) from error
+
+
+def _refuse_bomb(file: BytesIO) -> None:
+    with zipfile.ZipFile(file) as members:
+        size = sum(member.file_size for member in members.infolist())
+    most = min(_MOST_BYTES, max(_FEW_BYTES, _MOST_TIMES * file.getbuffer().nbytes))
+    if size > most:
+        raise ValueError(f"it would unpack to {size} bytes; at most {most} are read")
+    file.seek(0)
+
+
+# -- writing -------------------------------------------------------------------------------
+
+
+def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
+    """Packs commit records, in their order, into the files of an empty folder."""
+    columns = Columns()
+    ids: list[str] = []
+    tags: dict[str, int] = {}
+    tag_of = array("q")
+    with _writing(folder, _FAILURES) as failures, _writing(folder, _FILES) as files:
+        for number, commit in enumerate(commits):
+            for row, sample in enumerate(commit.samples, len(columns.idx)):
+                if (why := sample.failure) is not None:
+                    _put(failures, [row, why.error_type, why.message, why.traceback])
+            changes = list(_changes_of(commit))
+            if changes or commit.shared:
+                _put(files, [number, dict(commit.shared), changes])
+            columns.add(commit)
+            ids.append(commit.id)
+            tag_of.append(tags.setdefault(commit.tag, len(tags)))
+    np.savez_compressed(
+        os.path.join(folder, _SAMPLES),
+        idx=np.array(columns.idx),
+        target=np.array(columns.target),
+        outcome=np.array(columns.outcome),
+        attempts=np.array(columns.attempts),
+        signature=np.array(columns.signature),
+        commit_id=np.array(ids, dtype=np.bytes_),
+        commit_end=np.array(columns.ends),
+        commit_at=np.array(columns.at),
+        commit_tag=np.array(tag_of),
+        tags=np.array(list(tags), dtype=np.str_),
+    )
+    for name in (_FAILURES, _FILES, _SAMPLES):
+        with open(os.path.join(folder, name), "rb") as file:
+            os.fsync(file.fileno())
+
+
+def _writing(folder: str, name: str) -> gzip.GzipFile:
+    return gzip.GzipFile(os.path.join(folder, name), "wb", compresslevel=_GZIP_LEVEL)
+
+
+def _put(file: gzip.GzipFile, line: list[Any]) -> None:
+    file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def _changes_of(commit: CommitRecord) -> Iterator[list[Any]]:
+    """Of each sample with files: its place in the commit, and its files' names.
+
+    All or none of the files placed were there before, as a rule: then 1 or 0 says so.
+    """
+    for place, sample in enumerate(commit.samples):
+        writes = dict(sample.writes or {})
+        if writes or sample.removes:
+            replaces: Any = list(sample.replaces)
+            if set(replaces) in (set(), set(writes)):
+                replaces = int(bool(replaces))
+            yield [place, writes, replaces, list(sample.removes)]
+
+
+# -- reading -------------------------------------------------------------------------------
+
+
+class PackedLedger:
+    """A packed ledger, opened.
+
+    Args:
+        folder: The folder with its files.
+        run_key: The run that it is of.
+
+    Raises:
+        FileNotFoundError: If it is not there (any more).
+        DatasetError: If it cannot be read.
+    """
+
+    def __init__(self, folder: str, run_key: str) -> None:
+        self._folder = folder
+        self._run_key = run_key
+        path = os.path.join(folder, _SAMPLES)
+        self._arrays = read_arrays(path)
+        try:
+            self._check_arrays()
+        except (KeyError, ValueError, TypeError) as error:
+            raise DatasetError(f"{path}: this ledger cannot be right ({error}).") from error
+
+    def _check_arrays(self) -> None:
+        """Raises `ValueError` or `KeyError` where the columns do not fit together."""
+        arrays = self._arrays
+        for name in ("commit_id", "tags"):
+            if arrays[name].ndim != 1:
+                raise ValueError(f"{name!r} has the shape {arrays[name].shape}")
+        for name, dtype in _COMMIT_COLUMNS.items():
+            arrays[name] = checked_column(name, arrays[name], np.dtype(dtype))
+        arrays["target"] = checked_column("target", arrays["target"], np.dtype(np.int64))
+        ends, tags = arrays["commit_end"], arrays["commit_tag"]
+        if len({len(arrays[name]) for name in ("commit_id", *_COMMIT_COLUMNS)}) != 1:
+            raise ValueError("its commits' columns have different lengths")
+        if len(ends) and (int(ends[0]) < 0 or (np.diff(ends) < 0).any()):
+            raise ValueError("its commits are out of order")
+        if len(ends) and not 0 <= int(tags.min()) <= int(tags.max()) < len(arrays["tags"]):
+            raise ValueError("it has commits of no tag")
+        if arrays["commit_id"].dtype.kind != "S" or arrays["tags"].dtype.kind != "U":
+            raise ValueError("its commits' names are no text")
+        if not all(map(is_time, arrays["commit_at"].tolist())):
+            raise ValueError("its commits have no times")
+        refuse_paths([*self.ids(), *arrays["tags"].tolist()])
+        known = int(ends[-1]) if len(ends) else 0
+        if not len(arrays["idx"]) == len(arrays["target"]) == known:
+            raise ValueError(f"it has {len(arrays['idx'])} samples, and commits of {known}")
+        rows = self.rows()
+        if len(rows.idx) and not 0 <= int(rows.idx.min()) <= int(rows.idx.max()) < MAX_INDEX:
+            raise ValueError("it has samples of no index")
+
+    def ids(self) -> list[str]:
+        """The ids of its commits."""
+        return [commit_id.decode() for commit_id in self._arrays["commit_id"].tolist()]
+
+    def rows(self, keep: Callable[[str, str], bool] | None = None) -> Rows:
+        """The rows of all commits, or of those for which ``keep(id, tag)`` is true."""
+        arrays = self._arrays
+        lengths = np.diff(arrays["commit_end"], prepend=0)
+        rows = Rows.checked(
+            arrays["idx"],
+            arrays["outcome"],
+            arrays["attempts"],
+            arrays["signature"],
+            np.repeat(arrays["commit_at"], lengths),
+        )
+        if keep is None:
+            return rows
+        kept = np.fromiter(map(keep, self.ids(), self._tags()), dtype=bool, count=len(lengths))
+        return rows.where(np.repeat(kept, lengths))
+
+    def _tags(self) -> list[str]:
+        tags: list[str] = self._arrays["tags"].tolist()
+        return [tags[number] for number in self._arrays["commit_tag"].tolist()]
+
+    def failures(self) -> Iterator[SampleRecord]:
+        """The records of failed samples."""
+        arrays = self._arrays
+        try:
+            for row, *failure in self._lines(_FAILURES):
+                yield SampleRecord(
+                    int(arrays["idx"][row]),
+                    "failed",
+                    attempts=int(arrays["attempts"][row]),
+                    failure=SampleFailure.of_texts(failure),
+                )
+        except (ValueError, TypeError, IndexError) as error:
+            raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
+
+    def commits(self) -> Iterator[CommitRecord]:
+        """All commits, as they were recorded.
+
+        Raises:
+            DatasetError: If the files do not fit together.
+        """
+        try:
+            yield from self._commits()
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
+
+    def _commits(self) -> Iterator[CommitRecord]:
+        files, failures = self._lines(_FILES), self._lines(_FAILURES)
+        next_files, next_failure = next(files, None), next(failures, None)
+        start = 0
+        ends, at = self._arrays["commit_end"].tolist(), self._arrays["commit_at"].tolist()
+        for number, (commit_id, tag) in enumerate(zip(self.ids(), self._tags(), strict=True)):
+            samples = self._samples(start, ends[number])
+            while next_failure is not None and next_failure[0] < ends[number]:
+                row, *failure = next_failure
+                samples[row - start]["failure"] = SampleFailure.of_texts(failure)
+                next_failure = next(failures, None)
+            shared: dict[str, str] = {}
+            if next_files is not None and next_files[0] == number:
+                _, shared, changes = next_files
+                if not is_marks(shared):
+                    raise ValueError(f"it shares {shared!r:.100}")
+                self._check([commit_id, *shared])
+                for place, writes, replaces, removes in changes:
+                    if replaces in (0, 1):
+                        replaces = list(writes) if replaces else []
+                    self._check([*writes, *replaces, *removes])
+                    samples[place].update(
+                        writes=writes, replaces=tuple(replaces), removes=tuple(removes)
+                    )
+                next_files = next(files, None)
+            yield CommitRecord(
+                id=commit_id,
+                run_key=self._run_key,
+                tag=tag,
+                staged="",
+                at=at[number],
+                samples=tuple(map(SampleRecord.checked, samples)),
+                shared=shared,
+            )
+            start = ends[number]
+
+    def _check(self, names: Iterable[str]) -> None:
+        """What is on disk may say anything: files of other folders are none of a dataset's."""
+        refuse_paths(str.removeprefix(name, "/") for name in names)
+
+    def _samples(self, start: int, end: int) -> list[dict[str, Any]]:
+        names = ("idx", "target", "outcome", "attempts", "signature")
+        columns = [self._arrays[name][start:end].tolist() for name in names]
+        return [
+            {
+                "idx": idx,
+                "target": None if target < 0 else target,
+                "outcome": OUTCOMES[outcome],
+                "attempts": attempts,
+                "signature": f"{signature:016x}" if signature else None,
+            }
+            for idx, target, outcome, attempts, signature in zip(*columns, strict=True)
+        ]
+
+    def _lines(self, name: str) -> Iterator[list[Any]]:
+        path = os.path.join(self._folder, name)
+        try:
+            with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
+                last = -1
+                while line := file.readline(_LONGEST_LINE):
+                    entry = json.loads(line)
+                    last = _number_after(last, entry)
+                    yield entry
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, EOFError, zlib.error, RecursionError) as error:
+            if is_of_disk(error):
+                raise
+            raise DatasetError(
+                f"{path}: this ledger cannot be read ({error}). {_REMEDY}"
+            ) from error
+
+
+def _number_after(last: int, entry: Any) -> int:
+    """The number that an entry begins with: of the row, or the commit, that it is about.
+
+    Raises:
+        ValueError: If it is not above the last one. So there are no more entries than rows.
+    """
+    number = entry[0] if isinstance(entry, list) and entry else None
+    if not isinstance(number, int) or not last < number < MAX_INDEX:
+        raise ValueError(f"after what is of {last} there is {entry!r:.100}")
+    return number

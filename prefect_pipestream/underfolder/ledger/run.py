@@ -1,0 +1,388 @@
+"""A run of a dataset: where its files are, what is known of it, and what became of its samples."""
+
+import getpass
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import is_folder, is_there, names_in
+from prefect_pipestream.storage.untrusted import inside, read_json, read_regular
+from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, run_key_of
+from prefect_pipestream.underfolder.format.run_key import is_run_key
+from prefect_pipestream.underfolder.ledger.packed import PackedLedger
+from prefect_pipestream.underfolder.ledger.records import (
+    CommitRecord,
+    Outcome,
+    SampleRecord,
+    is_time,
+)
+from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows, rows_of
+
+T = TypeVar("T")
+
+_PACKED = re.compile(r"compact-\d+")
+_TRIES = 5
+_KEYS = {"run_key", "fingerprint"}
+_TEXTS = {"undoes", "rolls_back", "failed_in", "user", "host"}
+_NAMES = {"undoes_folders"}
+_TIMES = {"started", "finished", "undone"}
+
+
+class Run:
+    """One run of one dataset; there may be nothing of it on disk yet.
+
+    Its ledger is read anew by each question. Paths are looked at as those of `Layout` are: none
+    leads out of the dataset. To undo or prune runs see `undo_run` and `prune_runs`.
+
+    Args:
+        layout: The dataset's paths.
+        name: The name of the run's folder; `Run.of` makes it of the run key.
+        key: The run key, where it is known; else it is looked up.
+
+    Attributes:
+        folder: The run's folder.
+    """
+
+    __slots__ = ("_key", "folder", "layout", "name")
+
+    def __init__(self, layout: Layout, name: str, key: str | None = None) -> None:
+        self.layout = layout
+        self.name = name
+        self.folder = layout.at("runs", name)
+        self._key = key
+
+    @classmethod
+    @DatasetError.explaining_questions()
+    def of(cls, dataset: Folder | Layout, run_key: str) -> "Run":
+        """The run of this key.
+
+        Args:
+            dataset: The dataset's root, or its paths.
+            run_key: The run's key.
+
+        Raises:
+            RunKeyError: If that cannot be a run's key.
+            DatasetError: If a link is in the way.
+        """
+        return cls(Layout.of(dataset), folder_of(run_key), run_key)
+
+    def __repr__(self) -> str:
+        return f"Run({self.layout.root!r}, {self.name!r})"
+
+    # -- where its files are -----------------------------------------------------------
+
+    def at(self, *parts: str) -> str:
+        """The path of a file or folder of the run; see `Layout.at`."""
+        return inside(self.folder, *parts)
+
+    @property
+    def done(self) -> str:
+        """The folder of its done commits, by their tags."""
+        return self.at("done")
+
+    @property
+    def undo(self) -> str:
+        """The folder of the files that its commits replaced or removed."""
+        return self.at("undo")
+
+    def undo_of(self, commit_id: str) -> str:
+        """The folder of the files that a commit replaced or removed."""
+        return self.at("undo", commit_id)
+
+    @property
+    def dropped(self) -> str:
+        """The folder of the ids of commits that were taken back."""
+        return self.at("dropped")
+
+    @property
+    def undoing(self) -> str:
+        """The note that an undo of the run is under way."""
+        return self.at("undoing.json")
+
+    @property
+    def attempt(self) -> str:
+        """The note of the attempt that may write, where one has the run to itself."""
+        return self.at("attempt.json")
+
+    @property
+    def failures_table(self) -> str:
+        """The list of its failed samples, for a spreadsheet."""
+        return self.at("failures.csv")
+
+    # -- what is known of it -----------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether there is anything of it on disk."""
+        return is_folder(self.folder)
+
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` says of it; at least its key. What cannot be meant is left out."""
+        noted = read_json(self.at("run.json"))
+        facts = {name: fact for name, fact in noted.items() if _is_fact(name, fact)}
+        facts.setdefault("run_key", run_key_of(self.name))
+        return facts
+
+    @property
+    def key(self) -> str:
+        """Its run key."""
+        return str(self.facts()["run_key"]) if self._key is None else self._key
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Notes its key, start, user and host, and `facts`, unless that was done before.
+
+        A run of a transform has its ``fingerprint`` among the facts: `signatures` looks for it.
+        """
+        path = self.at("run.json")
+        if is_there(path):
+            return
+        for folder in (self.done, self.layout.staged):
+            os.makedirs(folder, exist_ok=True)
+        known = {"run_key": self.key, "started": time.time(), "user": _user()}
+        self.layout.write_json(path, {**known, "host": socket.gethostname(), **facts})
+
+    def update(self, **facts: Any) -> None:
+        """Adds facts to what is noted."""
+        self.layout.write_json(self.at("run.json"), {**self.facts(), **facts})
+
+    def is_undone(self) -> bool:
+        """Whether it was undone: then its folder is named otherwise than its key."""
+        return self.name != folder_of(self.key)
+
+    def is_half_undone(self) -> bool:
+        """Whether an undo of it is under way, or was interrupted."""
+        return is_there(self.undoing)
+
+    @DatasetError.explaining_questions()
+    def has_ended(self) -> bool:
+        """Whether it noted its end, and has packed all that it did; see `end_run`."""
+        return "finished" in self.facts() and not self.loose_records()
+
+    # -- its commits -------------------------------------------------------------------
+
+    def commits(self, tag: str | None = None) -> Iterator[CommitRecord]:
+        """The done commits of the run (or of one part of it), in the order of their making.
+
+        Raises:
+            DatasetError: If a record cannot be read.
+            FileNotFoundError: If the ledger was packed meanwhile: read it again.
+        """
+        loose, dropped, packed = self._open(tag)
+        if packed is not None:
+            for commit in packed.commits():
+                if commit.id not in dropped and tag in (None, commit.tag):
+                    yield commit
+        yield from map(_read_record, loose)
+
+    def some_commits(self, most: int) -> list[CommitRecord]:
+        """Some commits, spread over the run's course, at a cost that does not grow with it.
+
+        Of commits that are packed already, the first ones.
+
+        Raises:
+            DatasetError: If a record cannot be read.
+        """
+        return _settled(lambda: self._some_commits(most))
+
+    def _some_commits(self, most: int) -> list[CommitRecord]:
+        loose, dropped, packed = self._open(None)
+        step = max(1, len(loose) / most)
+        chosen = [loose[int(number * step)] for number in range(min(most, len(loose)))]
+        found = [] if packed is None else islice(packed.commits(), most - len(chosen))
+        return [commit for commit in found if commit.id not in dropped] + [
+            _read_record(path) for path in chosen
+        ]
+
+    def rows(self, tag: str | None = None) -> Rows:
+        """What became of the samples (or of those of one part), in the order of commits.
+
+        Raises:
+            DatasetError: If a record cannot be read.
+        """
+        return _settled(lambda: self._rows(tag))
+
+    def _rows(self, tag: str | None) -> Rows:
+        loose, dropped, packed = self._open(tag)
+        rows = rows_of(map(_read_record, loose))
+        if packed is None:
+            return rows
+        if not dropped and tag is None:
+            return Rows.joined([packed.rows(), rows])
+        kept = packed.rows(lambda commit_id, of: commit_id not in dropped and tag in (None, of))
+        return Rows.joined([kept, rows])
+
+    def _open(self, tag: str | None) -> tuple[list[str], set[str], PackedLedger | None]:
+        """The records that are not packed, the ids of commits taken back, and what is packed.
+
+        They are looked up in the order in which packing moves them, so that none is missed; what
+        is found twice counts once.
+        """
+        found = self.loose_records(tag)
+        dropped = set(names_in(self.dropped))
+        newest = self.packed_folders()[-1:]
+        packed = PackedLedger(newest[0], self.key) if newest else None
+        known = dropped.union(packed.ids()) if packed and found else dropped
+        return [path for commit_id, path in found if commit_id not in known], dropped, packed
+
+    def loose_records(self, tag: str | None = None) -> list[tuple[str, str]]:
+        """The id and path of each record that stands alone, in the order of their making."""
+        parts = [self.at("done", part) for part in ([tag] if tag else names_in(self.done))]
+        return sorted(
+            (name.removesuffix(".json"), f"{part}/{name}")
+            for part in parts
+            for name in names_in(part)
+            if name.endswith(".json")
+        )
+
+    def packed_folders(self) -> list[str]:
+        """The folders of packed records; there is more than one only while the run is packed."""
+        found = filter(_PACKED.fullmatch, names_in(self.folder))
+        names = sorted(found, key=lambda name: int(name.removeprefix("compact-")))
+        return [self.at(name) for name in names]
+
+    # -- what became of its samples ----------------------------------------------------
+
+    @DatasetError.explaining_questions()
+    def outcomes(self, tag: str | None = None) -> dict[int, SampleRecord]:
+        """What became of each sample: its last record, by index; empty for no such run.
+
+        Args:
+            tag: The part of the run (a chunk) to look at; None is all.
+
+        Raises:
+            DatasetError: If a record cannot be read.
+        """
+        return _settled(
+            lambda: {
+                record.idx: record for commit in self.commits(tag) for record in commit.samples
+            }
+        )
+
+    @DatasetError.explaining_questions()
+    def done_indices(self, tag: str | None = None) -> set[int]:
+        """The indices that the run need not do again: all of its ledger but the failed ones.
+
+        Raises:
+            DatasetError: If a record cannot be read, or the run is half undone.
+        """
+        if self.is_half_undone():
+            raise DatasetError(
+                f"{self.layout.root}: run {self.key!r} is being undone, or its undo was "
+                "interrupted. Finish it by calling `undo_run` again (`pipestream undo`), then run "
+                "it anew."
+            )
+        rows = self.rows(tag).last_of_each()
+        return set(rows.idx[rows.outcome != FAILED].tolist())
+
+    @DatasetError.explaining_questions()
+    def counts(self, tag: str | None = None) -> dict[Outcome, int]:
+        """How many samples (or of one part of the run) had each outcome."""
+        return self.rows(tag).counts()
+
+    @DatasetError.explaining_questions()
+    def failures(self, tag: str | None = None) -> list[SampleRecord]:
+        """The records of the samples that failed and were not done since, by index."""
+        failed = set(self.failed_indices(tag))
+        found: dict[int, SampleRecord] = {}
+        if failed:
+            for record in _settled(lambda: list(self._failure_records(tag))):
+                if record.idx in failed:
+                    found[record.idx] = record
+        return [found.get(idx) or SampleRecord(idx, "failed") for idx in sorted(failed)]
+
+    @DatasetError.explaining_questions()
+    def failed_indices(self, tag: str | None = None) -> list[int]:
+        """The indices of the samples that failed and were not done since, ascending."""
+        rows = self.rows(tag).last_of_each()
+        failed: list[int] = rows.idx[rows.outcome == FAILED].tolist()
+        return failed
+
+    def _failure_records(self, tag: str | None) -> Iterator[SampleRecord]:
+        loose, dropped, packed = self._open(tag)
+        if packed is not None:
+            if tag is None and not dropped:
+                yield from packed.failures()
+            else:
+                for commit in packed.commits():
+                    if commit.id not in dropped and tag in (None, commit.tag):
+                        yield from (s for s in commit.samples if s.failure is not None)
+        for path in loose:
+            yield from (s for s in _read_record(path).samples if s.failure is not None)
+
+    @DatasetError.explaining_questions()
+    def history(self, idx: int) -> list[tuple[float, SampleRecord]]:
+        """What the run did to one sample, with the time of each commit, the first one first.
+
+        Args:
+            idx: The index under which the sample was read.
+
+        Raises:
+            DatasetError: If a record cannot be read.
+        """
+        return _settled(
+            lambda: [
+                (commit.at, record)
+                for commit in self.commits()
+                for record in commit.samples
+                if record.idx == idx
+            ]
+        )
+
+
+def runs_of(dataset: Folder | Layout) -> list[Run]:
+    """All runs of a dataset, those that were undone among them.
+
+    Raises:
+        DatasetError: If the folder of one is a symbolic link.
+        OSError: If they cannot be listed.
+    """
+    layout = Layout.of(dataset)
+    runs = layout.runs
+    return [Run(layout, name) for name in sorted(names_in(runs)) if is_folder(f"{runs}/{name}")]
+
+
+def _is_fact(name: str, fact: Any) -> bool:
+    if name in _KEYS:
+        return is_run_key(fact)
+    if name in _TEXTS:
+        return isinstance(fact, str)
+    if name in _NAMES:
+        return isinstance(fact, list) and all(isinstance(one, str) for one in fact)
+    return name not in _TIMES or is_time(fact)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return str(os.getuid())
+
+
+def _read_record(path: str) -> CommitRecord:
+    try:
+        return CommitRecord.from_bytes(read_regular(path))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(
+            f"{path}: this record of a commit cannot be read ({error}). `pipestream check "
+            "--fix` puts it aside."
+        ) from error
+
+
+def _settled(read: Callable[[], T]) -> T:
+    """Reads a ledger again if it was packed, or its run undone, meanwhile."""
+    for _ in range(_TRIES):
+        try:
+            return read()
+        except FileNotFoundError:
+            continue
+    try:
+        return read()
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{error.filename}: this file of a ledger is missing. `pipestream check --fix` puts "
+            "aside what is left of it."
+        ) from error
