@@ -27,15 +27,15 @@ import numpy as np
 from _records import commit_records
 from _report import figure, parser, temporary_folder, title
 
-from prefect_pipestream.underfolder.ledger.compaction import PackedLedger, write_packed
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger.ledger import FAILED, counts_of
+from prefect_pipestream.underfolder.ledger.packed import PackedLedger, write_packed
 from prefect_pipestream.underfolder.ledger.records import (
     OUTCOMES,
     CommitRecord,
     SampleRecord,
     refuse_paths,
 )
+from prefect_pipestream.underfolder.ledger.rows import FAILED
 
 RUN_KEY = "clean-20261126T060000-5a3f10"
 _MOST_STEPS = 2_000_000_000  # of SQLite's machine, for one question
@@ -84,7 +84,7 @@ class Ours(Ledger):
         return len(set(rows.idx[rows.outcome != FAILED].tolist()))
 
     def counts(self) -> dict[str, int]:
-        return dict(counts_of(self._open().rows()))
+        return dict(self._open().rows().counts())
 
     def failures(self) -> int:
         return sum(1 for _ in self._open().failures())
