@@ -32,7 +32,7 @@ from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.packing import compact
+from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.review import review_folder
 
 Decision = Literal["approve all", "approve only these", "reject these", "reject all"]
@@ -152,7 +152,7 @@ def _carry_out(review: Review, answer: ReviewDecision) -> ReviewReport:
         "comment": answer.comment,
     }
     outcome = apply_review(review, answer.approved(review), facts)
-    compact(Run.of(review.folder, review.id))
+    end_run(Run.of(review.folder, review.id))
     return ReviewReport(
         run_key=review.id,
         reviewer=answer.reviewer,

@@ -9,7 +9,7 @@ from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.runs.runs import last_run
+from prefect_pipestream.underfolder.runs.listing import last_run
 
 
 @flow(name="undo-run")

@@ -24,7 +24,7 @@ from prefect_pipestream.sequences.registry import BUILTIN
 from prefect_pipestream.sequences.stage import registered_stages
 from prefect_pipestream.stages import SampleStage, resolve_stage
 from prefect_pipestream.underfolder import check
-from prefect_pipestream.underfolder.runs.runs import list_runs
+from prefect_pipestream.underfolder.runs.listing import list_runs
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .defects import encoded
