@@ -16,7 +16,7 @@ from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import SampleRecord
-from prefect_pipestream.underfolder.runs.review import (
+from prefect_pipestream.underfolder.runs.staged_review import (
     Review,
     ReviewOutcome,
     apply_review,

@@ -22,8 +22,8 @@ from prefect_pipestream.storage.asking import (
     is_there,
     status_through_links,
 )
-from prefect_pipestream.storage.creating import is_old
-from prefect_pipestream.underfolder.checks.check_private import (
+from prefect_pipestream.storage.new_dataset import is_old
+from prefect_pipestream.underfolder.checks.own_files import (
     between_commits,
     check_private,
 )

@@ -17,7 +17,7 @@ from prefect_pipestream.storage.asking import is_link, is_there, status_of, stat
 from prefect_pipestream.storage.making import keep_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
 from prefect_pipestream.storage.version import Version
-from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import Kind, check_index, check_key, key_of
 from prefect_pipestream.underfolder.format.origin import SampleOrigin

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from prefect_pipestream.storage.asking import is_there, status_of
 from prefect_pipestream.storage.version import mark_at
-from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.underfolder.ledger.records import CommitRecord

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFoundError
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
-from prefect_pipestream.storage.files import FileSource
+from prefect_pipestream.storage.file_source import FileSource
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_json, read_regular, write_anew
 from prefect_pipestream.storage.version import Version
