@@ -1,4 +1,4 @@
-"""Flows called from a terminal: one story in it, and nothing of Prefect's."""
+"""Flows called from a terminal, in which our own output stands and none of Prefect's."""
 
 import logging
 import os

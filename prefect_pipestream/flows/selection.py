@@ -86,8 +86,8 @@ def select_samples(
 def _failed(folder: Path, run_key: str | None) -> list[int]:
     """The samples that failed in a run; None is the last one.
 
-    Where the run was itself one over failed samples, and was stopped, so do those that it did not
-    come to.
+    If that run itself took failed samples again and was stopped, those that it did not reach count
+    as failed.
     """
     failed, done = set(failed_indices(folder, run_key)), set[int]()
     known = set[str]()

@@ -30,10 +30,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
-from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.storage.asking import is_link
+from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
+from prefect_pipestream.storage.asking import is_folder, is_link
 from prefect_pipestream.storage.untrusted import inside, leads_away, write_anew
-from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
 from prefect_pipestream.underfolder.format.run_key import check_run_key, is_run_key
 
 Folder = str | os.PathLike[str]
@@ -128,6 +128,15 @@ class Layout:
         for folder in (self.data, self.staged, self.log, self.runs):
             os.makedirs(folder, exist_ok=True)
 
+    def refuse_missing(self) -> None:
+        """Checks that the dataset is there.
+
+        Raises:
+            DatasetNotFoundError: If there is no such folder.
+        """
+        if not is_folder(self.root):
+            raise DatasetNotFoundError(f"Dataset {self.root}: no such folder.")
+
     def refuse_linked_data(self) -> None:
         """Checks that samples are written below the root. (They may be read by a link.)
 
@@ -157,7 +166,7 @@ class Layout:
         """
         if "/" in name[1:]:
             raise DatasetError(f"{self.root}: {name!r} is not the name of an item's file.")
-        return f"{self.root}{name}" if name[0] == "/" else f"{self.data}/{name}"
+        return f"{self.root}{name}" if is_shared(name) else f"{self.data}/{name}"
 
 
 def folder_of(run_key: str) -> str:
@@ -184,4 +193,4 @@ def run_key_of(folder: str) -> str:
 
 def staged_name(name: str) -> str:
     """The name under which a file is staged: flat, also for shared items."""
-    return "root." + name[1:] if name[0] == "/" else name
+    return "root." + name[1:] if is_shared(name) else name

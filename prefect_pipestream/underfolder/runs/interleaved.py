@@ -82,7 +82,7 @@ def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[Run], plan: Pla
 
 
 def _later_runs(layout: Layout, runs: Sequence[Run], plan: Plan) -> list[Run]:
-    """The other runs that wrote what is not as these runs left it, since these began to."""
+    """The other runs that later wrote a file which differs now from what these runs left."""
     began: dict[str | int, str] = {}
     for pair in commits_in_turn(runs):
         for name, change in net_changes([pair]).items():

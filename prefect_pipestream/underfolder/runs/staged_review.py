@@ -31,7 +31,7 @@ from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, staged_name
-from prefect_pipestream.underfolder.format.names import MAX_INDEX
+from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
@@ -189,7 +189,7 @@ class _Saved:
             for name, source in sample.sources.items():
                 refuse_paths([name.removeprefix("/")])
                 source.at(name)
-        if not all(name[:1] == "/" for name in self.shared):
+        if not all(is_shared(name) for name in self.shared):
             raise ValueError(f"it shares {self.shared!r:.100}")
         refuse_paths(name[1:] for name in self.shared)
 

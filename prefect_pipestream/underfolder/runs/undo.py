@@ -17,7 +17,6 @@ from itertools import islice
 from prefect_pipestream.errors import (
     ConflictError,
     DatasetError,
-    DatasetNotFoundError,
     RunKeyError,
     UndoRefusedError,
 )
@@ -206,8 +205,7 @@ def undo_commits(
 def _opened(dataset: Folder | Layout, keys: Sequence[str]) -> Iterator[Layout]:
     """The dataset, with the ledger to ourselves and nobody's commit half applied."""
     layout = Layout.of(dataset)
-    if not is_folder(layout.root):
-        raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
+    layout.refuse_missing()
     if not is_folder(layout.runs):
         existing_run(layout, keys[0])  # raises: nothing was ever committed here
     with ledger_lock(layout):
