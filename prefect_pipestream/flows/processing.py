@@ -1,6 +1,7 @@
 """`process_samples`: the flow that maps the tasks across the samples of a dataset."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from prefect import flow, get_run_logger
@@ -36,9 +37,14 @@ from prefect_pipestream.work.streams import opened, run_key_in_force
 __all__ = ["FailedSample", "RunReport", "Select", "TooManyFailedError", "process_samples"]
 
 AnyStream = InstanceOf[DataStreamBlock] | InstanceOf[DataStream]
-Source = ReadWriteUnderfolder | PipedDataStream | AnyStream
+Source = ReadWriteUnderfolder | PipedDataStream | AnyStream | Path
 Target = (
-    CreateNewUnderfolder | OutputUnderfolder | ReadWriteUnderfolder | PipedDataStream | AnyStream
+    CreateNewUnderfolder
+    | OutputUnderfolder
+    | ReadWriteUnderfolder
+    | PipedDataStream
+    | AnyStream
+    | Path
 )
 
 
@@ -65,13 +71,13 @@ def process_samples(
     run given the same run key, goes on where the last one was stopped.
 
     Args:
-        source: The dataset to read.
+        source: The dataset to read, or its folder.
         transform: What to do with each sample: a list of operations, each "name" or
             {"name": arguments}, such as ["verify-items", {"resize-images": {"size": [64, 64]}}];
             "package.module:name" names a stage of your own. From Python also a stage, or a
             function from a sample to a sample, to None (write nothing) or to a pair of a sample
             and its new index.
-        target: The dataset to write; by default the source itself.
+        target: The dataset to write, or the folder of a new one; by default the source itself.
         indices: The samples to process; by default all.
         keys: The items to write; by default all.
         tasks_per: "chunk" processes many samples in each task run. "sample" runs three tasks
@@ -114,6 +120,10 @@ def process_samples(
             print(report.summary())
         ```
     """
+    if isinstance(source, Path):
+        source = ReadWriteUnderfolder(folder=source)
+    if isinstance(target, Path):
+        target = CreateNewUnderfolder(folder=target)
     prepared = Transform(transform, encoder_options)
     log = get_run_logger()
     key = run_key_in_force() if run_key is None else check_run_key(run_key)
