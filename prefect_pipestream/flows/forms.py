@@ -22,7 +22,7 @@ from prefect_pipestream.reporting.outcomes import RunReport, describe_counts
 from prefect_pipestream.underfolder import RunInfo, list_runs
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.runs.runs import last_run
+from prefect_pipestream.underfolder.runs.listing import last_run
 
 Dataset = ReadWriteUnderfolder | Path
 """A dataset as a form takes it: a saved block, which is chosen, or the folder, which is seen."""

@@ -29,7 +29,7 @@ from prefect_pipestream.reporting.events import tell_of_run
 from prefect_pipestream.reporting.outcomes import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.reporting.progress import Log, shown_progress
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder import compact
+from prefect_pipestream.underfolder import end_run
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import opened, run_key_in_force
@@ -189,7 +189,7 @@ def _tell_of_stop(run: ProcessRun, error: PipestreamError, seconds: float) -> No
 def _pack(writer: DataStream, run_key: str, log: Log) -> None:
     """Packs the run's ledger, which may wait: a full disk is no reason to call the run failed."""
     try:
-        compact(writer.run)
+        end_run(writer.run)
     except DatasetError as error:
         log.warning("The ledger of run %s stays unpacked: %s", run_key, error)
 

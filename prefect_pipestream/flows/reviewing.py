@@ -29,7 +29,7 @@ from prefect_pipestream.review import (
     parse_indices,
 )
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.packing import compact
+from prefect_pipestream.underfolder.runs.packing import end_run
 
 Decision = Literal["approve all", "approve only these", "reject these", "reject all"]
 
@@ -148,7 +148,7 @@ def _carry_out(review: Review, answer: ReviewDecision) -> ReviewReport:
         "comment": answer.comment,
     }
     outcome = apply_review(review, answer.approved(review), facts)
-    compact(Run.of(review.folder, review.id))
+    end_run(Run.of(review.folder, review.id))
     return ReviewReport(
         run_key=review.id,
         reviewer=answer.reviewer,

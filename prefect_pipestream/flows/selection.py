@@ -13,9 +13,9 @@ from prefect_pipestream.reporting.outcomes import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder.format.index import checked_indices
-from prefect_pipestream.underfolder.ledger.run import Run, counts_of
+from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import signatures
-from prefect_pipestream.underfolder.runs.runs import failed_indices, last_run
+from prefect_pipestream.underfolder.runs.listing import failed_indices, last_run
 
 Select = Literal["all", "changed", "failed"]
 
@@ -135,7 +135,7 @@ def _signature(source: DataStream, idx: int) -> str | None:
 def _before(run: Run, todo: npt.NDArray[np.int64]) -> ChunkReport:
     """What the run's ledger has of samples that are not to be processed now."""
     rows = run.rows().last_of_each()
-    report = ChunkReport(counts=counts_of(rows.where(~np.isin(rows.idx, todo))))
+    report = ChunkReport(counts=rows.where(~np.isin(rows.idx, todo)).counts())
     again = set(todo.tolist())
     for record in run.failures():
         if record.idx not in again:

@@ -115,7 +115,7 @@ class Item(ABC, Generic[T]):
         self.cache_data = self._mode = self._options = self._made_from = None
         self.allow_pickle = False
         for source in sources:
-            self._add_source(source)
+            self._take(source)
 
     # -- making items ----------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Item(ABC, Generic[T]):
         new._options = {**(self._options or {}), **options}
         return new
 
-    def _add_source(self, source: Any) -> None:
+    def _take(self, source: Any) -> None:
         if isinstance(source, Item):
             if source._files:
                 self._files += tuple(f for f in source._files if f not in self._files)
@@ -172,7 +172,7 @@ class Item(ABC, Generic[T]):
         elif isinstance(source, FileSource):
             self._files += (source,)
         elif isinstance(source, os.PathLike):
-            self._files += (FileSource(self._checked(_absolute(source))),)
+            self._files += (FileSource(self._of_this_class(_absolute(source))),)
         elif callable(getattr(source, "readinto", None)):  # a binary stream, by its duck type
             name = getattr(source, "name", None)
             self._set_value(loading.decode(type(self), source.read(), str(name or "<stream>")))
@@ -184,7 +184,7 @@ class Item(ABC, Generic[T]):
             raise EncodeError(f"{type(self).__name__}: two values given; an item holds one.")
         self._value = value
 
-    def _checked(self, path: str) -> str:
+    def _of_this_class(self, path: str) -> str:
         extensions = self.file_extensions()
         if extensions and class_for(path) is not type(self):
             raise ValueError(

@@ -8,9 +8,10 @@ import enum
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 V = TypeVar("V")
+_ClassSettings = tuple[dict[type, V], dict[type, V] | None]
 
 
 class SerializationMode(enum.IntEnum):
@@ -60,6 +61,13 @@ class _ClassSetting(Generic[V]):
             yield
         finally:
             self._context.reset(token)
+
+    def now(self) -> "_ClassSettings[V]":
+        return self._process, self._context.get()
+
+    def set_all(self, settings: "_ClassSettings[V]") -> None:
+        self._process = settings[0]
+        self._context.set(settings[1])
 
     def values(self, cls: type) -> list[V]:
         """Returns what is set for the class or a base of it, the latest first."""
@@ -173,3 +181,24 @@ def allow_unpickling() -> Iterator[None]:
         yield
     finally:
         _unpickling.reset(token)
+
+
+class Settings(NamedTuple):
+    """All settings as they are at a time and place, to be the same in another process."""
+
+    modes: _ClassSettings[SerializationMode]
+    disabled: _ClassSettings[frozenset[SerializationMode]]
+    caching: _ClassSettings[bool]
+    unpickling: bool
+
+    @classmethod
+    def now(cls) -> "Settings":
+        """Return what is set here."""
+        return cls(_modes.now(), _disabled.now(), _caching.now(), _unpickling.get())
+
+    def set(self) -> None:
+        """Make them the settings of this process and context."""
+        _modes.set_all(self.modes)
+        _disabled.set_all(self.disabled)
+        _caching.set_all(self.caching)
+        _unpickling.set(self.unpickling)

@@ -1,6 +1,6 @@
 """How a sequence was made: as a list of operations, and as text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from prefect_pipestream.sequences.building import argument_name
-from prefect_pipestream.sequences.registry import find_operation, is_sequence
+from prefect_pipestream.sequences.registry import is_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 
@@ -20,28 +20,32 @@ def to_pipe(
     sequence: "SamplesSequence", recursive: bool, objs_to_str: bool
 ) -> list[dict[str, Any]]:
     """See `SamplesSequence.to_pipe`."""
-    pipe = []
-    for step, source_field in _chain(sequence):
-        arguments = {
-            argument_name(name, field): _plain(getattr(step, name), recursive, objs_to_str)
-            for name, field in type(step).model_fields.items()
-            if name != source_field
+    return [
+        {
+            step.name(): {
+                name: _plain(value, recursive, objs_to_str) for name, value, _ in _arguments(step)
+            }
         }
-        pipe.append({step.name(): arguments})
-    return pipe
+        for step in _chain(sequence)
+    ]
 
 
 def describe(sequence: "SamplesSequence") -> str:
     """Returns a sequence as the calls that made it, for its repr; long arguments are cut."""
     calls = []
-    for step, source_field in _chain(sequence):
-        arguments = [
-            f"{argument_name(name, field)}={_short(getattr(step, name))}"
-            for name, field in type(step).model_fields.items()
-            if name != source_field and getattr(step, name) != field.default
+    for step in _chain(sequence):
+        told = [
+            f"{name}={_short(value)}" for name, value, usual in _arguments(step) if value != usual
         ]
-        calls.append(f"{step.name()}({', '.join(arguments)})")
+        calls.append(f"{step.name()}({', '.join(told)})")
     return ".".join(calls)
+
+
+def _arguments(step: "SamplesSequence") -> Iterator[tuple[str, Any, Any]]:
+    """Each argument's name, value and default, but for the sequence that is read."""
+    for name, field in type(step).model_fields.items():
+        if name != step.source_field:
+            yield argument_name(name, field), getattr(step, name), field.default
 
 
 def _short(value: Any) -> str:
@@ -51,15 +55,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _chain(sequence: "SamplesSequence") -> list[tuple["SamplesSequence", str | None]]:
-    """The sequence and what it reads, from the source on, each with its source field."""
-    chain: list[tuple[SamplesSequence, str | None]] = []
-    step: SamplesSequence | None = sequence
-    while step is not None:
-        title = step.sequence_title
-        source_field = find_operation(title).source_field if title else None
-        chain.append((step, source_field))
-        step = getattr(step, source_field) if source_field else None
+def _chain(sequence: "SamplesSequence") -> list["SamplesSequence"]:
+    """The sequence and what it reads, from the source on."""
+    chain = [sequence]
+    while chain[-1].source_field is not None:
+        chain.append(getattr(chain[-1], chain[-1].source_field))
     return chain[::-1]
 
 

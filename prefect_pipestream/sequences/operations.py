@@ -1,21 +1,52 @@
-"""All sources and pipes in one place: each as a method, with its arguments.
+# mypy: disable-error-code="empty-body"
+# The decorators are the bodies.
+"""All sources and pipes: each is a method here, whose docstring says what it does.
 
-What each does is in the module of its name, under `sources/` or `pipes/`, which is imported
-when it is first used.
+How it does it is in the class of the same title, in a module that is imported when it is first
+used: the decorator of the method names it.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 from prefect_pipestream.items import Item, SerializationMode, TxtNumpyItem
+from prefect_pipestream.sequences.registry import BUILTIN, make_pipe, make_source
 from prefect_pipestream.sequences.sample import Sample
 
 if TYPE_CHECKING:
     from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
+P = ParamSpec("P")
+Method = Callable[P, "SamplesSequence"]
+
 Path = str | PathLike[str]
 ItemClassOrName = type[Item[Any]] | str
+
+
+def _operation(home: str, name: str | None = None) -> Callable[[Method[P]], Method[P]]:
+    """Lets a method make the source or pipe of its name, or another, from the module `home`."""
+
+    def decorate(method: Method[P]) -> Method[P]:
+        title = name or method.__name__
+        signature = inspect.signature(method)
+        BUILTIN[title] = home
+
+        @wraps(method)
+        def made(*args: P.args, **kwargs: P.kwargs) -> "SamplesSequence":
+            try:
+                (_, owner), *arguments = signature.bind(*args, **kwargs).arguments.items()
+            except TypeError as error:
+                raise TypeError(f"{title}() {error}") from None
+            if home.startswith("sources."):
+                return make_source(title, (), dict(arguments))
+            return make_pipe(title, owner, (), dict(arguments))
+
+        return made
+
+    return decorate
 
 
 class Operations:
@@ -27,6 +58,7 @@ class Operations:
     # -- sources -------------------------------------------------------------------------
 
     @classmethod
+    @_operation("sources.from_underfolder")
     def from_underfolder(
         cls,
         folder: Path,
@@ -48,28 +80,30 @@ class Operations:
         Raises:
             DatasetNotFoundError: If the folder must exist and does not.
         """
-        return cls._source(
-            "from_underfolder",
-            folder=folder,
-            merge_root_items=merge_root_items,
-            must_exist=must_exist,
-            watch=watch,
-            allow_pickle=allow_pickle,
-        )
 
     @classmethod
+    @_operation("sources.from_python")
     def from_list(cls, samples: Sequence[Sample]) -> "SamplesSequence":
-        """Takes samples that are in memory."""
-        return cls._source("from_list", samples=samples)
+        """Takes samples that are in memory.
+
+        Args:
+            samples: The samples.
+        """
 
     @classmethod
+    @_operation("sources.from_python")
     def from_callable(
         cls, *, generator_fn: Callable[[int], Sample], length: int | Callable[[], int]
     ) -> "SamplesSequence":
-        """Calls `generator_fn(idx)` for each sample."""
-        return cls._source("from_callable", generator_fn=generator_fn, length=length)
+        """Calls a function for each sample.
+
+        Args:
+            generator_fn: Takes an index from 0 on and returns the sample.
+            length: The number of samples, or a function that returns it.
+        """
 
     @classmethod
+    @_operation("sources.from_images")
     def from_images(
         cls,
         folder: Path,
@@ -91,28 +125,26 @@ class Operations:
         Raises:
             DatasetNotFoundError: If the folder must exist and does not.
         """
-        return cls._source(
-            "from_images",
-            folder=folder,
-            must_exist=must_exist,
-            image_key=image_key,
-            sort_files=sort_files,
-            recursive=recursive,
-        )
 
     @classmethod
+    @_operation("sources.from_video")
     def from_video(
         cls, video: Path, *, must_exist: bool = True, image_key: str = "image"
     ) -> "SamplesSequence":
         """Takes every frame of a video as a sample (RGB, uint8, H×W×3).
 
+        Args:
+            video: The video file.
+            must_exist: Whether a missing file is an error, not an empty sequence.
+            image_key: The key of the frame in the samples.
+
         Raises:
             DatasetNotFoundError: If the file must exist and does not.
             MissingExtraError: If the extra `video` is not installed.
         """
-        return cls._source("from_video", video=video, must_exist=must_exist, image_key=image_key)
 
     @classmethod
+    @_operation("sources.toy_dataset")
     def toy_dataset(
         cls,
         length: int,
@@ -132,7 +164,7 @@ class Operations:
         """Generates samples with images, masks and objects, for trials and tests.
 
         Args:
-            length: How many samples.
+            length: The number of samples.
             with_images: Whether there is `image`, uint8, H×W×3.
             with_masks: Whether there is `mask`, uint8, H×W: each object's label plus 1.
             with_instances: Whether there is `instances`, uint8, H×W: each object's number.
@@ -140,29 +172,15 @@ class Operations:
             with_bboxes: Whether there is `bboxes`, float64, N×5: x1, y1, x2, y2, label.
             with_kpts: Whether there is `keypoints`: two corners of each object.
             image_size: The side, or width and height, in pixels.
-            key_format: The keys' format, `*` stands for the name above.
+            key_format: The keys' format, `*` stands for the name above; without one it is a suffix.
             max_labels: The greatest label.
             objects_range: The least and the greatest number of objects in a sample.
             seed: Makes the samples reproducible.
         """
-        return cls._source(
-            "toy_dataset",
-            length=length,
-            with_images=with_images,
-            with_masks=with_masks,
-            with_instances=with_instances,
-            with_objects=with_objects,
-            with_bboxes=with_bboxes,
-            with_kpts=with_kpts,
-            image_size=image_size,
-            key_format=key_format,
-            max_labels=max_labels,
-            objects_range=objects_range,
-            seed=seed,
-        )
 
     # -- pipes: each sample --------------------------------------------------------------
 
+    @_operation("pipes.mapping")
     def map(self, stage: Any) -> "SamplesSequence":
         """Applies a stage to each sample.
 
@@ -171,8 +189,8 @@ class Operations:
                 sample. A sample that the stage drops becomes an empty one, which `to_underfolder`
                 does not write.
         """
-        return self._pipe("map", stage=stage)
 
+    @_operation("pipes.mapping")
     def map_if(self, *, stage: Any, condition: Callable[..., bool]) -> "SamplesSequence":
         """Applies a stage to the samples for which a condition holds.
 
@@ -180,22 +198,35 @@ class Operations:
             stage: As for `map`.
             condition: Takes nothing, the index, index and sample, or index, sample and source.
         """
-        return self._pipe("map_if", stage=stage, condition=condition)
 
+    @_operation("pipes.mapping")
     def enumerate(
         self, *, idx_key: str = "~idx", item_cls: ItemClassOrName = TxtNumpyItem
     ) -> "SamplesSequence":
-        """Adds to each sample an item with its index."""
-        return self._pipe("enumerate", idx_key=idx_key, item_cls=item_cls)
+        """Adds to each sample an item with its index.
 
+        Args:
+            idx_key: The key of that item.
+            item_cls: Its class.
+        """
+
+    @_operation("pipes.caching")
     def data_cache(self, *items: ItemClassOrName) -> "SamplesSequence":
-        """Lets items of these classes (none: all) keep their values once they are decoded."""
-        return self._pipe("data_cache", items=items)
+        """Lets items that the pipes before decode keep their values.
 
+        Args:
+            *items: The item classes; none are all classes.
+        """
+
+    @_operation("pipes.caching")
     def no_data_cache(self, *items: ItemClassOrName) -> "SamplesSequence":
-        """Lets items of these classes (none: all) be decoded anew at each call."""
-        return self._pipe("no_data_cache", items=items)
+        """Lets items that the pipes before decode be decoded anew at each call.
 
+        Args:
+            *items: The item classes; none are all classes.
+        """
+
+    @_operation("pipes.validating")
     def validate_samples(self, *, sample_schema: Any) -> "SamplesSequence":
         """Checks each sample against a schema when it is read.
 
@@ -205,8 +236,8 @@ class Operations:
 
         A sample that does not satisfy it raises `SampleError`.
         """
-        return self._pipe("validate_samples", sample_schema=sample_schema)
 
+    @_operation("pipes.writing")
     def to_underfolder(
         self,
         folder: Path,
@@ -232,17 +263,8 @@ class Operations:
         Raises:
             DatasetExistsError: If the folder exists and may not.
         """
-        return self._pipe(
-            "to_underfolder",
-            folder=folder,
-            zfill=zfill,
-            key_serialization_mode=key_serialization_mode,
-            exists_ok=exists_ok,
-            run_key=run_key,
-            durable=durable,
-            on_conflict=on_conflict,
-        )
 
+    @_operation("pipes.caching")
     def cache(
         self,
         cache_folder: Path | None = None,
@@ -261,12 +283,10 @@ class Operations:
             DatasetExistsError: If the folder exists and may not.
             UnpicklingNotAllowedError: If it exists, may, and its pickles may not be read.
         """
-        return self._pipe(
-            "cache", cache_folder=cache_folder, reuse_cache=reuse_cache, allow_pickle=allow_pickle
-        )
 
     # -- pipes: which samples ------------------------------------------------------------
 
+    @_operation("pipes.choosing")
     def filter(
         self,
         filter_fn: Callable[[Sample], bool],
@@ -282,10 +302,8 @@ class Operations:
             insert_empty_samples: Whether the others become empty samples. Then the sequence keeps
                 its length, and no sample is read in advance.
         """
-        return self._pipe(
-            "filter", filter_fn=filter_fn, lazy=lazy, insert_empty_samples=insert_empty_samples
-        )
 
+    @_operation("pipes.choosing")
     def sort(self, key_fn: Callable[[Sample], Any], *, lazy: bool = True) -> "SamplesSequence":
         """Sorts the samples by the key that a function gives.
 
@@ -293,22 +311,37 @@ class Operations:
             key_fn: Takes a sample (of a comparison, make one with `functools.cmp_to_key`).
             lazy: Whether to sort at the first access, not at once.
         """
-        return self._pipe("sort", key_fn=key_fn, lazy=lazy)
 
+    @_operation("pipes.choosing")
     def slice(
         self, start: int | None = None, stop: int | None = None, step: int | None = None
     ) -> "SamplesSequence":
-        """Takes the samples from `start` to before `stop`, as `sequence[start:stop:step]` does."""
-        return self._pipe("slice", start=start, stop=stop, step=step)
+        """Takes the samples from `start` to before `stop`, as `sequence[start:stop:step]` does.
 
+        Args:
+            start: The first index; negative from the end.
+            stop: The index before which to stop.
+            step: The step; negative goes backwards.
+        """
+
+    @_operation("pipes.choosing")
     def select(self, indexes: Sequence[int], *, negate: bool = False) -> "SamplesSequence":
-        """Takes the samples at these indices, in this order; with `negate`, all others."""
-        return self._pipe("select", indexes=indexes, negate=negate)
+        """Takes the samples at given indices, in the order given; or all others.
 
+        Args:
+            indexes: The indices; negative from the end.
+            negate: Whether to take all samples but these.
+        """
+
+    @_operation("pipes.choosing")
     def shuffle(self, *, seed: int | None = None) -> "SamplesSequence":
-        """Shuffles the samples; the same seed gives the same order."""
-        return self._pipe("shuffle", seed=seed)
+        """Shuffles the samples.
 
+        Args:
+            seed: Makes the order reproducible.
+        """
+
+    @_operation("pipes.choosing")
     def repeat(self, count: float, *, interleave: bool = False) -> "SamplesSequence":
         """Repeats the samples.
 
@@ -316,10 +349,10 @@ class Operations:
             count: How often; 1.5 is all of them and then the first half again.
             interleave: Whether the copies of a sample follow each other.
         """
-        return self._pipe("repeat", count=count, interleave=interleave)
 
     # -- pipes: several sequences, several samples ---------------------------------------
 
+    @_operation("pipes.joining")
     def zip(self, to_zip: "SamplesSequence", *, key_format: str = "*") -> "SamplesSequence":
         """Merges each sample with the one of another sequence; as long as the shorter one.
 
@@ -328,7 +361,6 @@ class Operations:
             key_format: The keys that the other's items get, `*` stands for theirs; without a `*` it
                 is put behind them.
         """
-        return self._pipe("zip", to_zip=to_zip, key_format=key_format)
 
     def cat(
         self,
@@ -343,8 +375,13 @@ class Operations:
             to_cat: The others, as a list.
             interleave: Whether to take a sample of each in turn.
         """
-        return self._pipe("cat", to_cat=[*seqs, *to_cat], interleave=interleave)
+        return self._cat(to_cat=[*seqs, *to_cat], interleave=interleave)
 
+    @_operation("pipes.joining", "cat")
+    def _cat(self, *, to_cat: "Sequence[SamplesSequence]", interleave: bool) -> "SamplesSequence":
+        """The same with one list of the others."""
+
+    @_operation("pipes.batching")
     def batched(
         self, *, batch_size: int, drop_last: bool = False, key_list: Sequence[str] | None = None
     ) -> "SamplesSequence":
@@ -358,8 +395,8 @@ class Operations:
             drop_last: Whether to leave out the last one if fewer are left for it.
             key_list: The keys to take; None: all.
         """
-        return self._pipe("batched", batch_size=batch_size, drop_last=drop_last, key_list=key_list)
 
+    @_operation("pipes.batching")
     def unbatched(
         self,
         *,
@@ -373,13 +410,3 @@ class Operations:
                 read to find out. The last may have fewer.
             key_list: The keys to take; None: all.
         """
-        return self._pipe("unbatched", batch_size=batch_size, key_list=key_list)
-
-    # -- for SamplesSequence to provide --------------------------------------------------
-
-    def _pipe(self, title: str, *args: Any, **kwargs: Any) -> "SamplesSequence":
-        raise NotImplementedError
-
-    @classmethod
-    def _source(cls, title: str, *args: Any, **kwargs: Any) -> "SamplesSequence":
-        raise NotImplementedError

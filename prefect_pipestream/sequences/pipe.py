@@ -61,12 +61,12 @@ def _bad_spec(spec: Any) -> str:
 
 
 def _add(sequence: SamplesSequence | None, title: str, arguments: Any) -> SamplesSequence:
-    cls, source_field = find_operation(title)
-    if source_field is None and sequence is not None:
+    cls = find_operation(title)
+    if cls.source_field is None and sequence is not None:
         raise PipeBuildingError(
             f"{title}: a source can only come first; to join two sequences use `cat` or `zip`."
         )
-    if source_field is not None and sequence is None:
+    if cls.source_field is not None and sequence is None:
         raise PipeBuildingError(
             f"{title}: it needs a sequence to read: begin the list with a source, as in "
             '[{"from_underfolder": "folder"}, …].'

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect_pipestream.errors import PipeBuildingError
 from prefect_pipestream.sequences.building import construct, suggestion
@@ -10,45 +10,12 @@ from prefect_pipestream.sequences.building import construct, suggestion
 if TYPE_CHECKING:
     from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
-# Each is in a module of its own name, which registers it when it is imported.
-BUILTIN_SOURCES = (
-    "from_underfolder",
-    "from_list",
-    "from_callable",
-    "from_images",
-    "from_video",
-    "toy_dataset",
-)
-BUILTIN_PIPES = (
-    "map",
-    "map_if",
-    "zip",
-    "cat",
-    "filter",
-    "sort",
-    "slice",
-    "select",
-    "shuffle",
-    "enumerate",
-    "repeat",
-    "cache",
-    "data_cache",
-    "no_data_cache",
-    "batched",
-    "unbatched",
-    "validate_samples",
-    "to_underfolder",
-)
+# The operations of `SamplesSequence` itself: for each title the module, in this package, that
+# registers it when it is imported. `operations` fills it.
+BUILTIN: dict[str, str] = {}
 
 
-class Operation(NamedTuple):
-    """A registered source or pipe; a pipe has the field that takes its source."""
-
-    cls: "type[SamplesSequence]"
-    source_field: str | None
-
-
-_OPERATIONS: dict[str, Operation] = {}
+_OPERATIONS: "dict[str, type[SamplesSequence]]" = {}
 
 S = TypeVar("S", bound="SamplesSequence")
 
@@ -91,20 +58,18 @@ def _register(cls: "type[SamplesSequence]", source_field: str | None) -> None:
     title = cls.model_config.get("title")
     if not title or not title.isidentifier():
         raise ValueError(f"{cls.__qualname__} has the title {title!r}, expected an identifier.")
-    if title not in (*BUILTIN_SOURCES, *BUILTIN_PIPES):
+    if title not in BUILTIN:
         known = _OPERATIONS.get(title)
-        same = known and (known.cls.__module__, known.cls.__qualname__) == (
-            cls.__module__,
-            cls.__qualname__,
-        )
+        mine = (cls.__module__, cls.__qualname__)
+        same = known is not None and (known.__module__, known.__qualname__) == mine
         root = _root_of(cls)
         if hasattr(root, title) and not same:
             raise ValueError(f"the title {title!r} of {cls.__qualname__} is taken: choose another.")
-        setattr(root, title, _as_method(title, cls, source_field))
+        setattr(root, title, _as_method(title, cls.__doc__, is_source=source_field is None))
     elif not cls.__module__.startswith(f"{__package__}."):
         raise ValueError(f"the title {title!r} of {cls.__qualname__} is taken: choose another.")
-    cls.sequence_title = title
-    _OPERATIONS[title] = Operation(cls, source_field)
+    cls.sequence_title, cls.source_field = title, source_field
+    _OPERATIONS[title] = cls
 
 
 def _root_of(cls: "type[SamplesSequence]") -> type:
@@ -117,37 +82,31 @@ def is_sequence(value: Any) -> bool:
     return hasattr(type(value), "sequence_title")
 
 
-def _as_method(title: str, cls: "type[SamplesSequence]", source_field: str | None) -> Any:
+def _as_method(title: str, doc: str | None, is_source: bool) -> Any:
     def pipe(self: "SamplesSequence", *args: Any, **kwargs: Any) -> "SamplesSequence":
         return make_pipe(title, self, args, kwargs)
 
     def source(*args: Any, **kwargs: Any) -> "SamplesSequence":
         return make_source(title, args, kwargs)
 
-    method = source if source_field is None else pipe
-    method.__name__, method.__doc__ = title, cls.__doc__
-    return staticmethod(method) if source_field is None else method
+    method = source if is_source else pipe
+    method.__name__, method.__doc__ = title, doc
+    return staticmethod(method) if is_source else method
 
 
 def operation_names() -> list[str]:
     """Returns the names of all sources and pipes."""
-    return [
-        *BUILTIN_SOURCES,
-        *BUILTIN_PIPES,
-        *sorted(_OPERATIONS.keys() - set(BUILTIN_SOURCES + BUILTIN_PIPES)),
-    ]
+    return [*BUILTIN, *sorted(_OPERATIONS.keys() - BUILTIN.keys())]
 
 
-def find_operation(title: str) -> Operation:
+def find_operation(title: str) -> "type[SamplesSequence]":
     """Returns the source or pipe of this name.
 
     Raises:
         PipeBuildingError: If there is none.
     """
-    if title not in _OPERATIONS:
-        for folder, titles in (("sources", BUILTIN_SOURCES), ("pipes", BUILTIN_PIPES)):
-            if title in titles:
-                importlib.import_module(f"{__package__}.{folder}.{title}")
+    if title not in _OPERATIONS and title in BUILTIN:
+        importlib.import_module(f"{__package__}.{BUILTIN[title]}")
     if title not in _OPERATIONS:
         known = operation_names()
         raise PipeBuildingError(
@@ -158,12 +117,12 @@ def find_operation(title: str) -> Operation:
 
 def make_source(title: str, args: Iterable[Any], kwargs: Mapping[str, Any]) -> "SamplesSequence":
     """Makes the source of this name; see `building.construct` for its errors."""
-    return construct(find_operation(title).cls, title, args, kwargs)
+    return construct(find_operation(title), title, args, kwargs)
 
 
 def make_pipe(
     title: str, source: "SamplesSequence", args: Iterable[Any], kwargs: Mapping[str, Any]
 ) -> "SamplesSequence":
     """Makes the pipe of this name on top of `source`; see `building.construct` for its errors."""
-    cls, source_field = find_operation(title)
-    return construct(cls, title, args, kwargs, given={source_field or "source": source})
+    cls = find_operation(title)
+    return construct(cls, title, args, kwargs, given={cls.source_field or "source": source})

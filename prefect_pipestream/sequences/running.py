@@ -2,12 +2,14 @@
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.workers import Result, Workers, note_sample
+from prefect_pipestream.sequences.worker import noted_sample
+from prefect_pipestream.sequences.workers import Result, WorkerProcesses
 
 if TYPE_CHECKING:
     from prefect_pipestream.sequences.samples_sequence import SamplesSequence
@@ -38,9 +40,8 @@ def run(
         if workers == 0 or size == 0:
             results = stack.enter_context(closing(_results_here(sequence, size)))
         else:
-            # Started before a progress bar is: that has a thread, which must not be forked.
-            team = Workers(sequence, min(workers, size), with_samples=give is not None)
-            results = stack.enter_context(team).results(size, prefetch, keep_order)
+            processes = WorkerProcesses(sequence, min(workers, size), with_samples=give is not None)
+            results = stack.enter_context(processes).results(size, prefetch, keep_order)
         for idx, sample in _tracked(_Sized(results, size), track_fn):
             if give is not None and sample is not None:
                 give(sample, idx)
@@ -57,12 +58,7 @@ def _results_here(sequence: "SamplesSequence", size: int) -> Generator[Result, N
     with ExitStack() as batches:
         sequence = sequence.in_batches(batches)
         for idx in range(size):
-            try:
-                sample = sequence.get_sample(idx)
-            except Exception as error:
-                note_sample(error, idx)
-                raise
-            yield idx, sample
+            yield idx, noted_sample(sequence, idx)
 
 
 def _giver(sample_fn: SampleFn | None) -> Callable[[Sample, int], object] | None:
@@ -95,6 +91,30 @@ def _tracked(results: _Sized, track_fn: TrackFn) -> Iterable[Result]:
         return results
     if callable(track_fn):
         return track_fn(results)
-    from prefect_pipestream.sequences.progress import progress_bar
+    return _with_bar(results, "Samples" if track_fn is True else track_fn)
 
-    return progress_bar(results, "Samples" if track_fn is True else track_fn)
+
+def _with_bar(results: _Sized, text: str) -> Iterator[Result]:
+    """Yields the results and shows how many of them there were, on a terminal's stderr."""
+    if not sys.stderr.isatty():
+        yield from results
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield from progress.track(results, total=len(results), description=text)

@@ -34,7 +34,9 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
 
+    # What registering the class makes of it; a source has no field that takes its source.
     sequence_title: ClassVar[str | None] = None
+    source_field: ClassVar[str | None] = None
     # Takes a list, or a mapping none of whose keys is one of its fields, as its one argument.
     takes_whole_argument: ClassVar[bool] = False
 
@@ -136,7 +138,8 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         """Goes through all samples once, for what the pipes do on the way.
 
         Args:
-            num_workers: Processes to do it in; 0: this one, negative: one a core.
+            num_workers: Processes to do it in; 0: this one, negative: one a core. Each is a new
+                Python, which costs some 0.5 s of a core, and gets the sequence by `cloudpickle`.
             prefetch: How many samples each worker prepares ahead of `sample_fn`.
             keep_order: Whether `sample_fn` gets the samples in order, also from workers.
             sample_fn: Called in this process with each sample, or with each sample and its index if
@@ -239,14 +242,3 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
 
     def __str__(self) -> str:
         return repr(self)
-
-    def _pipe(self, title: str, *args: Any, **kwargs: Any) -> "SamplesSequence":
-        from prefect_pipestream.sequences.registry import make_pipe
-
-        return make_pipe(title, self, args, kwargs)
-
-    @classmethod
-    def _source(cls, title: str, *args: Any, **kwargs: Any) -> "SamplesSequence":
-        from prefect_pipestream.sequences.registry import make_source
-
-        return make_source(title, args, kwargs)

@@ -11,6 +11,8 @@ import stat
 
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 _LEADS_NOWHERE = {*_NOT_THERE, errno.ELOOP}
+NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""The errors by which an operating system refuses to write at all."""
 
 
 def status_of(path: str) -> os.stat_result | None:

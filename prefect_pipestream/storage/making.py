@@ -4,9 +4,12 @@ Nothing here ever writes through an existing file: other hard links to it stay a
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import stat
 import time
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 from prefect_pipestream.errors import DatasetWriteError, DecodeError
@@ -22,6 +25,8 @@ from prefect_pipestream.storage.version import Version
 
 _COPY_CHUNK = 1 << 20
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.ENOTSUP}
+"""The errors by which a file system says that it makes no (more) hard links."""
 
 
 def write_new(path: str, data: bytes) -> FileSource:
@@ -30,20 +35,60 @@ def write_new(path: str, data: bytes) -> FileSource:
     Raises:
         DatasetWriteError: If it exists, or cannot be written; nothing is left of it.
     """
+    return _create(path, (data,))
+
+
+def copy_new(source: FileSource, path: str) -> FileSource:
+    """Creates the file `path` with the content of `source`.
+
+    Raises:
+        FileNotFoundError: If the source is not there.
+        DecodeError: If the source cannot be read.
+        DatasetWriteError: If `path` exists or cannot be written; nothing is left of it.
+    """
+    try:
+        fd = os.open(source.path, READ_FLAGS)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        cannot_read(source.path, error)
+    try:
+        require_regular(os.fstat(fd), source.path)
+        return _create(path, _chunks_in(fd, source.path))
+    finally:
+        os.close(fd)
+
+
+def _chunks_in(fd: int, path: str) -> Iterator[bytes]:
+    try:
+        while chunk := os.read(fd, _COPY_CHUNK):
+            yield chunk
+    except OSError as error:
+        cannot_read(path, error)
+
+
+def _create(path: str, chunks: Iterable[bytes]) -> FileSource:
+    """Creates a file; nothing is left of it where a chunk cannot be had or written."""
     try:
         fd = os.open(path, _CREATE_FLAGS, 0o666)
     except OSError as error:
         cannot_write(path, error)
+    digest = new_digest()
     try:
         try:
-            _write_all(fd, data)
+            for chunk in chunks:
+                digest.update(chunk)
+                _write_all(fd, chunk)
             status, now = _timed_uniquely(fd)
         finally:
             os.close(fd)  # may report a full disk on a network file system
     except OSError as error:
         _discard(path)
         cannot_write(path, error)
-    return FileSource(path, Version.of(status, new_digest(data).digest(), now))
+    except DecodeError:
+        _discard(path)
+        raise
+    return FileSource(path, Version.of(status, digest.digest(), now))
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -60,57 +105,6 @@ def _timed_uniquely(fd: int) -> tuple[os.stat_result, int]:
     now = time.time_ns()
     os.utime(fd, ns=(now, now))
     return os.fstat(fd), now
-
-
-def copy_new(source: FileSource, path: str) -> FileSource:
-    """Creates the file `path` with the content of `source`.
-
-    Raises:
-        FileNotFoundError: If the source is not there.
-        DecodeError: If the source cannot be read.
-        DatasetWriteError: If `path` exists or cannot be written; nothing is left of it.
-    """
-    try:
-        source_fd = os.open(source.path, READ_FLAGS)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        cannot_read(source.path, error)
-    try:
-        require_regular(os.fstat(source_fd), source.path)
-        return _copy_from(source_fd, source.path, path)
-    finally:
-        os.close(source_fd)
-
-
-def _copy_from(source_fd: int, source_path: str, path: str) -> FileSource:
-    digest = new_digest()
-    chunk = _read_chunk(source_fd, source_path)
-    try:
-        fd = os.open(path, _CREATE_FLAGS, 0o666)
-        try:
-            while chunk:
-                digest.update(chunk)
-                _write_all(fd, chunk)
-                chunk = _read_chunk(source_fd, source_path)
-            status, now = _timed_uniquely(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        if not isinstance(error, FileExistsError):
-            _discard(path)
-        cannot_write(path, error)
-    except DecodeError:
-        _discard(path)
-        raise
-    return FileSource(path, Version.of(status, digest.digest(), now))
-
-
-def _read_chunk(fd: int, path: str) -> bytes:
-    try:
-        return os.read(fd, _COPY_CHUNK)
-    except OSError as error:
-        cannot_read(path, error)
 
 
 def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | None:
@@ -148,6 +142,27 @@ def _version_of_link(path: str, source: FileSource) -> Version | None:
         raise
     is_same = source.version is not None and source.version.is_of(status)
     return Version.of(status, source.digest if is_same else None, now)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Makes `target` the same file as `source`, or a copy where there are no hard links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copy2(source, target + ".part", follow_symlinks=False)
+        os.replace(target + ".part", target)
+
+
+def sync_folder(folder: str) -> None:
+    """Makes the names in a folder survive a loss of power."""
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def keep_access(path: str, old_path: str) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import suppress
 
 from prefect_pipestream.storage.asking import status_of
 
@@ -28,3 +29,10 @@ def remove(path: str) -> None:
     except FileNotFoundError:  # in the same moment another process removes it, too
         if status_of(path) is not None:
             remove(path)
+
+
+def empty_folder(folder: str) -> None:
+    """Removes what is in a folder, if it is there; its own removal is slow on some disks."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            remove(entry.path)

@@ -16,15 +16,15 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.runs.packing import compact
-from prefect_pipestream.underfolder.runs.runs import (
+from prefect_pipestream.underfolder.runs.listing import (
     RunInfo,
     RunState,
     failed_indices,
     last_run,
     list_runs,
-    prune_runs,
 )
+from prefect_pipestream.underfolder.runs.packing import end_run
+from prefect_pipestream.underfolder.runs.pruning import prune_runs
 from prefect_pipestream.underfolder.runs.undo import UndoReport, undo_commits, undo_run
 
 __all__ = [
@@ -47,7 +47,7 @@ __all__ = [
     "UnderfolderWriter",
     "UndoReport",
     "check",
-    "compact",
+    "end_run",
     "failed_indices",
     "last_run",
     "list_runs",

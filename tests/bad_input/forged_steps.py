@@ -22,7 +22,7 @@ from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder import (
     Run,
     check,
-    compact,
+    end_run,
     failed_indices,
     last_run,
     list_runs,
@@ -141,7 +141,7 @@ def _resume(folder: Path, key: str) -> None:
             group.set_output(
                 idx, stream[idx].set_item("image", PngImageItem(image_of(idx % 90 + 5)))
             )
-    compact(Run.of(folder, key))
+    end_run(Run.of(folder, key))
 
 
 def undo(folder: Path) -> Iterator[Callable[[], object]]:
@@ -165,7 +165,7 @@ def roll_back(folder: Path) -> Iterator[Callable[[], object]]:
 
 def pack(folder: Path) -> Iterator[Callable[[], object]]:
     for key in KEYS:
-        yield lambda key=key: compact(Run.of(folder, key))  # type: ignore[misc]
+        yield lambda key=key: end_run(Run.of(folder, key))  # type: ignore[misc]
 
 
 def prune(folder: Path) -> Iterator[Callable[[], object]]:
@@ -182,7 +182,7 @@ def review(folder: Path) -> Iterator[Callable[[], object]]:
     for review_id in ("review", "late"):
         yield lambda review_id=review_id: _show(folder, review_id)  # type: ignore[misc]
     yield lambda: _accept(folder)
-    yield lambda: compact(Run.of(folder, "review"))
+    yield lambda: end_run(Run.of(folder, "review"))
     yield lambda: discard_review(folder, "review")
     yield lambda: compute_review(folder, ["invert"], "new", most=1)
 

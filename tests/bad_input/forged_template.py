@@ -12,7 +12,7 @@ import numpy as np
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.review import compute_review
 from prefect_pipestream.sequences import DataStream, Sample
-from prefect_pipestream.underfolder import Run, SampleFailure, check, compact, prune_runs
+from prefect_pipestream.underfolder import Run, SampleFailure, check, end_run, prune_runs
 from prefect_pipestream.underfolder.commits import commit
 from prefect_pipestream.underfolder.runs import undo
 
@@ -50,7 +50,7 @@ def make_template(folder: Path) -> Path:
     prune_runs(folder, timedelta(0))
     write(folder, "first", [0, 1], fails=2, fingerprint="f")
     write(folder, "packed", [3, 4], fails=5)
-    compact(Run.of(folder, "packed"))
+    end_run(Run.of(folder, "packed"))
     write(folder, "undone", [6])
     undo.undo_run(folder, "undone")
     (folder / "data" / "stray").write_text("stray")
@@ -60,7 +60,7 @@ def make_template(folder: Path) -> Path:
     dropping = Run.of(folder, "dropping")
     kill_at(undo, "forget_dropped", lambda: undo.undo_commits(dropping, [first]))
     write(folder, "half", [9])
-    kill_at(undo, "_retire", lambda: undo.undo_run(folder, "half"))
+    kill_at(undo, "retire", lambda: undo.undo_run(folder, "half"))
     compute_review(folder, ["invert"], "late", indices=[11], keep_s=0)
     late = folder / ".pipestream/review/late"
     compute_review(folder, _some_fail, "review", indices=[0, 3, 11])

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.items import BinaryItem, Item, JsonMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence, build_pipe
-from prefect_pipestream.sequences.registry import BUILTIN_PIPES, BUILTIN_SOURCES
+from prefect_pipestream.sequences.registry import BUILTIN
 from prefect_pipestream.sequences.stage import registered_stages
 from prefect_pipestream.stages import SampleStage, resolve_stage
 from prefect_pipestream.underfolder import check
-from prefect_pipestream.underfolder.runs.runs import list_runs
+from prefect_pipestream.underfolder.runs.listing import list_runs
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .defects import encoded
@@ -429,7 +429,7 @@ def write_a_blob(dataset: Path) -> None:
 
 WORDS = st.one_of(
     st.sampled_from(sorted(registered_stages())),
-    st.sampled_from([*BUILTIN_SOURCES, *BUILTIN_PIPES]),
+    st.sampled_from(list(BUILTIN)),
     st.sampled_from(["stage", "stages", "func", "images", "size", "folder", "length", "samples"]),
     st.sampled_from(
         ["os:system", "builtins:eval", "a.b", ":", "../x", "*", "", "image", "dataset"]

@@ -11,7 +11,7 @@ import pytest
 from prefect_pipestream.errors import DatasetError, PipestreamError
 from prefect_pipestream.items import BinaryItem
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
-from prefect_pipestream.underfolder.runs.runs import list_runs
+from prefect_pipestream.underfolder.runs.listing import list_runs
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .folders import changed, image_of, snapshot

@@ -78,11 +78,11 @@ def create(folder: Path) -> None:
             group.set_output(idx, source.read(idx))
 
 
-def compact_it(folder: Path) -> None:
+def end_it(folder: Path) -> None:
     """Packs the run's ledger."""
-    from prefect_pipestream.underfolder import compact
+    from prefect_pipestream.underfolder import end_run
 
-    compact(Run.of(folder, RUN))
+    end_run(Run.of(folder, RUN))
 
 
 def roll_back(folder: Path) -> None:

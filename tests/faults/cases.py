@@ -23,7 +23,7 @@ from prefect_pipestream.underfolder import (
     Underfolder,
     UnderfolderWriter,
     check,
-    compact,
+    end_run,
     list_runs,
     prune_runs,
     signatures,
@@ -194,7 +194,7 @@ def done(folder: Path) -> None:
 
 def done_and_packed(folder: Path) -> None:
     done(folder)
-    compact(Run.of(folder / "dataset", RUN))
+    end_run(Run.of(folder / "dataset", RUN))
 
 
 def done_and_changed(folder: Path) -> None:
@@ -263,8 +263,8 @@ def roll_back(folder: Path) -> None:
 # -- the ledger ----------------------------------------------------------------------------
 
 
-def compact_it(folder: Path) -> None:
-    compact(Run.of(folder / "dataset", RUN))
+def end_it(folder: Path) -> None:
+    end_run(Run.of(folder / "dataset", RUN))
 
 
 def all_is_known(folder: Path) -> None:
@@ -423,7 +423,7 @@ CASES = [
     Case("redo", undone, redo, steps=UNDONE, look=all_is_known),
     Case("rollback", done, roll_back, run=RUN, steps=UNDONE),
     Case("rollback, packed", done_and_packed, roll_back, run=RUN, steps=UNDONE),
-    Case("compact", done, compact_it, steps=UNDONE, look=all_is_known),
+    Case("end_run", done, end_it, steps=UNDONE, look=all_is_known),
     Case("prune", done_and_packed, prune, look=nothing_but_signatures),
     Case("check and fix", damaged, check_and_fix, (), look=nothing_is_wrong),
     Case("review", pristine, review_it, look=is_reviewed),

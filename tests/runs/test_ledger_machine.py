@@ -23,7 +23,7 @@ from prefect_pipestream.underfolder import (
     Run,
     Underfolder,
     check,
-    compact,
+    end_run,
     list_runs,
     undo_run,
 )
@@ -225,7 +225,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(run_key=RUNS)
     def end(self, run_key: str) -> None:
-        compact(Run.of(self.folder, run_key))
+        end_run(Run.of(self.folder, run_key))
 
     @rule(fix=st.booleans())
     def look_it_over(self, fix: bool) -> None:

@@ -1,19 +1,25 @@
-import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from prefect_pipestream.errors import SampleError, WorkerDiedError
 from prefect_pipestream.items import (
+    MetadataItem,
     SerializationMode,
     YamlMetadataItem,
+    disable_item_data_cache,
+    enable_item_data_cache,
     item_serialization_mode,
+    set_item_serialization_mode,
 )
+from prefect_pipestream.items.settings import is_cached
 from prefect_pipestream.sequences import Sample, SamplesSequence
 
 
@@ -29,14 +35,20 @@ def nothing(idx):
     pass
 
 
+def children():
+    """The processes that this one has started, those included that nobody has waited for."""
+    for thread in Path("/proc/self/task").iterdir():
+        yield from (thread / "children").read_text().split()
+
+
 @pytest.fixture(autouse=True)
 def no_process_is_left():
-    before = set(multiprocessing.active_children())
+    before = set(children())
     yield
-    assert set(multiprocessing.active_children()) <= before
+    assert set(children()) <= before
 
 
-WORKERS = pytest.mark.parametrize("num_workers", [0, 1, 3])
+WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
 
 
 @WORKERS
@@ -104,6 +116,21 @@ def test_settings_of_item_classes_hold_in_workers():
     assert [s["x"]() for s in modes] == [SerializationMode.CREATE_NEW_FILE] * 2
 
 
+def test_settings_of_the_process_hold_in_workers():
+    def modes(sample):
+        item = sample["x"]
+        return sample.set_value("x", [int(item.serialization_mode), is_cached(type(item))])
+
+    set_item_serialization_mode("DEEP_COPY", YamlMetadataItem)
+    enable_item_data_cache(MetadataItem)
+    try:
+        done = made_by(nothing, 2).map(modes).apply(num_workers=1, track_fn=False)
+    finally:
+        set_item_serialization_mode("HARD_LINK", YamlMetadataItem)
+        disable_item_data_cache(MetadataItem)
+    assert done[0]["x"]() == [SerializationMode.DEEP_COPY, True]
+
+
 def test_an_empty_sequence_starts_no_workers():
     SamplesSequence.from_list([]).run(num_workers=2, track_fn=False)
     assert len(SamplesSequence.from_list([]).apply(num_workers=2, track_fn=False)) == 0
@@ -132,8 +159,25 @@ def test_an_exception_that_cannot_be_pickled_is_told():
     def fail(idx):
         raise Odd(1, 2)
 
-    with pytest.raises(SampleError, match=r"sample \d+: Odd: odd one"):
+    with pytest.raises(SampleError, match="Odd: odd one") as caught:
         made_by(fail).run(num_workers=2, track_fn=False)
+    assert "This was sample" in caught.value.__notes__[0]
+
+
+def test_what_cannot_be_sent_to_workers_is_an_error_and_leaves_none(capfd):
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="cannot pickle"):
+        made_by(lambda idx: lock).run(num_workers=2, track_fn=False)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", [EOFError("short"), BrokenPipeError("no reader")])
+def test_an_exception_is_not_mistaken_for_the_end_of_the_workers_owner(error):
+    def fail(idx):
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        made_by(fail, 4).run(num_workers=2, track_fn=False)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +206,8 @@ def test_an_exception_of_sample_fn_ends_the_workers():
         made_by(lambda idx: time.sleep(0.01)).run(num_workers=2, sample_fn=refuse, track_fn=False)
 
 
-def test_workers_end_when_their_owner_is_killed(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_when_their_owner_is_killed_or_interrupted(how, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         """
@@ -180,11 +225,75 @@ SamplesSequence.from_callable(generator_fn=work, length=100_000).run(num_workers
     )
     pids = tmp_path / "pids"
     pids.mkdir()
-    owner = subprocess.Popen([sys.executable, str(script), str(pids)])
+    owner = subprocess.Popen(
+        [sys.executable, str(script), str(pids)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     _until(lambda: len(list(pids.iterdir())) == 2, 30)
-    owner.kill()
-    owner.wait()
+    os.killpg(owner.pid, how)  # as Ctrl-C does
+    _, told = owner.communicate()
+    assert owner.returncode == -how
+    assert told.count("KeyboardInterrupt") == (how == signal.SIGINT)  # the owner's alone
     _until(lambda: not any(_is_alive(int(pid.name)) for pid in pids.iterdir()), 10)
+
+
+def test_what_a_script_without_a_main_guard_defines_is_known_in_workers(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import os
+from pathlib import Path
+from pydantic import Field
+from prefect_pipestream.items import Item
+from prefect_pipestream.sequences import *
+
+class TextItem(Item[str]):
+    @classmethod
+    def file_extensions(cls):
+        return (".note",)
+
+    @classmethod
+    def decode(cls, stream):
+        return stream.read().decode()
+
+    @classmethod
+    def encode(cls, value, stream):
+        stream.write(value.encode())
+
+class Append(SampleStage, title="append"):
+    text: str = Field("!", description="What.")
+
+    def __call__(self, sample):
+        return sample.set_value("t", sample["t"]() + self.text)
+
+@sample_stage
+def tell_where(sample, inside: str = "owner"):
+    return sample.set_value("t", sample["t"]() + ("" if os.getpid() == OWNER else inside))
+
+@piped_sequence
+class Twice(SamplesSequence, title="twice"):
+    source: SamplesSequence = Field(json_schema_extra={"pipe_source": True})
+
+    def size(self):
+        return 2 * len(self.source)
+
+    def get_sample(self, idx):
+        return self.source[idx // 2]
+
+OWNER = os.getpid()
+print("started")
+SamplesSequence.from_list([Sample({"t": TextItem("a")})]).to_underfolder("d").run()
+read = SamplesSequence.from_underfolder("d").twice()
+read = read.map(Append(text="b")).map(tell_where(inside="c"))
+print([(type(s["t"]) is TextItem, s["t"]()) for s in read.apply(num_workers=2)])
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["started", str([(True, "abc"), (True, "abc")])]
 
 
 def _until(condition, seconds):

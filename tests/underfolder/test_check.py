@@ -16,7 +16,7 @@ from prefect_pipestream.underfolder import (
     Underfolder,
     UnderfolderWriter,
     check,
-    compact,
+    end_run,
     list_runs,
 )
 
@@ -75,7 +75,7 @@ undo_run(folder, "k")
 
 def test_a_good_dataset_has_no_problem(dataset: Path) -> None:
     UnderfolderWriter(dataset, exists_ok=True, run_key="k").write(9, {"image": white()})
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     before = contents(dataset)
     for fix in (False, True):
         report = check(dataset, fix=fix)
@@ -262,7 +262,7 @@ def test_a_pending_commit_is_applied(dataset: Path) -> None:
 def test_a_dead_stage_is_swept(dataset: Path) -> None:
     before = contents(dataset)
     die_in(dataset, STAGED)
-    assert kinds(check(dataset)) == {"dead-stage": 1}
+    assert kinds(check(dataset)) == {"dead-staging": 1}
     assert strays(dataset) != []
     assert check(dataset, fix=True).ok
     assert strays(dataset) == []
@@ -285,7 +285,7 @@ def test_an_unreadable_pending_record_is_put_aside_with_its_files(dataset: Path)
     (record,) = (dataset / ".pipestream/log").glob("*.json")
     record.write_bytes(b"")
     report = check(dataset)
-    assert kinds(report) == {"unreadable-record": 1, "dead-stage": 1}
+    assert kinds(report) == {"unreadable-record": 1, "dead-staging": 1}
     assert check(dataset, fix=True).ok
     assert contents(dataset) == before
     assert any(name.endswith("000002_image.png") for name in put_aside(dataset))
@@ -302,7 +302,7 @@ def test_an_unreadable_record_of_a_run_is_put_aside(dataset: Path) -> None:
     assert kinds(check(dataset)) == {"unreadable-record": 1}
     assert check(dataset, fix=True).ok
     assert Run.of(dataset, "k").done_indices() == {2}
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     packed = dataset / ".pipestream/runs/k/compact-1/files.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:-9])
     assert kinds(check(dataset)) == {"unreadable-record": 1}
@@ -314,7 +314,7 @@ def test_an_unreadable_record_of_a_run_is_put_aside(dataset: Path) -> None:
 def test_an_interrupted_undo_is_finished(dataset: Path) -> None:
     before = contents(dataset)
     die_in(dataset, HALF_UNDONE)
-    assert kinds(check(dataset)) == {"half-undone": 1, "dead-stage": 1}
+    assert kinds(check(dataset)) == {"half-undone": 1, "dead-staging": 1}
     assert check(dataset, fix=True).ok
     assert contents(dataset) == before
     assert {run.run_key: run.state for run in list_runs(dataset)} == {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prefect_pipestream.items import PngImageItem
-from prefect_pipestream.underfolder import Run, UnderfolderWriter, compact
+from prefect_pipestream.underfolder import Run, UnderfolderWriter, end_run
 
 from .conftest import contents
 
@@ -18,7 +18,7 @@ def a_run(folder: Path, run_key: str = "k", indices: tuple[int, ...] = (1, 2)) -
     with UnderfolderWriter(folder, exists_ok=True, run_key=run_key).batch() as group:
         for idx in indices:
             group.set_output(idx, {"image": PngImageItem(np.full((4, 5, 3), 200, np.uint8))})
-    compact(Run.of(folder, run_key))
+    end_run(Run.of(folder, run_key))
 
 
 def shell(*arguments: object) -> tuple[int, str, str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prefect_pipestream.__main__ import main
 from prefect_pipestream.errors import RunKeyError, RunNotFoundError, UndoRefusedError
 from prefect_pipestream.items import Item
-from prefect_pipestream.underfolder import Run, compact, undo_run
+from prefect_pipestream.underfolder import Run, end_run, undo_run
 
 from .conftest import make_dataset, strays
 from .test_undo import entries, image, items_of, jpeg, states, write, writer_of
@@ -95,7 +95,7 @@ def test_what_another_wrote_between_two_writes_of_a_run_is_not_lost(
     b.write(1, {"image": kind(20)})
     a.write(1, {"image": image(30)})
     if packed:
-        compact(Run.of(dataset, "a"))
+        end_run(Run.of(dataset, "a"))
     after = entries(dataset)
     for key in "ab":
         with pytest.raises(UndoRefusedError, match="That was run") as refused:
@@ -199,7 +199,7 @@ def test_any_turns_undone_together_restore_every_byte(
         if not made:
             return
         for key in packed.intersection(made):
-            compact(Run.of(folder, key))
+            end_run(Run.of(folder, key))
         after = entries(folder)
         undo = undo_run(folder, made).undo_run_key
         assert entries(folder) == before

@@ -25,7 +25,7 @@ from prefect_pipestream.underfolder import (
     SampleRecord,
     Underfolder,
     UnderfolderWriter,
-    compact,
+    end_run,
     failed_indices,
     last_run,
     list_runs,
@@ -118,7 +118,7 @@ def test_a_part_of_a_run_is_told_by_its_tag(dataset: Path) -> None:
         assert [record.idx for record in Run.of(dataset, "k").failures("0-5")] == [5]
         assert Run.of(dataset, "k").failures("main") == []
         assert set(Run.of(dataset, "k").outcomes("main")) == {9}
-        compact(Run.of(dataset, "k"))
+        end_run(Run.of(dataset, "k"))
 
 
 def test_of_no_run_there_is_nothing(dataset: Path) -> None:
@@ -127,7 +127,7 @@ def test_of_no_run_there_is_nothing(dataset: Path) -> None:
     assert sum(Run.of(dataset, "none").counts().values()) == 0
     assert list_runs(dataset) == []
     assert last_run(dataset) is None
-    compact(Run.of(dataset, "none"))
+    end_run(Run.of(dataset, "none"))
     with pytest.raises(RunNotFoundError):
         failed_indices(dataset)
     with pytest.raises(DatasetNotFoundError):
@@ -141,7 +141,7 @@ def test_a_packed_ledger_answers_as_before(dataset: Path) -> None:
     run_on(dataset, "k", tag="part")
     write(dataset, "k", 4)
     before = snapshot(dataset, "k")
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     assert snapshot(dataset, "k")[:4] == before[:4]
     assert snapshot(dataset, "k")[5] == before[5]
     assert [f.failure for f in Run.of(dataset, "k").failures()] == [FAILURE]
@@ -150,12 +150,12 @@ def test_a_packed_ledger_answers_as_before(dataset: Path) -> None:
 
 def test_a_resumed_run_is_packed_again(dataset: Path) -> None:
     run_on(dataset, "k")
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     write(dataset, "k", 5)
     after = snapshot(dataset, "k")
     assert after[1] == set(range(6))
-    compact(Run.of(dataset, "k"))
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     assert snapshot(dataset, "k") == after
     folders = [path.name for path in (dataset / ".pipestream/runs/k").glob("compact-*")]
     assert folders == ["compact-2"]
@@ -167,13 +167,13 @@ def test_a_record_that_is_packed_and_still_alone_counts_once(dataset: Path) -> N
     run = dataset / ".pipestream/runs/k"
     records = {path: path.read_bytes() for path in (run / "done").rglob("*.json")}
     before = snapshot(dataset, "k")
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     for path, text in list(records.items())[::2]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text)
     assert snapshot(dataset, "k")[:4] == before[:4]
     assert snapshot(dataset, "k")[5] == before[5]
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     assert snapshot(dataset, "k")[5] == before[5]
 
 
@@ -196,7 +196,7 @@ def test_readers_see_the_whole_ledger_while_it_is_packed_over_and_over(dataset: 
     writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
     for value in range(10):
         writer.write(0, {"image": white(value)})
-        compact(Run.of(dataset, "k"))
+        end_run(Run.of(dataset, "k"))
     stop.set()
     for reader in readers:
         reader.join()
@@ -220,13 +220,13 @@ def test_packing_on_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path) -> N
             with suppress(OSError):
                 (folder / f".filler-{name}").write_bytes(bytes(4096))
         with pytest.raises(DatasetWriteError):
-            compact(Run.of(folder, "k"))
+            end_run(Run.of(folder, "k"))
         assert snapshot(folder, "k") == before
         run = folder / ".pipestream/runs/k"
         assert sorted(path.name for path in run.iterdir()) == ["done", "run.json", "undo"]
         for path in folder.glob(".filler*"):
             path.unlink()
-        compact(Run.of(folder, "k"))
+        end_run(Run.of(folder, "k"))
         assert snapshot(folder, "k")[5] == before[5]
         assert list_runs(folder)[0].state == "finished"
     finally:
@@ -259,7 +259,7 @@ def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:
 @pytest.mark.slow
 def test_the_ledger_of_a_million_samples_is_small_and_loads_fast(tmp_path: Path) -> None:
     make_big_run(tmp_path, 1_000_000)
-    compact(Run.of(tmp_path, "big"))
+    end_run(Run.of(tmp_path, "big"))
     run = tmp_path / ".pipestream/runs/big"
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     began = time.process_time()
@@ -290,7 +290,7 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(dataset: Path) -> Non
 @pytest.mark.parametrize("name", ["samples.npz", "failures.jsonl.gz"])
 def test_a_damaged_packed_ledger_is_a_clear_error(dataset: Path, name: str) -> None:
     run_on(dataset, "k")
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     path = dataset / ".pipestream/runs/k/compact-1" / name
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DatasetError, match=name):
@@ -303,7 +303,7 @@ def test_a_damaged_packed_ledger_is_a_clear_error(dataset: Path, name: str) -> N
 def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
     run_on(dataset, "one", fingerprint="f")
     run_on(dataset, "two")
-    compact(Run.of(dataset, "one"))
+    end_run(Run.of(dataset, "one"))
     first, second = list_runs(dataset)
     assert (first.run_key, first.state, first.fingerprint) == ("one", "finished", "f")
     assert (second.run_key, second.state, second.fingerprint) == ("two", "edited", None)
@@ -319,7 +319,7 @@ def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
 def test_a_run_is_running_as_long_as_a_writer_of_it_lives(dataset: Path) -> None:
     writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
     writer.write(0, {"image": white()})
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     assert [run.state for run in list_runs(dataset)] == ["running"]
     del writer
     assert [run.state for run in list_runs(dataset)] == ["finished"]
@@ -377,7 +377,7 @@ def test_signatures_are_of_the_samples_as_the_transform_left_them(dataset: Path)
         for idx in found:
             assert found[idx] == signature_now(dataset, idx)
         assert len(signatures(dataset, "other")) == 0
-        compact(Run.of(dataset, "k"))
+        end_run(Run.of(dataset, "k"))
     write(dataset, "by hand", 1)
     assert signatures(dataset, "f")[1] != signature_now(dataset, 1)
 
@@ -454,7 +454,7 @@ def test_pruning_a_folder_without_runs_leaves_it_alone(dataset: Path) -> None:
 
 def test_failures_are_kept_in_full_when_packed(dataset: Path) -> None:
     run_on(dataset, "k")
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     with gzip.open(dataset / ".pipestream/runs/k/compact-1/failures.jsonl.gz", "rt") as lines:
         assert len(list(lines)) == 1
     (failure,) = Run.of(dataset, "k").failures()

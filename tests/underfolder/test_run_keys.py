@@ -23,7 +23,7 @@ from prefect_pipestream.underfolder import (
     list_runs,
     undo_run,
 )
-from prefect_pipestream.underfolder.runs.runs import failed_indices
+from prefect_pipestream.underfolder.runs.listing import failed_indices
 
 from .test_cli import a_run, shell
 

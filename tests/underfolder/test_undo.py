@@ -33,7 +33,7 @@ from prefect_pipestream.underfolder import (
     Run,
     Underfolder,
     UnderfolderWriter,
-    compact,
+    end_run,
     list_runs,
     prune_runs,
     undo_commits,
@@ -155,7 +155,7 @@ def test_a_second_undo_of_a_key_is_a_run_of_its_own(dataset: Path) -> None:
 def test_a_packed_run_is_undone_as_well(dataset: Path) -> None:
     before = entries(dataset)
     a_run(dataset)
-    compact(Run.of(dataset, "k"))
+    end_run(Run.of(dataset, "k"))
     write(dataset, "k", 5, label=TxtNumpyItem(np.array([99])))
     undo_run(dataset, "k")
     assert entries(dataset) == before
@@ -381,7 +381,7 @@ def test_a_ledger_that_names_files_elsewhere_is_refused(dataset: Path, packed: b
     a_run(dataset)
     run = dataset / ".pipestream/runs/k"
     if packed:
-        compact(Run.of(dataset, "k"))
+        end_run(Run.of(dataset, "k"))
         files = run / "compact-1/files.jsonl.gz"
         text = gzip.decompress(files.read_bytes())
         files.write_bytes(gzip.compress(text.replace(b"000008_image.png", b"../../precious.png")))
@@ -448,7 +448,7 @@ def test_a_part_of_a_run_is_taken_back(dataset: Path, packed: bool) -> None:
     two_parts(dataset)
     after = entries(dataset)
     if packed:
-        compact(Run.of(dataset, "k"))
+        end_run(Run.of(dataset, "k"))
     report = undo_commits(Run.of(dataset, "k"), tag="a")
     assert (report.samples, report.files, report.undo_run_key) == (2, 6, "rollback:k")
     found = entries(dataset)
@@ -577,7 +577,7 @@ def test_any_runs_undone_in_reverse_restore_every_byte(
                     for idx, kind, value in commit:
                         group.set_output(idx, items_of(kind, value))
             if is_packed:
-                compact(Run.of(folder, f"run {number}"))
+                end_run(Run.of(folder, f"run {number}"))
             seen.append(entries(folder))
         for number in reversed(range(len(runs))):
             assert entries(folder) == seen.pop()

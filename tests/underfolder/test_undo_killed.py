@@ -45,15 +45,15 @@ def test_a_killed_packing_loses_no_record(done: Path, tmp_path: Path) -> None:
     def verify(folder: Path) -> None:
         assert Run.of(folder, actions.RUN).outcomes() == before
         assert Run.of(folder, actions.RUN).done_indices() == set(range(6))
-        actions.compact_it(folder)
+        actions.end_it(folder)
         assert Run.of(folder, actions.RUN).outcomes() == before
         run = folder / ".pipestream/runs" / actions.RUN
         assert sorted(path.name for path in run.iterdir() if "run.json." not in path.name) in (
             [["compact-1", "done", "run.json", "undo"], ["compact-2", "done", "run.json", "undo"]]
         )
 
-    kills = kill_everywhere("compact_it", done, tmp_path, verify)
-    print(f"compact: {kills} kills")
+    kills = kill_everywhere("end_it", done, tmp_path, verify)
+    print(f"end: {kills} kills")
     assert kills > 20
 
 
@@ -111,7 +111,7 @@ def test_a_killed_rollback_is_whole_or_nothing(tmp_path: Path, done: Path) -> No
     new, old = contents(done), contents(make_dataset(tmp_path / "old"))
     packed = tmp_path / "packed"
     fresh(done, packed)
-    actions.compact_it(packed)
+    actions.end_it(packed)
 
     def verify(folder: Path) -> None:
         recover(os.fspath(folder))

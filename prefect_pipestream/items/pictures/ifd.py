@@ -14,11 +14,8 @@ POINTERS = (EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD)
 ORIENTATION = 274
 
 SHORT, LONG, LONG8 = 3, 4, 16
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4} | {
-    16: 8,
-    17: 8,
-    18: 8,
-}
+# Bytes of a value, by type; those that are not here have one.
+_SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _MAGIC = {b"II*\x00": "<", b"MM\x00*": ">", b"II+\x00": "<", b"MM\x00+": ">"}
 

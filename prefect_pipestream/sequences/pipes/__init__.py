@@ -1,1 +1,1 @@
-"""The pipes: what is done with samples. One module each, named as the pipe is."""
+"""The pipes: what is done with samples."""

@@ -1,1 +1,1 @@
-"""The sources: where samples come from. One module each, named as the source is."""
+"""The sources: where samples come from."""

@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
 from prefect_pipestream.items import ImageItem, Item
 from prefect_pipestream.sequences.registry import source_sequence
@@ -24,15 +22,11 @@ class FromImages(SamplesSequence, title="from_images"):
         DatasetNotFoundError: If the folder must exist and does not.
     """
 
-    folder: Path = Field(description="The folder to look in.")
-    must_exist: bool = Field(
-        True, description="Whether a missing folder is an error, not an empty sequence."
-    )
-    image_key: str = Field("image", description="The key of the image in the samples.")
-    sort_files: bool = Field(
-        False, description="Whether the images are in the order of their paths."
-    )
-    recursive: bool = Field(True, description="Whether to look in the folders inside too.")
+    folder: Path
+    must_exist: bool = True
+    image_key: str = "image"
+    sort_files: bool = False
+    recursive: bool = True
 
     @DatasetError.explaining_questions()
     def model_post_init(self, context: Any) -> None:

@@ -5,8 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
@@ -21,17 +19,11 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
         DatasetNotFoundError: If the folder must exist and does not.
     """
 
-    folder: Path = Field(description="The dataset's root.")
-    merge_root_items: bool = Field(
-        True, description="Whether the shared items in the root are part of each sample."
-    )
-    must_exist: bool = Field(
-        True, description="Whether a missing folder is an error, not an empty sequence."
-    )
-    watch: bool = Field(False, description="Whether changes on disk are seen by the next read.")
-    allow_pickle: bool = Field(
-        False, description="Whether `.pkl` items may be decoded, which runs code in them."
-    )
+    folder: Path
+    merge_root_items: bool = True
+    must_exist: bool = True
+    watch: bool = False
+    allow_pickle: bool = False
 
     def model_post_init(self, context: Any) -> None:
         """Opens the dataset, so that a missing folder is seen now."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from prefect_pipestream.errors import (
     DatasetError,
@@ -41,11 +40,9 @@ class FromVideo(SamplesSequence, title="from_video"):
         MissingExtraError: If the extra `video` is not installed.
     """
 
-    video: Path = Field(description="The video file.")
-    must_exist: bool = Field(
-        True, description="Whether a missing file is an error, not an empty sequence."
-    )
-    image_key: str = Field("image", description="The key of the frame in the samples.")
+    video: Path
+    must_exist: bool = True
+    image_key: str = "image"
 
     def model_post_init(self, context: Any) -> None:
         """Checks that the file is there, and what is needed to read it."""

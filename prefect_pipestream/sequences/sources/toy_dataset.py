@@ -28,34 +28,18 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom, the last two includ
 class ToyDataset(SamplesSequence, title="toy_dataset"):
     """Generates samples: noise with rectangular objects, and what is known of them."""
 
-    length: PositiveInt = Field(description="The number of samples.")
-    with_images: bool = Field(True, description="Whether there is `image`: uint8, H×W×3.")
-    with_masks: bool = Field(
-        True, description="Whether there is `mask`: uint8, H×W, each object's label plus 1."
-    )
-    with_instances: bool = Field(
-        True, description="Whether there is `instances`: uint8, H×W, each object's number."
-    )
-    with_objects: bool = Field(True, description="Whether there are objects at all.")
-    with_bboxes: bool = Field(
-        True, description="Whether there is `bboxes`: float64, N×5: x1, y1, x2, y2, label."
-    )
-    with_kpts: bool = Field(
-        True,
-        description="Whether there is `keypoints`: for each object two corners as "
-        "[x, y, angle, scale, label, number].",
-    )
-    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = Field(
-        256, description="The side of the images, or (width, height), in pixels."
-    )
-    key_format: str = Field(
-        "*", description="The keys' format: `*` stands for the name; without one it is a suffix."
-    )
-    max_labels: NonNegative = Field(5, description="The greatest label.")
-    objects_range: tuple[NonNegative, NonNegative] = Field(
-        (1, 5), description="The least and the greatest number of objects in a sample."
-    )
-    seed: int | None = Field(None, description="Makes the samples reproducible.")
+    length: PositiveInt
+    with_images: bool = True
+    with_masks: bool = True
+    with_instances: bool = True
+    with_objects: bool = True
+    with_bboxes: bool = True
+    with_kpts: bool = True
+    image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 256
+    key_format: str = "*"
+    max_labels: NonNegative = 5
+    objects_range: tuple[NonNegative, NonNegative] = (1, 5)
+    seed: int | None = None
 
     _entropy: int = PrivateAttr(default=0)
 

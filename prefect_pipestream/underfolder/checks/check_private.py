@@ -6,17 +6,18 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
-from prefect_pipestream.storage.asking import is_folder, is_there, names_in, status_of
+from prefect_pipestream.storage.asking import NO_RIGHT, is_folder, is_there, names_in, status_of
 from prefect_pipestream.storage.creating import left_by_creators
 from prefect_pipestream.storage.lock import exclusive
 from prefect_pipestream.storage.untrusted import read_regular
 from prefect_pipestream.underfolder.checks.problems import Aside, Problem, ProblemKind
-from prefect_pipestream.underfolder.commits.apply import NO_RIGHT, UNDO, is_dead, recover
+from prefect_pipestream.underfolder.commits.apply import UNDO, is_dead, recover
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.ledger.compaction import PackedLedger
+from prefect_pipestream.underfolder.ledger.packed import PackedLedger
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
-from prefect_pipestream.underfolder.runs.undo import forget_undoing, undo_run
+from prefect_pipestream.underfolder.runs.retiring import forget_undoing
+from prefect_pipestream.underfolder.runs.undo import undo_run
 
 _DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
 _DAMAGED = "This record of a commit is damaged."
@@ -43,7 +44,7 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
                 yield _put_aside(layout, aside, "unreadable-record", path, _DAMAGED)
         if len(logged) < len(pending):  # the damaged record's files are in one of these
             for path in dead:
-                yield _put_aside(layout, aside, "dead-stage", path, _DEAD)
+                yield _put_aside(layout, aside, "dead-staging", path, _DEAD)
             dead = []
     if fix:
         recover(layout.root)
@@ -154,7 +155,7 @@ def _report_recovered(
     for path in dead:
         mended = fix and not is_there(path)
         yield Problem(
-            "dead-stage",
+            "dead-staging",
             os.path.relpath(path, layout.root),
             None,
             _DEAD,

@@ -18,7 +18,7 @@ ProblemKind = Literal[
     "leftover",
     "pending",
     "unreadable-record",
-    "dead-stage",
+    "dead-staging",
     "half-undone",
     "no-data",
     "not-ours",
@@ -29,7 +29,7 @@ ProblemKind = Literal[
 leads nowhere. ``duplicate``: two files claim one item of a sample. ``stray``: a name in the data
 folder is no item's. ``leftover``: a write or the creation of a dataset was interrupted.
 ``pending``: a commit was logged and not applied. ``unreadable-record``: a commit's record cannot
-be read. ``dead-stage``: files that a dead process staged. ``half-undone``: an undo was
+be read. ``dead-staging``: files that a dead process staged. ``half-undone``: an undo was
 interrupted. ``no-data``: the folder has no data folder. ``not-ours``: a link, or no regular file,
 is where this package keeps its own files.
 """

@@ -5,19 +5,18 @@ a killed process leaves a pending record behind, and the next one to take the lo
 it from the start.
 """
 
-import errno
 import logging
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
-from prefect_pipestream.storage.asking import is_folder, is_there, names_in
+from prefect_pipestream.storage.asking import NO_RIGHT, is_folder, is_there, names_in
 from prefect_pipestream.storage.lock import exclusive, is_held, remove_unheld
-from prefect_pipestream.storage.removing import remove
+from prefect_pipestream.storage.making import NO_LINKS, link_or_copy, sync_folder
+from prefect_pipestream.storage.removing import empty_folder, remove
 from prefect_pipestream.storage.untrusted import TEMPORARY, read_regular
 from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.format.journal import Journal, NameChange
@@ -30,10 +29,6 @@ _log = logging.getLogger(__name__)
 UNDO = "undo"
 RECORD = "record.json"
 _NEW = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
-"""The errors by which an operating system refuses to write at all."""
-NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.ENOTSUP}
-"""The errors by which a file system says that it makes no (more) hard links."""
 
 
 @contextmanager
@@ -219,13 +214,6 @@ def drop_commits(layout: Layout, commits: Iterable[str]) -> None:
         os.close(os.open(run.at("dropped", commit_id), os.O_WRONLY | os.O_CREAT | _NEW, 0o666))
 
 
-def empty_folder(folder: str) -> None:
-    """Removes what is in a folder, if it is there; its own removal is slow on some disks."""
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            remove(entry.path)
-
-
 def revert(layout: Layout, record: CommitRecord) -> None:
     """Takes back a logged commit that could not be applied, and its record with it.
 
@@ -272,24 +260,3 @@ def _restore(undo: str, name: str, final: str) -> None:
     remove(fresh)  # of a process that was killed in here
     link_or_copy(f"{undo}/{staged_name(name)}", fresh)
     os.replace(fresh, final)
-
-
-def link_or_copy(source: str, target: str) -> None:
-    """Makes `target` the same file as `source`, or a copy where there are no hard links."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        shutil.copy2(source, target + ".part", follow_symlinks=False)
-        os.replace(target + ".part", target)
-
-
-def sync_folder(folder: str) -> None:
-    """Makes the names in a folder survive a loss of power."""
-    with suppress(FileNotFoundError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

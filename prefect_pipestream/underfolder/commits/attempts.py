@@ -11,9 +11,9 @@ import time
 from contextlib import AbstractContextManager
 
 from prefect_pipestream.errors import DatasetWriteError, RunTakenOverError
-from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.storage.asking import NO_RIGHT, is_there
 from prefect_pipestream.storage.untrusted import read_json
-from prefect_pipestream.underfolder.commits.apply import NO_RIGHT, commit_lock
+from prefect_pipestream.underfolder.commits.apply import commit_lock
 from prefect_pipestream.underfolder.ledger.run import Run
 
 

@@ -10,16 +10,15 @@ from typing import Literal
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.storage.making import link_or_copy, sync_folder
 from prefect_pipestream.storage.version import Version, signature_of
 from prefect_pipestream.underfolder.commits.apply import (
     RECORD,
     UNDO,
     commit_lock,
     done_path,
-    link_or_copy,
     place,
     revert,
-    sync_folder,
 )
 from prefect_pipestream.underfolder.commits.attempts import refuse_if_taken_over
 from prefect_pipestream.underfolder.commits.conflicts import is_stale, wait_out_the_tick

@@ -14,9 +14,9 @@ from typing import Any
 from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError, ItemNameError
 from prefect_pipestream.items import FileSource, Item, SerializationMode
 from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
-from prefect_pipestream.storage.making import keep_access
+from prefect_pipestream.storage.making import keep_access, link_or_copy
+from prefect_pipestream.storage.removing import empty_folder
 from prefect_pipestream.storage.version import Version
-from prefect_pipestream.underfolder.commits.apply import empty_folder, link_or_copy
 from prefect_pipestream.underfolder.commits.dataset import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import Kind, check_index, check_key, key_of

@@ -55,8 +55,9 @@ def parse_item_name(name: str) -> tuple[int, Kind] | None:
 
 
 def key_of(name: str) -> str:
-    """The key in an item's name ``<index>_<key>.<ext>``."""
-    return name.partition("_")[2].partition(".")[0]
+    """The key in an item's name ``<index>_<key>.<ext>``, or ``/<key>.<ext>`` of a shared one."""
+    own = name[1:] if name[:1] == "/" else name.partition("_")[2]
+    return own.partition(".")[0]
 
 
 def parse_root_name(name: str) -> tuple[str, str] | None:

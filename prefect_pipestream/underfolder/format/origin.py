@@ -30,7 +30,7 @@ class SampleOrigin:
     def source_of(self, key: str) -> FileSource | None:
         """Returns the file of the item `key`, shared or not, if it had one."""
         for name, source in self.sources.items():
-            if (key_of(name) if name[0] != "/" else name[1:].partition(".")[0]) == key:
+            if key_of(name) == key:
                 return source
         return None
 

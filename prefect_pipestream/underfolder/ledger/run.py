@@ -9,25 +9,22 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
-import numpy as np
-
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
 from prefect_pipestream.storage.untrusted import inside, read_json, read_regular
 from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, run_key_of
 from prefect_pipestream.underfolder.format.run_key import is_run_key
-from prefect_pipestream.underfolder.ledger.compaction import PackedLedger, Rows, rows_of
+from prefect_pipestream.underfolder.ledger.packed import PackedLedger
 from prefect_pipestream.underfolder.ledger.records import (
-    OUTCOMES,
     CommitRecord,
     Outcome,
     SampleRecord,
     is_time,
 )
+from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows, rows_of
 
 T = TypeVar("T")
 
-FAILED = OUTCOMES.index("failed")
 _PACKED = re.compile(r"compact-\d+")
 _TRIES = 5
 _KEYS = {"run_key", "fingerprint"}
@@ -162,7 +159,7 @@ class Run:
 
     @DatasetError.explaining_questions()
     def has_ended(self) -> bool:
-        """Whether it noted its end, and has packed all that it did; see `compact`."""
+        """Whether it noted its end, and has packed all that it did; see `end_run`."""
         return "finished" in self.facts() and not self.loose_records()
 
     # -- its commits -------------------------------------------------------------------
@@ -284,7 +281,7 @@ class Run:
     @DatasetError.explaining_questions()
     def counts(self, tag: str | None = None) -> dict[Outcome, int]:
         """How many samples (or of one part of the run) had each outcome."""
-        return counts_of(self.rows(tag))
+        return self.rows(tag).counts()
 
     @DatasetError.explaining_questions()
     def failures(self, tag: str | None = None) -> list[SampleRecord]:
@@ -334,12 +331,6 @@ class Run:
                 if record.idx == idx
             ]
         )
-
-
-def counts_of(rows: Rows) -> dict[Outcome, int]:
-    """How many samples had each outcome, by the last row of each."""
-    found = np.bincount(rows.last_of_each().outcome, minlength=len(OUTCOMES)).tolist()
-    return dict(zip(OUTCOMES, found, strict=True))
 
 
 def runs_of(dataset: Folder | Layout) -> list[Run]:

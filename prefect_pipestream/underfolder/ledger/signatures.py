@@ -11,8 +11,9 @@ from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
-from prefect_pipestream.underfolder.ledger.compaction import Rows, read_arrays
-from prefect_pipestream.underfolder.ledger.run import FAILED, Run, runs_of
+from prefect_pipestream.underfolder.ledger.packed import read_arrays
+from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 
 
 class Signatures(Mapping[int, str]):

@@ -8,8 +8,8 @@ from prefect_pipestream.underfolder.commits.dataset import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.runs.listing import UNDO_KEY
 from prefect_pipestream.underfolder.runs.net import Plan, net_changes, plan_of
-from prefect_pipestream.underfolder.runs.runs import UNDO_KEY
 
 
 def commits_in_turn(runs: Iterable[Run]) -> Iterator[tuple[Run, CommitRecord]]:

@@ -118,11 +118,10 @@ def _others_of_key(
     """Files of a restored item under other names, which someone must have written since."""
     if change.kept_in is None:
         return []
+    key = key_of(name)
     if name[0] == "/":
-        key = name[1:].partition(".")[0]
         shared = dataset.shared_files().get(key)
         return ["/" + shared] if shared and "/" + shared not in changes else []
-    key = key_of(name)
     kinds = dataset.kinds_of(change.idx)
     names = [kind.name_of(change.idx) for kind in kinds if kind.key == key]
     return [other for other in names if other not in changes]

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.lock import Liveness, exclusive
+from prefect_pipestream.storage.making import sync_folder
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.underfolder.commits.apply import sync_folder
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.ledger.compaction import PackedLedger, write_packed
+from prefect_pipestream.underfolder.ledger.packed import PackedLedger, write_packed
 from prefect_pipestream.underfolder.ledger.run import Run
 
 
@@ -32,7 +32,7 @@ def ledger_lock(layout: Layout) -> Iterator[None]:
 
 
 @DatasetError.explaining_questions()
-def compact(run: Run) -> None:
+def end_run(run: Run) -> None:
     """Ends a run: packs its ledger, and notes that it has finished. Does nothing for no such run.
 
     A million samples take some seconds, and up to 50 MB on disk. A process that is killed in

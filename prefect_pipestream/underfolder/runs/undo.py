@@ -10,9 +10,8 @@ import os
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 
 from prefect_pipestream.errors import (
@@ -23,29 +22,25 @@ from prefect_pipestream.errors import (
     UndoRefusedError,
 )
 from prefect_pipestream.storage.asking import is_folder
-from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits, recover
 from prefect_pipestream.underfolder.commits.dataset import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
-from prefect_pipestream.underfolder.format.layout import Folder, Layout, run_key_of
-from prefect_pipestream.underfolder.format.run_key import check_run_key, is_run_key
-from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.format.layout import Folder, Layout
+from prefect_pipestream.underfolder.format.run_key import check_run_key
+from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.interleaved import (
     commits_in_turn,
     describe_runs,
-    newest_first,
-    undo_command,
-    undo_key_of,
     way_out,
 )
+from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY, existing_run, live_writers
 from prefect_pipestream.underfolder.runs.net import Change, Plan, kept_path, net_changes, plan_of
 from prefect_pipestream.underfolder.runs.packing import forget_dropped, ledger_lock, pack
-from prefect_pipestream.underfolder.runs.runs import ROLLBACK_KEY, existing_run, live_writers
+from prefect_pipestream.underfolder.runs.retiring import intent_for, retire
 
 _log = logging.getLogger(__name__)
 _BATCH = 1000
-_UNDONE = "~undone-"
 _SHOWN = 5
 
 
@@ -110,7 +105,7 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
             "No run key was given, expected at least one: `pipestream runs` lists them."
         )
     with _opened(folder, keys) as layout:
-        intent = _intent_for(layout, keys)
+        intent = intent_for(layout, keys)
         runs = intent.runs(layout)
         keys = [run.key for run in runs]
         if not force:
@@ -130,7 +125,7 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
                     _publish(writer, staging)
         with commit_lock(layout):
             for name, retired_name in intent.retired.items():
-                _retire(Run(layout, name), Run(layout, retired_name))
+                retire(Run(layout, name), Run(layout, retired_name))
         if undo.exists():
             _end(undo)
         return _report(keys, intent.undo_key, plan)
@@ -280,79 +275,6 @@ def _checked_plan(
 # -- doing it ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Intent:
-    """That runs are being undone, as each of them notes it: one that is killed is gone on with.
-
-    Attributes:
-        undo_key: The key of the undo's run.
-        retired: The name that the folder of each run gets, by its name now; the newest first.
-    """
-
-    undo_key: str
-    retired: Mapping[str, str]
-
-    def runs(self, layout: Layout) -> list[Run]:
-        """The runs, where they are now: those that are retired already among them."""
-        names = [
-            retired if Run(layout, retired).exists() else name
-            for name, retired in self.retired.items()
-        ]
-        return [Run(layout, name) for name in names]
-
-    def note(self, layout: Layout) -> None:
-        """Lets each run that is not retired yet say so."""
-        for run in self.runs(layout):
-            if run.name in self.retired:
-                layout.write_json(run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
-
-    @classmethod
-    def noted_by(cls, run: Run) -> "_Intent | None":
-        """What a run notes; None where it is not being undone."""
-        noted = read_json(run.undoing)
-        key, runs = noted.get("undo"), noted.get("runs")
-        if not (is_run_key(key) and isinstance(runs, dict) and run.name in runs):
-            return None
-        is_right = all(
-            isinstance(retired, str) and retired.startswith(name + _UNDONE)
-            for name, retired in runs.items()
-        )
-        return cls(str(key), runs) if is_right else None
-
-
-def _intent_for(layout: Layout, keys: Sequence[str]) -> _Intent:
-    """The undo of these runs that was begun, or a new one.
-
-    Raises:
-        RunNotFoundError: If there is no such run.
-        UndoRefusedError: If an undo of some of them and of others was interrupted.
-    """
-    wanted = {Run.of(layout, key).name for key in keys}
-    for run in runs_of(layout):
-        if _UNDONE in run.name:
-            forget_undoing(run)  # of a process that was killed when it had just undone the run
-            continue
-        begun = _Intent.noted_by(run)
-        if begun is not None and not wanted.isdisjoint(begun.retired):
-            if not wanted.issubset(begun.retired):
-                others = [run_key_of(name) for name in begun.retired]
-                raise UndoRefusedError(
-                    f"{layout.root}: an undo of {describe_runs(others)} was interrupted. Finish it "
-                    f"first: {undo_command(layout, others)}."
-                )
-            return begun
-    runs = newest_first(existing_run(layout, key) for key in dict.fromkeys(keys))
-    undo_key = undo_key_of(layout, [run.key for run in runs])
-    now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    return _Intent(undo_key, {run.name: f"{run.name}{_UNDONE}{now}" for run in runs})
-
-
-def _undone_by(run: Run) -> list[str]:
-    """The names of the folders of the runs that a run took back."""
-    folders = run.facts().get("undoes_folders", ())
-    return [name for name in folders if _UNDONE in name]
-
-
 def _batches(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
     indices = sorted(todo)
     for start in range(0, len(indices), _BATCH):
@@ -385,56 +307,3 @@ def _publish(
             f"The undo stopped, for {error} Those samples were changed while it was under way.",
             error.indices,
         ) from error
-
-
-def _retire(run: Run, retired: Run) -> None:
-    """Lets a run count no more; if it was an undo, the run that it took back counts again.
-
-    The caller holds the commit lock. The run's own folder is renamed last, so that a process
-    killed in here is followed by one that does all of it again.
-    """
-    for now, then, retires in reversed(_renames(run, retired)):
-        if not now.exists() or then.exists():
-            continue
-        if retires:
-            now.update(undone=time.time())
-        else:
-            forget_undoing(now)
-        os.rename(now.folder, then.folder)
-        if retires:
-            forget_undoing(then)
-
-
-def forget_undoing(run: Run) -> None:
-    """Removes the note that a run is being undone, which it is not any more."""
-    with suppress(FileNotFoundError):
-        os.unlink(run.undoing)
-
-
-def _renames(run: Run, retired: Run) -> list[tuple[Run, Run, bool]]:
-    """What becomes of the folders of runs as one is retired, that one first.
-
-    A run that is retired lets those that it took back count again, unless they were pruned or a
-    new run has their key by now; and one that counts again retires those that it took back. Each
-    is there once: what a dataset says may go round in a circle.
-
-    Returns:
-        Each folder as it is named now, and then, and whether the run is retired.
-    """
-    layout = run.layout
-    found: list[tuple[Run, Run, bool]] = []
-    known: set[str] = set()
-    todo = [(run, retired, True)]
-    while todo:
-        now, then, retires = todo.pop()
-        if now.name in known or not now.exists() or then.exists():
-            continue
-        known.add(now.name)
-        found.append((now, then, retires))
-        for name in _undone_by(now):
-            undone = Run(layout, name)
-            if retires:
-                todo.append((undone, Run.of(layout, undone.key), False))
-            else:
-                todo.append((Run(layout, name.rpartition(_UNDONE)[0]), undone, True))
-    return found

@@ -100,9 +100,7 @@ class ValidatedSequence(PipedSequence, title="validate_samples"):
 
     keeps_indices = True
 
-    sample_schema: SampleSchema = Field(
-        description="The schema: a pydantic model class, or {sample_schema: …}."
-    )
+    sample_schema: SampleSchema
 
     @field_validator("sample_schema", mode="before")
     @classmethod

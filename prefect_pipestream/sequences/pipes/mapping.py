@@ -1,15 +1,36 @@
-"""A stage applied to some samples."""
+"""Each sample changed, in its place."""
 
 import inspect
 from collections.abc import Callable
 from functools import cached_property
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
+from prefect_pipestream.items import TxtNumpyItem
+from prefect_pipestream.sequences.fields import ItemClass
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import StageInput, applied
+
+
+@piped_sequence
+class MappedSequence(PipedSequence, title="map"):
+    """Applies a stage to each sample; one that the stage drops becomes an empty sample."""
+
+    takes_whole_argument = True
+    keeps_indices = True
+
+    stage: StageInput
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns what the stage makes of the sample.
+
+        Raises:
+            SampleError: If the stage gives the sample a new index.
+        """
+        return applied(self.stage, self.source.get_sample(idx), idx)
+
 
 _MOST_ARGUMENTS = 3
 
@@ -20,10 +41,8 @@ class ConditionallyMappedSequence(PipedSequence, title="map_if"):
 
     keeps_indices = True
 
-    stage: StageInput = Field(description="The stage, or its specification.")
-    condition: Callable[..., bool] = Field(
-        description="Takes nothing, the index, index and sample, or index, sample and source."
-    )
+    stage: StageInput
+    condition: Callable[..., bool]
 
     @field_validator("condition")
     @classmethod
@@ -55,3 +74,17 @@ def _arity(condition: Callable[..., bool]) -> int:
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
         for p in parameters
     )
+
+
+@piped_sequence
+class EnumeratedSequence(PipedSequence, title="enumerate"):
+    """Adds to each sample an item with its index."""
+
+    keeps_indices = True
+
+    idx_key: str = "~idx"
+    item_cls: ItemClass = TxtNumpyItem
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns the sample with its index in it."""
+        return self.source.get_sample(idx).set_item(self.idx_key, self.item_cls.make_new(idx))

@@ -1,8 +1,8 @@
-"""Samples that are in memory."""
+"""Samples that are in memory, or that a function makes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from pydantic import Field, SkipValidation, field_validator
+from pydantic import SkipValidation, field_validator
 
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
@@ -15,7 +15,7 @@ class FromList(SamplesSequence, title="from_list"):
 
     takes_whole_argument = True
 
-    samples: SkipValidation[Sequence[Sample]] = Field(description="The samples.")
+    samples: SkipValidation[Sequence[Sample]]
 
     @field_validator("samples")
     @classmethod
@@ -34,3 +34,26 @@ class FromList(SamplesSequence, title="from_list"):
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample itself."""
         return self.samples[idx]
+
+
+@source_sequence
+class FromCallable(SamplesSequence, title="from_callable"):
+    """Calls a function for each sample."""
+
+    generator_fn: Callable[[int], Sample]
+    length: int | Callable[[], int]
+
+    @field_validator("length")
+    @classmethod
+    def _check(cls, length: int | Callable[[], int]) -> int | Callable[[], int]:
+        if isinstance(length, int) and length < 0:
+            raise ValueError("expected 0 or more")
+        return length
+
+    def size(self) -> int:
+        """Returns the length as given, or as the function says now."""
+        return self.length if isinstance(self.length, int) else self.length()
+
+    def get_sample(self, idx: int) -> Sample:
+        """Calls the function."""
+        return self.generator_fn(idx)

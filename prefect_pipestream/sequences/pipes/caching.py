@@ -1,4 +1,4 @@
-"""Samples kept in files, so that each is made only once."""
+"""Samples kept in files, and decoded values kept in memory or not."""
 
 import os
 import pickle
@@ -12,6 +12,8 @@ import cloudpickle  # type: ignore[import-untyped] # it ships no types
 from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import DatasetExistsError, DecodeError, UnpicklingNotAllowedError
+from prefect_pipestream.items import data_cache, no_data_cache
+from prefect_pipestream.sequences.fields import ItemClass
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
@@ -33,16 +35,10 @@ class CachedSequence(PipedSequence, title="cache"):
     keeps_indices = True
     keeps_samples = True
 
-    cache_folder: Path | None = Field(
-        None, description="Where; none: a temporary folder, removed with the sequence."
-    )
-    reuse_cache: bool = Field(
-        False, description="Whether a folder that exists may be read and added to."
-    )
+    cache_folder: Path | None = None
+    reuse_cache: bool = False
 
-    allow_pickle: bool = Field(
-        False, description="Whether pickles of a folder that exists may be read; that runs code."
-    )
+    allow_pickle: bool = False
 
     _folder: str = PrivateAttr(default="")
 
@@ -115,3 +111,33 @@ def _damaged(file: BinaryIO, why: str) -> DecodeError:
 def _remove(folder: str, owner: int) -> None:
     if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@piped_sequence
+class DataCache(PipedSequence, title="data_cache"):
+    """Lets items that the pipes before this one decode keep their values."""
+
+    takes_whole_argument = True
+    keeps_indices = True
+
+    items: list[ItemClass] = Field(default_factory=list)
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns the sample, made with item caching on."""
+        with data_cache(*self.items):
+            return self.source.get_sample(idx)
+
+
+@piped_sequence
+class NoDataCache(PipedSequence, title="no_data_cache"):
+    """Lets items that the pipes before this one decode be decoded anew at each call."""
+
+    takes_whole_argument = True
+    keeps_indices = True
+
+    items: list[ItemClass] = Field(default_factory=list)
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns the sample, made with item caching off."""
+        with no_data_cache(*self.items):
+            return self.source.get_sample(idx)

@@ -1,24 +1,19 @@
-"""The runs of a dataset: listed, and pruned when they are old."""
+"""The runs of a dataset: which there are, and how each is."""
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, RunNotFoundError
 from prefect_pipestream.storage.asking import is_folder, names_in, status_of
 from prefect_pipestream.storage.lock import is_held
-from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.records import Outcome
-from prefect_pipestream.underfolder.ledger.run import Run, counts_of, runs_of
-from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
-from prefect_pipestream.underfolder.runs.packing import ledger_lock
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 
 RunState = Literal["running", "finished", "stopped", "edited", "undoing", "undone"]
 """How a run is, as far as can be told.
@@ -85,13 +80,13 @@ def list_runs(folder: Folder) -> list[RunInfo]:
     layout = Layout.of(folder)
     if not is_folder(layout.root):
         raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
-    runs = sorted(((_started_s(run), run) for run in runs_of(layout)), key=lambda pair: pair[0])
+    runs = sorted(((started_s(run), run) for run in runs_of(layout)), key=lambda pair: pair[0])
     held = _undo_bytes([run for _, run in runs])
     running = live_writers(layout)
     return [_info(run, held[run.name], running) for _, run in runs]
 
 
-def _started_s(run: Run) -> float:
+def started_s(run: Run) -> float:
     """When a run began, in seconds; without a note of it, when its folder changed last."""
     started = run.facts().get("started")
     if started is not None:
@@ -113,7 +108,7 @@ def _info(run: Run, undo_bytes: int, running: Mapping[str, Any]) -> RunInfo:
         last_commit=_time(last_commit),
         finished=_time(facts.get("finished")),
         undone=_time(facts.get("undone")) if run.is_undone() else None,
-        counts=counts_of(rows),
+        counts=rows.counts(),
         undo_bytes=undo_bytes,
         fingerprint=facts.get("fingerprint"),
         user=facts.get("user"),
@@ -197,7 +192,7 @@ def last_run(folder: Folder) -> str | None:
 
     Where no run noted a transform's fingerprint, it is the last of any, but for undos.
     """
-    runs = [run for run in sorted(runs_of(folder), key=_started_s) if not run.is_undone()]
+    runs = [run for run in sorted(runs_of(folder), key=started_s) if not run.is_undone()]
     keys = [run.key for run in runs if "fingerprint" in run.facts()]
     others = [run.key for run in runs if not run.key.startswith((UNDO_KEY, ROLLBACK_KEY))]
     return (keys or others)[-1] if keys or others else None
@@ -240,49 +235,3 @@ def existing_run(dataset: Folder | Layout, run_key: str) -> Run:
         )
     known = ", ".join(repr(other.key) for other in others if not other.is_undone())
     raise RunNotFoundError(f"{root}: no run {run_key!r}. Its runs: {known or 'none'}.")
-
-
-@DatasetError.explaining_questions()
-def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
-    """Removes runs whose last activity is longer ago, with their undo files: for good.
-
-    They can be neither undone nor resumed any more. What their transforms saw of the samples is
-    kept, so that an incremental run does not take all samples for new. Runs that are running, or
-    half undone, stay.
-
-    Args:
-        folder: The dataset's root.
-        older_than: How long ago a run must have committed last.
-
-    Returns:
-        The runs that were removed.
-
-    Raises:
-        DatasetNotFoundError: If there is no such folder.
-        DatasetWriteError: If the dataset cannot be written.
-    """
-    layout = Layout.of(folder)
-    before = datetime.now(UTC) - older_than
-    if not list_runs(folder):
-        return []
-    with ledger_lock(layout):
-        old = [info for info in list_runs(folder) if _is_prunable(layout, info, before)]
-        for info in old:
-            run = Run(layout, info.folder)
-            if info.fingerprint is not None and info.undone is None:
-                keep_signatures(run, info.fingerprint)
-            # Whatever of it is left if this process dies now is swept like a dead staging.
-            doomed = layout.at("staged", f"pruned-{secrets.token_hex(4)}")
-            os.rename(run.folder, doomed)
-            with suppress(OSError):
-                remove(doomed)
-    return old
-
-
-def _is_prunable(layout: Layout, info: RunInfo, before: datetime) -> bool:
-    if info.state in ("running", "undoing"):
-        return False
-    times = [time for time in (info.started, info.last_commit, info.undone) if time is not None]
-    if not times:  # it could not be noted, as on a full disk
-        times = [datetime.fromtimestamp(_started_s(Run(layout, info.folder)), UTC)]
-    return max(times) < before

@@ -13,7 +13,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from prefect_pipestream.underfolder.ledger.records import (
     is_time,
     refuse_paths,
 )
+from prefect_pipestream.underfolder.ledger.rows import Columns, Rows, checked_column
 
 _SAMPLES = "samples.npz"
 _FAILURES = "failures.jsonl.gz"
@@ -42,72 +43,6 @@ _FEW_BYTES = 1 << 24  # unpacked as they come: what is larger and shrinks to not
 _MOST_TIMES = 200  # as large as it is packed; a ledger, whose indices count up, is at most 20
 _LONGEST_LINE = 1 << 28  # bytes: the files of the largest commit
 _COMMIT_COLUMNS = {"commit_end": np.int64, "commit_at": np.float64, "commit_tag": np.int64}
-_NUMBER_OF = {outcome: number for number, outcome in enumerate(OUTCOMES)}
-_MOST_ATTEMPTS = 0xFFFF
-
-
-class Rows(NamedTuple):
-    """What became of samples: columns of equal length, a row a record, in the order of commits.
-
-    Attributes:
-        idx: int64.
-        outcome: uint8, the position in `OUTCOMES`.
-        attempts: uint16.
-        signature: uint64, 0 where unknown.
-        at: float64, when it was committed, in seconds since the epoch.
-    """
-
-    idx: npt.NDArray[np.int64]
-    outcome: npt.NDArray[np.uint8]
-    attempts: npt.NDArray[np.uint16]
-    signature: npt.NDArray[np.uint64]
-    at: npt.NDArray[np.float64]
-
-    def where(self, chosen: npt.NDArray[Any]) -> "Rows":
-        """The rows that a mask or an array of positions chooses."""
-        return Rows(*(column[chosen] for column in self))
-
-    def last_of_each(self) -> "Rows":
-        """The last row of each sample, by ascending index."""
-        backwards = self.idx[::-1]
-        _, first = np.unique(backwards, return_index=True)
-        return self.where(len(backwards) - 1 - first)
-
-    @classmethod
-    def checked(cls, *columns: npt.NDArray[Any]) -> "Rows":
-        """The rows of columns that somebody gave us.
-
-        Raises:
-            ValueError: If they are no such columns, or of different lengths.
-        """
-        dtypes = (like.dtype for like in _EMPTY)
-        rows = cls(*map(_column, cls._fields, columns, dtypes))
-        if len({len(column) for column in rows}) != 1:
-            raise ValueError("its columns have different lengths")
-        if len(rows.outcome) and int(rows.outcome.max()) >= len(OUTCOMES):
-            raise ValueError(f"there is no outcome {int(rows.outcome.max())}")
-        return rows
-
-    @classmethod
-    def joined(cls, parts: Iterable["Rows"]) -> "Rows":
-        """The rows of all parts, one after the other."""
-        columns = zip(*(_EMPTY, *parts), strict=True)
-        return cls(*(np.concatenate(column) for column in columns))
-
-
-_EMPTY = Rows(
-    np.empty(0, np.int64),
-    np.empty(0, np.uint8),
-    np.empty(0, np.uint16),
-    np.empty(0, np.uint64),
-    np.empty(0, np.float64),
-)
-
-
-def _column(name: str, column: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if column.ndim != 1 or not np.can_cast(column.dtype, dtype, "same_kind"):
-        raise ValueError(f"{name!r} has {column.dtype} of shape {column.shape}, not {dtype}")
-    return column.astype(dtype, copy=False)
 
 
 def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
@@ -140,49 +75,12 @@ def _refuse_bomb(file: BytesIO) -> None:
     file.seek(0)
 
 
-class _Columns:
-    """Collects the rows of commits."""
-
-    def __init__(self) -> None:
-        self.idx, self.target = array("q"), array("q")
-        self.outcome, self.attempts = array("B"), array("H")
-        self.signature = array("Q")
-        self.ends, self.at = array("q"), array("d")
-
-    def add(self, commit: CommitRecord) -> None:
-        for sample in commit.samples:
-            self.idx.append(sample.idx)
-            self.target.append(-1 if sample.target is None else sample.target)
-            self.outcome.append(_NUMBER_OF[sample.outcome])
-            self.attempts.append(min(sample.attempts, _MOST_ATTEMPTS))
-            self.signature.append(int(sample.signature, 16) if sample.signature else 0)
-        self.ends.append(len(self.idx))
-        self.at.append(commit.at)
-
-    def rows(self) -> Rows:
-        return Rows(
-            np.array(self.idx),
-            np.array(self.outcome),
-            np.array(self.attempts),
-            np.array(self.signature),
-            np.repeat(np.array(self.at), np.diff(np.array(self.ends), prepend=0)),
-        )
-
-
-def rows_of(commits: Iterable[CommitRecord]) -> Rows:
-    """The rows of commit records."""
-    columns = _Columns()
-    for commit in commits:
-        columns.add(commit)
-    return columns.rows()
-
-
 # -- writing -------------------------------------------------------------------------------
 
 
 def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
     """Packs commit records, in their order, into the files of an empty folder."""
-    columns = _Columns()
+    columns = Columns()
     ids: list[str] = []
     tags: dict[str, int] = {}
     tag_of = array("q")
@@ -269,8 +167,8 @@ class PackedLedger:
             if arrays[name].ndim != 1:
                 raise ValueError(f"{name!r} has the shape {arrays[name].shape}")
         for name, dtype in _COMMIT_COLUMNS.items():
-            arrays[name] = _column(name, arrays[name], np.dtype(dtype))
-        arrays["target"] = _column("target", arrays["target"], np.dtype(np.int64))
+            arrays[name] = checked_column(name, arrays[name], np.dtype(dtype))
+        arrays["target"] = checked_column("target", arrays["target"], np.dtype(np.int64))
         ends, tags = arrays["commit_end"], arrays["commit_tag"]
         if len({len(arrays[name]) for name in ("commit_id", *_COMMIT_COLUMNS)}) != 1:
             raise ValueError("its commits' columns have different lengths")

@@ -27,28 +27,14 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
 
     keeps_indices = True
 
-    folder: Path = Field(description="The dataset's root.")
-    zfill: int | None = Field(
-        None,
-        ge=0,
-        le=100,
-        description="The digits to pad the index to; none: those of the last index.",
-    )
-    key_serialization_mode: Mapping[str, SerializationMode] | None = Field(
-        None, description="How the items of a key are written, whatever their own mode is."
-    )
-    exists_ok: bool = Field(False, description="Whether the folder may exist.")
+    folder: Path
+    zfill: int | None = Field(None, ge=0, le=100)
+    key_serialization_mode: Mapping[str, SerializationMode] | None = None
+    exists_ok: bool = False
 
-    run_key: str | None = Field(
-        None, description="The run that the writes belong to; none: one of this sequence's own."
-    )
-    durable: bool = Field(
-        False, description="Whether what is written survives a loss of power at once."
-    )
-    on_conflict: OnConflict = Field(
-        "raise",
-        description="What is done where another writer changed a sample since it was read.",
-    )
+    run_key: str | None = None
+    durable: bool = False
+    on_conflict: OnConflict = "raise"
 
     _writer: UnderfolderWriter = PrivateAttr()
     _batch: Batch | None = PrivateAttr(default=None)

@@ -1,11 +1,10 @@
-"""Sequences one behind the other."""
+"""Several sequences in one."""
 
 from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
 
-from pydantic import Field
-
+from prefect_pipestream.sequences.fields import format_key
 from prefect_pipestream.sequences.piped import PipedSequence, SequenceInput
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
@@ -13,11 +12,30 @@ from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 
 @piped_sequence
+class ZippedSequences(PipedSequence, title="zip"):
+    """Merges each sample with the one of another sequence; as long as the shorter one."""
+
+    to_zip: SequenceInput
+    key_format: str = "*"
+
+    def size(self) -> int:
+        """Returns the length of the shorter one."""
+        return min(self.source.size(), self.to_zip.size())
+
+    def get_sample(self, idx: int) -> Sample:
+        """Returns the items of both samples."""
+        other = self.to_zip.get_sample(idx)
+        if self.key_format not in ("*", ""):
+            other = Sample.of({format_key(self.key_format, k): v for k, v in other.items()})
+        return self.source.get_sample(idx).merge(other)
+
+
+@piped_sequence
 class ConcatSequences(PipedSequence, title="cat"):
     """Puts sequences one behind the other, or takes a sample of each in turn."""
 
-    to_cat: list[SequenceInput] = Field(description="The other sequences.")
-    interleave: bool = Field(False, description="Whether to take a sample of each in turn.")
+    to_cat: list[SequenceInput]
+    interleave: bool = False
 
     @cached_property
     def _parts(self) -> list[SamplesSequence]:

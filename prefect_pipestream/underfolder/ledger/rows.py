@@ -1,0 +1,127 @@
+"""What became of samples, as columns of numbers."""
+
+from array import array
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_pipestream.underfolder.ledger.records import OUTCOMES, CommitRecord, Outcome
+
+_NUMBER_OF = {outcome: number for number, outcome in enumerate(OUTCOMES)}
+_MOST_ATTEMPTS = 0xFFFF
+FAILED = _NUMBER_OF["failed"]
+
+
+class Rows(NamedTuple):
+    """What became of samples: columns of equal length, a row a record, in the order of commits.
+
+    Attributes:
+        idx: int64.
+        outcome: uint8, the position in `OUTCOMES`.
+        attempts: uint16.
+        signature: uint64, 0 where unknown.
+        at: float64, when it was committed, in seconds since the epoch.
+    """
+
+    idx: npt.NDArray[np.int64]
+    outcome: npt.NDArray[np.uint8]
+    attempts: npt.NDArray[np.uint16]
+    signature: npt.NDArray[np.uint64]
+    at: npt.NDArray[np.float64]
+
+    def where(self, chosen: npt.NDArray[Any]) -> "Rows":
+        """The rows that a mask or an array of positions chooses."""
+        return Rows(*(column[chosen] for column in self))
+
+    def last_of_each(self) -> "Rows":
+        """The last row of each sample, by ascending index."""
+        backwards = self.idx[::-1]
+        _, first = np.unique(backwards, return_index=True)
+        return self.where(len(backwards) - 1 - first)
+
+    def counts(self) -> dict[Outcome, int]:
+        """How many samples had each outcome, by the last row of each."""
+        found = np.bincount(self.last_of_each().outcome, minlength=len(OUTCOMES)).tolist()
+        return dict(zip(OUTCOMES, found, strict=True))
+
+    @classmethod
+    def checked(cls, *columns: npt.NDArray[Any]) -> "Rows":
+        """The rows of columns that somebody gave us.
+
+        Raises:
+            ValueError: If they are no such columns, or of different lengths.
+        """
+        dtypes = (like.dtype for like in _EMPTY)
+        rows = cls(*map(checked_column, cls._fields, columns, dtypes))
+        if len({len(column) for column in rows}) != 1:
+            raise ValueError("its columns have different lengths")
+        if len(rows.outcome) and int(rows.outcome.max()) >= len(OUTCOMES):
+            raise ValueError(f"there is no outcome {int(rows.outcome.max())}")
+        return rows
+
+    @classmethod
+    def joined(cls, parts: Iterable["Rows"]) -> "Rows":
+        """The rows of all parts, one after the other."""
+        columns = zip(*(_EMPTY, *parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+
+_EMPTY = Rows(
+    np.empty(0, np.int64),
+    np.empty(0, np.uint8),
+    np.empty(0, np.uint16),
+    np.empty(0, np.uint64),
+    np.empty(0, np.float64),
+)
+
+
+def checked_column(name: str, column: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A column as numbers of a type.
+
+    Raises:
+        ValueError: If it is no column of such numbers.
+    """
+    if column.ndim != 1 or not np.can_cast(column.dtype, dtype, "same_kind"):
+        raise ValueError(f"{name!r} has {column.dtype} of shape {column.shape}, not {dtype}")
+    return column.astype(dtype, copy=False)
+
+
+class Columns:
+    """Collects the rows of commits."""
+
+    def __init__(self) -> None:
+        self.idx, self.target = array("q"), array("q")
+        self.outcome, self.attempts = array("B"), array("H")
+        self.signature = array("Q")
+        self.ends, self.at = array("q"), array("d")
+
+    def add(self, commit: CommitRecord) -> None:
+        """Adds a row for each sample of a commit."""
+        for sample in commit.samples:
+            self.idx.append(sample.idx)
+            self.target.append(-1 if sample.target is None else sample.target)
+            self.outcome.append(_NUMBER_OF[sample.outcome])
+            self.attempts.append(min(sample.attempts, _MOST_ATTEMPTS))
+            self.signature.append(int(sample.signature, 16) if sample.signature else 0)
+        self.ends.append(len(self.idx))
+        self.at.append(commit.at)
+
+    def rows(self) -> Rows:
+        """The rows that were added so far."""
+        return Rows(
+            np.array(self.idx),
+            np.array(self.outcome),
+            np.array(self.attempts),
+            np.array(self.signature),
+            np.repeat(np.array(self.at), np.diff(np.array(self.ends), prepend=0)),
+        )
+
+
+def rows_of(commits: Iterable[CommitRecord]) -> Rows:
+    """The rows of commit records."""
+    columns = Columns()
+    for commit in commits:
+        columns.add(commit)
+    return columns.rows()
