@@ -62,7 +62,8 @@ def undo(
         ),
     ],
     force: Annotated[
-        bool, typer.Option(help="Also where samples were changed since, or the run is running.")
+        bool,
+        typer.Option("--force", help="Also where samples were changed since, or the run is on."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -17,8 +17,10 @@ from prefect_pipestream.blocks import (
     ReadWriteUnderfolder,
 )
 from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOverError
-from prefect_pipestream.flows.by_chunk import ProcessRun, explained_death
+from prefect_pipestream.flows.by_chunk import run_by_chunk
 from prefect_pipestream.flows.by_sample import run_by_sample
+from prefect_pipestream.flows.process_run import ProcessRun
+from prefect_pipestream.flows.runner import explained_death
 from prefect_pipestream.flows.selection import (
     Select,
     select_samples,
@@ -154,7 +156,7 @@ def process_samples(
                 explained_death(key),
             ):
                 if tasks_per == "chunk":
-                    run.by_chunk(todo, chunk_size, advance)
+                    run_by_chunk(run, todo, chunk_size, advance)
                 else:
                     run_by_sample(run, todo, advance)
         except RunTakenOverError:

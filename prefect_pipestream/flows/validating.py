@@ -11,9 +11,8 @@ from prefect.states import Failed
 from pydantic import Field
 
 from prefect_pipestream.errors import DatasetWriteError
-from prefect_pipestream.flows.by_chunk import reachable_api, task_runner
-from prefect_pipestream.flows.capacity import Workers, in_flight
 from prefect_pipestream.flows.forms import Dataset, block_of
+from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
