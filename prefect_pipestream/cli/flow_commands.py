@@ -32,7 +32,12 @@ Keys = Annotated[
 ]
 MaxFailed = Annotated[
     float | None,
-    typer.Option(metavar="SHARE", min=0, max=1, help="The share of samples that may fail."),
+    typer.Option(
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="The share of samples that may fail; none, if not given.",
+    ),
 ]
 Select = Annotated[
     Literal["all", "changed", "failed"],

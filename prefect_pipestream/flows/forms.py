@@ -70,7 +70,7 @@ def clean_dataset(
         What became of the samples.
     """
     return process_samples.fn(
-        source=block_of(dataset),
+        source=dataset,
         transform=transform,
         keys=keys or None,
         indices=indices or None,
@@ -120,8 +120,8 @@ def build_dataset(
         What became of the samples.
     """
     return process_samples.fn(
-        source=ReadWriteUnderfolder(folder=source) if isinstance(source, Path) else source,
-        target=CreateNewUnderfolder(folder=target) if isinstance(target, Path) else target,
+        source=source,
+        target=target,
         transform=transform,
         keys=keys or None,
         indices=indices or None,
