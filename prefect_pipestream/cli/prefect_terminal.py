@@ -35,7 +35,7 @@ from prefect_pipestream.cli.output import (
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.flows.reviewing import ReviewReport
 from prefect_pipestream.reporting.markdown import ranges
-from prefect_pipestream.reporting.outcomes import RunReport
+from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.validation import ValidationReport
 
 _SHOWN_FAILURES = 20

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, DuplicateItemError
-from prefect_pipestream.reporting.outcomes import ChunkReport, failed_sample
+from prefect_pipestream.reporting.reports import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder.format.index import checked_indices

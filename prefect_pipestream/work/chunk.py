@@ -15,8 +15,8 @@ import numpy.typing as npt
 from prefect import get_run_logger
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
-from prefect_pipestream.reporting.outcomes import ChunkReport, describe_indices
 from prefect_pipestream.reporting.progress import Log
+from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
 from prefect_pipestream.sequences.stage import StageResult
 from prefect_pipestream.underfolder import Batch, SampleFailure

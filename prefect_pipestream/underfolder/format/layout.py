@@ -9,15 +9,18 @@
     staged/<writer>/<commit>/   new files of a commit that is being prepared
     staged/<maker>.new          a file of ours that is being written, and held by its maker
     staged/packing-<n>/         a ledger that is being packed
+    staged/pruned-<n>/          a run, staged/review-<n>/ a review, that is being removed
     log/<commit>.json           the one commit that is being applied: the commit point
     runs/<run>/run.json         what the run is: key, start, transform, host
     runs/<run>/done/<tag>/      its done commits, one record each
     runs/<run>/undo/<commit>/   the files that the commit replaced or removed
     runs/<run>/compact-<n>/     the done commits of a run that has ended, packed
     runs/<run>/dropped/         ids of commits that were taken back
+    runs/<run>/failures.csv     its failed samples, for a spreadsheet
     runs/<run>/undoing.json     there as long as an undo of the run is under way
     runs/<run>/attempt.json     the attempt at the run that may write, where one has it to itself
     runs/<run>~undone-<time>/   a run that was undone
+    review/<id>/                changes that wait for a decision (see `staged_review`)
     seen/<fingerprint>.npz      signatures from runs that were pruned
     aside/<time>/               what `check` put aside
     ledger.lock                 held by whoever undoes, packs or prunes runs
