@@ -103,12 +103,11 @@ class _Source:
         Raises:
             ValueError: If the digest is none.
         """
-        source = FileSource(path)
-        source.is_newer = self.is_newer
+        version = None
         if self.size is not None:
             digest = None if self.digest is None else bytes.fromhex(self.digest)
-            source.version = Version(self.size, self.mtime_ns, 0, digest, self.read_at_ns)
-        return source
+            version = Version(self.size, self.mtime_ns, 0, digest, self.read_at_ns)
+        return FileSource(path, version, is_newer=self.is_newer)
 
 
 @dataclass(frozen=True)
