@@ -230,7 +230,7 @@ def _process(
         as_json: Whether the report is for a script.
     """
     from prefect_pipestream.cli.prefect_terminal import Terminal, print_report
-    from prefect_pipestream.reporting.outcomes import TooManyFailedError
+    from prefect_pipestream.reporting.reports import TooManyFailedError
 
     terminal = Terminal(as_json, again)
 

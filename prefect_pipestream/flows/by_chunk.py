@@ -17,8 +17,8 @@ from prefect_pipestream.flows.runner import (
     reachable_api,
     task_runner,
 )
-from prefect_pipestream.reporting.outcomes import ChunkReport, describe_indices
 from prefect_pipestream.reporting.progress import Advance
+from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
 from prefect_pipestream.underfolder import SampleFailure, SampleRecord
 from prefect_pipestream.work.chunk import Indices, Stop
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from prefect_pipestream.reporting.outcomes import ChunkReport, ChunkTime, RunReport, failed_sample
 from prefect_pipestream.reporting.progress import Log
+from prefect_pipestream.reporting.reports import ChunkReport, ChunkTime, RunReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.work.chunk import Transform
 

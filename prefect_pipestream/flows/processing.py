@@ -28,8 +28,8 @@ from prefect_pipestream.flows.selection import (
 )
 from prefect_pipestream.reporting.artifacts import artifact_key, publish_report
 from prefect_pipestream.reporting.events import tell_of_run
-from prefect_pipestream.reporting.outcomes import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.reporting.progress import Log, shown_progress
+from prefect_pipestream.reporting.reports import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import end_run
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key

@@ -11,13 +11,13 @@ from prefect.states import Failed
 from pydantic import Field
 
 from prefect_pipestream.errors import DatasetWriteError
-from prefect_pipestream.flows.forms import Dataset, block_of
+from prefect_pipestream.flows.dataset_flows import Dataset, block_of
 from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
-from prefect_pipestream.reporting.outcomes import describe_indices
 from prefect_pipestream.reporting.progress import API_ERRORS, Log, shown_progress
+from prefect_pipestream.reporting.reports import describe_indices
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.validation import (

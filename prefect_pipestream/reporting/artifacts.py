@@ -28,8 +28,8 @@ from prefect_pipestream.reporting.markdown import (
     pictures_section,
     warnings_section,
 )
-from prefect_pipestream.reporting.outcomes import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
+from prefect_pipestream.reporting.reports import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.ledger.run import Run

@@ -274,7 +274,7 @@ class PackedLedger:
             start = ends[number]
 
     def _check(self, names: Iterable[str]) -> None:
-        """What is on disk may say anything: files of other folders are none of a dataset's."""
+        """Refuses names that lead out of the dataset: what is on disk may say anything."""
         refuse_paths(str.removeprefix(name, "/") for name in names)
 
     def _samples(self, start: int, end: int) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.selection import Select
 from prefect_pipestream.reporting.artifacts import publish_undo
-from prefect_pipestream.reporting.outcomes import RunReport, describe_counts
+from prefect_pipestream.reporting.reports import RunReport, describe_counts
 from prefect_pipestream.underfolder import RunInfo, list_runs
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
