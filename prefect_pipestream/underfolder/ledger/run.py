@@ -174,8 +174,12 @@ class Run:
 
     # -- its commits -------------------------------------------------------------------
 
-    def commits(self, tag: str | None = None) -> Iterator[CommitRecord]:
-        """The done commits of the run (or of one part of it), in the order of their making.
+    def commits(self, tag: str | None = None, idx: int | None = None) -> Iterator[CommitRecord]:
+        """The done commits of the run, in the order of their making.
+
+        Args:
+            tag: Those of one part of the run; None is all.
+            idx: Leaves out packed ones without the sample that was read under this index.
 
         Raises:
             DatasetError: If a record cannot be read.
@@ -183,7 +187,7 @@ class Run:
         """
         loose, dropped, packed = self._open(tag)
         if packed is not None:
-            for commit in packed.commits():
+            for commit in packed.commits(idx):
                 if commit.id not in dropped and tag in (None, commit.tag):
                     yield commit
         yield from map(_read_record, loose)
@@ -336,7 +340,7 @@ class Run:
         return _reread_if_moved(
             lambda: [
                 (commit.at, record)
-                for commit in self.commits()
+                for commit in self.commits(idx=idx)
                 for record in commit.samples
                 if record.idx == idx
             ]
