@@ -246,21 +246,18 @@ class PackedLedger:
             samples = self._samples(start, ends[number])
             while next_failure is not None and next_failure[0] < ends[number]:
                 row, *failure = next_failure
-                samples[row - start]["failure"] = SampleFailure.of_texts(failure)
+                samples[row - start]["failure"] = failure
                 next_failure = next(failures, None)
             shared: dict[str, str] = {}
             if next_files is not None and next_files[0] == number:
                 _, shared, changes = next_files
                 if not is_marks(shared):
                     raise ValueError(f"it shares {shared!r:.100}")
-                self._check([commit_id, *shared])
+                refuse_paths(str.removeprefix(name, "/") for name in shared)
                 for place, writes, replaces, removes in changes:
                     if replaces in (0, 1):
                         replaces = list(writes) if replaces else []
-                    self._check([*writes, *replaces, *removes])
-                    samples[place].update(
-                        writes=writes, replaces=tuple(replaces), removes=tuple(removes)
-                    )
+                    samples[place].update(writes=writes, replaces=replaces, removes=removes)
                 next_files = next(files, None)
             yield CommitRecord(
                 id=commit_id,
@@ -272,10 +269,6 @@ class PackedLedger:
                 shared=shared,
             )
             start = ends[number]
-
-    def _check(self, names: Iterable[str]) -> None:
-        """What is on disk may say anything: files of other folders are none of a dataset's."""
-        refuse_paths(str.removeprefix(name, "/") for name in names)
 
     def _samples(self, start: int, end: int) -> list[dict[str, Any]]:
         names = ("idx", "target", "outcome", "attempts", "signature")
