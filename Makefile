@@ -7,7 +7,7 @@ test:
 	pytest
 
 slow:
-	pytest -m slow
+	pytest -m slow -n 0
 
 lint:
 	ruff check .

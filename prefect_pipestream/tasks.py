@@ -6,6 +6,7 @@ another process by value, with all that it refers to.
 """
 
 from collections.abc import Sequence
+from threading import Event
 from typing import Any, cast
 
 from prefect import task
@@ -147,6 +148,7 @@ def process_chunk(
     target: StreamLike | None = None,
     keys: Sequence[str] | None = None,
     sample_retries: int = 2,
+    stop: Event | None = None,
 ) -> ChunkReport:
     """Reads, transforms and writes many samples in one task run.
 
@@ -163,6 +165,8 @@ def process_chunk(
         keys: The items to write; None is all.
         sample_retries: How often a sample that fails is tried again, each time after a pause
             twice as long as the last.
+        stop: Once it is set, the chunk ends with what it has done, as cancelled. Only a task
+            runner that works on threads can tell a chunk of it.
 
     Returns:
         How many samples had each outcome, which ones failed and why, and the time it took.
@@ -185,7 +189,7 @@ def process_chunk(
         ```
     """
     try:
-        return chunk.process(stream, transform, indices, target, keys, sample_retries)
+        return chunk.process(stream, transform, indices, target, keys, sample_retries, stop)
     except chunk.ChunkStopped as stopped:
         # Prefect takes a state in place of a result, and puts the task run into it.
         return cast(ChunkReport, Cancelled(message=str(stopped)))

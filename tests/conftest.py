@@ -1,10 +1,29 @@
 """What several kinds of tests share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """What a test printed of names that are no text passes from a worker of pytest, too."""
+    report = yield
+    return _as_text(report)
+
+
+def _as_text(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode(errors="backslashreplace").decode()
+        case list() | tuple():
+            return type(value)(map(_as_text, value))
+        case dict():
+            return {name: _as_text(one) for name, one in value.items()}
+    return value
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,20 @@ or too many of its samples are not as they should be; 2 the command line is wron
 interrupted; 141 who reads the output has left.
 """
 
+import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
-from prefect_pipestream.cli.app import app
-from prefect_pipestream.cli.output import flush
+import typer
+
+from prefect_pipestream.cli import dataset_commands, flow_commands
+from prefect_pipestream.cli.output import flush, write_line
 
 __all__ = ["main"]
+
+_WORK = "Work on samples (as Prefect flows)"
+_RUNS = "Runs and files of a dataset"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,9 +30,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    typed = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app(args=arguments, prog_name="pipestream")
+        _app(args=typed, prog_name="pipestream", obj=typed)
         flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
+
+
+_app = typer.Typer(
+    name="pipestream",
+    help="Clean, build, validate and undo datasets that are plain folders: every change atomic, "
+    "applied exactly once, and undoable.",
+    epilog="Exit status: 0 all is well; 1 it was refused or could not be done, or the dataset or "
+    "too many samples are not as they should be; 2 the command line is wrong; 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _write_version(is_wanted: bool) -> None:
+    if is_wanted:
+        write_line(version("prefect-pipestream"))
+        raise typer.Exit
+
+
+@_app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_write_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Has the options that are of no command."""
+
+
+_app.command(rich_help_panel=_WORK)(flow_commands.clean)
+_app.command(rich_help_panel=_WORK)(flow_commands.build)
+_app.command(rich_help_panel=_WORK)(flow_commands.validate)
+_app.command(rich_help_panel=_WORK)(flow_commands.review)
+_app.command(rich_help_panel=_WORK)(flow_commands.reprocess)
+_app.command(rich_help_panel=_RUNS)(dataset_commands.runs)
+_app.command(rich_help_panel=_RUNS)(dataset_commands.undo)
+_app.command(rich_help_panel=_RUNS)(dataset_commands.check)
+_app.command(rich_help_panel=_RUNS)(dataset_commands.prune)
+_app.command(rich_help_panel=_RUNS)(dataset_commands.stages)

@@ -15,6 +15,7 @@ from prefect_pipestream import underfolder
 from prefect_pipestream.cli.output import (
     AsJson,
     Column,
+    counted,
     shown_progress,
     size_of,
     told_errors,
@@ -47,7 +48,7 @@ def runs(
     if found:
         write_table(found, _RUN_COLUMNS)
     total = sum(run.undo_bytes for run in found)
-    write_line(f"{len(found)} runs; undo holds {size_of(total)}.")
+    write_line(f"{counted(len(found), 'run')}; undo holds {size_of(total)}.")
 
 
 def undo(
@@ -78,11 +79,12 @@ def _write_undo(report: UndoReport) -> None:
     what = " and ".join(map(repr, report.run_keys))
     is_undone = "are undone" if len(report.run_keys) > 1 else "is undone"
     write_line(
-        f"Run {what} {is_undone}: {report.samples} samples restored, "
-        f"{report.files} files put back or removed."
+        f"Run {what} {is_undone}: {counted(report.samples, 'sample')} restored, "
+        f"{counted(report.files, 'file')} put back or removed."
     )
     if report.overwritten:
-        write_line(f"{len(report.overwritten)} files that were changed since are among them.")
+        changed = counted(len(report.overwritten), "file")
+        write_line(f"Among them: {changed} that had been changed since.")
     for name in report.left:
         write_line(f"Shared item {name[1:]} was changed since and is left as it is.")
     if report.samples:
@@ -110,13 +112,13 @@ def _write_check(report: CheckReport) -> None:
     if report.problems:
         write_table(report.problems, _PROBLEM_COLUMNS)
     mended = sum(problem.mended for problem in report.problems)
-    problems = f"{len(report.problems)} problems" if report.problems else "no problem"
+    problems = counted(len(report.problems), "problem") if report.problems else "no problem"
     write_line(
-        f"{report.samples} samples, {report.items} items decoded: {problems}"
+        f"{counted(report.samples, 'sample')}, {counted(report.items, 'item')} decoded: {problems}"
         f"{f', {mended} of them mended' if mended else ''}."
     )
     for reason, number in report.unchecked.items():
-        write_line(f"{number} items were not decoded: {reason}")
+        write_line(f"{counted(number, 'item')} not decoded: {reason}")
 
 
 def _age(text: str) -> timedelta:
@@ -147,7 +149,7 @@ def prune(
     if pruned:
         write_table(pruned, _RUN_COLUMNS)
     freed = sum(run.undo_bytes for run in pruned)
-    write_line(f"{len(pruned)} runs removed; {size_of(freed)} freed.")
+    write_line(f"{counted(len(pruned), 'run')} removed; {size_of(freed)} freed.")
 
 
 def stages(

@@ -1,29 +1,29 @@
 """Commands that work on samples: each calls a flow, in the terminal or on a Prefect server."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
 
-from prefect_pipestream.cli.output import AsJson, write_json
+from prefect_pipestream.cli import demo
+from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_note
 from prefect_pipestream.errors import RunKeyError
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 
-if TYPE_CHECKING:
-    from prefect_pipestream.reporting.outcomes import RunReport
-
 Operations = list[str | dict[str, Any]]
+Again = Callable[[str], list[str]]
 
+_EXAMPLE = '\'["verify-items", {"resize-images": {"size": [64, 64]}}]\''
+
+Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
 Transform = Annotated[
     str | None,
     typer.Option(
         metavar="OPERATIONS",
-        help="What to do with each sample, as a name, YAML or JSON: "
-        '\'["verify-items", {"resize-images": {"size": [64, 64]}}]\'. `pipestream stages` lists '
-        "the operations.",
+        help=f"What to do with each sample, as a name, YAML or JSON: {_EXAMPLE}. "
+        "`pipestream stages` lists the operations.",
     ),
 ]
 Keys = Annotated[
@@ -64,6 +64,7 @@ RunKey = Annotated[
 
 
 def clean(
+    typed: typer.Context,
     dataset: Annotated[
         Path | None,
         typer.Argument(metavar="DATASET", help="The dataset to clean. A demonstration if none."),
@@ -76,39 +77,17 @@ def clean(
     as_json: AsJson = False,
 ) -> None:
     """Change the samples of a dataset in place, each wholly or not at all, and each once."""
-    from prefect_pipestream.cli import demo, prefect_terminal
+    again = None if dataset is None else _again(typed, "--run-key", run_key)
+    dataset, work = _given_or_demo("clean", dataset, transform, max_failed)
+    _check(dataset, work["transform"], as_json)
+    from prefect_pipestream.flows import clean_dataset
 
-    operations: Operations = demo.TRANSFORM if transform is None else parse_operations(transform)
-    if dataset is None:
-        dataset = demo.new_demo_folder("clean")
-        prefect_terminal.say(f"Making a demonstration dataset in {dataset}: {demo.STORY}.", as_json)
-        demo.make_demo_dataset(dataset)
-        max_failed = demo.MAX_FAILED if max_failed is None else max_failed
-    elif transform is None:
-        raise typer.BadParameter("it is needed: say what to do with the samples.", **_TRANSFORM)
-
-    terminal = prefect_terminal.Terminal(
-        as_json, _again("clean", [dataset], operations, keys, select, max_failed, as_json)
-    )
-
-    def run() -> "RunReport":
-        from prefect_pipestream.blocks import ReadWriteUnderfolder
-        from prefect_pipestream.flows import clean_dataset
-
-        report: RunReport = terminal.watched(clean_dataset, run_key)(
-            dataset=ReadWriteUnderfolder(folder=dataset),
-            transform=operations,
-            keys=keys,
-            max_failed=max_failed or 0.0,
-            select=select,
-            run_key=run_key,
-        )
-        return report
-
-    prefect_terminal.call_and_report(terminal, run, dataset)
+    work |= {"dataset": dataset, "keys": keys, "select": select, "run_key": run_key}
+    _process(clean_dataset, work, dataset, again, as_json)
 
 
 def build(
+    typed: typer.Context,
     source: Annotated[
         Path | None,
         typer.Argument(metavar="SOURCE", help="The dataset to read. A demonstration if none."),
@@ -127,43 +106,23 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Make a new dataset of the samples of another one."""
-    from prefect_pipestream.cli import demo, prefect_terminal
+    again = None if source is None else _again(typed, "--run-key", run_key)
+    if target is None:
+        if source is not None:
+            raise typer.BadParameter("it is needed: name the dataset to make.", param_hint="TARGET")
+        target = demo.new_demo_folder("built")
+    source, work = _given_or_demo("source", source, transform, max_failed)
+    _check(source, work["transform"], as_json)
+    from prefect_pipestream.blocks import CreateNewUnderfolder
+    from prefect_pipestream.flows import build_dataset
 
-    operations: Operations = demo.TRANSFORM if transform is None else parse_operations(transform)
-    if source is None:
-        source, target = demo.new_demo_folder("source"), demo.new_demo_folder("built")
-        prefect_terminal.say(f"Making a demonstration dataset in {source}: {demo.STORY}.", as_json)
-        demo.make_demo_dataset(source)
-        max_failed = demo.MAX_FAILED if max_failed is None else max_failed
-    elif target is None:
-        raise typer.BadParameter("it is needed: name the dataset to make.", param_hint="TARGET")
-    elif transform is None:
-        raise typer.BadParameter("it is needed: say what to do with the samples.", **_TRANSFORM)
-
-    assert target is not None
-    again = _again("build", [source, target], operations, keys, select, max_failed, as_json)
-    again += ["--zfill", str(zfill)]
-    terminal = prefect_terminal.Terminal(as_json, again)
-
-    def run() -> "RunReport":
-        from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-        from prefect_pipestream.flows import build_dataset
-
-        report: RunReport = terminal.watched(build_dataset, run_key)(
-            source=ReadWriteUnderfolder(folder=source),
-            target=CreateNewUnderfolder(folder=target, zfill=zfill),
-            transform=operations,
-            keys=keys,
-            max_failed=max_failed or 0.0,
-            select=select,
-            run_key=run_key,
-        )
-        return report
-
-    prefect_terminal.call_and_report(terminal, run, target)
+    new = CreateNewUnderfolder(folder=target, zfill=zfill)
+    work |= {"source": source, "target": new, "keys": keys, "select": select, "run_key": run_key}
+    _process(build_dataset, work, target, again, as_json)
 
 
 def reprocess(
+    typed: typer.Context,
     dataset: Annotated[
         Path, typer.Argument(metavar="DATASET", help="The dataset that the run read.")
     ],
@@ -171,7 +130,8 @@ def reprocess(
         str, typer.Option(metavar="OPERATIONS", help="As a rule, the same as in that run.")
     ],
     target: Annotated[
-        Path | None, typer.Option(help="The dataset that the run wrote, if another.")
+        Path | None,
+        typer.Option(metavar="DATASET", help="The dataset that the run wrote, if another."),
     ] = None,
     keys: Keys = None,
     failed_run: Annotated[
@@ -181,29 +141,17 @@ def reprocess(
     as_json: AsJson = False,
 ) -> None:
     """Process the samples again that failed in an earlier run."""
-    from prefect_pipestream.cli import prefect_terminal
+    again = _again(typed, "--failed-run", failed_run)
+    _, work = _given_or_demo("", dataset, transform, max_failed)
+    _check(dataset, work["transform"], as_json)
+    from prefect_pipestream.flows import reprocess_failed
 
-    operations = parse_operations(transform)
-
-    def run() -> "RunReport":
-        from prefect_pipestream.blocks import OutputUnderfolder, ReadWriteUnderfolder
-        from prefect_pipestream.flows import reprocess_failed
-
-        return reprocess_failed(
-            dataset=ReadWriteUnderfolder(folder=dataset),
-            transform=operations,
-            failed_run=failed_run,
-            target=None if target is None else OutputUnderfolder(folder=target),
-            keys=keys,
-            max_failed=max_failed or 0.0,
-        )
-
-    terminal = prefect_terminal.Terminal(as_json)
-    prefect_terminal.call_and_report(terminal, run, target or dataset)
+    work |= {"dataset": dataset, "target": target, "keys": keys, "failed_run": failed_run}
+    _process(reprocess_failed, work, target or dataset, again, as_json)
 
 
 def review(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
+    dataset: Dataset,
     transform: Annotated[
         str, typer.Option(metavar="OPERATIONS", help="What to do with each sample.")
     ],
@@ -214,43 +162,42 @@ def review(
     as_json: AsJson = False,
 ) -> None:
     """Show changes in Prefect's UI before and after, and write those that a person approves."""
-    from prefect_pipestream.cli import prefect_terminal
-
     operations = parse_operations(transform)
     chosen = None if indices is None else _parse_indices(indices)
+    _check(dataset, operations, as_json)
+    from prefect_pipestream.cli import prefect_terminal
+    from prefect_pipestream.flows import review_changes
+
     prefect_terminal.require_ui()
 
     def run() -> bool:
-        from prefect_pipestream.blocks import ReadWriteUnderfolder
-        from prefect_pipestream.flows import review_changes
-
-        block = ReadWriteUnderfolder(folder=dataset)
-        flow = prefect_terminal.tell_where_to_decide(review_changes, as_json)
-        report = flow(block, operations, chosen, keys=keys)
-        write_json(report)
+        flow = prefect_terminal.telling_where_to_decide(review_changes)
+        report = flow(dataset, operations, chosen, keys=keys)
+        if as_json:
+            write_json(report)
+        else:
+            prefect_terminal.print_review(report)
         return not report.conflicts
 
     prefect_terminal.Terminal(as_json).call(run)
 
 
 def validate(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
+    dataset: Dataset,
     report_file: Annotated[
-        Path | None, typer.Option(help="A CSV file for the list of problems.")
+        Path | None, typer.Option(metavar="FILE", help="A CSV file for the list of problems.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Decode every item of every sample; nothing is changed."""
+    _check(dataset, None, as_json)
     from prefect_pipestream.cli import prefect_terminal
+    from prefect_pipestream.flows import validate_dataset
+    from prefect_pipestream.validation import InvalidDatasetError
 
     def run() -> bool:
-        from prefect_pipestream.blocks import ReadWriteUnderfolder
-        from prefect_pipestream.flows import validate_dataset
-        from prefect_pipestream.validation import InvalidDatasetError
-
         try:
-            block = ReadWriteUnderfolder(folder=dataset)
-            report = validate_dataset(block, report_file=report_file)
+            report = validate_dataset(dataset, report_file=report_file)
         except InvalidDatasetError as error:
             report = error.report
         if as_json:
@@ -262,21 +209,78 @@ def validate(
     prefect_terminal.Terminal(as_json).call(run)
 
 
-def _again(
-    command: str,
-    datasets: Sequence[Path],
-    operations: Operations,
-    keys: Sequence[str] | None,
-    select: str,
-    max_failed: float | None,
-    as_json: bool,
-) -> list[str]:
-    """The command that does the same once more, but for its run key."""
-    words = [command, *map(str, datasets), "--transform", json.dumps(operations)]
-    words += [word for key in keys or () for word in ("--keys", key)]
-    words += [] if select == "all" else ["--select", select]
-    words += [] if max_failed is None else ["--max-failed", str(max_failed)]
-    return words + (["--json"] if as_json else [])
+# -- what they have in common ----------------------------------------------------------------
+
+
+def _process(
+    flow: Any, work: Mapping[str, Any], written: Path, again: Again | None, as_json: bool
+) -> None:
+    """Calls a flow that processes samples, and ends the command with its report.
+
+    Args:
+        flow: The flow.
+        work: Its parameters.
+        written: The dataset that it writes.
+        again: See `Terminal`.
+        as_json: Whether the report is for a script.
+    """
+    from prefect_pipestream.cli.prefect_terminal import Terminal, print_report
+    from prefect_pipestream.reporting.outcomes import TooManyFailedError
+
+    terminal = Terminal(as_json, again)
+
+    def run() -> bool:
+        try:
+            report = terminal.watched(flow)(**work)
+        except TooManyFailedError as error:
+            report = error.report
+        is_ok: bool = report.is_within(work["max_failed"])
+        if as_json:
+            write_json(report)
+        else:
+            print_report(report, written, is_ok)
+        return is_ok
+
+    terminal.call(run)
+
+
+def _given_or_demo(
+    name: str, dataset: Path | None, transform: str | None, max_failed: float | None
+) -> tuple[Path, dict[str, Any]]:
+    """The dataset, with a transform and a limit; where none is given, those of a demonstration.
+
+    Args:
+        name: The name of the demonstration's folder, which is made.
+        dataset: The dataset, if one was given.
+        transform: The operations, if they were given.
+        max_failed: The share of samples that may fail, if it was given.
+    """
+    if transform is None and dataset is not None:
+        raise typer.BadParameter("it is needed: say what to do with the samples.", **_TRANSFORM)
+    operations = demo.TRANSFORM if transform is None else parse_operations(transform)
+    if dataset is not None:
+        return dataset, {"transform": operations, "max_failed": max_failed or 0.0}
+    dataset = demo.new_demo_folder(name)
+    write_note(f"Making a demonstration dataset in {dataset}: {demo.STORY}.")
+    demo.make_demo_dataset(dataset)
+    limit = demo.MAX_FAILED if max_failed is None else max_failed
+    return dataset, {"transform": operations, "max_failed": limit}
+
+
+def _again(typed: typer.Context, key_option: str, key: str | None) -> Again:
+    """Says the command that was typed once more, with the key of the run that it began."""
+    return lambda began: [*typed.obj, *([] if key else [key_option, began])]
+
+
+def _check(dataset: Path, operations: Operations | None, as_json: bool) -> None:
+    """Tells what is wrong with a dataset, or with operations, before Prefect is started."""
+    from prefect_pipestream.stages import resolve_stage
+    from prefect_pipestream.underfolder import Underfolder
+
+    with told_errors(as_json):
+        if operations is not None:
+            resolve_stage(operations)
+        Underfolder(dataset)
 
 
 _TRANSFORM: dict[str, Any] = {"param_hint": "--transform"}
@@ -295,8 +299,7 @@ def parse_operations(text: str) -> Operations:
     operations = value if isinstance(value, list) else [value]
     if not operations or not all(isinstance(one, str | dict) for one in operations):
         raise typer.BadParameter(
-            f"{text!r} is no list of operations. Write a name, or YAML such as "
-            '\'["invert", {"resize-images": {"size": [64, 64]}}]\'.',
+            f"{text!r} is no list of operations. Write a name, or YAML such as {_EXAMPLE}.",
             **_TRANSFORM,
         )
     return operations

@@ -31,7 +31,7 @@ def told_errors(as_json: bool) -> Iterator[None]:
         if as_json:
             write_json({"error": {"type": type(error).__name__, "message": str(error)}})
         else:
-            sys.stderr.write(printable(f"{error}\n"))
+            write_note(str(error))
         is_usage = isinstance(error, PipeBuildingError)  # a name or an argument of an operation
         raise typer.Exit(2 if is_usage else 1) from error
 
@@ -74,8 +74,13 @@ def shown_progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
 def write_line(line: str) -> None:
     """Prints a line."""
-    with _reader_may_leave():
+    with reader_may_leave():
         sys.stdout.write(printable(line) + "\n")
+
+
+def write_note(text: str) -> None:
+    """Tells a person something on standard error, beside the output that a script reads."""
+    sys.stderr.write(printable(f"{text}\n"))
 
 
 def printable(text: str) -> str:
@@ -87,12 +92,12 @@ def printable(text: str) -> str:
 
 def flush() -> None:
     """Hands on what was printed."""
-    with _reader_may_leave():
+    with reader_may_leave():
         sys.stdout.flush()
 
 
 @contextmanager
-def _reader_may_leave() -> Iterator[None]:
+def reader_may_leave() -> Iterator[None]:
     """Ends the process in silence where the reader, such as `head`, has seen enough."""
     try:
         yield
@@ -112,6 +117,11 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value.isoformat() if isinstance(value, datetime) else os.fspath(value)
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: ``1 run``, ``1,200 runs``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def size_of(number: float) -> str:

@@ -25,9 +25,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prefect_pipestream.cli.output import printable, told_errors, write_json
+from prefect_pipestream.cli.output import (
+    printable,
+    reader_may_leave,
+    told_errors,
+    write_line,
+    write_note,
+)
 from prefect_pipestream.errors import PipestreamError
-from prefect_pipestream.reporting.outcomes import RunReport, TooManyFailedError
+from prefect_pipestream.flows.reviewing import ReviewReport
+from prefect_pipestream.reporting.markdown import ranges
+from prefect_pipestream.reporting.outcomes import RunReport
 from prefect_pipestream.validation import ValidationReport
 
 _SHOWN_FAILURES = 20
@@ -36,33 +44,27 @@ _INTERRUPTED = 130
 _COLOURS = {"written": "green", "unchanged": "cyan", "skipped": "yellow", "failed": "red"}
 
 
-def say(text: str, as_json: bool = False) -> None:
-    """Tells a person something, beside the output that a script reads."""
-    Console(stderr=as_json).print(text, highlight=False)
-
-
 class Terminal:
     """A terminal in which one flow is called.
 
     Args:
         as_json: Whether its output is for a script.
-        again: The command, without its name, that goes on with the run once that has its key.
+        again: Makes the words of the command that goes on with a run, from its key; None where
+            nothing is to go on.
     """
 
-    def __init__(self, as_json: bool, again: Sequence[str] = ()) -> None:
-        self.as_json = as_json
-        self._again = list(again)
-        self._run_key: str | None = None
-        self._console = Console(stderr=as_json)
+    def __init__(self, as_json: bool, again: Callable[[str], Sequence[str]] | None = None) -> None:
+        self._as_json = as_json
+        self._again = again
+        self._run_id: str | None = None
 
-    def watched(self, flow: Flow[..., Any], run_key: str | None = None) -> Callable[..., Any]:
-        """The flow, watched for the key of its run, if that is not given."""
-        self._run_key = run_key
+    def watched(self, flow: Flow[..., Any]) -> Callable[..., Any]:
+        """The flow, watched for the id of its run."""
 
-        def note_key(flow: Any, flow_run: Any, state: Any) -> None:
-            self._run_key = self._run_key or str(flow_run.id)
+        def note_id(flow: Any, flow_run: Any, state: Any) -> None:
+            self._run_id = str(flow_run.id)
 
-        return flow.with_options(on_running=[note_key])
+        return flow.with_options(on_running=[note_id])
 
     def call(self, run: Callable[[], bool]) -> None:
         """Calls what calls a flow, and ends the command with its exit status.
@@ -70,7 +72,7 @@ class Terminal:
         Args:
             run: Calls the flow, prints what came of it, and says whether all is well.
         """
-        _quieten(self._console)
+        _quieten()
         timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
         with self._explained_errors():
             # Prefect's 20 seconds are too few for the first start on a busy machine.
@@ -82,7 +84,7 @@ class Terminal:
 
     @contextmanager
     def _explained_errors(self) -> Iterator[None]:
-        with told_errors(self.as_json):
+        with told_errors(self._as_json):
             try:
                 yield
             except KeyboardInterrupt:
@@ -98,37 +100,11 @@ class Terminal:
                 raise PipestreamError(f"Prefect: {error} {hint}") from error
 
     def _interrupted(self) -> Text:
-        lines = "What was done is kept"
-        if self._again and self._run_key:
-            command = shlex.join(["pipestream", *self._again, "--run-key", self._run_key])
-            lines += f", as run {self._run_key}. This goes on with it:\n{command}"
+        lines = "What was done is kept."
+        if self._again is not None and self._run_id is not None:
+            command = shlex.join(["pipestream", *self._again(self._run_id)])
+            lines += f" This goes on with it:\n{command}"
         return Text.assemble(("Interrupted. ", "bold red"), lines)
-
-
-def call_and_report(terminal: Terminal, run: Callable[[], RunReport], folder: Path) -> None:
-    """Calls a flow that processes samples, and prints its report.
-
-    Args:
-        terminal: Where.
-        run: Calls the flow.
-        folder: The dataset that is written.
-    """
-
-    def run_and_print() -> bool:
-        is_ok = True
-        try:
-            report = run()
-        except TooManyFailedError as error:
-            report, is_ok = error.report, False
-        if terminal.as_json:
-            write_json(report)
-            return is_ok
-        print_report(report, folder)
-        if not is_ok:
-            Console().print("[bold red]Too many samples failed:[/] the flow run ended as Failed.")
-        return is_ok
-
-    terminal.call(run_and_print)
 
 
 def require_ui() -> None:
@@ -144,11 +120,11 @@ def require_ui() -> None:
         )
 
 
-def tell_where_to_decide(flow: Flow[..., Any], as_json: bool) -> Callable[..., Any]:
+def telling_where_to_decide(flow: Flow[..., Any]) -> Callable[..., Any]:
     """The flow, which prints the address of its run as it begins."""
 
     def tell(flow: Any, flow_run: Any, state: Any) -> None:
-        say(f"Open {url_for(flow_run)} and press Resume, to decide.", as_json)
+        write_note(f"Open {url_for(flow_run)} and press Resume, to decide.")
 
     return flow.with_options(on_running=[tell])
 
@@ -164,13 +140,13 @@ def _start_server() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def _quieten(console: Console) -> None:
+def _quieten() -> None:
     """Leaves the terminal to the progress bar and the report; Prefect's API gets every line."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):
             handler.setLevel(logging.CRITICAL)
     if PREFECT_API_URL.value() is None:
-        console.print("Starting Prefect's embedded API (some seconds) …", style="dim")
+        write_note("Starting Prefect's embedded API (some seconds) …")
         # Of these only the embedded server, which is a process of its own, takes note.
         os.environ.setdefault("PREFECT_LOGGING_ROOT_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
@@ -180,9 +156,24 @@ def _quieten(console: Console) -> None:
 # -- reports -------------------------------------------------------------------------------
 
 
-def print_report(report: RunReport, folder: Path) -> None:
-    """Prints the counts, each failed sample with its file and reason, and where to look."""
-    console = Console()
+class _Console(Console):
+    """A console that, where its reader left, says so as Python does."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises the error that was met."""
+        raise BrokenPipeError
+
+
+@reader_may_leave()
+def print_report(report: RunReport, folder: Path, is_ok: bool) -> None:
+    """Prints the counts, the failed samples with their files and reasons, and where to look.
+
+    Args:
+        report: The run's report.
+        folder: The dataset that was written.
+        is_ok: Whether no more samples failed than the run allows.
+    """
+    console = _Console()
     counts = Table.grid(padding=(0, 2))
     for outcome, number in report.counts.items():
         style = _COLOURS[outcome] if number else "dim"
@@ -199,6 +190,8 @@ def print_report(report: RunReport, folder: Path) -> None:
     if len(report.failures) > _SHOWN_FAILURES:
         console.print(f"… and {len(report.failures) - _SHOWN_FAILURES:,} more failed samples.")
     _print_where_to_look(console, report, folder)
+    if not is_ok:
+        console.print("[bold red]Too many samples failed:[/] the flow run ended as Failed.")
 
 
 def _failures_table(report: RunReport, folder: Path) -> Table:
@@ -231,9 +224,18 @@ def _print_where_to_look(console: Console, report: RunReport, folder: Path) -> N
 
 def print_validation(report: ValidationReport) -> None:
     """Prints how many samples are valid, and the first ones that are not."""
-    console = Console()
-    summary = printable(f"{report.folder}: {report.summary()}")
-    console.print(summary, markup=False, highlight=False)
+    write_line(f"{report.folder}: {report.summary()}")
     for sample in report.invalid[:_SHOWN_INVALID]:
-        problems = printable("; ".join(sample.problems))
-        console.print(Text(f"{sample.idx:>8}  {problems}", style="red"))
+        write_line(f"{sample.idx:>8}  {'; '.join(sample.problems)}")
+    if len(report.invalid) > _SHOWN_INVALID:
+        write_line(f"… and {len(report.invalid) - _SHOWN_INVALID:,} more invalid samples.")
+
+
+def print_review(report: ReviewReport) -> None:
+    """Prints what became of the samples of a review."""
+    write_line(f"{report.reviewer} decided “{report.decision}”.")
+    for word in ("applied", "discarded", "conflicts"):
+        found = getattr(report, word)
+        if found:
+            write_line(f"{len(found):>8,}  {word}: {ranges(found)}")
+    write_line(f"Run key  {report.run_key}")

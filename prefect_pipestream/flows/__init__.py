@@ -3,12 +3,14 @@
 prefect deploy prefect_pipestream.flows.clean_dataset --name on-demand --pool POOL
 """
 
-from prefect_pipestream.flows.building import build_dataset
-from prefect_pipestream.flows.cleaning import clean_dataset
+from prefect_pipestream.flows.forms import (
+    build_dataset,
+    clean_dataset,
+    reprocess_failed,
+    undo_run,
+)
 from prefect_pipestream.flows.processing import process_samples
-from prefect_pipestream.flows.reprocessing import reprocess_failed
 from prefect_pipestream.flows.reviewing import review_changes
-from prefect_pipestream.flows.undoing import undo_run
 from prefect_pipestream.flows.validating import validate_dataset
 
 __all__ = [

@@ -26,7 +26,7 @@ from prefect_pipestream.reporting.outcomes import (
 from prefect_pipestream.reporting.progress import Advance, Log
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import SampleFailure, SampleRecord
-from prefect_pipestream.work.chunk import Indices, Transform, stopped_at_end
+from prefect_pipestream.work.chunk import Indices, Stop, Transform
 
 _STOPS_WITHIN_S = 60.0
 
@@ -73,20 +73,21 @@ class ProcessRun:
         workers = Workers(task_runner())
         sizer = ChunkSizer(len(todo), workers.number, chunk_size)
         chunks: dict[PrefectFuture[Any], Indices] = {}
+        stop = Stop()
 
         def submissions() -> Iterator[PrefectFuture[Any]]:
             begin = 0
             while size := sizer.next_size():
                 chunk = _compact(todo[begin : begin + size])
                 begin += size
-                future = self._submit_chunk(chunk)
+                future = self._submit_chunk(chunk, stop)
                 chunks[future] = chunk
                 yield future
 
         def limit() -> int:
             return workers.in_flight if sizer.is_measured else workers.number
 
-        with stopped_at_end() as stop, reachable_api():
+        with reachable_api():
             try:
                 for future in in_flight(submissions(), limit):
                     chunk = chunks.pop(future)
@@ -99,6 +100,8 @@ class ProcessRun:
                 for future in chunks:
                     future.wait(_STOPS_WITHIN_S)
                 raise
+            finally:
+                stop.set()  # as where the flow timed out, or was cancelled
 
     def _add(self, report: ChunkReport, name: str) -> None:
         self.chunks.append(ChunkTime(name, dict(report.counts), report.seconds))
@@ -119,7 +122,7 @@ class ProcessRun:
             for key in sorted(self.result.unseen_keys or ())
         ]
 
-    def _submit_chunk(self, chunk: Indices) -> PrefectFuture[Any]:
+    def _submit_chunk(self, chunk: Indices, stop: Stop) -> PrefectFuture[Any]:
         is_in_place = self.target is self.source
         return tasks.process_chunk.submit(
             stream=self.source.part(chunk),
@@ -128,6 +131,7 @@ class ProcessRun:
             target=None if is_in_place else self.target.part(chunk),
             keys=self.keys,
             sample_retries=self.retries,
+            stop=stop,
         )
 
     def _chunk_report(self, future: PrefectFuture[Any], chunk: Indices) -> ChunkReport:

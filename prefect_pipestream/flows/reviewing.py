@@ -9,7 +9,7 @@ from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.flows.forms import Dataset, block_of
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event, emit_run_events
 from prefect_pipestream.reporting.markdown import (
@@ -28,12 +28,8 @@ from prefect_pipestream.review import (
     discard_review,
     parse_indices,
 )
-from prefect_pipestream.storage.asking import is_there
-from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.packing import end_run
-from prefect_pipestream.underfolder.runs.review import review_folder
 
 Decision = Literal["approve all", "approve only these", "reject these", "reject all"]
 
@@ -91,7 +87,7 @@ class ReviewReport(BaseModel):
 
 @flow(name="review-changes")
 def review_changes(
-    dataset: ReadWriteUnderfolder,
+    dataset: Dataset,
     transform: list[str | dict[str, Any]],
     indices: list[int] | None = None,
     most: Annotated[int, Field(gt=0, le=1000)] = 24,
@@ -104,7 +100,7 @@ def review_changes(
     reject some, reject all. Until then nothing of the dataset changes.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset, or its folder.
         transform: What to do with each sample, in order: names of operations, or a mapping
             from a name to arguments. For example ["verify-items", {"resize-images": {"size":
             [256, 256]}}].
@@ -122,15 +118,15 @@ def review_changes(
     """
     # Resumed, the flow is called again, finds its staged changes and goes on with the answer.
     log, wait_s = get_run_logger(), wait_hours * 3600
-    run_key = str(flow_run.id)
+    block = block_of(dataset)
     review = compute_review(
-        dataset.folder,
+        block.folder,
         transform,
-        run_key,
+        str(flow_run.id),
         indices=indices or None,
         most=most,
         keys=keys or None,
-        zfill=dataset.zfill,
+        zfill=block.zfill,
         keep_s=wait_s + _KEEP_AFTER_S,
     )
     if not review.changed:
@@ -206,14 +202,12 @@ def _question(review: Review, problem: str) -> str:
 
 def _show_once(review: Review, log: Log) -> None:
     """Adds the sheet to the flow run's artifacts, unless an earlier attempt did."""
-    layout = Layout.of(review.folder)
-    shown = f"{review_folder(layout, review.id)}/shown"
-    if is_there(shown):
+    if review.was_shown():
         return
     try:
         text = review_markdown(review)
         add_markdown(text, artifact_key("review", review.folder), "Changes to decide about")
-        write_anew(shown, b"", layout.staged)
+        review.note_shown()
     except Exception as error:  # noqa: BLE001 - such as a value that cannot be shown
         log.warning("The changes could not be shown: %r", error)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -74,12 +75,29 @@ def select_samples(
         failed_in = str(run.facts().get("failed_in", run.key))
         if not (is_named or run.exists()):
             failed_in = last_run(folder)
-        wanted = np.intersect1d(wanted, failed_indices(folder, failed_in))
+        wanted = np.intersect1d(wanted, _failed(folder, failed_in))
     elif select == "changed":
         wanted = _changed(source, wanted, signatures(folder, fingerprint))
     done = run.done_indices()
     todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
     return Selection(todo, _before(run, todo), failed_in)
+
+
+def _failed(folder: Path, run_key: str | None) -> list[int]:
+    """The samples that failed in a run; None is the last one.
+
+    Where the run was itself one over failed samples, and was stopped, so do those that it did not
+    come to.
+    """
+    failed, done = set(failed_indices(folder, run_key)), set[int]()
+    known = set[str]()
+    while run_key is not None and run_key not in known:
+        known.add(run_key)
+        run = Run.of(folder, run_key)
+        failed |= set(run.failed_indices()) - done
+        done |= run.done_indices()
+        run_key = run.facts().get("failed_in")
+    return sorted(failed)
 
 
 def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | None:

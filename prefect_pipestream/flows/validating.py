@@ -10,9 +10,10 @@ from prefect.futures import PrefectFuture
 from prefect.states import Failed
 from pydantic import Field
 
-from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.flows.by_chunk import reachable_api, task_runner
 from prefect_pipestream.flows.capacity import Workers, in_flight
+from prefect_pipestream.flows.forms import Dataset, block_of
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
@@ -57,7 +58,7 @@ def validate_chunk(
 
 @flow(name="validate-dataset")
 def validate_dataset(
-    dataset: ReadWriteUnderfolder,
+    dataset: Dataset,
     rules: list[ItemRule] = [],  # noqa: B006  # Prefect copies it, and shows it in the form
     allow_other_items: bool = True,
     indices: list[int] | None = None,
@@ -69,7 +70,7 @@ def validate_dataset(
     Nothing of the dataset is changed: use it as a gate before and after cleaning.
 
     Args:
-        dataset: The dataset to check.
+        dataset: The dataset to check, or its folder.
         rules: What is expected of items: class, shape and type of images, fields of metadata.
             Without rules, every item only has to decode.
         allow_other_items: Whether samples may have items that no rule is about.
@@ -84,10 +85,11 @@ def validate_dataset(
         DatasetNotFoundError: If the dataset is missing.
         IndexError: If it has no sample of one of the indices.
         InvalidDatasetError: If too many samples are invalid; it has the report.
+        DatasetWriteError: If the report file cannot be written.
     """
     log = get_run_logger()
     check_rules(rules)
-    underfolder = Underfolder(dataset.folder)
+    underfolder = Underfolder(block_of(dataset).folder)
     wanted = checked_indices(indices, len(underfolder)) if indices else underfolder.indices()
     chunks: dict[PrefectFuture[Any], Indices] = {}
     invalid: list[InvalidSample] = []
@@ -111,7 +113,11 @@ def validate_dataset(
     report = ValidationReport(folder=underfolder.folder, checked=len(wanted), invalid=invalid)
     log.info("%s: %s", report.folder, report.summary())
     if report_file is not None:
-        report.write_csv(report_file)
+        with DatasetWriteError.explaining(
+            f"The list of problems of {report.folder} cannot be written",
+            f"{report.summary()}. Nothing of the dataset was changed",
+        ):
+            report.write_csv(report_file)
     is_ok = not len(wanted) or len(invalid) / len(wanted) <= max_invalid
     _tell(report, is_ok, report_file, log)
     if is_ok:

@@ -30,10 +30,12 @@ class FileSource:
 
     __slots__ = ("is_newer", "path", "version")
 
-    def __init__(self, path: str, version: Version | None = None) -> None:
+    def __init__(
+        self, path: str, version: Version | None = None, *, is_newer: bool = False
+    ) -> None:
         self.path = path
         self.version = version
-        self.is_newer = False
+        self.is_newer = is_newer
 
     @property
     def digest(self) -> bytes | None:

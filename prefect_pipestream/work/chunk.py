@@ -6,8 +6,7 @@ import random
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Event
 from typing import Any, cast
 
@@ -37,9 +36,6 @@ MOST_ROUNDS = 100
 _ERRNOS_OF_A_SAMPLE = (errno.ENAMETOOLONG, errno.EINVAL)
 # and for one of these that of a file that may not be replaced, if its folder may be changed.
 _ERRNOS_OF_A_FILE = (errno.EPERM, errno.EACCES)
-
-# Set in a flow, and seen by the tasks that it runs on threads, which get a copy of its context.
-_stop: ContextVar[Event | None] = ContextVar("prefect_pipestream_stop", default=None)
 
 
 class Transform:
@@ -100,20 +96,11 @@ def as_transform(spec: Any) -> Transform:
     return spec if isinstance(spec, Transform) else Transform(spec)
 
 
-@contextmanager
-def stopped_at_end() -> Iterator[Event]:
-    """Lets the chunks that are started on threads in here end early when this ends.
+class Stop(Event):
+    """An event that lets chunks end early; in another process than where it is set it never is."""
 
-    Yields:
-        What may be set to let them end before.
-    """
-    event = Event()
-    token = _stop.set(event)
-    try:
-        yield event
-    finally:
-        event.set()
-        _stop.reset(token)  # chunks of a later flow are not to see it
+    def __reduce__(self) -> tuple[type["Stop"], tuple[()]]:
+        return Stop, ()
 
 
 class ChunkStopped(Exception):
@@ -127,6 +114,7 @@ def process(
     target: StreamLike | None,
     keys: Collection[str] | None,
     retries: int,
+    stop: Event | None,
 ) -> ChunkReport:
     """Processes a chunk inside of a task run; see `tasks.process_chunk`."""
     log = get_run_logger()
@@ -136,7 +124,7 @@ def process(
     writer = reader if target is None else opened(target)
     name = describe_indices(indices)
     tag = tag_of_writes(writer, name)
-    chunk = ChunkRun(reader, writer, as_transform(transform), keys, retries, tag, log)
+    chunk = ChunkRun(reader, writer, as_transform(transform), keys, retries, tag, log, stop)
     with taken_back_on_error():
         report = chunk.run(indices)
     log.info("Samples %s: %s", name, report.summary())
@@ -161,6 +149,7 @@ class ChunkRun:
         retries: How often a failed sample is tried again.
         tag: The chunk's name in the ledger.
         log: Where failed samples are told.
+        stop: Once it is set, the chunk ends with what is done.
     """
 
     source: DataStream
@@ -170,7 +159,7 @@ class ChunkRun:
     retries: int
     tag: str
     log: Log
-    _stop: Event | None = field(default_factory=_stop.get)
+    stop: Event | None = None
     _met_conflict: bool = False
     _is_alone: bool = False  # each sample is committed alone, to see whose fault an error is
 
@@ -294,13 +283,13 @@ class ChunkRun:
         batch.record(idx, "failed", failure=failure, attempts=attempts)
 
     def _pause(self, seconds: float) -> None:
-        if self._stop is None:
+        if self.stop is None:
             time.sleep(seconds)
         else:
-            self._stop.wait(seconds)
+            self.stop.wait(seconds)
 
     def _raise_if_stopped(self) -> None:
-        if self._stop is not None and self._stop.is_set():
+        if self.stop is not None and self.stop.is_set():
             raise ChunkStopped("The flow stopped its chunks; what was done until then is kept.")
 
 

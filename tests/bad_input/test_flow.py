@@ -148,7 +148,7 @@ def test_names_with_markup_and_control_characters_are_printed_as_they_are(
     assert "001_[bold]\\x1b[31m\\x08.json: malformed JSON" in report.failures[0].message
     capsys.readouterr()
 
-    print_report(report, folder)
+    print_report(report, folder, is_ok=True)
 
     printed = "".join(capsys.readouterr().out.split())
     assert "001_[bold]\\x1b[31m\\x08.json:malformedJSON" in printed

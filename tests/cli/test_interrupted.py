@@ -4,34 +4,38 @@ import shlex
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_pipestream import cli
-from prefect_pipestream.cli import prefect_terminal
+from prefect_pipestream import cli, list_runs
+from tests.prefect_layer.datasets import make_dataset
 
-TRANSFORM = (
-    '["verify-items", {"resize-images": {"size": [64, 64]}}, {"rotate-flip": {"rotate": 90}}]'
+TRANSFORM = '["verify-items", "tests.cli.stages:press_ctrl_c", {"rotate-flip": {"rotate": 90}}]'
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize(
+    ("command", "options", "key"),
+    [
+        ("clean", ["--keys", "image", "--select", "changed", "--max-failed", "0.25"], "--run-key"),
+        ("clean", ["--json"], "--run-key"),
+        ("clean", ["--run-key", "my own"], None),
+        ("reprocess", ["--keys", "image"], "--failed-run"),
+    ],
 )
-
-
-@pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_that_goes_on_can_be_pasted_and_is_the_same(
-    as_json: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str,
+    options: list[str],
+    key: str | None,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    def interrupted(terminal: prefect_terminal.Terminal, *_: object) -> None:
-        def run() -> bool:
-            terminal._run_key = "the key"  # as the flow run's hook notes it
-            raise KeyboardInterrupt
-
-        terminal.call(run)
-
-    monkeypatch.setattr(prefect_terminal, "call_and_report", interrupted)
-    given = ["clean", "some photos", "--transform", TRANSFORM, "--keys", "image"]
-    given += ["--select", "changed", "--max-failed", "0.25", *(["--json"] if as_json else [])]
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert cli.main(given) == 130
-    command = capsys.readouterr().err.strip().splitlines()[-1]
-    assert shlex.split(command) == ["pipestream", *given, "--run-key", "the key"]
+    folder = make_dataset(tmp_path / "some photos")
+    given = [command, str(folder), "--transform", TRANSFORM, *options]
+    if command == "reprocess":
+        assert cli.main(["clean", str(folder), "--transform", "tests.cli.stages:fail"]) == 1
+    assert cli.main(given) == 130
+    (*_, last) = [run.run_key for run in list_runs(folder)]
+    pasted = capsys.readouterr().err.strip().splitlines()[-1]
+    assert shlex.split(pasted) == ["pipestream", *given, *([key, last] if key else [])]
 
 
 @pytest.mark.parametrize("key", ["", "\udcff"])

@@ -26,7 +26,7 @@ def test_names_give_no_command_to_the_terminal(
             "warnings": [EVIL],
         }
     )
-    print_report(report, tmp_path)
+    print_report(report, tmp_path, is_ok=False)
     invalid = [InvalidSample(idx=3, problems=[EVIL])]
     print_validation(ValidationReport(folder=tmp_path, checked=4, invalid=invalid))
     shown = capsys.readouterr().out

@@ -10,8 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.cli import main
+from prefect_pipestream.errors import RunNotFoundError
+from prefect_pipestream.flows import (
+    build_dataset,
+    clean_dataset,
+    reprocess_failed,
+    undo_run,
+    validate_dataset,
+)
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.underfolder import list_runs
 
 from .datasets import files_of, image_of, make_dataset, truncate_image
 
@@ -114,6 +124,36 @@ def test_wrong_command_line_is_explained(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["clean", "{at}", "--transform", "invert"],
+        ["build", "{at}", "new", "--transform", "invert"],
+        ["reprocess", "{at}", "--transform", "invert"],
+        ["validate", "{at}"],
+        ["review", "{at}", "--transform", "invert"],
+    ],
+)
+def test_what_is_no_dataset_is_told_before_prefect_starts(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a file").touch()
+    for at in ("none", "a file"):
+        assert main([word.format(at=at) for word in command]) == 1
+        shown = capsys.readouterr()
+        assert f"there is no folder {tmp_path}/{at}." in shown.err
+        assert "Prefect" not in shown.err + shown.out
+
+
+def test_a_report_file_that_cannot_be_written_is_a_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(folder), "--report-file", "none/problems.csv"]) == 1
+    shown = capsys.readouterr().err
+    assert "none/problems.csv" in shown
+    assert "Traceback" not in shown
+
+
 def test_new_dataset_is_built(folder: Path, tmp_path: Path) -> None:
     before = files_of(folder)
     target = tmp_path / "built"
@@ -132,20 +172,37 @@ def test_dataset_is_built_of_the_demonstration(tmp_path: Path) -> None:
     assert len(DataStream.read_write_underfolder(tmp_path / "datasets/demo/built-1")) == 300
 
 
-@pytest.mark.slow
-def test_script_runs_with_the_embedded_api(tmp_path: Path) -> None:
+def script(tmp_path: Path, stdout: int) -> "subprocess.CompletedProcess[str]":
+    """Runs the demonstration as a script, with a Prefect of its own."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")
     }
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(FLOWS / "clean_dataset.py")],
         cwd=tmp_path,
         env={**environment, "PREFECT_HOME": str(tmp_path / "prefect")},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=170,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_a_reader_of_the_report_may_leave(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = script(tmp_path, write)
+    os.close(write)
+
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_script_runs_with_the_embedded_api(tmp_path: Path) -> None:
+    done = script(tmp_path, subprocess.PIPE)
 
     assert done.returncode == 0, done.stderr
     assert "300 samples" in done.stdout
@@ -184,6 +241,41 @@ def test_a_run_is_taken_back_and_an_unknown_one_is_a_mistake(
     assert files_of(folder) == before
     assert main(["undo", str(folder), "k"]) == 1
     assert "undone already" in capsys.readouterr().err
+
+
+def test_forms_take_the_folder_of_a_dataset_or_its_block(folder: Path, tmp_path: Path) -> None:
+    before = files_of(folder)
+    block = ReadWriteUnderfolder(folder=folder)
+
+    assert clean_dataset(folder, ["invert"]).counts["written"] == 6
+    assert clean_dataset({"folder": str(folder)}, ["invert"]).counts["written"] == 6  # as deployed
+    assert build_dataset(str(folder), str(tmp_path / "new"), ["invert"]).counts["written"] == 6
+    assert validate_dataset(block).checked == validate_dataset(str(folder)).checked == 6
+    undo_run(folder)
+    undo_run(block)
+    assert files_of(folder) == before
+
+
+def test_without_a_key_the_last_run_is_meant_and_a_wrong_key_lists_the_last_ones(
+    folder: Path,
+) -> None:
+    with pytest.raises(RunNotFoundError, match=r"no run was made on this dataset yet\.$"):
+        undo_run(folder)
+    truncate_image(folder, 2)
+    for key in ("first", "second"):
+        clean_dataset(folder, ["verify-items", "invert"], run_key=key, max_failed=1)
+
+    listed = r"second \(\d{4}-.*: 5 written, 1 failed\)\nfirst \(\d{4}-.*5 written, 1 failed\)$"
+    with pytest.raises(RunNotFoundError, match=listed):
+        undo_run(folder, "third")
+    with pytest.raises(RunNotFoundError, match=listed):
+        reprocess_failed(folder, ["invert"], "third")
+
+    assert reprocess_failed(folder, ["invert"], max_failed=1).total == 1
+    assert [run.run_key for run in list_runs(folder) if run.counts["failed"]][:2] == [
+        "first",
+        "second",
+    ]
 
 
 def test_a_run_that_goes_on_with_another_transform_says_so(

@@ -18,6 +18,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, OutputUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.errors import (
+    DatasetError,
     DatasetExistsError,
     DatasetNotFoundError,
     DatasetWriteError,
@@ -300,6 +301,24 @@ def test_run_goes_on_after_it_was_interrupted(folder: Path) -> None:
     assert runs_of(folder, range(N)) == [1] * N
 
 
+def test_chunks_of_a_flow_that_timed_out_end_too(folder: Path) -> None:
+    started = []
+
+    def slow(sample: Sample) -> Sample:
+        started.append(sample)
+        time.sleep(0.5)
+        return count_runs(sample)
+
+    state = process_samples.with_options(timeout_seconds=2)(
+        ReadWriteUnderfolder(folder=folder), slow, chunk_size=N, return_state=True
+    )
+    assert state.name == "TimedOut"
+    time.sleep(1.0)
+    number = len(started)
+    time.sleep(1.0)
+    assert len(started) == number < N
+
+
 def test_failed_samples_of_the_last_run_are_selected(folder: Path) -> None:
     good = (folder / "data" / "002_image.png").read_bytes()
     truncate_image(folder, 2)
@@ -333,6 +352,31 @@ def test_retry_of_a_run_over_failed_samples_does_what_is_left_of_them(folder: Pa
 
     assert report.counts == {"written": 3, "unchanged": 0, "skipped": 0, "failed": 0}
     assert all(np.array_equal(image_at(folder, i), 255 - image_of(i)) for i in range(N))
+
+
+def test_what_an_interrupted_run_over_failed_samples_did_not_come_to_is_not_forgotten(
+    folder: Path,
+) -> None:
+    def fails(sample: Sample) -> Sample:
+        raise OSError("the share is away")
+
+    def stops(sample: Sample) -> Sample:
+        number = sample["metadata"]()["number"]
+        if number == 1:
+            raise OSError("the share is away")
+        if number == 2:
+            raise DatasetError("the dataset is away")
+        return count_runs(sample)
+
+    process(folder, fails, indices=range(4), max_failed=1)
+    with pytest.raises(DatasetError, match="dataset is away"):
+        process_samples.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))(
+            ReadWriteUnderfolder(folder=folder), stops, select="failed", chunk_size=1
+        )
+    report = process(folder, select="failed")
+
+    assert report.counts["written"] == 3
+    assert runs_of(folder, range(6)) == [1, 1, 1, 1, 0, 0]
 
 
 def test_selecting_failed_samples_without_a_run_is_an_error(folder: Path) -> None:

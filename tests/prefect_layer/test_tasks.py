@@ -3,6 +3,7 @@
 import pickle
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import UUID
 
@@ -385,6 +386,27 @@ def test_chunk_timeout_keeps_what_was_done(folder: Path) -> None:
 
     assert run() == "TimedOut"
     assert runs_of(folder, range(6)) == [1] * 5 + [0]
+
+
+def test_chunk_that_is_told_to_stop_keeps_what_was_done(folder: Path) -> None:
+    stop = Event()
+
+    def stops_at_2(sample: Sample) -> Sample:
+        if sample["metadata"]()["number"] == 2:
+            stop.set()
+        return count_runs(sample)
+
+    @flow
+    def run() -> Any:
+        block = ReadWriteUnderfolder(folder=folder)
+        stopped = process_chunk.submit(block, stops_at_2, range(6), stop=stop)
+        stopped.wait()
+        return stopped.state.name, process_chunk(block, stops_at_2, range(6)).summary()
+
+    name, summary = run()
+    assert name == "Cancelled"
+    assert summary.startswith("6 written")
+    assert runs_of(folder, range(6)) == [1] * 6
 
 
 def test_empty_chunk_is_done_at_once(folder: Path) -> None:

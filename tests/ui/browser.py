@@ -98,6 +98,11 @@ class Browser:
         """Fills a field of a form."""
         self._field(name).locator("textarea, input").first.fill(value)
 
+    def value(self, name: str) -> str:
+        """What a field of a form shows."""
+        shown: str = self._field(name).locator("textarea, input").first.input_value()
+        return shown
+
     def choose(self, name: str, kind: str) -> None:
         """Chooses of which type the value of a field is to be."""
         self._field(name).get_by_role("tab", name=kind, exact=True).click()

@@ -32,6 +32,13 @@ def test_block_is_created_from_its_form(browser: Browser, api: Api, parts: Path)
     assert [block["data"]["folder"] for block in saved if block["name"] == "parts"] == [str(parts)]
 
 
+def test_parameters_of_a_deployment_are_seen_in_its_form(browser: Browser, api: Api) -> None:
+    nightly = api.deployment("clean-dataset/nightly")
+    browser.open(f"deployments/deployment/{nightly}/run")
+    assert browser.value("dataset") == "datasets/nightly"
+    assert browser.value("max_failed") == "0.05"
+
+
 def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
     browser: Browser, api: Api, parts: Path
 ) -> None:

@@ -81,7 +81,7 @@ def test_failed_samples_are_told_by_events_and_processed_again_by_the_automation
         (second,) = waited(lambda: api.runs(reprocessing, "COMPLETED"))
     finally:
         api.ask(f"automations/{again['id']}", {"enabled": False}, method="PATCH")
-    assert second["parameters"]["dataset"]["folder"] == str(dataset)
+    assert second["parameters"]["dataset"] == str(dataset)
     assert second["parameters"]["failed_run"] == run
     assert Run.of(dataset, run).outcomes()[2].outcome == "failed"
 

@@ -54,7 +54,7 @@ def test_runs_are_listed_for_scripts_in_tabs_or_json(dataset: Path) -> None:
     assert header.split("\t")[:3] == ["run", "state", "started"]
     assert line.split("\t")[:2] == ["k", "finished"]
     assert "2 written" in line
-    assert total.startswith("1 runs; undo holds ")
+    assert total.startswith("1 run; undo holds ")
     status, out, _ = shell("runs", dataset, "--json")
     (run,) = json.loads(out)
     assert (run["run_key"], run["state"], run["counts"]["written"]) == ("k", "finished", 2)
@@ -126,7 +126,7 @@ def test_check_in_a_terminal_shows_what_is_wrong(dataset: Path) -> None:
     shown = terminal("check", dataset)
     assert "undecodable" in shown
     assert "data/000003_label.txt" in shown
-    assert "6 samples, 18 items decoded: 1 problems." in shown
+    assert "6 samples, 18 items decoded: 1 problem." in shown
 
 
 def test_stages_are_listed_and_each_explained() -> None:

@@ -90,7 +90,7 @@ class Commit:
             with commit_lock(self._layout):
                 if rules.attempt is not None:
                     refuse_if_taken_over(Run.of(self._layout, run_key), rules.attempt)
-                self._look()
+                staging.look()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:
                     staging.discard()  # what takes a commit back takes all of it back
@@ -113,12 +113,6 @@ class Commit:
                 conflicts,
             )
         return committed
-
-    def _look(self) -> None:
-        """Notes which files the samples have, now that nobody else commits."""
-        for staged in self._staging.samples.values():
-            if staged.files or staged.removes:
-                staged.there = self._staging.dataset.kinds_of(staged.target)
 
     def _drop_conflicting(self) -> list[int]:
         if self._rules.on_conflict == "overwrite":
@@ -153,7 +147,7 @@ class Commit:
 
     def _log(self, record: CommitRecord) -> None:
         """Logs the commit: from here on it happens."""
-        self._staging.is_needed = True
+        self._staging.hold()
         os.rename(os.path.join(self._staging.folder, RECORD), self._layout.pending(record.id))
         if self._rules.durable:
             sync_folder(self._layout.log)
@@ -220,14 +214,14 @@ class Commit:
         try:
             self._log(record)
             place(self._layout, record, durable=self._rules.durable)
-            self._staging.is_needed = False
+            self._staging.release()
         except (OSError, DatasetError) as error:
             try:  # what is reported as failed may have been done, on a network file system
                 if is_there(self._layout.pending(record.id)):
                     revert(self._layout, record)
                 else:
                     is_done = is_there(done_path(self._layout, record))
-                self._staging.is_needed = False
+                self._staging.release()
             except (OSError, DatasetError) as second:
                 raise DatasetWriteError(
                     getattr(error, "errno", None),

@@ -96,8 +96,6 @@ class Staging:
         layout: The paths of the dataset.
         samples: What is staged, by the index under which it was read.
         shared: The shared items that are staged, by name with a leading slash.
-        is_needed: Whether the folder is to stay: a commit is logged that is still to be applied,
-            or the folder cannot be emptied.
     """
 
     def __init__(
@@ -119,7 +117,7 @@ class Staging:
         self._targets: set[int] = set()
         self.shared: dict[str, StagedFile] = {}
         self._shared_there: Mapping[str, str] | None = None
-        self.is_needed = False
+        self._is_held = False
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -342,6 +340,20 @@ class Staging:
             with suppress(FileNotFoundError):
                 os.unlink(file.source.path)
 
+    def look(self) -> None:
+        """Notes which files the samples have: for a commit, when nobody else makes one."""
+        for staged in self.samples.values():
+            if staged.files or staged.removes:
+                staged.there = self.dataset.kinds_of(staged.target)
+
+    def hold(self) -> None:
+        """Keeps the folder: a commit of what is in it is logged, and still to be applied."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Does not need the folder any more."""
+        self._is_held = False
+
     def clear(self) -> None:
         """Forgets what was staged; its files are in their places."""
         self.samples.clear()
@@ -357,12 +369,12 @@ class Staging:
         """
         if self.samples or self.shared:
             self.clear()
-            if not self.is_needed:
+            if not self._is_held:
                 try:
                     empty_folder(self.folder)
                 except OSError:  # as without a file handle left
-                    self.is_needed = True
-        return not self.is_needed
+                    self._is_held = True
+        return not self._is_held
 
 
 def _extension_for(key: str, item: Item[Any]) -> str:

@@ -4,6 +4,7 @@
 
     .pipestream/review/<id>/review.json    what is staged, and what it was made from
     .pipestream/review/<id>/staged/        the new files
+    .pipestream/review/<id>/shown          there, once a person can see the changes
 
 Nothing of a dataset's samples changes before `apply_review`, which commits what was approved
 by the usual protocol: atomically, noted in a run's ledger, and undoable. A review outlives the
@@ -25,7 +26,7 @@ from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFou
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
 from prefect_pipestream.storage.files import FileSource
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.storage.untrusted import read_json, read_regular
+from prefect_pipestream.storage.untrusted import read_json, read_regular, write_anew
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
@@ -102,12 +103,11 @@ class _Source:
         Raises:
             ValueError: If the digest is none.
         """
-        source = FileSource(path)
-        source.is_newer = self.is_newer
+        version = None
         if self.size is not None:
             digest = None if self.digest is None else bytes.fromhex(self.digest)
-            source.version = Version(self.size, self.mtime_ns, 0, digest, self.read_at_ns)
-        return source
+            version = Version(self.size, self.mtime_ns, 0, digest, self.read_at_ns)
+        return FileSource(path, version, is_newer=self.is_newer)
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,15 @@ class Review:
         """The path of the staged file that gets this name."""
         folder = Layout.of(self.folder).at("review", folder_of(self.id), "staged")
         return f"{folder}/{staged_name(name)}"
+
+    def was_shown(self) -> bool:
+        """Whether `note_shown` was called, in this process or an earlier one."""
+        return is_there(f"{review_folder(Layout.of(self.folder), self.id)}/shown")
+
+    def note_shown(self) -> None:
+        """Notes that a person can see the changes."""
+        layout = Layout.of(self.folder)
+        write_anew(f"{review_folder(layout, self.id)}/shown", b"", layout.staged)
 
     @property
     def changed(self) -> tuple[ReviewedSample, ...]:

@@ -1,0 +1,241 @@
+"""Flows whose parameters a form can show: clean, build and reprocess a dataset, undo a run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from pydantic import Field
+
+from prefect_pipestream.blocks import (
+    CreateNewUnderfolder,
+    OutputUnderfolder,
+    PipedDataStream,
+    ReadWriteUnderfolder,
+)
+from prefect_pipestream.errors import RunNotFoundError
+from prefect_pipestream.flows.processing import process_samples
+from prefect_pipestream.flows.selection import Select
+from prefect_pipestream.reporting.artifacts import publish_undo
+from prefect_pipestream.reporting.outcomes import RunReport, describe_counts
+from prefect_pipestream.underfolder import RunInfo, list_runs
+from prefect_pipestream.underfolder import undo_run as undo
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.runs.listing import last_run
+
+Dataset = ReadWriteUnderfolder | Path
+"""A dataset as a form takes it: a saved block, which is chosen, or the folder, which is seen."""
+
+_LISTED_RUNS = 5
+
+
+def block_of(dataset: Dataset) -> ReadWriteUnderfolder:
+    """The block of a dataset; one that is given is given back."""
+    return ReadWriteUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
+
+
+@flow(name="clean-dataset")
+def clean_dataset(
+    dataset: Dataset,
+    transform: list[str | dict[str, Any]],
+    keys: list[str] | None = None,
+    indices: list[int] | None = None,
+    chunk_size: Annotated[int, Field(gt=0)] | None = None,
+    sample_retries: Annotated[int, Field(ge=0)] = 2,
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    select: Select = "all",
+    run_key: str | None = None,
+    encoder_options: dict[str, dict[str, Any]] | None = None,
+) -> RunReport:
+    """Changes the samples of a dataset in place: each wholly or not at all, and each once.
+
+    Args:
+        dataset: The dataset to clean, or its folder.
+        transform: What to do with each sample, in order: names of operations, or a mapping
+            from a name to arguments. For example ["verify-items", {"drop-blank-images": {}},
+            {"resize-images": {"size": [256, 256]}}].
+        keys: The items to write; empty for all.
+        indices: The samples to process; empty for all.
+        chunk_size: How many samples each task run processes; empty for a few seconds of work.
+        sample_retries: How often a sample that fails is tried again.
+        max_failed: The share of samples that may fail before the run counts as failed.
+        select: Which samples: all; those that are new or changed since the same transform last
+            saw them; or those that failed in the last run, or in that of the run key.
+        run_key: Give the key of an earlier run to go on with it; empty for a new run.
+        encoder_options: How items that change are encoded, by key: {"image": {"quality": 90}}, or
+            {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
+
+    Returns:
+        What became of the samples.
+    """
+    return process_samples.fn(
+        source=block_of(dataset),
+        transform=transform,
+        keys=keys or None,
+        indices=indices or None,
+        chunk_size=chunk_size,
+        sample_retries=sample_retries,
+        max_failed=max_failed,
+        select=select,
+        run_key=run_key or None,
+        encoder_options=encoder_options or None,
+    )
+
+
+@flow(name="build-dataset")
+def build_dataset(
+    source: ReadWriteUnderfolder | PipedDataStream | Path,
+    target: CreateNewUnderfolder | OutputUnderfolder | Path,
+    transform: list[str | dict[str, Any]],
+    keys: list[str] | None = None,
+    indices: list[int] | None = None,
+    chunk_size: Annotated[int, Field(gt=0)] | None = None,
+    sample_retries: Annotated[int, Field(ge=0)] = 2,
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    select: Select = "all",
+    run_key: str | None = None,
+    encoder_options: dict[str, dict[str, Any]] | None = None,
+) -> RunReport:
+    """Reads the samples of a dataset, changes them, and writes them to another one.
+
+    Args:
+        source: The dataset to read, or its folder; it is not changed.
+        target: The dataset to write, or the folder of a new one.
+        transform: What to do with each sample, in order: names of operations, or a mapping
+            from a name to arguments. For example ["verify-items", {"drop-blank-images": {}},
+            {"resize-images": {"size": [256, 256]}}].
+        keys: The items to write; empty for all.
+        indices: The samples to process; empty for all.
+        chunk_size: How many samples each task run processes; empty for a few seconds of work.
+        sample_retries: How often a sample that fails is tried again.
+        max_failed: The share of samples that may fail before the run counts as failed.
+        select: Which samples: all; those that are new or changed since the same transform last
+            saw them; or those that failed in the last run, or in that of the run key.
+        run_key: Give the key of an earlier run to go on with it; empty for a new run.
+        encoder_options: How items that change are encoded, by key: {"image": {"quality": 90}}, or
+            {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
+
+    Returns:
+        What became of the samples.
+    """
+    return process_samples.fn(
+        source=ReadWriteUnderfolder(folder=source) if isinstance(source, Path) else source,
+        target=CreateNewUnderfolder(folder=target) if isinstance(target, Path) else target,
+        transform=transform,
+        keys=keys or None,
+        indices=indices or None,
+        chunk_size=chunk_size,
+        sample_retries=sample_retries,
+        max_failed=max_failed,
+        select=select,
+        run_key=run_key or None,
+        encoder_options=encoder_options or None,
+    )
+
+
+@flow(name="reprocess-failed")
+def reprocess_failed(
+    dataset: Dataset,
+    transform: list[str | dict[str, Any]],
+    failed_run: str | None = None,
+    target: OutputUnderfolder | Path | None = None,
+    keys: list[str] | None = None,
+    sample_retries: Annotated[int, Field(ge=0)] = 2,
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    encoder_options: dict[str, dict[str, Any]] | None = None,
+) -> RunReport:
+    """Processes just the samples that failed in an earlier run, after their cause was mended.
+
+    Args:
+        dataset: The dataset that the run read, or its folder.
+        transform: What to do with each sample; as a rule the same as in that run.
+        failed_run: Empty for the last run, whose failed samples a new run then processes; or the
+            run key of an earlier one, as its report names it, which then goes on.
+        target: The dataset that the run wrote, or its folder; empty if it was in place.
+        keys: The items to write; empty for all.
+        sample_retries: How often a sample that fails again is tried.
+        max_failed: The share of these samples that may fail before the run counts as failed.
+        encoder_options: How items that change are encoded, by key; as a rule as in that run.
+
+    Returns:
+        What became of the samples.
+
+    Raises:
+        RunNotFoundError: If there is no such run, or none at all; it lists the last ones.
+    """
+    block = block_of(dataset)
+    output = OutputUnderfolder(folder=target) if isinstance(target, Path) else target
+    with _listing_runs(block.folder if output is None else output.folder):
+        return process_samples.fn(
+            source=block,
+            transform=transform,
+            target=output,
+            keys=keys or None,
+            sample_retries=sample_retries,
+            max_failed=max_failed,
+            select="failed",
+            run_key=failed_run or None,
+            encoder_options=encoder_options or None,
+        )
+
+
+@flow(name="undo-run")
+def undo_run(dataset: Dataset, run_key: str | list[str] | None = None, force: bool = False) -> str:
+    """Restores a dataset to what it was before a run, or several, byte by byte.
+
+    Args:
+        dataset: The dataset that the run wrote, or its folder.
+        run_key: Empty for the last run; or the key of one, as its report names it; or those of
+            several that took turns on some samples.
+        force: Restore also samples that someone changed since the run.
+
+    Returns:
+        The key of the run that the undo is: undo that one to have the changes back.
+
+    Raises:
+        RunNotFoundError: If there is no such run, or none at all; it lists the last ones.
+        UndoRefusedError: If someone changed samples of the run since. Nothing was changed.
+    """
+    folder = block_of(dataset).folder
+    with _listing_runs(folder):
+        report = undo(folder, run_key or _last_run(folder), force=force)
+    log = get_run_logger()
+    log.info(
+        "Run %s undone: %d samples restored, %d files; by run %s.",
+        report.run_key,
+        report.samples,
+        report.files,
+        report.undo_run_key,
+    )
+    publish_undo(report, Path(Layout.of(folder).root), log)
+    return report.undo_run_key
+
+
+def _last_run(folder: Path) -> str:
+    key = last_run(folder)
+    if key is None:
+        raise RunNotFoundError(f"{folder}: no run was made on this dataset yet.")
+    return key
+
+
+@contextmanager
+def _listing_runs(folder: Path) -> Iterator[None]:
+    """Lists the last runs where there is no such run, to choose from.
+
+    Raises:
+        RunNotFoundError: If there is no such run.
+    """
+    try:
+        yield
+    except RunNotFoundError as error:
+        runs = [run for run in list_runs(folder) if run.undone is None][-_LISTED_RUNS:]
+        if not runs:
+            raise
+        lines = map(_described, reversed(runs))
+        raise RunNotFoundError("\n".join([f"{error} The last ones:", *lines])) from error
+
+
+def _described(run: RunInfo) -> str:
+    began = "" if run.started is None else f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}: "
+    return f"{run.run_key} ({began}{describe_counts(run.counts)})"
