@@ -15,7 +15,7 @@ from pydantic import (
     ValidationError,
 )
 
-from prefect_pipestream.storage.untrusted import is_name
+from prefect_pipestream.storage.untrusted import is_name, read_regular
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
@@ -80,6 +80,11 @@ class SampleRecord:
     attempts: _Index = 1
     failure: _Failure | None = None
 
+    @property
+    def written_at(self) -> int:
+        """The index under which it is written."""
+        return self.idx if self.target is None else self.target
+
     def to_json(self) -> dict[str, Any]:
         """The entry as plain values, without what is default."""
         entry: dict[str, Any] = _SAMPLE.dump_python(self, exclude_defaults=True)
@@ -128,6 +133,19 @@ class CommitRecord:
         """The record as JSON."""
         entry = {"format": FORMAT, **_COMMIT.dump_python(self, exclude_defaults=True)}
         return json.dumps(entry, separators=(",", ":")).encode()
+
+    @classmethod
+    def read(cls, path: str) -> "CommitRecord":
+        """The record in a file.
+
+        Raises:
+            ValueError: If it is no record, or of a format that this version does not know.
+            OSError: If it cannot be read.
+        """
+        try:
+            return cls.from_bytes(read_regular(path))
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
 
     @classmethod
     def from_bytes(cls, text: bytes) -> "CommitRecord":
