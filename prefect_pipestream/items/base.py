@@ -16,7 +16,7 @@ from prefect_pipestream.items.registry import (
     register,
 )
 from prefect_pipestream.items.settings import SerializationMode
-from prefect_pipestream.storage.files import FileSource
+from prefect_pipestream.storage.file_source import FileSource
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound="Item[Any]")
