@@ -234,3 +234,20 @@ def _write_foreign_files(data: Path) -> None:
     (data / "0_commented.txt").write_text("# a note\n1 2 # more\n\n3 4\n")
     (data / "0_scalar.txt").write_text("7")
     (data / "0_crlf.txt").write_text("1\r\n2\r\n")
+
+
+def test_images_that_only_we_decode_pass_through_both(reference: Any, tmp_path: Path) -> None:
+    files = {
+        f"0_{extension}.{extension}": f"content of {extension}".encode()
+        for extension in ("webp", "gif", "apng", "avif", "heif", "j2k", "jxl", "exr", "hdr")
+    }
+    (tmp_path / "a" / "data").mkdir(parents=True)
+    for name, content in files.items():
+        (tmp_path / "a" / "data" / name).write_bytes(content)
+    reference("copy", source=tmp_path / "a", folder=tmp_path / "b", zfill=1)
+    copied = SamplesSequence.from_underfolder(tmp_path / "b")
+    copied.to_underfolder(tmp_path / "c", zfill=1).run(track_fn=False)
+    reference("copy", source=tmp_path / "c", folder=tmp_path / "d", zfill=1)
+    for folder in ("b", "c", "d"):
+        data = tmp_path / folder / "data"
+        assert {path.name: path.read_bytes() for path in data.iterdir()} == files
