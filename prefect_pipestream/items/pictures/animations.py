@@ -8,7 +8,7 @@ import numpy as np
 from prefect_pipestream.errors import DecodeError, EncodeError
 from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.options import Rule, one_of
-from prefect_pipestream.items.pictures import codec, png_chunks
+from prefect_pipestream.items.pictures import codec
 from prefect_pipestream.items.pictures.base import METADATA, as_held, expect, is_stack
 from prefect_pipestream.items.pictures.by_pillow import PillowImageItem, PillowOriginal
 from prefect_pipestream.items.pictures.png import PngImageItem
@@ -158,13 +158,7 @@ class ApngImageItem(PngImageItem):
         if not is_stack(value):
             return super().encoded(value, options, original)
         array = as_held(cls, value, _CHANNELS, stacks_of=_CHANNELS)
-        told = {}
+        told = cls.coding(options, original)
         if isinstance(original, ApngOriginal) and cls.keeps_metadata(options):
-            told = original.timing(len(array))
-        level = options.get("compress_level")
-        if level is None:
-            level = png_chunks.DEFAULT_LEVEL if original is None else original.level
-        optimize = options.get("optimize", False)
-        return codec.write(
-            array, "PNG", stack=True, compress_level=level, optimize=optimize, **told
-        )
+            told |= original.timing(len(array))
+        return codec.write(array, "PNG", stack=True, **told)

@@ -1,6 +1,7 @@
 """What the items of formats have in common that Pillow reads and writes, through imageio."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -48,7 +49,7 @@ class PillowOriginal(Original):
         """
         found: dict[str, Any] = {name: self.frames[0].get(name) for name in self.kept}
         height, width = array.shape[:2]
-        if self._exif:
+        if found.get("exif"):
             found["exif"] = embedded.fitted_exif(self._exif, width, height, upright=upright)
         if upright and (xmp := found.get("xmp")):
             found["xmp"] = embedded.upright_xmp(xmp)
@@ -95,9 +96,9 @@ class PillowImageItem(ImageItem):
         return Path(path).with_suffix(Path(own[0]).suffix) if own else super().as_default_name(path)
 
     @classmethod
+    @abstractmethod
     def check(cls, data: bytes) -> None:
         """Raises `DecodeError` for another format, and for what Pillow would not read whole."""
-        raise NotImplementedError
 
     @classmethod
     def coding(cls, options: Mapping[str, Any], original: Any) -> dict[str, Any]:

@@ -58,9 +58,12 @@ class PngImageItem(ImageItem):
     ) -> bytes:
         """Returns the image as the content of a file, compressed as the original."""
         image = as_held(cls, value, {"|b1": (0,), "|u1": (0, 2, 3, 4), "<u2": (0,)})
+        return codec.write(image, "PNG", **cls.coding(options, original))
+
+    @classmethod
+    def coding(cls, options: Mapping[str, Any], original: PngOriginal | None) -> dict[str, Any]:
+        """Returns what Pillow's encoder is told of how to compress the pixels."""
         level = options.get("compress_level")
         if level is None:
             level = png_chunks.DEFAULT_LEVEL if original is None else original.level
-        return codec.write(
-            image, "PNG", compress_level=level, optimize=options.get("optimize", False)
-        )
+        return {"compress_level": level, "optimize": options.get("optimize", False)}
