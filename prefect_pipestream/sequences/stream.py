@@ -74,6 +74,8 @@ class DataStream(Sequence[Sample]):
         DatasetExistsError: If the output exists, may not, and was not created by this run.
     """
 
+    output_pipe: PipeSpec
+
     def __init__(
         self,
         input_sequence: SamplesSequence | None = None,
@@ -91,6 +93,7 @@ class DataStream(Sequence[Sample]):
         if on_conflict != "raise":
             writing["on_conflict"] = on_conflict
         self._input = input_sequence
+        self.output_pipe = output_pipe
         source = self._source_folder()
         if source is not None:
             recover(os.fspath(source.dataset.folder))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, PrivateAttr
 from specimens import canonical
 
 EXAMPLES: dict[str, Callable[[Any, Path], Any]] = {}
@@ -564,6 +564,84 @@ def parsed_items(p: Any, folder: Path) -> Any:
         parsed.make_parsed_value({"x": 7}).x,
         parsed.value_to_item_data(Box(x=8)),
     ]
+
+
+# -- of one's own --------------------------------------------------------------------------------
+
+
+@example
+def a_stage_of_ones_own(p: Any, folder: Path) -> Any:
+    class Adding(p.stages.SampleStage, title="example-adding"):
+        amount: float = Field(1.0, description="What is added.")
+        keys_to_change: Sequence[str] = ["label"]
+
+        def __call__(self, x: Any) -> Any:
+            for key in self.keys_to_change:
+                x = x.set_value(key, x[key]() + self.amount)
+            return x
+
+    stage = Adding(amount=2)
+    stage.amount = 3
+    twice = stage >> stage
+    return [stage(sample(p, 1))["label"](), labels(samples(p, 2).map(twice))]
+
+
+@example
+def a_pipe_and_a_source_of_ones_own(p: Any, folder: Path) -> Any:
+    @p.sequences.piped_sequence
+    class Multiplied(p.sequences__pipes.PipedSequenceBase, title="example_multiplied"):
+        factor: int = 2
+        _seen: int = PrivateAttr(0)
+
+        def get_sample(self, idx: int) -> Any:
+            self._seen += 1
+            read = self.source[idx]
+            return read.set_value("label", read["label"]() * self.factor)
+
+    @p.sequences.source_sequence
+    class Counted(p.sequences.SamplesSequence, title="example_counted"):
+        count_to: int
+
+        def size(self) -> int:
+            return self.count_to
+
+        def get_sample(self, idx: int) -> Any:
+            return sample(p, idx)
+
+    made = p.sequences.SamplesSequence.example_counted(count_to=4)
+    pipe = [{"example_counted": {"count_to": 3}}, {"example_multiplied": {"factor": 5}}]
+    return [
+        labels(made.example_multiplied(factor=3)),
+        labels(p.sequences.build_pipe(pipe)),
+        labels([made[-1]]),
+        made.name(),
+        isinstance(made, Counted),
+    ]
+
+
+@example
+def an_item_class_of_ones_own(p: Any, folder: Path) -> Any:
+    class Words(p.items.Item):
+        @classmethod
+        def file_extensions(cls) -> Sequence[str]:
+            return (".words",)
+
+        @classmethod
+        def decode(cls, fp: Any) -> list[str]:
+            return fp.read().decode().split()
+
+        @classmethod
+        def encode(cls, value: list[str], fp: Any) -> None:
+            fp.write(" ".join(value).encode())
+
+    one = p.sequences.Sample({"words": Words(["a", "b"])})
+    p.sequences.SamplesSequence.from_list([one]).to_underfolder(folder / "a").run(track_fn=None)
+    (read,) = p.sequences.SamplesSequence.from_underfolder(folder / "a")
+    taken = p.items.Item.get_instance(folder / "a" / "data" / "0_words.words")
+    try:
+        type("Taken", (Words,), {"file_extensions": classmethod(lambda cls: (".png",))})
+    except ValueError:
+        return [type(read["words"]).__name__, read["words"](), taken(), files(folder / "a")]
 
 
 # -- the modules of the reference ----------------------------------------------------------------

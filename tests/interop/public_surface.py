@@ -18,6 +18,8 @@ import types
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,7 +84,7 @@ def _names_in(module: types.ModuleType, package: str) -> dict[str, Any]:
         if not name.isidentifier() or name.startswith("_") or not (is_own or is_taken):
             continue
         if isinstance(value, type):
-            found[name] = ["class", _arguments(value)]
+            found[name] = ["class", _arguments(value), list(getattr(value, "model_fields", ()))]
             if is_own:
                 found |= {f"{name}.{n}": m for n, m in _members_of(value, package)}
         elif inspect.isroutine(value):
@@ -114,7 +116,7 @@ def _validators_of(cls: type) -> set[str]:
 
 def _member(value: Any) -> list[Any]:
     function = getattr(value, "__func__", value)
-    if not inspect.isroutine(function):
+    if not inspect.isfunction(function):
         return ["attribute", None]
     skipped = 0 if isinstance(value, staticmethod) else 1
     return ["method", _arguments(function, skipped)]
@@ -122,6 +124,8 @@ def _member(value: Any) -> list[Any]:
 
 def _arguments(function: Any, skipped: int = 0) -> list[list[Any]] | None:
     """Name, kind and default of each argument; None where they cannot be asked for."""
+    if isinstance(function, type) and issubclass(function, Enum | BaseException):
+        return None  # which Python gives them
     try:
         parameters = list(inspect.signature(function).parameters.values())[skipped:]
     except (TypeError, ValueError):
@@ -174,9 +178,11 @@ def rows() -> list[Row]:
     found = []
     for module, names in stored.items():
         # A module that defines nothing is one that can be imported.
-        for name, (kind, arguments) in (names or {"": ["module", None]}).items():
+        for name, (kind, arguments, *fields) in (names or {"": ["module", None]}).items():
             full = f"{module}.{name}".rstrip(".")
             problem = _problem(module, name, kind, arguments)
+            for field in chain(*fields) if problem is None else ():
+                problem = problem or _problem(module, f"{name}.{field}", "attribute", None)
             reason = _reason_for(full, reasons)
             if problem is None:
                 found.append(Row(full, "same", ""))
@@ -215,8 +221,11 @@ def _problem(module: str, name: str, kind: str, arguments: list[list[Any]] | Non
     if not last:
         return None
     if path and kind == "attribute":
-        is_there = hasattr(value, last) or last in getattr(value, "model_fields", {})
-        return None if is_there else "no such attribute"
+        found = inspect.getattr_static(value, last, None)
+        if inspect.isfunction(getattr(found, "__func__", found)):
+            return "a method, not an attribute"
+        known = {**getattr(value, "model_fields", {}), **getattr(value, "__annotations__", {})}
+        return None if found is not None or last in known else f"no attribute `{last}`"
     if not hasattr(value, last):
         return f"no such {kind}"
     owner, value = value, getattr(value, last)
@@ -316,6 +325,15 @@ def page() -> str:
     return "\n".join(lines)
 
 
+def _by_line(surface: Surface) -> str:
+    """A surface as JSON, each name in a line of its own."""
+    modules = []
+    for module, names in surface.items():
+        lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in names.items()]
+        modules.append(f" {json.dumps(module)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(modules) + "\n}\n"
+
+
 def main() -> None:
     """Prints a package's surface, or takes the reference's anew and writes the page."""
     if len(sys.argv) > 1:
@@ -327,7 +345,7 @@ def main() -> None:
 
     command = [str(reference_python()), str(Path(__file__).resolve()), REFERENCE]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=HERE.parent)
-    STORED.write_text(json.dumps(json.loads(done.stdout), indent=1) + "\n")
+    STORED.write_text(_by_line(json.loads(done.stdout)))
     PAGE.write_text(page())
     for row in rows():
         if row.status == "missing":
