@@ -23,7 +23,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from _records import commit_records
 from _report import figure, parser, temporary_folder, title
 
@@ -95,37 +94,10 @@ class Ours(Ledger):
     def history(self, idx: int) -> list[tuple[str, list[str]]]:
         return [
             (commit.id, list(sample.writes or ()))
-            for commit in self.commits()
+            for commit in self._open().commits(idx)
             for sample in commit.samples
             if sample.idx == idx
         ]
-
-
-class OursSkipping(Ours):
-    """The same files; of one sample's history, only the lines that are about it are decoded."""
-
-    def history(self, idx: int) -> list[tuple[str, list[str]]]:
-        packed = self._open()
-        rows = np.flatnonzero(packed.rows().idx == idx)
-        ends = packed._arrays["commit_end"]
-        wanted = {
-            int(number): int(row - (ends[number - 1] if number else 0))
-            for number, row in zip(np.searchsorted(ends, rows, "right"), rows, strict=True)
-        }
-        ids, found = packed.ids(), []
-        for number, _, changes in _lines_of(self.folder / "files.jsonl.gz", set(wanted)):
-            writes = [list(files) for place, files, *_ in changes if place == wanted[number]]
-            refuse_paths(name for names in writes for name in names)
-            found.append((ids[number], [name for names in writes for name in names]))
-        return found
-
-
-def _lines_of(path: Path, numbers: set[int]) -> Iterator[list[Any]]:
-    import gzip
-
-    starts = tuple(f"[{number},".encode() for number in numbers)
-    with gzip.open(path) as file:
-        yield from (json.loads(line) for line in file if line.startswith(starts))
 
 
 class SQLite(Ledger):
@@ -407,13 +379,12 @@ class LoadedPages(Pages):
 
 FORMS: dict[str, type[Ledger]] = {
     "ours": Ours,
-    "ours, skipping lines": OursSkipping,
     "SQLite, rows": Pages,
     "SQLite, rows, loaded": LoadedPages,
     "SQLite, packed bodies": Bodies,
     "SQLite, bodies of 64": LargeBodies,
 }
-WRITTEN_BY = {"ours, skipping lines": "ours", "SQLite, rows, loaded": "SQLite, rows"}
+WRITTEN_BY = {"SQLite, rows, loaded": "SQLite, rows"}
 QUESTIONS = {
     "done": "done indices, for a resumed run",
     "counts": "counts of outcomes",
@@ -517,8 +488,7 @@ def main() -> None:
             title(what)
             answers = set()
             for form, cls in FORMS.items():
-                inherits = form in WRITTEN_BY and job != "history" and form.startswith("ours")
-                if inherits or not hasattr(cls, job):
+                if not hasattr(cls, job):
                     continue
                 seconds, most, answer = best(job, form, folders[form], given)
                 figure(f"{form}", seconds, "s")

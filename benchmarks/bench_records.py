@@ -1,7 +1,5 @@
 """Commit records to JSON and back: by hand, by pydantic, and by msgspec, with the same checks.
 
-    pip install msgspec
-
 File names may be any bytes, which Python's JSON keeps (`\\udcff`) and the parsers of both libraries
 refuse. So each is measured with its own parser, and behind Python's.
 """

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from prefect_pipestream.flows import process_samples as process_samples
     from prefect_pipestream.items import Item as Item
     from prefect_pipestream.items import SerializationMode as SerializationMode
-    from prefect_pipestream.reporting.outcomes import RunReport as RunReport
-    from prefect_pipestream.reporting.outcomes import TooManyFailedError as TooManyFailedError
+    from prefect_pipestream.reporting.reports import RunReport as RunReport
+    from prefect_pipestream.reporting.reports import TooManyFailedError as TooManyFailedError
     from prefect_pipestream.sequences import DataStream as DataStream
     from prefect_pipestream.sequences import Sample as Sample
     from prefect_pipestream.sequences import SamplesSequence as SamplesSequence
@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     from prefect_pipestream.tasks import read_sample as read_sample
     from prefect_pipestream.tasks import set_output as set_output
     from prefect_pipestream.tasks import transform_sample as transform_sample
+    from prefect_pipestream.underfolder import check as check
     from prefect_pipestream.underfolder import list_runs as list_runs
     from prefect_pipestream.underfolder import prune_runs as prune_runs
     from prefect_pipestream.underfolder import undo_run as undo_run
-    from prefect_pipestream.underfolder.checks import check as check
     from prefect_pipestream.validation import InvalidDatasetError as InvalidDatasetError
 
 _NAMES_OF = {
@@ -95,7 +95,7 @@ _NAMES_OF = {
         "process_chunk",
     ),
     "flows": ("process_samples",),
-    "reporting.outcomes": (
+    "reporting.reports": (
         "RunReport",
         "TooManyFailedError",
     ),

@@ -16,7 +16,8 @@ from prefect_pipestream.sequences import DataStream, build_pipe
 Operation = str | dict[str, Any]
 """An operation on a sequence or a sample: "name", or {"name": arguments}."""
 
-# The logo of Prefect's own block for local files; it must be an address that browsers reach.
+# The logo of Prefect's own block for local files. Prefect takes no `data:` address and no file for
+# it, only http(s): a browser that cannot reach it shows the block's name in its place.
 _LOGO = HttpUrl(
     "https://raw.githubusercontent.com/PrefectHQ/prefect/"
     "420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos/filesystem.png"

@@ -54,7 +54,7 @@ class DatasetError(PipestreamError):
     def explaining_questions(cls) -> Iterator[None]:
         """Raises one in place of an operating system's error inside; also a decorator.
 
-        It is for what asks: that a file is not there is an answer, and no error.
+        It is for code that only reads, to which "it is not there" is an answer and no error.
         """
         try:
             yield

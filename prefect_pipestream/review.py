@@ -16,7 +16,7 @@ from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import SampleRecord
-from prefect_pipestream.underfolder.runs.review import (
+from prefect_pipestream.underfolder.runs.staged_review import (
     Review,
     ReviewOutcome,
     apply_review,
@@ -87,7 +87,7 @@ def compute_review(
     for idx in _chosen(dataset, indices):
         if changes == most:
             break
-        changes += _stage(staged, dataset, stage, idx, keys)
+        changes += _stage_change(staged, dataset, stage, idx, keys)
     review = Review(
         id=review_id,
         folder=dataset.folder,
@@ -104,7 +104,7 @@ def _chosen(dataset: Underfolder, indices: Sequence[int] | None) -> list[int]:
     return [int(idx) for idx in chosen]
 
 
-def _stage(
+def _stage_change(
     staged: Staging,
     dataset: Underfolder,
     stage: SampleStage,

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled
 from prefect.transactions import Transaction
 
-from prefect_pipestream.reporting.outcomes import ChunkReport
+from prefect_pipestream.reporting.reports import ChunkReport
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.stage import StageResult
 from prefect_pipestream.work import chunk, rollback, streams

@@ -1,6 +1,7 @@
-"""The rooms of the package, from the ground up, and that imports lead down only."""
+"""The rooms of the package, from the ground up, and that each imports only those before it."""
 
 import ast
+import importlib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_every_module_is_in_a_room_that_has_its_place() -> None:
     assert {room_of(module) for module in modules()} == set(ROOMS)
 
 
-def test_imports_lead_down_only() -> None:
+def test_a_room_imports_only_rooms_before_it() -> None:
     up = [
         f"{module} imports {target}"
         for module, targets in arrows().items()
@@ -114,3 +115,17 @@ def test_the_data_layer_does_not_know_prefect() -> None:
         and any(name.partition(".")[0] == "prefect" for name in imports_of(path))
     ]
     assert knowing == []
+
+
+def test_the_public_names_are_to_a_type_checker_what_they_are() -> None:
+    """They are listed for it, and again as they are loaded."""
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    listed = {
+        alias.asname: importlib.import_module(str(node.module))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{NAME}.")
+        for alias in node.names
+    }
+    assert set(listed) == set(prefect_pipestream.__all__)
+    for name, module in listed.items():
+        assert getattr(module, str(name)) is getattr(prefect_pipestream, str(name)), name

@@ -16,8 +16,8 @@ from prefect_pipestream.cli.output import (
     AsJson,
     Column,
     counted,
-    shown_progress,
     size_of,
+    terminal_bar,
     told_errors,
     write_json,
     write_line,
@@ -62,7 +62,8 @@ def undo(
         ),
     ],
     force: Annotated[
-        bool, typer.Option(help="Also where samples were changed since, or the run is running.")
+        bool,
+        typer.Option("--force", help="Also where samples were changed since, or the run is on."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +103,7 @@ def check(
             report = underfolder.check(dataset, fix)
             write_json({**asdict(report), "ok": report.ok})
         else:
-            with shown_progress("Checking") as advance:
+            with terminal_bar("Checking") as advance:
                 report = underfolder.check(dataset, fix, advance)
             _write_check(report)
     raise typer.Exit(0 if report.ok else 1)

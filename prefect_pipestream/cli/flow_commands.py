@@ -32,7 +32,12 @@ Keys = Annotated[
 ]
 MaxFailed = Annotated[
     float | None,
-    typer.Option(metavar="SHARE", min=0, max=1, help="The share of samples that may fail."),
+    typer.Option(
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="The share of samples that may fail; none, if not given.",
+    ),
 ]
 Select = Annotated[
     Literal["all", "changed", "failed"],
@@ -225,7 +230,7 @@ def _process(
         as_json: Whether the report is for a script.
     """
     from prefect_pipestream.cli.prefect_terminal import Terminal, print_report
-    from prefect_pipestream.reporting.outcomes import TooManyFailedError
+    from prefect_pipestream.reporting.reports import TooManyFailedError
 
     terminal = Terminal(as_json, again)
 

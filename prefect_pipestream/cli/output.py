@@ -55,7 +55,7 @@ def write_table(entries: Iterable[Any], columns: Sequence[Column]) -> None:
 
 
 @contextmanager
-def shown_progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def terminal_bar(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """Shows how far it is, where there is a terminal to show it in.
 
     Yields:

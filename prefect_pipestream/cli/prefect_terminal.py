@@ -1,4 +1,4 @@
-"""Flows called from a terminal: one story in it, and nothing of Prefect's."""
+"""Flows called from a terminal, in which our own output stands and none of Prefect's."""
 
 import logging
 import os
@@ -35,7 +35,7 @@ from prefect_pipestream.cli.output import (
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.flows.reviewing import ReviewReport
 from prefect_pipestream.reporting.markdown import ranges
-from prefect_pipestream.reporting.outcomes import RunReport
+from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.validation import ValidationReport
 
 _SHOWN_FAILURES = 20

@@ -3,7 +3,7 @@
 prefect deploy prefect_pipestream.flows.clean_dataset --name on-demand --pool POOL
 """
 
-from prefect_pipestream.flows.forms import (
+from prefect_pipestream.flows.dataset_flows import (
     build_dataset,
     clean_dataset,
     reprocess_failed,

@@ -10,8 +10,8 @@ from prefect.futures import PrefectFuture
 
 from prefect_pipestream import tasks
 from prefect_pipestream.errors import ConflictError
-from prefect_pipestream.flows.by_chunk import ProcessRun, reachable_api, task_runner
-from prefect_pipestream.flows.capacity import Workers, in_flight
+from prefect_pipestream.flows.process_run import ProcessRun
+from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
 from prefect_pipestream.reporting.progress import Advance
 from prefect_pipestream.underfolder import SampleFailure
 from prefect_pipestream.work.chunk import FIRST_RETRY_S, MOST_ROUNDS, is_of_dataset

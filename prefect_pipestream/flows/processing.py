@@ -1,6 +1,7 @@
 """`process_samples`: the flow that maps the tasks across the samples of a dataset."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from prefect import flow, get_run_logger
@@ -16,8 +17,10 @@ from prefect_pipestream.blocks import (
     ReadWriteUnderfolder,
 )
 from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOverError
-from prefect_pipestream.flows.by_chunk import ProcessRun, explained_death
+from prefect_pipestream.flows.by_chunk import run_by_chunk
 from prefect_pipestream.flows.by_sample import run_by_sample
+from prefect_pipestream.flows.process_run import ProcessRun
+from prefect_pipestream.flows.runner import explained_death
 from prefect_pipestream.flows.selection import (
     Select,
     select_samples,
@@ -25,8 +28,8 @@ from prefect_pipestream.flows.selection import (
 )
 from prefect_pipestream.reporting.artifacts import artifact_key, publish_report
 from prefect_pipestream.reporting.events import tell_of_run
-from prefect_pipestream.reporting.outcomes import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.reporting.progress import Log, shown_progress
+from prefect_pipestream.reporting.reports import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import end_run
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
@@ -36,9 +39,14 @@ from prefect_pipestream.work.streams import opened, run_key_in_force
 __all__ = ["FailedSample", "RunReport", "Select", "TooManyFailedError", "process_samples"]
 
 AnyStream = InstanceOf[DataStreamBlock] | InstanceOf[DataStream]
-Source = ReadWriteUnderfolder | PipedDataStream | AnyStream
+Source = ReadWriteUnderfolder | PipedDataStream | AnyStream | Path
 Target = (
-    CreateNewUnderfolder | OutputUnderfolder | ReadWriteUnderfolder | PipedDataStream | AnyStream
+    CreateNewUnderfolder
+    | OutputUnderfolder
+    | ReadWriteUnderfolder
+    | PipedDataStream
+    | AnyStream
+    | Path
 )
 
 
@@ -65,13 +73,13 @@ def process_samples(
     run given the same run key, goes on where the last one was stopped.
 
     Args:
-        source: The dataset to read.
+        source: The dataset to read, or its folder.
         transform: What to do with each sample: a list of operations, each "name" or
             {"name": arguments}, such as ["verify-items", {"resize-images": {"size": [64, 64]}}];
             "package.module:name" names a stage of your own. From Python also a stage, or a
             function from a sample to a sample, to None (write nothing) or to a pair of a sample
             and its new index.
-        target: The dataset to write; by default the source itself.
+        target: The dataset to write, or the folder of a new one; by default the source itself.
         indices: The samples to process; by default all.
         keys: The items to write; by default all.
         tasks_per: "chunk" processes many samples in each task run. "sample" runs three tasks
@@ -114,6 +122,10 @@ def process_samples(
             print(report.summary())
         ```
     """
+    if isinstance(source, Path):
+        source = ReadWriteUnderfolder(folder=source)
+    if isinstance(target, Path):
+        target = CreateNewUnderfolder(folder=target)
     prepared = Transform(transform, encoder_options)
     log = get_run_logger()
     key = run_key_in_force() if run_key is None else check_run_key(run_key)
@@ -144,7 +156,7 @@ def process_samples(
                 explained_death(key),
             ):
                 if tasks_per == "chunk":
-                    run.by_chunk(todo, chunk_size, advance)
+                    run_by_chunk(run, todo, chunk_size, advance)
                 else:
                     run_by_sample(run, todo, advance)
         except RunTakenOverError:

@@ -9,7 +9,7 @@ from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_pipestream.flows.forms import Dataset, block_of
+from prefect_pipestream.flows.dataset_flows import Dataset, block_of
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event, emit_run_events
 from prefect_pipestream.reporting.markdown import (

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, DuplicateItemError
-from prefect_pipestream.reporting.outcomes import ChunkReport, failed_sample
+from prefect_pipestream.reporting.reports import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder.format.index import checked_indices
@@ -86,8 +86,8 @@ def select_samples(
 def _failed(folder: Path, run_key: str | None) -> list[int]:
     """The samples that failed in a run; None is the last one.
 
-    Where the run was itself one over failed samples, and was stopped, so do those that it did not
-    come to.
+    If that run itself took failed samples again and was stopped, those that it did not reach count
+    as failed.
     """
     failed, done = set(failed_indices(folder, run_key)), set[int]()
     known = set[str]()

@@ -11,14 +11,13 @@ from prefect.states import Failed
 from pydantic import Field
 
 from prefect_pipestream.errors import DatasetWriteError
-from prefect_pipestream.flows.by_chunk import reachable_api, task_runner
-from prefect_pipestream.flows.capacity import Workers, in_flight
-from prefect_pipestream.flows.forms import Dataset, block_of
+from prefect_pipestream.flows.dataset_flows import Dataset, block_of
+from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
-from prefect_pipestream.reporting.outcomes import describe_indices
-from prefect_pipestream.reporting.progress import API_ERRORS, Log, progress_artifact
+from prefect_pipestream.reporting.progress import API_ERRORS, Log, shown_progress
+from prefect_pipestream.reporting.reports import describe_indices
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.validation import (
@@ -104,7 +103,7 @@ def validate_dataset(
 
     workers = Workers(task_runner())
     key = artifact_key("progress", underfolder.folder)
-    with progress_artifact(len(wanted), 0, "Checked", key, log) as advance, reachable_api():
+    with shown_progress(len(wanted), 0, key, log) as advance, reachable_api():
         for future in in_flight(submissions(), lambda: workers.in_flight):
             found = future.result()
             invalid += found

@@ -35,7 +35,7 @@ from prefect_pipestream.items.settings import (
     set_item_disabled_serialization_modes,
     set_item_serialization_mode,
 )
-from prefect_pipestream.storage.files import FileSource
+from prefect_pipestream.storage.file_source import FileSource
 
 __all__ = [
     "Item",

@@ -15,22 +15,18 @@ from prefect_pipestream.items.registry import (
     class_for,
     register,
 )
-from prefect_pipestream.items.settings import SerializationMode
-from prefect_pipestream.items.settings import data_cache as data_cache
-from prefect_pipestream.items.settings import disable_item_data_cache as disable_item_data_cache
-from prefect_pipestream.items.settings import enable_item_data_cache as enable_item_data_cache
-from prefect_pipestream.items.settings import (
-    item_disabled_serialization_modes as item_disabled_serialization_modes,
+from prefect_pipestream.items.settings import (  # noqa: F401 # where pipelime has them
+    SerializationMode,
+    data_cache,
+    disable_item_data_cache,
+    enable_item_data_cache,
+    item_disabled_serialization_modes,
+    item_serialization_mode,
+    no_data_cache,
+    set_item_disabled_serialization_modes,
+    set_item_serialization_mode,
 )
-from prefect_pipestream.items.settings import item_serialization_mode as item_serialization_mode
-from prefect_pipestream.items.settings import no_data_cache as no_data_cache
-from prefect_pipestream.items.settings import (
-    set_item_disabled_serialization_modes as set_item_disabled_serialization_modes,
-)
-from prefect_pipestream.items.settings import (
-    set_item_serialization_mode as set_item_serialization_mode,
-)
-from prefect_pipestream.storage.files import FileSource
+from prefect_pipestream.storage.file_source import FileSource
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler

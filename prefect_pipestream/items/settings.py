@@ -193,11 +193,11 @@ class Settings(NamedTuple):
 
     @classmethod
     def now(cls) -> "Settings":
-        """Return what is set here."""
+        """Returns what is set here."""
         return cls(_modes.now(), _disabled.now(), _caching.now(), _unpickling.get())
 
     def set(self) -> None:
-        """Make them the settings of this process and context."""
+        """Makes them the settings of this process and context."""
         _modes.set_all(self.modes)
         _disabled.set_all(self.disabled)
         _caching.set_all(self.caching)

@@ -19,7 +19,7 @@ from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.items.settings import SerializationMode
 from prefect_pipestream.storage import making
 from prefect_pipestream.storage.asking import is_link, status_through_links
-from prefect_pipestream.storage.files import FileSource
+from prefect_pipestream.storage.file_source import FileSource
 
 if TYPE_CHECKING:
     from prefect_pipestream.items.base import Item

@@ -1,16 +1,20 @@
 """The report of a run, as an artifact of its flow run."""
 
 import csv
+import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
@@ -24,13 +28,16 @@ from prefect_pipestream.reporting.markdown import (
     pictures_section,
     warnings_section,
 )
-from prefect_pipestream.reporting.outcomes import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
+from prefect_pipestream.reporting.reports import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 from prefect_pipestream.views.changes import changes_of_run
+
+_SAME = ("transform", "keys", "encoder_options")
+"""The parameters that a run over the failed samples of another has of that one."""
 
 
 def publish_report(
@@ -55,7 +62,8 @@ def publish_report(
     folder = target.output_folder
     try:
         full_list = write_failures(folder, report)
-        text = report_markdown(report, source, target, chunks, full_list)
+        links = _links_to_forms(report, target)
+        text = report_markdown(report, source, target, chunks, full_list, links)
         add_markdown(text, artifact_key("report", folder), f"What became of {folder.name}")
         resumed = _other_flow_run(report.run_key)
         if resumed is not None:
@@ -70,11 +78,13 @@ def report_markdown(
     target: DataStream,
     chunks: Sequence[ChunkTime],
     full_list: Path | None,
+    links: Sequence[str] = (),
 ) -> str:
     """The report as Markdown: at most some 450 KB, whatever the size of the run."""
     sections = [
         f"# {target.output_folder.name}",
         _where(report, source, target),
+        " · ".join(links),
         warnings_section(report.warnings),
         outcomes_section(report.counts, report.pace()),
         failures_section(
@@ -86,6 +96,21 @@ def report_markdown(
         chunks_section(chunks),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _links_to_forms(report: RunReport, target: DataStream) -> list[str]:
+    """Links to the forms of what may follow upon a run, filled in, where they are deployed."""
+    folder = str(target.output_folder)
+    links = []
+    if report.counts["written"]:
+        undo = {"dataset": folder, "run_key": report.run_key}
+        links.append(link_to_form("Take this run back", "undo-run", undo))
+    same = {name: value for name, value in flow_run.parameters.items() if name in _SAME and value}
+    # Elsewhere the source may be any stream, which is no folder that a form can name.
+    if report.counts["failed"] and target.is_in_place and "transform" in same:
+        again = {"dataset": folder, "failed_run": report.run_key, **same}
+        links.append(link_to_form("Process the failed samples again", "reprocess-failed", again))
+    return [link for link in links if link]
 
 
 def _where(report: RunReport, source: DataStream, target: DataStream) -> str:
@@ -185,6 +210,23 @@ def link_to_flow_run(flow_run_id: str | None) -> str:
         return "another run"
     address = url_for("flow-run", obj_id=flow_run_id)
     return f"[{flow_run_id}]({address})" if address else f"`{flow_run_id}`"
+
+
+def link_to_form(text: str, flow_name: str, parameters: Mapping[str, Any]) -> str:
+    """A Markdown link to the form of a flow's deployment, filled in; empty where there is none."""
+    wanted = FlowFilter(name=FlowFilterName(any_=[flow_name]))
+    try:
+        filled = quote(json.dumps(parameters), safe="")
+        with get_client(sync_client=True) as client:
+            deployments = client.read_deployments(flow_filter=wanted)
+    except (*API_ERRORS, TypeError):  # TypeError: a transform that no form can show
+        return ""
+    if not deployments:
+        return ""
+    # The one that is the most general.
+    deployment = min(deployments, key=lambda one: len(one.parameters))
+    address = url_for("deployment", obj_id=deployment.id)
+    return f"[{text}]({address}/run?parameters={filled})" if address else ""
 
 
 def flow_run_of(run_key: str) -> str | None:

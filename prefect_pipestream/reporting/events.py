@@ -11,7 +11,7 @@ from prefect.context import AssetContext
 from prefect.events import emit_event
 from prefect.states import Completed
 
-from prefect_pipestream.reporting.outcomes import RunReport
+from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream
 
 PREFIX = "prefect-pipestream"

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from prefect_pipestream.reporting.outcomes import ChunkTime
+from prefect_pipestream.reporting.reports import ChunkTime
 from prefect_pipestream.underfolder import Outcome
 from prefect_pipestream.views.differences import ShownChange
 

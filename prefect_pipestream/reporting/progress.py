@@ -50,11 +50,11 @@ def shown_progress(total: int, done: int, key: str | None, log: Log) -> Iterator
     Yields:
         A function to call with how many more samples are processed, and how many of them failed.
     """
-    with progress_bar(total, done, "Samples") as move_bar:
+    with progress_bar(total, done) as move_bar:
         if key is None:
             yield move_bar
             return
-        with progress_artifact(total, done, "Samples", key, log) as move_artifact:
+        with progress_artifact(total, done, key, log) as move_artifact:
 
             def advance(samples: int, failed: int) -> None:
                 move_bar(samples, failed)
@@ -73,13 +73,12 @@ class _RateColumn(ProgressColumn):
 
 
 @contextmanager
-def progress_bar(total: int, done: int, what: str) -> Iterator[Advance]:
+def progress_bar(total: int, done: int) -> Iterator[Advance]:
     """Shows how far a run is, with its rate and the time that remains.
 
     Args:
         total: How many samples the run is about.
         done: How many of them are done already.
-        what: What is done.
 
     Yields:
         A function to call with how many more samples are processed, and how many of them failed.
@@ -101,7 +100,7 @@ def progress_bar(total: int, done: int, what: str) -> Iterator[Advance]:
         TextColumn("{task.fields[failed]}", style="red"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(what, total=total, completed=done, failed="")
+        bar = progress.add_task("Samples", total=total, completed=done, failed="")
 
         def advance(samples: int, failures: int) -> None:
             nonlocal failed
@@ -124,20 +123,19 @@ def _console() -> Console:
 
 
 @contextmanager
-def progress_artifact(total: int, done: int, what: str, key: str, log: Log) -> Iterator[Advance]:
+def progress_artifact(total: int, done: int, key: str, log: Log) -> Iterator[Advance]:
     """Shows in the flow run's artifacts how far the run is.
 
     Args:
         total: How many samples the run is about.
         done: How many of them are done already.
-        what: The name of what is processed.
         key: The key under which Prefect lists the artifact.
         log: Where it is said that the API did not take it.
 
     Yields:
         A function to call with how many more samples are processed, and how many of them failed.
     """
-    progress = _Progress(total, done, what)
+    progress = _Progress(total, done)
     try:
         artifact = create_progress_artifact(progress.percent, key=key, description=str(progress))
     except API_ERRORS as error:
@@ -158,9 +156,8 @@ def progress_artifact(total: int, done: int, what: str, key: str, log: Log) -> I
 
 
 class _Progress:
-    def __init__(self, total: int, done: int, what: str) -> None:
-        self._total, self._done, self._what = total, done, what
-        self._failed = 0
+    def __init__(self, total: int, done: int) -> None:
+        self._total, self._done, self._failed = total, done, 0
 
     def advance(self, samples: int, failures: int) -> None:
         self._done += samples
@@ -172,7 +169,7 @@ class _Progress:
 
     def __str__(self) -> str:
         failed = f", {self._failed:,} failed" if self._failed else ""
-        return f"{self._what}: {self._done:,} of {self._total:,} samples{failed}"
+        return f"{self._done:,} of {self._total:,} samples{failed}"
 
 
 def _send_until(

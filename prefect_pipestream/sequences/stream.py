@@ -21,7 +21,7 @@ from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.underfolder import Batch, StagedSample
 from prefect_pipestream.underfolder.commits.apply import recover
-from prefect_pipestream.underfolder.commits.attempts import hold
+from prefect_pipestream.underfolder.commits.attempts import note_first_attempt
 from prefect_pipestream.underfolder.commits.commit import OnConflict
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
@@ -336,7 +336,7 @@ class DataStream(Sequence[Sample]):
                 recover(os.fspath(folder))
 
     def for_attempt(self) -> "DataStream":
-        """Returns the same stream as the only one, with its parts, that goes on with its run.
+        """Returns a copy of the stream that alone, with its parts, may write to the run.
 
         Streams of earlier attempts, whose workers may still be alive, are refused from now on:
         what the run's ledger lacks after this call is done by nobody else.
@@ -356,7 +356,7 @@ class DataStream(Sequence[Sample]):
     def begin_run(self, **facts: Any) -> None:
         """Creates the dataset where it does not exist, and notes facts on the run, for its list.
 
-        Writing does it too, without the facts. What the run's ledger knows already stays.
+        Writing does it too, without the facts. Facts that were noted before stay.
 
         Args:
             **facts: Plain values by name; a transform's ``fingerprint`` among them lets a later
@@ -373,7 +373,7 @@ class DataStream(Sequence[Sample]):
         with DatasetWriteError.explaining(what):
             run.note(facts)
         if self._writer.attempt is not None:
-            hold(run, self._writer.attempt)
+            note_first_attempt(run, self._writer.attempt)
 
     # -- other streams -----------------------------------------------------------------
 

@@ -86,7 +86,7 @@ def remove_unheld(path: str) -> None:
 
 @contextmanager
 def _tried(path: str) -> Iterator[bool | None]:
-    """Holds a lock file if nobody does, and says whether so; None where there is none."""
+    """Tries a lock: True if it is taken now, False if others hold it, None if there is no file."""
     try:
         handle = os.open(path, _OPEN)
     except OSError as error:

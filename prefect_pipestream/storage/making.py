@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from prefect_pipestream.errors import DatasetWriteError, DecodeError
 from prefect_pipestream.storage.asking import is_link, status_through_links
-from prefect_pipestream.storage.files import (
+from prefect_pipestream.storage.file_source import (
     READ_FLAGS,
     FileSource,
     cannot_read,

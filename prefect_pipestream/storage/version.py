@@ -12,8 +12,12 @@ from prefect_pipestream.storage.clock import tick_ns
 class Version(NamedTuple):
     """What is known of a file's content at one time.
 
-    Two versions that the file system tells apart may have one content, as of a copy; only digests
-    say so. Two that it does not tell apart are one, unless they were made within a clock's tick.
+    Equal size and time: one content, unless it was changed within a clock's tick. Different: it
+    may be one content still, as of a copy; digests tell. Who compares:
+
+    - `FileSource.is_changed`, for a commit: whether another writer changed what it was made from.
+    - `mark`, for an undo: whether a file is still as a commit left it.
+    - `signature_of`, for a run of what changed: whether a sample is as a transform last saw it.
 
     Attributes:
         size: Bytes.
@@ -52,7 +56,7 @@ class Version(NamedTuple):
         return self[:3] == other[:3]
 
     @property
-    def is_settled(self) -> bool:
+    def is_beyond_tick(self) -> bool:
         """Whether a change of the file since it was read must have changed its size or time."""
         return self.digest is None or self.read_at_ns - self.mtime_ns > tick_ns(self.mtime_ns)
 

@@ -3,7 +3,7 @@
 from prefect_pipestream.underfolder.checks.check import check
 from prefect_pipestream.underfolder.checks.problems import CheckReport, Problem, ProblemKind
 from prefect_pipestream.underfolder.commits.batch import Batch
-from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.origin import SampleOrigin

@@ -1,14 +1,13 @@
 """Some of the samples that a run changed: before, from what undo keeps, and after."""
 
-import os
 from collections.abc import Iterable, Iterator
 
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.asking import status_through_links
-from prefect_pipestream.underfolder.format.layout import Layout, staged_name
-from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.names import is_shared, key_of
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, SampleRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.views.differences import Items, ShownChange, change_between
@@ -40,8 +39,7 @@ def changes_of_run(
         else:
             before = _read(source, record.idx)
         keys = [key_of(name) for name in record.writes or ()]
-        index = record.idx if record.target is None else record.target
-        yield change_between(record.idx, before, after, keys, index)
+        yield change_between(record.idx, before, after, keys, record.written_at)
 
 
 def _written(commits: list[CommitRecord], most: int) -> Iterator[tuple[CommitRecord, SampleRecord]]:
@@ -58,9 +56,8 @@ def _written(commits: list[CommitRecord], most: int) -> Iterator[tuple[CommitRec
 
 def _kept(run: Run, commit: CommitRecord, record: SampleRecord) -> Items:
     """The items that the commit replaced or removed."""
-    folder = run.undo_of(commit.id)
     names = (*record.replaces, *record.removes)
-    return _existing((name, os.path.join(folder, staged_name(name))) for name in names)
+    return _existing((name, run.kept(commit.id, name)) for name in names)
 
 
 def _after(layout: Layout, record: SampleRecord) -> Items:
@@ -71,7 +68,7 @@ def _existing(files: Iterable[tuple[str, str]]) -> Items:
     return {
         key_of(name): Item.from_source(FileSource(path), shared=False)
         for name, path in files
-        if name[0] != "/" and status_through_links(path) is not None
+        if not is_shared(name) and status_through_links(path) is not None
     }
 
 

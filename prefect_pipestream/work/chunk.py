@@ -15,8 +15,8 @@ import numpy.typing as npt
 from prefect import get_run_logger
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
-from prefect_pipestream.reporting.outcomes import ChunkReport, describe_indices
 from prefect_pipestream.reporting.progress import Log
+from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
 from prefect_pipestream.sequences.stage import StageResult
 from prefect_pipestream.underfolder import Batch, SampleFailure
@@ -84,7 +84,7 @@ class Transform:
         return sample if self.encoding is None else cast(Sample, self.encoding(sample))
 
     def fingerprint(self, keys: Collection[str] | None) -> str:
-        """What stays the same as long as the transform, and which items are written, do."""
+        """A text that is equal for the same transform and the same keys."""
         from prefect_pipestream.stages import fingerprint
 
         own = fingerprint(self.stage if self.encoding is None else self.stage >> self.encoding)
@@ -97,7 +97,7 @@ def as_transform(spec: Any) -> Transform:
 
 
 class Stop(Event):
-    """An event that lets chunks end early; in another process than where it is set it never is."""
+    """An event that lets chunks end early. It works within one process only."""
 
     def __reduce__(self) -> tuple[type["Stop"], tuple[()]]:
         return Stop, ()
@@ -199,7 +199,7 @@ class ChunkRun:
 
     @property
     def _part(self) -> str | None:
-        """The part of the ledger to look at: all of it, unless the flow did before."""
+        """The part of the ledger to look at: this chunk's, if the flow saw the rest; else all."""
         return self.tag if self.target.has_run_to_itself else None
 
     def _undone(self, indices: Indices) -> list[int]:
@@ -245,9 +245,9 @@ class ChunkRun:
 
     @contextmanager
     def _noting_conflicts(self) -> Iterator[None]:
-        """Lets conflicts pass: they are of any samples of the batch; the ledger knows which.
+        """Lets conflicts pass, of whichever samples: what the ledger lacks is done again.
 
-        So is a file that may not be replaced: whose it is shows once each is committed alone.
+        A file that may not be replaced is traced to its sample by committing one by one.
         """
         try:
             yield
@@ -294,7 +294,7 @@ class ChunkRun:
 
 
 def is_of_dataset(error: BaseException, target: DataStream) -> bool:
-    """Whether an error is not one sample's: the others would meet it too on their way there."""
+    """Whether every sample would meet an error, and not this one alone."""
     if isinstance(error, DatasetWriteError):
         if error.errno in _ERRNOS_OF_A_FILE:
             return not os.access(target.output_folder / DATA_FOLDER, os.W_OK)

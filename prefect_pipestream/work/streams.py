@@ -63,9 +63,17 @@ def opened(stream: StreamLike, run_key: str | None = None) -> DataStream:
     Args:
         stream: The stream or the block.
         run_key: The run that its writes belong to; by default the one that Prefect executes.
+
+    Raises:
+        TypeError: If it is neither.
     """
     if isinstance(stream, DataStream):
         return stream if run_key is None else stream.with_run(run_key)
+    if not isinstance(stream, DataStreamBlock):
+        raise TypeError(
+            f"{stream!r:.200} is no stream: expected a DataStream or a block of one, such as "
+            "ReadWriteUnderfolder(folder=…)."
+        )
     return _open(_BlockInRun(stream, run_key_in_force() if run_key is None else run_key))
 
 

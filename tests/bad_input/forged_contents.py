@@ -121,7 +121,6 @@ def _values_for(path: tuple[Any, ...]) -> list[Any]:
 _NUMBERS = {
     "size",
     "mtime_ns",
-    "read_at_ns",
     "format",
     "at",
     "idx",
@@ -144,7 +143,7 @@ _RUN = [
     *((name,) for name in ("run_key", "started", "finished", "undone", "user", "host", "undoes")),
     *((name,) for name in ("undoes_folders", "fingerprint", "failed_in")),
 ]
-_SOURCE = ("size", "mtime_ns", "digest", "read_at_ns", "is_newer")
+_SOURCE = ("size", "mtime_ns", "digest", "is_newer")
 _REVIEW = [
     *((name,) for name in ("format", "id", "expires", "samples")),
     *(("samples", 0, name) for name in ("idx", "outcome", "files", "sources", "failure")),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prefect_pipestream.cli.prefect_terminal import print_report, print_validation
-from prefect_pipestream.reporting.outcomes import RunReport
+from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.validation import InvalidSample, ValidationReport
 
 EVIL = "data/03_\x1b]0;owned\x07\x1b[31mmeta.json: malformed"

@@ -65,7 +65,7 @@ FOUND = [
     ("check and fix", "asking: EIO", "read", "/compact-1/samples.npz"),
     ("check and fix", "asking: EIO", "read", "/000003_label.txt"),
     # what could not be read was taken for another writer's change, and the decision was lost
-    ("review accepted", "asking: EIO", "stat", "/000001_label.txt"),
+    ("review accepted", "asking: EIO", "fstat", "/000001_label.txt"),
     # what could not be listed was passed over
     ("images listed", "asking: EIO", "opendir", "/dataset/data"),
     # removed in part, and then neither a review nor gone

@@ -5,7 +5,7 @@ import os
 import pytest
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from prefect_pipestream.flows.capacity import MOST_CHUNKS, ChunkSizer, Workers
+from prefect_pipestream.flows.runner import MOST_CHUNKS, ChunkSizer, Workers
 
 
 def sizes(total: int, sample_s: float, workers: int) -> list[int]:

@@ -94,6 +94,15 @@ def test_existing_dataset_is_updated(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(image_at(tmp_path / "out", 4), 255 - image_of(4))
 
 
+def test_folders_stand_for_a_dataset_and_a_new_one(folder: Path, tmp_path: Path) -> None:
+    report = process_samples(str(folder), ["invert"], target=tmp_path / "new")
+
+    assert report.counts["written"] == N
+    assert np.array_equal(image_at(tmp_path / "new", 5), 255 - image_of(5))
+    with pytest.raises(DatasetExistsError):
+        process_samples(folder, ["invert"], target=tmp_path / "new")
+
+
 def test_open_stream_is_processed(folder: Path) -> None:
     report = process_samples(DataStream.read_write_underfolder(folder), StageInvert())
 

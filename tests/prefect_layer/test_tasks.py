@@ -139,6 +139,11 @@ def test_task_outside_of_a_flow(folder: Path) -> None:
     )
 
 
+def test_what_is_no_stream_is_refused(folder: Path) -> None:
+    with pytest.raises(TypeError, match=r"is no stream: .*ReadWriteUnderfolder\(folder="):
+        read_sample(str(folder), 1)  # type: ignore[arg-type]
+
+
 def test_wrong_stage_is_named(folder: Path) -> None:
     @flow
     def wrong() -> None:

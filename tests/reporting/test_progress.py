@@ -23,7 +23,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_the_bar_shows_on_the_console_of_prefect(terminal: io.StringIO) -> None:
-    with progress_bar(4, 1, "Samples") as advance:
+    with progress_bar(4, 1) as advance:
         advance(2, 1)
         advance(1, 0)
     last = terminal.getvalue()

@@ -19,7 +19,7 @@ from prefect_pipestream.reporting.markdown import (
     failures_section,
     ranges,
 )
-from prefect_pipestream.reporting.outcomes import FailedSample, RunReport
+from prefect_pipestream.reporting.reports import FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.views.changes import changes_of_run
 from prefect_pipestream.views.differences import ShownChange, change_between, metadata_differences

@@ -103,6 +103,11 @@ class Browser:
         shown: str = self._field(name).locator("textarea, input").first.input_value()
         return shown
 
+    def follow(self, link: str) -> None:
+        """Goes where a link on the page leads."""
+        address = self.page.get_by_role("link", name=link).get_attribute("href")
+        self.open(address.removeprefix(f"{self._url}/"))
+
     def choose(self, name: str, kind: str) -> None:
         """Chooses of which type the value of a field is to be."""
         self._field(name).get_by_role("tab", name=kind, exact=True).click()

@@ -37,6 +37,7 @@ def test_parameters_of_a_deployment_are_seen_in_its_form(browser: Browser, api: 
     browser.open(f"deployments/deployment/{nightly}/run")
     assert browser.value("dataset") == "datasets/nightly"
     assert browser.value("max_failed") == "0.05"
+    browser.picture("run-form")
 
 
 def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
@@ -45,8 +46,6 @@ def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
     deployment = api.deployment("clean-dataset/clean-on-demand")
     browser.fill_run_form(deployment, "parts", ["verify-items", "autocontrast", _SLOWLY])
     browser.fill("max_failed", "0.05")
-    browser.page.mouse.wheel(0, -5000)
-    browser.picture("run-form")
     browser.submit()
     run = waited(lambda: api.last_run(deployment))
 
@@ -87,15 +86,16 @@ def test_reprocessing_is_started_from_the_failed_run_and_both_runs_name_each_oth
     )
     (parts / "data" / f"{BROKEN_YAML:06d}_metadata.yaml").write_text("part: part-205\n")
     deployment = api.deployment("reprocess-failed/reprocess-on-demand")
-    browser.fill_run_form(deployment, "parts", ["verify-items", "invert"])
-    browser.choose("failed_run", "str")
-    browser.fill("failed_run", failed)
+    browser.open_artifact(waited(lambda: api.artifact(failed, "report")))
+    browser.follow("Process the failed samples again")
+    assert browser.value("dataset") == str(parts)
+    assert browser.value("failed_run") == failed
     browser.picture("reprocess-form")
     browser.submit()
     run = waited(lambda: api.last_run(deployment))
     api.wait_for_state(run, "Completed")
     found = Run.of(parts, failed).outcomes()
-    assert {found[idx].outcome for idx in (TRUNCATED, BROKEN_YAML)} == {"written"}
+    assert "failed" not in {found[idx].outcome for idx in (TRUNCATED, BROKEN_YAML)}
 
     browser.open_artifact(waited(lambda: api.artifact(run, "report")))
     link = browser.page.get_by_role("link", name=failed)
@@ -141,3 +141,21 @@ def test_part_of_a_review_is_approved_though_the_worker_was_restarted_meanwhile(
     browser.open_artifact(waited(lambda: api.artifact(run, "review-result")))
     browser.page.get_by_text("Ada decided").wait_for()
     browser.picture("review-result")
+
+
+def test_a_run_is_taken_back_from_its_report(browser: Browser, api: Api, parts: Path) -> None:
+    before = files_of(parts)
+    deployment = api.deployment("clean-dataset/clean-on-demand")
+    browser.fill_run_form(deployment, "parts", ["verify-items", "invert"])
+    browser.submit()
+    run = waited(lambda: api.last_run(deployment))
+    api.wait_for_state(run, "Completed")
+    assert files_of(parts) != before
+
+    browser.open_artifact(waited(lambda: api.artifact(run, "report")))
+    browser.follow("Take this run back")
+    assert (browser.value("dataset"), browser.value("run_key")) == (str(parts), run)
+    browser.submit()
+    undo = waited(lambda: api.last_run(api.deployment("undo-run/undo-on-demand")))
+    api.wait_for_state(undo, "Completed")
+    assert files_of(parts) == before

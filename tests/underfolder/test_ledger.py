@@ -469,3 +469,20 @@ def test_what_a_person_changed_by_a_stream_is_no_run_that_stopped(dataset: Path)
     assert [run.state for run in list_runs(dataset)] == ["edited"]
     DataStream.read_write_underfolder(dataset, run_key="flow").begin_run(fingerprint="f")
     assert [run.state for run in list_runs(dataset)] == ["edited", "stopped"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_history_of_a_sample(dataset: Path, packed: bool) -> None:
+    run_on(dataset, "k")
+    write(dataset, "k", 0, value=9)
+    run = Run.of(dataset, "k")
+    before = {
+        idx: [r for c in run.commits() for r in c.samples if r.idx == idx] for idx in range(7)
+    }
+    if packed:
+        end_run(run)
+    for idx, records in before.items():
+        assert [record for _, record in run.history(idx)] == records
+    assert len(before[0]) == 2
+    assert before[5][0].failure is not None
+    assert run.history(6) == []

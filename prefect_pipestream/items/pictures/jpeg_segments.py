@@ -126,7 +126,7 @@ class JpegOriginal(Original):
     def _trailer(self) -> bytes:
         """Returns what is behind the end of the picture: the scans are walked to find it.
 
-        Not where the end's marker is nowhere but at the end of the file, which is quick to see.
+        There is nothing to find where the only end marker is at the end of the file.
         Other pictures do not count: what leads to them is not kept.
         """
         data, at = self._data, self._scan_at

@@ -9,7 +9,6 @@ from itertools import islice
 
 from prefect_pipestream.errors import (
     DatasetError,
-    DatasetNotFoundError,
     DecodeError,
     MissingExtraError,
     UnpicklingNotAllowedError,
@@ -22,8 +21,8 @@ from prefect_pipestream.storage.asking import (
     is_there,
     status_through_links,
 )
-from prefect_pipestream.storage.creating import is_old
-from prefect_pipestream.underfolder.checks.check_private import (
+from prefect_pipestream.storage.new_dataset import is_old
+from prefect_pipestream.underfolder.checks.own_files import (
     between_commits,
     check_private,
 )
@@ -32,6 +31,7 @@ from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import (
     DATA_FOLDER,
+    is_shared,
     parse_item_name,
     parse_root_name,
 )
@@ -65,8 +65,7 @@ def check(
         DatasetWriteError: If the dataset is to be mended and cannot be written.
     """
     layout = Layout.of(folder)
-    if not is_folder(layout.root):
-        raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
+    layout.refuse_missing()
     aside = Aside(layout, fix)
     problems = list(check_private(layout, aside, fix))
     problems += _check_names(layout, aside)
@@ -179,7 +178,7 @@ def _decodes(path: str) -> bool:
 
 
 def _relative(name: str) -> str:
-    return name[1:] if name[0] == "/" else f"{DATA_FOLDER}/{name}"
+    return name[1:] if is_shared(name) else f"{DATA_FOLDER}/{name}"
 
 
 # -- content -------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class CheckReport:
         samples: How many samples have files of their own.
         items: How many items were decoded, the shared ones among them.
         unchecked: How many items were not, by reason.
-        problems: What is wrong, in the order of the samples.
+        problems: What is wrong: in private files first, in names next, then sample by sample.
     """
 
     folder: str

@@ -17,10 +17,11 @@ from prefect_pipestream.storage.asking import NO_RIGHT, is_folder, is_there, nam
 from prefect_pipestream.storage.lock import exclusive, is_held, remove_unheld
 from prefect_pipestream.storage.making import NO_LINKS, link_or_copy, sync_folder
 from prefect_pipestream.storage.removing import empty_folder, remove
-from prefect_pipestream.storage.untrusted import TEMPORARY, read_regular
+from prefect_pipestream.storage.untrusted import TEMPORARY
 from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.format.journal import Journal, NameChange
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
+from prefect_pipestream.underfolder.format.names import is_shared
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 
@@ -92,9 +93,9 @@ def _finish_pending(layout: Layout) -> None:
             continue
         path = f"{log}/{name}"
         try:
-            record = CommitRecord.from_bytes(read_regular(path))
+            record = CommitRecord.read(path)
             _check_staged(layout, record, name)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise DatasetError(
                 f"{path}: this pending commit cannot be read ({error}). Run `pipestream check "
                 f"--fix {shlex.quote(layout.root)}`, which puts it aside."
@@ -169,11 +170,10 @@ def _mark_folder(folder: str) -> int:
 
 def _name_changes(record: CommitRecord) -> Iterator[NameChange]:
     for sample in record.samples:
-        added = [n for n in sample.writes or () if n not in sample.replaces and n[0] != "/"]
-        removed = [n for n in sample.removes if n[0] != "/"]
+        added = [n for n in sample.writes or () if n not in sample.replaces and not is_shared(n)]
+        removed = [n for n in sample.removes if not is_shared(n)]
         if added or removed:
-            idx = sample.idx if sample.target is None else sample.target
-            yield NameChange(idx, added, removed)
+            yield NameChange(sample.written_at, added, removed)
 
 
 def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:
@@ -217,9 +217,9 @@ def drop_commits(layout: Layout, commits: Iterable[str]) -> None:
 def revert(layout: Layout, record: CommitRecord) -> None:
     """Takes back a logged commit that could not be applied, and its record with it.
 
-    What was not changed is not touched: it may be what could not be changed. New files go back
-    to where they were staged first, so that a process that is killed in here leaves a commit that
-    can still be applied whole.
+    Files that were not replaced yet are left alone: one of them may be why it failed. New files
+    go back to where they were staged first, so that a process that is killed in here leaves a
+    commit that can still be applied whole.
     """
     staged = os.path.join(layout.private, record.staged)
     undo = os.path.join(staged, UNDO)

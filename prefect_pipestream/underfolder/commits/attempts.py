@@ -20,7 +20,7 @@ from prefect_pipestream.underfolder.ledger.run import Run
 def begin_attempt(run: Run) -> str:
     """Gives a new attempt's name; from here on earlier attempts at the run write nothing more.
 
-    A run that does not exist yet is not made: its first attempt has it when it calls `hold`.
+    Of a run that does not exist yet nothing is noted: `note_first_attempt` does that.
 
     Raises:
         DatasetWriteError: If that cannot be noted.
@@ -37,7 +37,7 @@ def begin_attempt(run: Run) -> str:
     return attempt
 
 
-def hold(run: Run, attempt: str) -> None:
+def note_first_attempt(run: Run, attempt: str) -> None:
     """Notes the first attempt at a run, which exists by now.
 
     Raises:

@@ -95,7 +95,7 @@ class Commit:
                 if conflicts and drops:
                     staging.discard()  # what takes a commit back takes all of it back
                 if staging.samples or staging.shared:
-                    self._place(self._prepare(run_key, tag, tuple(drops)))
+                    self._log_and_place(self._prepare(run_key, tag, tuple(drops)))
                 committed = list(staging.samples.values())
                 self._take_over(committed)  # before another thread sets one of them again
         except OSError as error:
@@ -145,7 +145,7 @@ class Commit:
                 os.fsync(file.fileno())
         return record
 
-    def _log(self, record: CommitRecord) -> None:
+    def _reach_commit_point(self, record: CommitRecord) -> None:
         """Logs the commit: from here on it happens."""
         self._staging.hold()
         os.rename(os.path.join(self._staging.folder, RECORD), self._layout.pending(record.id))
@@ -209,10 +209,11 @@ class Commit:
                             os.close(handle)
                 sync_folder(folder)
 
-    def _place(self, record: CommitRecord) -> None:
+    def _log_and_place(self, record: CommitRecord) -> None:
+        """Makes the commit happen, or takes it back where it cannot be applied."""
         is_done = False
         try:
-            self._log(record)
+            self._reach_commit_point(record)
             place(self._layout, record, durable=self._rules.durable)
             self._staging.release()
         except (OSError, DatasetError) as error:

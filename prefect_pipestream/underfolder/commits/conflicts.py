@@ -8,7 +8,7 @@ from prefect_pipestream.storage.clock import tick_ns
 from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.underfolder.format.names import is_shared, key_of
 
 _LONGEST_WAIT_NS = 3_000_000_000
 
@@ -50,7 +50,7 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
         return True
     replaced: set[str | None] = {file.key for file in staged.files} if in_place else set()
     for name, source in origin.sources.items():
-        key = None if name[0] == "/" else key_of(name)
+        key = None if is_shared(name) else key_of(name)
         if key in replaced and source.is_newer:
             return True  # somebody replaced it since the sample was taken, whatever was read later
         if (source.digest is not None or key in replaced) and source.is_changed():

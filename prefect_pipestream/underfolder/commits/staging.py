@@ -17,9 +17,15 @@ from prefect_pipestream.storage.asking import is_link, is_there, status_of, stat
 from prefect_pipestream.storage.making import keep_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
 from prefect_pipestream.storage.version import Version
-from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
-from prefect_pipestream.underfolder.format.names import Kind, check_index, check_key, key_of
+from prefect_pipestream.underfolder.format.names import (
+    Kind,
+    check_index,
+    check_key,
+    is_shared,
+    key_of,
+)
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.records import SampleRecord
 
@@ -70,7 +76,7 @@ class StagedSample:
     @property
     def target(self) -> int:
         """The index under which it is written."""
-        return self.record.idx if self.record.target is None else self.record.target
+        return self.record.written_at
 
     def is_in_place(self, layout: Layout) -> bool:
         """Whether it is written to where it was read from."""
@@ -243,7 +249,7 @@ class Staging:
         path = f"{self.folder}/{staged_name(name)}"
         link_or_copy(kept, path)
         source = FileSource(path, _version_of_kept(path, self.layout.final(name)))
-        return StagedFile(key_of(name) if name[0] != "/" else name, name, source)
+        return StagedFile(key_of(name) if not is_shared(name) else name, name, source)
 
     def _in_mode(self, key: str, item: Item[Any]) -> Item[Any]:
         if key in self._modes:
@@ -341,7 +347,7 @@ class Staging:
                 os.unlink(file.source.path)
 
     def look(self) -> None:
-        """Notes which files the samples have: for a commit, when nobody else makes one."""
+        """Looks up which files the samples have. The caller holds the commit lock."""
         for staged in self.samples.values():
             if staged.files or staged.removes:
                 staged.there = self.dataset.kinds_of(staged.target)

@@ -18,8 +18,8 @@ from typing import Any
 from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetWriteError
 from prefect_pipestream.items import Item, SerializationMode
 from prefect_pipestream.storage.asking import is_folder, is_there
-from prefect_pipestream.storage.creating import left_by_creators, new_sibling
 from prefect_pipestream.storage.lock import Liveness
+from prefect_pipestream.storage.new_dataset import left_by_creators, new_sibling
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.commits.apply import commit_lock, sweep
@@ -32,7 +32,7 @@ from prefect_pipestream.underfolder.commits.batch import (
     as_given,
 )
 from prefect_pipestream.underfolder.commits.commit import Commit, OnConflict, Rules
-from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.origin import SampleOrigin

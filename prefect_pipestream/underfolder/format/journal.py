@@ -1,9 +1,9 @@
 """Which names came and went with each commit, so that nobody has to scan the folder again.
 
-A line of ``.pipestream/journal`` is one commit: the modification time of the data folder
-before and after it, and the names that it added and removed. Whoever knows the folder as of
-the first time knows it, having read the line, as of the second. The file is a short cut, not a
-record: where a line is missing or torn, readers scan the folder.
+A line of ``.pipestream/journal`` is one commit: the modification time of the data folder before
+and after it, and the names that it added and removed. An index that is right as of the first time
+is right as of the second once the line is applied. The file is a short cut, not a record: where a
+line is missing or torn, readers scan the folder.
 """
 
 import json

@@ -9,15 +9,18 @@
     staged/<writer>/<commit>/   new files of a commit that is being prepared
     staged/<maker>.new          a file of ours that is being written, and held by its maker
     staged/packing-<n>/         a ledger that is being packed
+    staged/pruned-<n>/          a run, staged/review-<n>/ a review, that is being removed
     log/<commit>.json           the one commit that is being applied: the commit point
     runs/<run>/run.json         what the run is: key, start, transform, host
     runs/<run>/done/<tag>/      its done commits, one record each
     runs/<run>/undo/<commit>/   the files that the commit replaced or removed
     runs/<run>/compact-<n>/     the done commits of a run that has ended, packed
     runs/<run>/dropped/         ids of commits that were taken back
+    runs/<run>/failures.csv     its failed samples, for a spreadsheet
     runs/<run>/undoing.json     there as long as an undo of the run is under way
     runs/<run>/attempt.json     the attempt at the run that may write, where one has it to itself
     runs/<run>~undone-<time>/   a run that was undone
+    review/<id>/                changes that wait for a decision (see `staged_review`)
     seen/<fingerprint>.npz      signatures from runs that were pruned
     aside/<time>/               what `check` put aside
     ledger.lock                 held by whoever undoes, packs or prunes runs
@@ -30,10 +33,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
-from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.storage.asking import is_link
+from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
+from prefect_pipestream.storage.asking import is_folder, is_link
 from prefect_pipestream.storage.untrusted import inside, leads_away, write_anew
-from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
 from prefect_pipestream.underfolder.format.run_key import check_run_key, is_run_key
 
 Folder = str | os.PathLike[str]
@@ -128,6 +131,15 @@ class Layout:
         for folder in (self.data, self.staged, self.log, self.runs):
             os.makedirs(folder, exist_ok=True)
 
+    def refuse_missing(self) -> None:
+        """Checks that the dataset is there.
+
+        Raises:
+            DatasetNotFoundError: If there is no such folder.
+        """
+        if not is_folder(self.root):
+            raise DatasetNotFoundError(f"Dataset {self.root}: no such folder.")
+
     def refuse_linked_data(self) -> None:
         """Checks that samples are written below the root. (They may be read by a link.)
 
@@ -157,7 +169,7 @@ class Layout:
         """
         if "/" in name[1:]:
             raise DatasetError(f"{self.root}: {name!r} is not the name of an item's file.")
-        return f"{self.root}{name}" if name[0] == "/" else f"{self.data}/{name}"
+        return f"{self.root}{name}" if is_shared(name) else f"{self.data}/{name}"
 
 
 def folder_of(run_key: str) -> str:
@@ -184,4 +196,4 @@ def run_key_of(folder: str) -> str:
 
 def staged_name(name: str) -> str:
     """The name under which a file is staged: flat, also for shared items."""
-    return "root." + name[1:] if name[0] == "/" else name
+    return "root." + name[1:] if is_shared(name) else name

@@ -54,9 +54,14 @@ def parse_item_name(name: str) -> tuple[int, Kind] | None:
     return idx, Kind(tail, len(head) if padded else 0)
 
 
+def is_shared(name: str) -> bool:
+    """Whether a name is that of a shared item, ``/<key>.<ext>``: its file is in the root."""
+    return name[:1] == "/"
+
+
 def key_of(name: str) -> str:
     """The key in an item's name ``<index>_<key>.<ext>``, or ``/<key>.<ext>`` of a shared one."""
-    own = name[1:] if name[:1] == "/" else name.partition("_")[2]
+    own = name[1:] if is_shared(name) else name.partition("_")[2]
     return own.partition(".")[0]
 
 

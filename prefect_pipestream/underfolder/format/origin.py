@@ -8,7 +8,7 @@ from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.asking import is_there, status_through_links
 from prefect_pipestream.storage.version import Version
-from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.underfolder.format.names import is_shared, key_of
 
 
 class SampleOrigin:
@@ -36,7 +36,7 @@ class SampleOrigin:
 
     def lead_to(self, key: str, source: FileSource) -> None:
         """Notes that item `key` is in this file now, as this sample's holder wrote it there."""
-        names = [name for name in self.sources if name[0] != "/" and key_of(name) == key]
+        names = [name for name in self.sources if not is_shared(name) and key_of(name) == key]
         taken = self.sources.pop(names[0]) if names else FileSource(source.path)
         taken.become(source)
         self.sources[os.path.basename(source.path)] = taken

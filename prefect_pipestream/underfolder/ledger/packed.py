@@ -8,10 +8,11 @@ which files each commit placed and removed, which only an undo needs to know.
 import gzip
 import json
 import os
+import re
 import zipfile
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -41,6 +42,7 @@ _REMEDY = "`pipestream check --fix` puts it aside."
 _MOST_BYTES = 1 << 32  # of a ledger's columns, unpacked: 100 million samples
 _FEW_BYTES = 1 << 24  # unpacked as they come: what is larger and shrinks to nothing is a bomb
 _MOST_TIMES = 200  # as large as it is packed; a ledger, whose indices count up, is at most 20
+_BEGIN = re.compile(rb"\[(\d{1,18}),")
 _LONGEST_LINE = 1 << 28  # bytes: the files of the largest commit
 _COMMIT_COLUMNS = {"commit_end": np.int64, "commit_at": np.float64, "commit_tag": np.int64}
 
@@ -226,25 +228,45 @@ class PackedLedger:
         except (ValueError, TypeError, IndexError) as error:
             raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
 
-    def commits(self) -> Iterator[CommitRecord]:
-        """All commits, as they were recorded.
+    def commits(self, idx: int | None = None) -> Iterator[CommitRecord]:
+        """The commits, as they were recorded.
+
+        Args:
+            idx: Only those with the sample that was read under this index, for which the lines of
+                others are not decoded; None is all.
 
         Raises:
             DatasetError: If the files do not fit together.
         """
         try:
-            yield from self._commits()
+            yield from self._commits(*self._chosen(idx))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
 
-    def _commits(self) -> Iterator[CommitRecord]:
-        files, failures = self._lines(_FILES), self._lines(_FAILURES)
+    def _chosen(self, idx: int | None) -> tuple[Collection[int], Container[int] | None]:
+        """The numbers of the commits with a sample, and of their rows; None for all rows."""
+        ends = self._arrays["commit_end"]
+        if idx is None:
+            return range(len(ends)), None
+        numbers = np.unique(ends.searchsorted(np.flatnonzero(self._arrays["idx"] == idx), "right"))
+        starts = np.concatenate([[0], ends])[numbers]
+        rows = {
+            row for at in zip(starts, ends[numbers], strict=True) for row in range(*map(int, at))
+        }
+        return numbers.tolist(), rows
+
+    def _commits(
+        self, numbers: Collection[int], rows: Container[int] | None
+    ) -> Iterator[CommitRecord]:
+        files = self._lines(_FILES, None if rows is None else numbers)
+        failures = self._lines(_FAILURES, rows)
         next_files, next_failure = next(files, None), next(failures, None)
-        start = 0
-        ends, at = self._arrays["commit_end"].tolist(), self._arrays["commit_at"].tolist()
-        for number, (commit_id, tag) in enumerate(zip(self.ids(), self._tags(), strict=True)):
-            samples = self._samples(start, ends[number])
-            while next_failure is not None and next_failure[0] < ends[number]:
+        ends, at = [0, *self._arrays["commit_end"].tolist()], self._arrays["commit_at"].tolist()
+        ids, tags = self.ids(), self._tags()
+        for number in numbers:
+            start, end = ends[number], ends[number + 1]
+            samples = self._samples(start, end)
+            while next_failure is not None and next_failure[0] < end:
                 row, *failure = next_failure
                 samples[row - start]["failure"] = SampleFailure.of_texts(failure)
                 next_failure = next(failures, None)
@@ -253,7 +275,7 @@ class PackedLedger:
                 _, shared, changes = next_files
                 if not is_marks(shared):
                     raise ValueError(f"it shares {shared!r:.100}")
-                self._check([commit_id, *shared])
+                self._check([ids[number], *shared])
                 for place, writes, replaces, removes in changes:
                     if replaces in (0, 1):
                         replaces = list(writes) if replaces else []
@@ -263,18 +285,17 @@ class PackedLedger:
                     )
                 next_files = next(files, None)
             yield CommitRecord(
-                id=commit_id,
+                id=ids[number],
                 run_key=self._run_key,
-                tag=tag,
+                tag=tags[number],
                 staged="",
                 at=at[number],
                 samples=tuple(map(SampleRecord.checked, samples)),
                 shared=shared,
             )
-            start = ends[number]
 
     def _check(self, names: Iterable[str]) -> None:
-        """What is on disk may say anything: files of other folders are none of a dataset's."""
+        """Refuses names that lead out of the dataset: what is on disk may say anything."""
         refuse_paths(str.removeprefix(name, "/") for name in names)
 
     def _samples(self, start: int, end: int) -> list[dict[str, Any]]:
@@ -291,15 +312,16 @@ class PackedLedger:
             for idx, target, outcome, attempts, signature in zip(*columns, strict=True)
         ]
 
-    def _lines(self, name: str) -> Iterator[list[Any]]:
+    def _lines(self, name: str, wanted: Container[int] | None = None) -> Iterator[list[Any]]:
+        """The entries of a file, or those of the numbers that are wanted."""
         path = os.path.join(self._folder, name)
         try:
             with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
                 last = -1
                 while line := file.readline(_LONGEST_LINE):
-                    entry = json.loads(line)
-                    last = _number_after(last, entry)
-                    yield entry
+                    last = _number_after(last, line)
+                    if wanted is None or last in wanted:
+                        yield json.loads(line)
         except FileNotFoundError:
             raise
         except (OSError, ValueError, EOFError, zlib.error, RecursionError) as error:
@@ -310,13 +332,14 @@ class PackedLedger:
             ) from error
 
 
-def _number_after(last: int, entry: Any) -> int:
-    """The number that an entry begins with: of the row, or the commit, that it is about.
+def _number_after(last: int, line: bytes) -> int:
+    """The number that a line begins with: of the row, or the commit, that it is about.
 
     Raises:
-        ValueError: If it is not above the last one. So there are no more entries than rows.
+        ValueError: If it is not above the last one. So there are no more lines than rows.
     """
-    number = entry[0] if isinstance(entry, list) and entry else None
-    if not isinstance(number, int) or not last < number < MAX_INDEX:
-        raise ValueError(f"after what is of {last} there is {entry!r:.100}")
+    found = _BEGIN.match(line)
+    number = -1 if found is None else int(found[1])
+    if not last < number < MAX_INDEX:
+        raise ValueError(f"after what is of {last} there is {line!r:.100}")
     return number

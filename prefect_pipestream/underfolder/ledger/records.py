@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard, get_args
 
-from prefect_pipestream.storage.untrusted import is_name
+from prefect_pipestream.storage.untrusted import is_name, read_regular
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
@@ -51,6 +51,11 @@ class SampleRecord:
     attempts: int = 1
     failure: SampleFailure | None = None
 
+    @property
+    def written_at(self) -> int:
+        """The index under which it is written."""
+        return self.idx if self.target is None else self.target
+
     def to_json(self) -> dict[str, Any]:
         """The entry as plain values, without what is default."""
         entry: dict[str, Any] = {"idx": self.idx, "outcome": self.outcome}
@@ -93,7 +98,7 @@ class SampleRecord:
         if not (
             all(
                 type(number) is int and 0 <= number < MAX_INDEX
-                for number in (self.idx, self.attempts, 0 if self.target is None else self.target)
+                for number in (self.idx, self.attempts, self.written_at)
             )
             and self.outcome in OUTCOMES
             and (self.writes is None or is_marks(self.writes))
@@ -142,6 +147,19 @@ class CommitRecord:
             "samples": [sample.to_json() for sample in self.samples],
         }
         return json.dumps(entry, separators=(",", ":")).encode()
+
+    @classmethod
+    def read(cls, path: str) -> "CommitRecord":
+        """The record in a file.
+
+        Raises:
+            ValueError: If it is no record, or of a format that this version does not know.
+            OSError: If it cannot be read.
+        """
+        try:
+            return cls.from_bytes(read_regular(path))
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
 
     @classmethod
     def from_bytes(cls, text: bytes) -> "CommitRecord":

@@ -11,8 +11,14 @@ from typing import Any, TypeVar
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
-from prefect_pipestream.storage.untrusted import inside, read_json, read_regular
-from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, run_key_of
+from prefect_pipestream.storage.untrusted import inside, read_json
+from prefect_pipestream.underfolder.format.layout import (
+    Folder,
+    Layout,
+    folder_of,
+    run_key_of,
+    staged_name,
+)
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger
 from prefect_pipestream.underfolder.ledger.records import (
@@ -94,6 +100,10 @@ class Run:
         """The folder of the files that a commit replaced or removed."""
         return self.at("undo", commit_id)
 
+    def kept(self, commit_id: str, name: str) -> str:
+        """The path of the file that a commit replaced or removed under a name."""
+        return f"{self.undo_of(commit_id)}/{staged_name(name)}"
+
     @property
     def dropped(self) -> str:
         """The folder of the ids of commits that were taken back."""
@@ -164,8 +174,12 @@ class Run:
 
     # -- its commits -------------------------------------------------------------------
 
-    def commits(self, tag: str | None = None) -> Iterator[CommitRecord]:
-        """The done commits of the run (or of one part of it), in the order of their making.
+    def commits(self, tag: str | None = None, idx: int | None = None) -> Iterator[CommitRecord]:
+        """The done commits of the run, in the order of their making.
+
+        Args:
+            tag: Those of one part of the run; None is all.
+            idx: Leaves out packed ones without the sample that was read under this index.
 
         Raises:
             DatasetError: If a record cannot be read.
@@ -173,7 +187,7 @@ class Run:
         """
         loose, dropped, packed = self._open(tag)
         if packed is not None:
-            for commit in packed.commits():
+            for commit in packed.commits(idx):
                 if commit.id not in dropped and tag in (None, commit.tag):
                     yield commit
         yield from map(_read_record, loose)
@@ -186,7 +200,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _settled(lambda: self._some_commits(most))
+        return _reread_if_moved(lambda: self._some_commits(most))
 
     def _some_commits(self, most: int) -> list[CommitRecord]:
         loose, dropped, packed = self._open(None)
@@ -203,7 +217,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _settled(lambda: self._rows(tag))
+        return _reread_if_moved(lambda: self._rows(tag))
 
     def _rows(self, tag: str | None) -> Rows:
         loose, dropped, packed = self._open(tag)
@@ -256,7 +270,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _settled(
+        return _reread_if_moved(
             lambda: {
                 record.idx: record for commit in self.commits(tag) for record in commit.samples
             }
@@ -289,7 +303,7 @@ class Run:
         failed = set(self.failed_indices(tag))
         found: dict[int, SampleRecord] = {}
         if failed:
-            for record in _settled(lambda: list(self._failure_records(tag))):
+            for record in _reread_if_moved(lambda: list(self._failure_records(tag))):
                 if record.idx in failed:
                     found[record.idx] = record
         return [found.get(idx) or SampleRecord(idx, "failed") for idx in sorted(failed)]
@@ -323,10 +337,10 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _settled(
+        return _reread_if_moved(
             lambda: [
                 (commit.at, record)
-                for commit in self.commits()
+                for commit in self.commits(idx=idx)
                 for record in commit.samples
                 if record.idx == idx
             ]
@@ -364,15 +378,15 @@ def _user() -> str:
 
 def _read_record(path: str) -> CommitRecord:
     try:
-        return CommitRecord.from_bytes(read_regular(path))
-    except (ValueError, RecursionError) as error:
+        return CommitRecord.read(path)
+    except ValueError as error:
         raise DatasetError(
             f"{path}: this record of a commit cannot be read ({error}). `pipestream check "
             "--fix` puts it aside."
         ) from error
 
 
-def _settled(read: Callable[[], T]) -> T:
+def _reread_if_moved(read: Callable[[], T]) -> T:
     """Reads a ledger again if it was packed, or its run undone, meanwhile."""
     for _ in range(_TRIES):
         try:

@@ -4,12 +4,12 @@ import heapq
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.listing import UNDO_KEY
-from prefect_pipestream.underfolder.runs.net import Plan, net_changes, plan_of
+from prefect_pipestream.underfolder.runs.undo_plan import Plan, net_changes, plan_of
 
 
 def commits_in_turn(runs: Iterable[Run]) -> Iterator[tuple[Run, CommitRecord]]:
@@ -82,7 +82,7 @@ def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[Run], plan: Pla
 
 
 def _later_runs(layout: Layout, runs: Sequence[Run], plan: Plan) -> list[Run]:
-    """The other runs that wrote what is not as these runs left it, since these began to."""
+    """The other runs that later wrote a file which differs now from what these runs left."""
     began: dict[str | int, str] = {}
     for pair in commits_in_turn(runs):
         for name, change in net_changes([pair]).items():

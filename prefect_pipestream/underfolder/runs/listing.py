@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, RunNotFoundError
-from prefect_pipestream.storage.asking import is_folder, names_in, status_of
+from prefect_pipestream.errors import DatasetError, RunNotFoundError
+from prefect_pipestream.storage.asking import names_in, status_of
 from prefect_pipestream.storage.lock import is_held
 from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
@@ -19,8 +19,8 @@ RunState = Literal["running", "finished", "stopped", "edited", "undoing", "undon
 """How a run is, as far as can be told.
 
 ``running``: a writer of it is alive. ``finished``: it ended and said so. ``stopped``: neither; it
-was interrupted. ``edited``: a person or a script changed samples by a stream, which has no end
-that it could miss. ``undoing``: its undo is under way, or was interrupted. ``undone``: it was
+was interrupted. ``edited``: a person or a script changed samples by a stream; such a run is never
+finished, nor stopped. ``undoing``: its undo is under way, or was interrupted. ``undone``: it was
 taken back.
 """
 
@@ -78,8 +78,7 @@ def list_runs(folder: Folder) -> list[RunInfo]:
         DatasetError: If a ledger cannot be read.
     """
     layout = Layout.of(folder)
-    if not is_folder(layout.root):
-        raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
+    layout.refuse_missing()
     runs = sorted(((started_s(run), run) for run in runs_of(layout)), key=lambda pair: pair[0])
     held = _undo_bytes([run for _, run in runs])
     running = live_writers(layout)

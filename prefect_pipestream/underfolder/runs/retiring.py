@@ -28,7 +28,7 @@ _UNDONE = "~undone-"
 
 @dataclass(frozen=True)
 class Intent:
-    """That runs are being undone, as each of them notes it: one that is killed is gone on with.
+    """The note, in each run, by which an interrupted undo is resumed.
 
     Attributes:
         undo_key: The key of the undo's run.

@@ -17,13 +17,12 @@ from itertools import islice
 from prefect_pipestream.errors import (
     ConflictError,
     DatasetError,
-    DatasetNotFoundError,
     RunKeyError,
     UndoRefusedError,
 )
 from prefect_pipestream.storage.asking import is_folder
 from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits, recover
-from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
@@ -35,9 +34,15 @@ from prefect_pipestream.underfolder.runs.interleaved import (
     way_out,
 )
 from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY, existing_run, live_writers
-from prefect_pipestream.underfolder.runs.net import Change, Plan, kept_path, net_changes, plan_of
 from prefect_pipestream.underfolder.runs.packing import forget_dropped, ledger_lock, pack
 from prefect_pipestream.underfolder.runs.retiring import intent_for, retire
+from prefect_pipestream.underfolder.runs.undo_plan import (
+    Change,
+    Plan,
+    kept_path,
+    net_changes,
+    plan_of,
+)
 
 _log = logging.getLogger(__name__)
 _BATCH = 1000
@@ -200,8 +205,7 @@ def undo_commits(
 def _opened(dataset: Folder | Layout, keys: Sequence[str]) -> Iterator[Layout]:
     """The dataset, with the ledger to ourselves and nobody's commit half applied."""
     layout = Layout.of(dataset)
-    if not is_folder(layout.root):
-        raise DatasetNotFoundError(f"Dataset {layout.root}: no such folder.")
+    layout.refuse_missing()
     if not is_folder(layout.runs):
         existing_run(layout, keys[0])  # raises: nothing was ever committed here
     with ledger_lock(layout):

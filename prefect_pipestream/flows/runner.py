@@ -1,13 +1,19 @@
-"""How many samples a chunk gets, and how many chunks run at once."""
+"""The flow's task runner: how much it does at once, in chunks of which size, and its end."""
 
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from prefect_pipestream.errors import WorkerDiedError
 
 CHUNK_S = 3.0
 """The work of a chunk that is aimed at, in seconds: beside it a task run costs nothing."""
@@ -128,3 +134,43 @@ def _next_finished(finished: "SimpleQueue[PrefectFuture[Any]]") -> PrefectFuture
             return finished.get(timeout=0.5)
         except Empty:
             continue
+
+
+def task_runner() -> TaskRunner[Any] | None:
+    """The task runner of the flow run; None outside of one."""
+    context = FlowRunContext.get()
+    return None if context is None else context.task_runner
+
+
+@contextmanager
+def explained_death(run_key: str) -> Iterator[None]:
+    """Says of a task runner whose worker died what that means for the run.
+
+    Raises:
+        WorkerDiedError: If one did.
+    """
+    try:
+        yield
+    except BrokenExecutor as error:
+        raise WorkerDiedError(
+            "A worker process died, as one that the system kills for lack of memory, or that "
+            "starts a script which calls the flow without `if __name__ == '__main__':`. What was "
+            f"committed is kept: a retry of the flow run, or a run with run_key={run_key!r}, goes "
+            "on from there. Fewer workers, or smaller chunks, need less memory."
+        ) from error
+
+
+@contextmanager
+def reachable_api() -> Iterator[None]:
+    """Tells worker processes where the embedded API is, lest each starts one of its own."""
+    context = FlowRunContext.get()
+    if (
+        context is None
+        or PREFECT_API_URL.value() is not None
+        or not isinstance(context.task_runner, ProcessPoolTaskRunner)
+    ):
+        yield
+        return
+    url = str(context.client.api_url).rstrip("/")
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield

@@ -18,7 +18,7 @@ from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.selection import Select
 from prefect_pipestream.reporting.artifacts import publish_undo
-from prefect_pipestream.reporting.outcomes import RunReport, describe_counts
+from prefect_pipestream.reporting.reports import RunReport, describe_counts
 from prefect_pipestream.underfolder import RunInfo, list_runs
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
@@ -70,7 +70,7 @@ def clean_dataset(
         What became of the samples.
     """
     return process_samples.fn(
-        source=block_of(dataset),
+        source=dataset,
         transform=transform,
         keys=keys or None,
         indices=indices or None,
@@ -120,8 +120,8 @@ def build_dataset(
         What became of the samples.
     """
     return process_samples.fn(
-        source=ReadWriteUnderfolder(folder=source) if isinstance(source, Path) else source,
-        target=CreateNewUnderfolder(folder=target) if isinstance(target, Path) else target,
+        source=source,
+        target=target,
         transform=transform,
         keys=keys or None,
         indices=indices or None,

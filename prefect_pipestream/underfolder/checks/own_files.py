@@ -7,9 +7,8 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import NO_RIGHT, is_folder, is_there, names_in, status_of
-from prefect_pipestream.storage.creating import left_by_creators
 from prefect_pipestream.storage.lock import exclusive
-from prefect_pipestream.storage.untrusted import read_regular
+from prefect_pipestream.storage.new_dataset import left_by_creators
 from prefect_pipestream.underfolder.checks.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.commits.apply import UNDO, is_dead, recover
 from prefect_pipestream.underfolder.format.layout import Layout
@@ -122,8 +121,8 @@ def _pending(layout: Layout) -> dict[str, CommitRecord | None]:
 
 def _record_at(path: str) -> CommitRecord | None:
     try:
-        return CommitRecord.from_bytes(read_regular(path))
-    except (ValueError, RecursionError):
+        return CommitRecord.read(path)
+    except ValueError:
         return None
 
 

@@ -24,8 +24,7 @@ class FileSource:
         path: Absolute path of the file.
         version: What the file was like when it was taken, last decoded or written by us; None: not
             known, as of a link that leads nowhere.
-        is_newer: Whether the file was another one when it was read than when it was taken, or read
-            before.
+        is_newer: Whether it changed between two looks at it.
     """
 
     __slots__ = ("is_newer", "path", "version")
@@ -87,7 +86,7 @@ class FileSource:
         found, was = status_through_links(self.path), self.version
         if found is None:  # else it is a link that led nowhere when it was taken, too
             return not (was is None and is_link(self.path))
-        if was is not None and was.is_of(found) and was.is_settled:
+        if was is not None and was.is_of(found) and was.is_beyond_tick:
             return False
         if was is None or was.digest is None or was.size != found.st_size:
             return True

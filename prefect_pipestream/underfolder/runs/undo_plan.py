@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from prefect_pipestream.storage.asking import is_there, status_of
 from prefect_pipestream.storage.version import mark_at
-from prefect_pipestream.underfolder.commits.dataset import Underfolder
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
-from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.underfolder.format.names import is_shared, key_of
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 
@@ -22,9 +22,9 @@ class Change(NamedTuple):
         idx: The sample.
         kept_in: The folder in which the file was kept as it was before; None: there was none.
         mark: The mark of the file that is there after; None: there is none.
-        between: For each two commits in turn that wrote the name, what the first of them left, and
-            in which folder the second kept what it found (None: nothing): where these differ,
-            someone else's change lies between.
+        between: For each two consecutive commits that wrote the name: the mark that the first
+            left, and the folder in which the second kept what it found (None: nothing). Where
+            they differ, someone else's change lies between.
     """
 
     idx: int
@@ -55,7 +55,7 @@ def net_changes(commits: Commits) -> dict[str, Change]:
             idx = commit.samples[0].idx if commit.samples else 0
             changes.setdefault(name, Change(idx, None, mark))
         for sample in commit.samples:
-            idx = sample.idx if sample.target is None else sample.target
+            idx = sample.written_at
             for name, mark in (sample.writes or {}).items():
                 note(name, idx, undo if name in sample.replaces else None, mark)
             for name in sample.removes:
@@ -89,9 +89,9 @@ def plan_of(
 ) -> Plan:
     """Compares what commits left with what is on disk. Costs some `stat` calls a name.
 
-    A file that is as it was before the commits needs nothing. One that is neither so nor as they
-    left it was changed since, and so was one that someone else changed between two of them: to
-    restore what was there before would take that back too. With `force` it is done all the same.
+    A file that is as it was before the commits needs nothing. One that is neither that nor as they
+    left it was changed since. So was one that someone else changed between two of the commits: to
+    restore what was there before would take that change back, too. `force` does it all the same.
     """
     plan = Plan()
     for name, change in changes.items():
@@ -100,7 +100,7 @@ def plan_of(
         if (is_changed or kept is None) and _is_as_before(final, kept):
             continue
         others = _others_of_key(dataset, name, change, changes)
-        if name[0] == "/" and (others or (is_changed and not force)):
+        if is_shared(name) and (others or (is_changed and not force)):
             plan.left.append(name)
             continue
         changed = [name] * (is_changed or _is_changed_between(name, change)) + others
@@ -119,7 +119,7 @@ def _others_of_key(
     if change.kept_in is None:
         return []
     key = key_of(name)
-    if name[0] == "/":
+    if is_shared(name):
         shared = dataset.shared_files().get(key)
         return ["/" + shared] if shared and "/" + shared not in changes else []
     kinds = dataset.kinds_of(change.idx)

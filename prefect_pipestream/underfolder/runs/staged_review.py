@@ -24,14 +24,14 @@ from pydantic import TypeAdapter
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFoundError
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
-from prefect_pipestream.storage.files import FileSource
+from prefect_pipestream.storage.file_source import FileSource
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_json, read_regular, write_anew
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, staged_name
-from prefect_pipestream.underfolder.format.names import MAX_INDEX
+from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
@@ -78,15 +78,14 @@ class _Source:
     Attributes:
         size: See `Version`, here and below; None: the version is not known.
         mtime_ns: It may be copied elsewhere with the dataset: its inode is left out.
-        digest: As hexadecimal digits.
-        read_at_ns: See `Version`.
+        digest: As hexadecimal digits. Where there is one it is compared, whatever the times say:
+            until the decision days may pass, and the time of reading is left out.
         is_newer: See `FileSource`.
     """
 
     size: int | None
     mtime_ns: int = 0
     digest: str | None = None
-    read_at_ns: int = 0
     is_newer: bool = False
 
     @classmethod
@@ -95,7 +94,7 @@ class _Source:
         if version is None:
             return cls(None, is_newer=source.is_newer)
         digest = None if version.digest is None else version.digest.hex()
-        return cls(version.size, version.mtime_ns, digest, version.read_at_ns, source.is_newer)
+        return cls(version.size, version.mtime_ns, digest, source.is_newer)
 
     def at(self, path: str) -> FileSource:
         """The file at its path, as it was.
@@ -106,7 +105,7 @@ class _Source:
         version = None
         if self.size is not None:
             digest = None if self.digest is None else bytes.fromhex(self.digest)
-            version = Version(self.size, self.mtime_ns, 0, digest, self.read_at_ns)
+            version = Version(self.size, self.mtime_ns, digest=digest)
         return FileSource(path, version, is_newer=self.is_newer)
 
 
@@ -189,7 +188,7 @@ class _Saved:
             for name, source in sample.sources.items():
                 refuse_paths([name.removeprefix("/")])
                 source.at(name)
-        if not all(name[:1] == "/" for name in self.shared):
+        if not all(is_shared(name) for name in self.shared):
             raise ValueError(f"it shares {self.shared!r:.100}")
         refuse_paths(name[1:] for name in self.shared)
 

@@ -1,0 +1,86 @@
+"""One run over the samples of a dataset, as far as it is, and its report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from prefect_pipestream.reporting.progress import Log
+from prefect_pipestream.reporting.reports import ChunkReport, ChunkTime, RunReport, failed_sample
+from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.work.chunk import Transform
+
+
+@dataclass
+class ProcessRun:
+    """One execution of `process_samples`.
+
+    Args:
+        source: Where samples are read.
+        target: Where they are written; may be the source.
+        transform: What happens in between.
+        keys: The items to write; None is all.
+        retries: How often a failed sample is tried again.
+        log: The flow run's logger.
+        result: What became of samples so far.
+        chunks: The time of each chunk.
+        warnings: What looks wrong, beside what is known only at the end.
+        warned: Whether it was said already that no sample has an item that is to be written.
+    """
+
+    source: DataStream
+    target: DataStream
+    transform: Transform
+    keys: Sequence[str] | None
+    retries: int
+    log: Log
+    result: ChunkReport = field(default_factory=ChunkReport)
+    chunks: list[ChunkTime] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    warned: bool = False
+
+    def __post_init__(self) -> None:
+        self._done_before = self.result.total
+
+    def add(self, report: ChunkReport, name: str) -> None:
+        """Adds what became of a chunk of this name."""
+        self.chunks.append(ChunkTime(name, dict(report.counts), report.seconds))
+        self.result.add(report)
+        self._warn_of_keys()
+
+    def _warn_of_keys(self) -> None:
+        """Says early, and once, if no sample has an item that is to be written: a typing error."""
+        if self.result.unseen_keys and not self.warned:
+            self.warned = True
+            for warning in self._warnings():
+                self.log.warning("So far: %s", warning)
+
+    def _warnings(self) -> list[str]:
+        processed = self.result.total - self._done_before
+        return [
+            f"keys: none of the {processed:,} samples processed had an item {key!r} to write."
+            for key in sorted(self.result.unseen_keys or ())
+        ]
+
+    def report(self, seconds: float) -> RunReport:
+        """The report on the whole run, of which this attempt took so many seconds."""
+        processed = self.result.total - self._done_before
+        return RunReport(
+            run_key=self.target.run_key,
+            counts=self.result.counts,
+            failures=sorted(self.result.failures, key=lambda failure: failure.idx),
+            duration_s=seconds,
+            samples_per_second=processed / seconds if seconds > 0 else 0.0,
+            done_before=self._done_before,
+            warnings=[*self.warnings, *self._warnings()],
+        )
+
+    def report_when_stopped(self, error: BaseException, seconds: float) -> RunReport:
+        """The report on a run that cannot go on: what its ledger has, and why it stopped."""
+        run = self.target.run
+        report = self.report(seconds)
+        stopped = f"The run stopped before its end: {type(error).__name__}: {error}"
+        found = {
+            "counts": run.counts(),
+            "failures": list(map(failed_sample, run.failures())),
+            "warnings": [stopped, *report.warnings],
+        }
+        return report.model_copy(update=found)
