@@ -142,6 +142,20 @@ def links_of_samples_and_of_shared_items(p: Any, folder: Path) -> Any:
 
 
 @example
+def links_of_a_stream(p: Any, folder: Path) -> Any:
+    samples(p, 2).to_underfolder(folder / "a").run(track_fn=None)
+    reader = p.sequences.SamplesSequence.from_underfolder(folder / "a")
+    with p.items.item_serialization_mode("SYM_LINK", p.items.Item):
+        stream = p.sequences.DataStream.create_new_underfolder(folder / "b")
+        for index, each in enumerate(reader):
+            stream.set_output(index, each)
+    return [
+        (name, (folder / "b" / name).is_symlink(), (folder / "b" / name).stat().st_nlink)
+        for name in files(folder / "b")
+    ]
+
+
+@example
 def values_are_cached_where_it_is_asked_for(p: Any, folder: Path) -> Any:
     p.items.NpyNumpyItem([1]).serialize(folder / "a.npy")
     item = p.items.NpyNumpyItem(folder / "a.npy")
@@ -563,6 +577,73 @@ def parsed_items(p: Any, folder: Path) -> Any:
         parsed.make_new(Box(x=6))(),
         parsed.make_parsed_value({"x": 7}).x,
         parsed.value_to_item_data(Box(x=8)),
+    ]
+
+
+@example
+def images_of_a_folder(p: Any, folder: Path) -> Any:
+    for name in ("b", "abc", "a"):
+        p.items.PngImageItem(np.full((2, 3), len(name), np.uint8)).serialize(folder / name)
+    (folder / "e.txt").write_text("1")
+    made = p.sequences.SamplesSequence.from_images
+    found = made(folder, sort_files=True, image_key="x")
+    return [
+        [(sorted(each), each["x"]().tolist()) for each in found],
+        len(made(folder, recursive=False)),
+        len(made(folder / "nothing", must_exist=False)),
+    ]
+
+
+@example
+def a_toy_dataset(p: Any, folder: Path) -> Any:
+    made = p.sequences.SamplesSequence.toy_dataset(3, image_size=16, key_format="a_*")
+    plain = p.sequences.SamplesSequence.toy_dataset(
+        2, with_images=False, with_masks=False, with_instances=False, with_kpts=False, seed=1
+    )
+    return [
+        {key: cls.__name__ for key, cls in made[0].remove_keys("a_keypoints").to_schema().items()},
+        "a_keypoints" in made[0],
+        made[0]["a_image"]().shape,
+        made[0]["a_mask"]().shape,
+        sorted(made[0]["a_metadata"]()),
+        [sorted(each) for each in plain],
+        plain[0]["bboxes"]().shape[1],
+    ]
+
+
+@example
+def a_cache_of_samples(p: Any, folder: Path) -> Any:
+    calls: list[int] = []
+
+    def count(each: Any) -> Any:
+        calls.append(1)
+        return each
+
+    cached = samples(p, 2).map(p.stages.StageLambda(count)).cache(folder / "cache")
+    return [labels(cached), labels(cached), len(calls)]
+
+
+@example
+def more_stages_on_items(p: Any, folder: Path) -> Any:
+    one, stages = sample(p, 1), p.stages
+    samples(p, 1).to_underfolder(folder / "a").run(track_fn=None)
+    (read,) = p.sequences.SamplesSequence.from_underfolder(folder / "a")
+    timer = stages.StageTimer("identity", skip_first=1, time_key_path="times.*")
+    timed = [timer(one), timer(one)]
+    forgotten = stages.StageForgetSource(folder / "a")(read)
+    hashed = stages.StageSampleHash(algorithm="md5", keys=["label", "meta"])(one)["hash"]
+    crop = stages.StageCropAndPad(x=1, y=-1, width=3, height=4, images="image")
+    nearest = stages.StageResize(size=(8, 12), interpolation="nearest", images="image")
+    return [
+        [sorted(each) for each in timed],
+        [list(each.deep_get("times", {})) for each in timed],
+        [len(item.local_sources) for item in forgotten.values()],
+        [len(item.local_sources) for item in read.values()],
+        (type(hashed).__name__, len(hashed())),
+        crop(one)["image"](),
+        nearest(one)["image"](),
+        stages.StageResize(size=("max", 12), images=["image"])(one)["image"]().shape,
+        stages.StageResize(size=("min", 2), images="image")(one)["image"]().shape,
     ]
 
 
