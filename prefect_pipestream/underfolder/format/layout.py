@@ -34,7 +34,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
-from prefect_pipestream.storage.asking import is_folder, is_link
+from prefect_pipestream.storage.asking import is_folder, is_link, is_there
 from prefect_pipestream.storage.untrusted import inside, leads_away, write_anew
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
 from prefect_pipestream.underfolder.format.run_key import check_run_key, is_run_key
@@ -138,7 +138,8 @@ class Layout:
             DatasetNotFoundError: If there is no such folder.
         """
         if not is_folder(self.root):
-            raise DatasetNotFoundError(f"Dataset {self.root}: no such folder.")
+            what = "this is no folder" if is_there(self.root) else "no such folder"
+            raise DatasetNotFoundError(f"Dataset {self.root}: {what}.")
 
     def refuse_linked_data(self) -> None:
         """Checks that samples are written below the root. (They may be read by a link.)

@@ -268,21 +268,18 @@ class PackedLedger:
             samples = self._samples(start, end)
             while next_failure is not None and next_failure[0] < end:
                 row, *failure = next_failure
-                samples[row - start]["failure"] = SampleFailure.of_texts(failure)
+                samples[row - start]["failure"] = failure
                 next_failure = next(failures, None)
             shared: dict[str, str] = {}
             if next_files is not None and next_files[0] == number:
                 _, shared, changes = next_files
                 if not is_marks(shared):
                     raise ValueError(f"it shares {shared!r:.100}")
-                self._check([ids[number], *shared])
+                refuse_paths(str.removeprefix(name, "/") for name in shared)
                 for place, writes, replaces, removes in changes:
                     if replaces in (0, 1):
                         replaces = list(writes) if replaces else []
-                    self._check([*writes, *replaces, *removes])
-                    samples[place].update(
-                        writes=writes, replaces=tuple(replaces), removes=tuple(removes)
-                    )
+                    samples[place].update(writes=writes, replaces=replaces, removes=removes)
                 next_files = next(files, None)
             yield CommitRecord(
                 id=ids[number],
@@ -293,10 +290,6 @@ class PackedLedger:
                 samples=tuple(map(SampleRecord.checked, samples)),
                 shared=shared,
             )
-
-    def _check(self, names: Iterable[str]) -> None:
-        """Refuses names that lead out of the dataset: what is on disk may say anything."""
-        refuse_paths(str.removeprefix(name, "/") for name in names)
 
     def _samples(self, start: int, end: int) -> list[dict[str, Any]]:
         names = ("idx", "target", "outcome", "attempts", "signature")

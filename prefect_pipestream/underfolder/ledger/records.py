@@ -1,10 +1,19 @@
 """What a commit says of itself, and of each of its samples: the ledger's entries."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeGuard, get_args
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
+
+from annotated_types import Predicate
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
 
 from prefect_pipestream.storage.untrusted import is_name, read_regular
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
@@ -21,7 +30,25 @@ Outcome = Literal["written", "unchanged", "skipped", "failed"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FORMAT = 1
 _LATEST = 1e11  # seconds since the epoch
-_SIGNATURE = re.compile("[0-9a-f]{16}")
+
+
+def _is_file_name(name: str) -> bool:
+    return is_name(name.removeprefix("/"))
+
+
+def _is_place(path: str) -> bool:
+    return all(map(is_name, path.split("/")))
+
+
+# What is on disk may say anything: a number is no text, and a name leads to no other folder.
+_Index = Annotated[int, Field(strict=True, ge=0, lt=MAX_INDEX)]
+_Name = Annotated[str, Predicate(is_name)]
+_FileName = Annotated[str, Predicate(_is_file_name)]
+_Failure = Annotated[
+    SampleFailure,
+    BeforeValidator(SampleFailure.of_texts),
+    PlainSerializer(lambda why: [why.error_type, why.message, why.traceback]),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +68,17 @@ class SampleRecord:
         failure: Why it failed.
     """
 
-    idx: int
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    idx: _Index
     outcome: Outcome
-    signature: str | None = None
-    target: int | None = None
-    writes: Mapping[str, str] | None = None
-    replaces: tuple[str, ...] = ()
-    removes: tuple[str, ...] = ()
-    attempts: int = 1
-    failure: SampleFailure | None = None
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    target: _Index | None = None
+    writes: Mapping[_FileName, str] | None = None
+    replaces: tuple[_FileName, ...] = ()
+    removes: tuple[_FileName, ...] = ()
+    attempts: _Index = 1
+    failure: _Failure | None = None
 
     @property
     def written_at(self) -> int:
@@ -58,53 +87,17 @@ class SampleRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain values, without what is default."""
-        entry: dict[str, Any] = {"idx": self.idx, "outcome": self.outcome}
-        for name in ("signature", "target", "writes", "replaces", "removes"):
-            if value := getattr(self, name):
-                entry[name] = value
-        if self.target == 0:
-            entry["target"] = 0
-        if self.attempts != 1:
-            entry["attempts"] = self.attempts
-        if self.failure is not None:
-            failure = self.failure
-            entry["failure"] = [failure.error_type, failure.message, failure.traceback]
+        entry: dict[str, Any] = _SAMPLE.dump_python(self, exclude_defaults=True)
         return entry
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "SampleRecord":
-        """The reverse of `to_json`."""
-        values = dict(entry)
-        if values.get("failure") is not None:
-            values["failure"] = SampleFailure.of_texts(values["failure"])
-        for name in ("replaces", "removes"):
-            values[name] = tuple(values.get(name, ()))
-        return cls.checked(values)
-
-    @classmethod
     def checked(cls, values: Mapping[str, Any]) -> "SampleRecord":
-        """The record of these values.
+        """The record of these values, as `to_json` gives them.
 
         Raises:
-            ValueError: If one is not of its type: what is on disk may say anything.
-            TypeError: If one is missing or unknown.
+            ValueError: If one is missing, unknown or not what it may be.
         """
-        record = cls(**values)
-        record._check_types()
-        return record
-
-    def _check_types(self) -> None:
-        """Raises `ValueError` if a value is not of its type: records on disk may say anything."""
-        if not (
-            all(
-                type(number) is int and 0 <= number < MAX_INDEX
-                for number in (self.idx, self.attempts, self.written_at)
-            )
-            and self.outcome in OUTCOMES
-            and (self.writes is None or is_marks(self.writes))
-            and (self.signature is None or _SIGNATURE.fullmatch(self.signature))
-        ):
-            raise ValueError(f"{self!r:.200} is no record of a sample")
+        return _checked(_SAMPLE, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +117,21 @@ class CommitRecord:
             their ledger as this one is done.
     """
 
-    id: str
-    run_key: str
-    tag: str
-    staged: str
-    at: float
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    # A packed ledger holds no other ids than those of ASCII, which all are that were ever made.
+    id: Annotated[_Name, Predicate(str.isascii)]
+    run_key: Annotated[str, Predicate(is_run_key)]
+    tag: _Name
+    staged: Annotated[str, Field(pattern="^staged/[^/]+/[^/]+$"), Predicate(_is_place)]
+    at: Annotated[float, Field(strict=True, ge=0, lt=_LATEST)]
     samples: tuple[SampleRecord, ...]
-    shared: Mapping[str, str] = field(default_factory=dict)
-    drops: tuple[str, ...] = ()
+    shared: Mapping[_FileName, str] = field(default_factory=dict)
+    drops: tuple[Annotated[str, Field(pattern="^[^/]+/[^/]+$"), Predicate(_is_place)], ...] = ()
 
     def to_bytes(self) -> bytes:
         """The record as JSON."""
-        entry = {
-            "format": FORMAT,
-            "id": self.id,
-            "run_key": self.run_key,
-            "tag": self.tag,
-            "staged": self.staged,
-            "at": self.at,
-            "shared": dict(self.shared),
-            "drops": self.drops,
-            "samples": [sample.to_json() for sample in self.samples],
-        }
+        entry = {"format": FORMAT, **_COMMIT.dump_python(self, exclude_defaults=True)}
         return json.dumps(entry, separators=(",", ":")).encode()
 
     @classmethod
@@ -168,40 +154,24 @@ class CommitRecord:
         Raises:
             ValueError: If it is no record, or of a format that this version does not know.
         """
-        entry = json.loads(text)
+        entry = json.loads(text)  # not by pydantic, which refuses names that are no text
         if not isinstance(entry, dict) or entry.pop("format", None) != FORMAT:
             raise ValueError("not a commit record of a known format")
-        try:
-            return cls._from_entry(entry)
-        except (TypeError, KeyError, AttributeError) as error:
-            # A field is missing, unknown or of another type.
-            raise ValueError(f"not a commit record: {error!r}") from error
+        return _checked(_COMMIT, entry)
 
-    @classmethod
-    def _from_entry(cls, entry: dict[str, Any]) -> "CommitRecord":
-        entry["samples"] = tuple(SampleRecord.from_json(sample) for sample in entry["samples"])
-        entry["drops"] = tuple(entry["drops"])
-        record = cls(**entry)
-        if not (is_run_key(record.run_key) and is_time(record.at) and is_marks(record.shared)):
-            raise ValueError("not a commit record of a known format")
-        record._check_places()
-        return record
 
-    def _check_places(self) -> None:
-        """Raises `ValueError` if the record names a file outside of where its files are."""
-        names: list[str] = list(self.shared)
-        for sample in self.samples:
-            names += [*(sample.writes or ()), *sample.replaces, *sample.removes]
-        names = [self.id, self.tag, *(str.removeprefix(name, "/") for name in names)]
-        for path, parts in [(self.staged, 3), *((path, 2) for path in self.drops)]:
-            names += str.split(path, "/")
-            if path.count("/") != parts - 1:
-                raise ValueError(f"it names {path!r}")
-        if not self.staged.startswith("staged/"):
-            raise ValueError(f"it names {self.staged!r}")
-        refuse_paths(names)
-        if not self.id.isascii():  # as no id that was ever made: a packed ledger cannot hold it
-            raise ValueError(f"it says that it is {self.id!r}")
+T = TypeVar("T")
+_SAMPLE = TypeAdapter(SampleRecord)
+_COMMIT = TypeAdapter(CommitRecord)
+
+
+def _checked(of: TypeAdapter[T], values: Any) -> T:
+    """Raises `ValueError` in one line: pydantic's has many, and what somebody forged."""
+    try:
+        return of.validate_python(values)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise ValueError(f"{wrong['loc']!r:.200}: {wrong['msg']}") from None
 
 
 def is_marks(value: Any) -> TypeGuard[Mapping[str, str]]:
