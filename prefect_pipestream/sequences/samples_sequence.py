@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 from pydantic import BaseModel, ConfigDict
 
 from prefect_pipestream.errors import MissingExtraError
+from prefect_pipestream.sequences.building import argument_name
 from prefect_pipestream.sequences.operations import Operations
 from prefect_pipestream.sequences.registry import piped_sequence as piped_sequence
 from prefect_pipestream.sequences.registry import source_sequence as source_sequence
@@ -43,6 +44,15 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
     source_field: ClassVar[str | None] = None
     # Takes a list, or a mapping none of whose keys is one of its fields, as its one argument.
     takes_whole_argument: ClassVar[bool] = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args:  # in the order of the fields, as the method of the same title takes them
+            fields = type(self).model_fields.items()
+            names = [argument_name(name, f) for name, f in fields if name != self.source_field]
+            if len(args) > len(names):
+                raise TypeError(f"{self.name()}: {len(args)} arguments were given by position.")
+            kwargs = {**kwargs, **dict(zip(names, args, strict=False))}
+        super().__init__(**kwargs)
 
     @abstractmethod
     def size(self) -> int:

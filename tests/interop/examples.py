@@ -238,6 +238,22 @@ def choosing_samples(p: Any, folder: Path) -> Any:
 
 
 @example
+def pipes_made_by_their_classes(p: Any, folder: Path) -> Any:
+    pipes, four = p.sequences__pipes__operations, samples(p, 4)
+    samples(p, 2).to_underfolder(folder / "a").run(track_fn=None)
+    made = [
+        pipes.RepeatedSequence(2, source=four),
+        pipes.ConcatSequences(four[:1], four[2:], source=four, to_cat=[]),
+        pipes.IndexSelectionSequence([1, 0], source=four, negate=True),
+        pipes.EnableItemDataCache(p.items.ImageItem, source=four),
+        p.sequences__sources__raw.SamplesList([sample(p, 5)]),
+        p.sequences__sources__readers.UnderfolderReader(folder / "a"),
+        p.sequences__pipes__mapping.MappedSequence("identity", source=four),
+    ]
+    return [labels(each) for each in made]
+
+
+@example
 def the_index_of_a_sample_as_an_item(p: Any, folder: Path) -> Any:
     two = samples(p, 2)
     text, plain = two.enumerate(), two.enumerate(idx_key="n", item_cls=p.items.JsonMetadataItem)

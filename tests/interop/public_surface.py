@@ -293,9 +293,9 @@ its DAG engine, its configuration language and its remotes. Of a plain module th
 defines count, of a package also those that it takes from its modules.
 
 {same} names are the same: each call that the reference takes is taken, with the same defaults.
-{purpose} are different on purpose, and the reason stands beside them. {missing} are missing. How it
-behaves is compared by the examples in `tests/interop`; where that differs, see
-[coming from pipelime](coming-from-pipelime.md).
+{purpose} are different on purpose, {helpers} of them in `utils`; the reason stands beside them.
+{missing} are missing. How it behaves is compared by the examples in `tests/interop`; where that
+differs, see [coming from pipelime](coming-from-pipelime.md).
 """
 
 
@@ -311,6 +311,7 @@ def page() -> str:
             same=count["same"],
             purpose=count["on purpose"],
             missing=count["missing"],
+            helpers=sum(row.name.startswith("utils") and bool(row.why) for row in found),
         )
     ]
     stored: Surface = json.loads(STORED.read_text())
