@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -125,6 +125,7 @@ class StageCopyItems(SampleStage, title="copy-items"):
     """Gives each sample items of another sample. Only from Python: no text can name a sample."""
 
     model_config = ConfigDict(populate_by_name=True)
+    from_text: ClassVar[bool] = False
 
     source: Sample = Field(description="The sample that the items are taken from.")
     key_list: KeyList = Field(alias="k", description="The keys of the items to take.")

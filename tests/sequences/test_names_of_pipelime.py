@@ -34,6 +34,7 @@ from prefect_pipestream.sequences.pipes.mapping import (
     MappingConditionIndexRange,
     MappingConditionProbability,
 )
+from prefect_pipestream.sequences.stage import known_stages, registered_stages
 from prefect_pipestream.stages import StageEntity
 from prefect_pipestream.stages.entities import (
     BaseEntity,
@@ -289,3 +290,7 @@ def test_items_of_another_sample():
     assert shared.is_shared
     with pytest.raises(MissingItemError):
         StageCopyItems(source=other, k=["y"])(RATED)
+
+
+def test_stages_to_choose_from_are_those_that_a_text_can_name():
+    assert {"copy-items", "lambda"} <= registered_stages().keys() - known_stages().keys()
