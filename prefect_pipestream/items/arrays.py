@@ -105,7 +105,7 @@ class NpyNumpyItem(NumpyRawItem):
 
 
 class TxtNumpyItem(NumpyRawItem):
-    """A 1-D or 2-D array as text, one row a line.
+    """A 1-D or 2-D array as text, one row a line; a single number is an array of one.
 
     Integers and booleans are written as `%d`, floats as `%.18e`. Read back it is float64 and at
     least 1-D; an array of a single row or column is 1-D.
@@ -117,6 +117,11 @@ class TxtNumpyItem(NumpyRawItem):
     def file_extensions(cls) -> Sequence[str]:
         """Returns `.txt`."""
         return (".txt",)
+
+    @classmethod
+    def validate(cls, value: Any) -> Array:
+        """Returns the value as an array of at least one dimension, as it is read back."""
+        return np.atleast_1d(super().validate(value))
 
     @classmethod
     def decode(cls, stream: BinaryIO) -> Array:

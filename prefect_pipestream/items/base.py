@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
 
 from prefect_pipestream.errors import DecodeError, EncodeError, ItemError
 from prefect_pipestream.items import loading, settings, storing
@@ -15,8 +15,22 @@ from prefect_pipestream.items.registry import (
     class_for,
     register,
 )
-from prefect_pipestream.items.settings import SerializationMode
+from prefect_pipestream.items.settings import (  # noqa: F401 # where pipelime has them
+    SerializationMode,
+    data_cache,
+    disable_item_data_cache,
+    enable_item_data_cache,
+    item_disabled_serialization_modes,
+    item_serialization_mode,
+    no_data_cache,
+    set_item_disabled_serialization_modes,
+    set_item_serialization_mode,
+)
 from prefect_pipestream.storage.file_source import FileSource
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT", bound="Item[Any]")
@@ -66,6 +80,7 @@ class Item(ABC, Generic[T]):
             a value); a binary stream, decoded at once; another item, whose file or value this
             item then has (a file of another class is decoded as what it is); a `FileSource`.
         shared: Whether all samples of a dataset share the item.
+        dont_check_paths: Has no effect: whether a file exists shows when the item is called.
 
     Raises:
         EncodeError: If a value is not one that this class can hold, or there are two.
@@ -108,7 +123,7 @@ class Item(ABC, Generic[T]):
         if "file_extensions" in cls.__dict__:
             register(cls, tuple(cls.file_extensions()))
 
-    def __init__(self, *sources: Any, shared: bool = False) -> None:
+    def __init__(self, *sources: Any, shared: bool = False, dont_check_paths: bool = False) -> None:
         self._value = self._cached = _UNSET
         self._files = ()
         self._shared = shared
@@ -159,6 +174,18 @@ class Item(ABC, Generic[T]):
         new._mode = self._mode
         new._options = {**(self._options or {}), **options}
         return new
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: "GetCoreSchemaHandler"
+    ) -> "CoreSchema":
+        # A field of a pydantic model takes an item of the class, or a value for a new one.
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(
+            lambda value: value if isinstance(value, Item) else cls.make_new(value),
+            core_schema.is_instance_schema(cls),
+        )
 
     def _take(self, source: Any) -> None:
         if isinstance(source, Item):
@@ -333,6 +360,19 @@ class Item(ABC, Generic[T]):
         """The encoder options set for this item, over the defaults of its class."""
         return dict(self._options or ())
 
+    @classmethod
+    def save_options(cls) -> Mapping[str, Any]:
+        """Returns what the encoder is told by default; None is "as in the file before"."""
+        return cls.encoder_defaults
+
+    def effective_serialization_mode(self) -> SerializationMode:
+        """Returns the mode in force; see `serialization_mode`."""
+        return self.serialization_mode
+
+    def is_mode_enabled(self, mode: SerializationMode | str) -> bool:
+        """Tells whether no setting disables a mode for the item's class."""
+        return settings.is_mode_enabled(type(self), SerializationMode.of(mode))
+
     @property
     def serialization_mode(self) -> SerializationMode:
         """The mode in force: the item's own, else the lowest set on its class or a base of it.
@@ -362,11 +402,29 @@ class Item(ABC, Generic[T]):
 
     # -- writing it ------------------------------------------------------------------------
 
-    def as_default_name(self, path: "str | os.PathLike[str]") -> Path:
-        """Returns the path with the extension that this item's class writes."""
-        path = Path(path)
-        extensions = self.file_extensions()
-        return path.with_suffix(extensions[0]) if extensions else path
+    def default_extension(self) -> str | None:
+        """Returns the extension that the item is written with; None if it is not known."""
+        return next(iter(self._extensions()), None)
+
+    def with_extension(self, filepath: "str | os.PathLike[str]", ext: str | None) -> Path:
+        """Returns the path with another extension; None is the one the item is written with.
+
+        Raises:
+            ValueError: If the extension is none: they begin with a dot.
+        """
+        ext = self.default_extension() if ext is None else ext
+        return Path(filepath) if ext is None else Path(filepath).with_suffix(ext)
+
+    def as_default_name(self, filepath: "str | os.PathLike[str]") -> Path:
+        """Returns the path with the extension that the item is written with."""
+        return self.with_extension(filepath, None)
+
+    def get_all_names(self, filepath: "str | os.PathLike[str]") -> list[Path]:
+        """Returns the path with each extension that files of the item may have."""
+        return [self.with_extension(filepath, ext) for ext in self._extensions()]
+
+    def _extensions(self) -> Sequence[str]:
+        return self.file_extensions()
 
     def serialize(self, *paths: "str | os.PathLike[str]") -> None:
         """Writes the item to each path, by its serialization mode; then it has these sources, too.
@@ -413,6 +471,25 @@ class Item(ABC, Generic[T]):
         """Lets the item know of one more file that holds its value."""
         self._files = (*(f for f in self._files if f.path != source.path), source)
 
+    def remove_data_source(self: ItemT, *sources: "str | os.PathLike[str]") -> ItemT:
+        """Returns an item that has forgotten these files, or all files below these folders.
+
+        It keeps its value, decoded if no other file has it; the item itself if it had none of them.
+
+        Raises:
+            DecodeError: If the value cannot be decoded.
+        """
+        forgotten = [_absolute(path) for path in sources]
+        kept = [
+            source
+            for source in self._files
+            if not any(Path(source.path).is_relative_to(path) for path in forgotten)
+        ]
+        if len(kept) == len(self._files):
+            return self
+        value = () if kept and not self.has_value else (self(),)
+        return self.make_new(*value, *kept, shared=self._shared)
+
     def is_stored_at(self, path: str) -> bool:
         """Tells whether the file at this absolute path already is what `store` would make."""
         return storing.is_stored_at(self, path)
@@ -441,10 +518,8 @@ class UnknownItem(Item[Any]):
         """Raises, as the format is not known."""
         raise EncodeError("An UnknownItem has no encoder: make an item of the class to write.")
 
-    def as_default_name(self, path: "str | os.PathLike[str]") -> Path:
-        """Returns the path with the extension of the item's first file, if it has one."""
-        path = Path(path)
-        return path.with_suffix(Path(self._files[0].path).suffix) if self._files else path
+    def _extensions(self) -> Sequence[str]:
+        return [Path(source.path).suffix for source in self._files[:1]]
 
 
 def _absolute(path: "str | os.PathLike[str]") -> str:

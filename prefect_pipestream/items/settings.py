@@ -131,9 +131,9 @@ def set_item_serialization_mode(mode: ModeOrName, *item_cls: type) -> None:
     _modes.set(SerializationMode.of(mode), item_cls)
 
 
-def item_serialization_mode(mode: ModeOrName, *item_cls: type) -> AbstractContextManager[None]:
+def item_serialization_mode(smode: ModeOrName, *item_cls: type) -> AbstractContextManager[None]:
     """Sets the mode of these item classes inside a `with` block or a decorated function."""
-    return _modes.within(SerializationMode.of(mode), item_cls)
+    return _modes.within(SerializationMode.of(smode), item_cls)
 
 
 def set_item_disabled_serialization_modes(
@@ -144,10 +144,10 @@ def set_item_disabled_serialization_modes(
 
 
 def item_disabled_serialization_modes(
-    modes: ModeOrName | Iterable[ModeOrName], *item_cls: type
+    smodes: ModeOrName | Iterable[ModeOrName], *item_cls: type
 ) -> AbstractContextManager[None]:
     """Disables modes of these item classes inside a `with` block or a decorated function."""
-    return _disabled.within(_mode_set(modes), item_cls)
+    return _disabled.within(_mode_set(smodes), item_cls)
 
 
 def enable_item_data_cache(*item_cls: type) -> None:

@@ -115,7 +115,7 @@ def _links_to_forms(report: RunReport, target: DataStream) -> list[str]:
 
 def _where(report: RunReport, source: DataStream, target: DataStream) -> str:
     lines = []
-    if not target.is_in_place and source.input_folder is not None:
+    if source.input_folder not in (None, target.output_folder):
         lines.append(f"From `{source.input_folder}`")
     lines.append(f"Dataset `{target.output_folder}`")
     lines.append(f"Run key `{report.run_key}`")

@@ -8,7 +8,16 @@ arguments; `DataStream` reads and writes samples one by one.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prefect_pipestream.errors import PipeBuildingError as PipeBuildingError
+    from prefect_pipestream.sequences.grabber import Grabber as Grabber
+    from prefect_pipestream.sequences.grabber import grab_all as grab_all
     from prefect_pipestream.sequences.pipe import build_pipe as build_pipe
+    from prefect_pipestream.sequences.pipes.validation import (
+        ItemValidationModel as ItemValidationModel,
+    )
+    from prefect_pipestream.sequences.pipes.validation import (
+        SampleValidationInterface as SampleValidationInterface,
+    )
     from prefect_pipestream.sequences.registry import piped_sequence as piped_sequence
     from prefect_pipestream.sequences.registry import source_sequence as source_sequence
     from prefect_pipestream.sequences.sample import Sample as Sample
@@ -25,6 +34,11 @@ _HOMES = {
     "piped_sequence": "registry",
     "build_pipe": "pipe",
     "DataStream": "stream",
+    "Grabber": "grabber",
+    "grab_all": "grabber",
+    "ItemValidationModel": "pipes.validation",
+    "SampleValidationInterface": "pipes.validation",
+    "PipeBuildingError": "utils",
     "SampleStage": "stage",
     "sample_stage": "stage",
     "resolve_stage": "stage",
@@ -35,6 +49,11 @@ __all__ = [
     "SamplesSequence",
     "DataStream",
     "build_pipe",
+    "PipeBuildingError",
+    "Grabber",
+    "grab_all",
+    "ItemValidationModel",
+    "SampleValidationInterface",
     "source_sequence",
     "piped_sequence",
     "SampleStage",

@@ -226,18 +226,18 @@ class Operations:
             *items: The item classes; none are all classes.
         """
 
-    @_operation("pipes.validating")
+    @_operation("pipes.validation")
     def validate_samples(self, *, sample_schema: Any) -> "SamplesSequence":
         """Checks each sample against a schema when it is read.
 
         Args:
             sample_schema: A pydantic model class, with an item class for each key; or a mapping,
-                see `SampleSchema`.
+                see `SampleValidationInterface`.
 
         A sample that does not satisfy it raises `SampleError`.
         """
 
-    @_operation("pipes.writing")
+    @_operation("pipes.writers")
     def to_underfolder(
         self,
         folder: Path,

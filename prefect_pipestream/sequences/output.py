@@ -10,7 +10,7 @@ from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.building import split_arguments
 from prefect_pipestream.sequences.pipe import PipeSpec, build_pipe, operations_of
 from prefect_pipestream.sequences.piped import PipedSequence
-from prefect_pipestream.sequences.pipes.writing import ToUnderfolder
+from prefect_pipestream.sequences.pipes.writers import ToUnderfolder
 from prefect_pipestream.sequences.registry import make_pipe
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence

@@ -4,7 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from prefect_pipestream.sequences.sample import Sample
@@ -27,6 +27,22 @@ def run(
     track_fn: TrackFn,
 ) -> None:
     """See `SamplesSequence.run`."""
+    give = _giver(sample_fn)
+    with results(sequence, num_workers, prefetch, keep_order, give is not None) as found:
+        for idx, sample in _tracked(found, track_fn):
+            if give is not None and sample is not None:
+                give(sample, idx)
+
+
+@contextmanager
+def results(
+    sequence: "SamplesSequence",
+    num_workers: int,
+    prefetch: int,
+    keep_order: bool,
+    with_samples: bool,
+) -> Generator["_Sized", None, None]:
+    """Gives the index of each sample, and the sample: without workers always, else if asked for."""
     if prefetch < 1:
         raise ValueError(f"prefetch is {prefetch}, expected at least 1.")
     workers = cores() if num_workers < 0 else num_workers
@@ -34,17 +50,14 @@ def run(
     for writer in sequence.writers():
         # Once, here: afterwards each worker may write into the folder as part of this run.
         writer.claim()
-    give = _giver(sample_fn)
     with ExitStack() as stack:
-        results: Iterator[Result]
+        found: Iterator[Result]
         if workers == 0 or size == 0:
-            results = stack.enter_context(closing(_results_here(sequence, size)))
+            found = stack.enter_context(closing(_results_here(sequence, size)))
         else:
-            processes = WorkerProcesses(sequence, min(workers, size), with_samples=give is not None)
-            results = stack.enter_context(processes).results(size, prefetch, keep_order)
-        for idx, sample in _tracked(_Sized(results, size), track_fn):
-            if give is not None and sample is not None:
-                give(sample, idx)
+            processes = WorkerProcesses(sequence, min(workers, size), with_samples=with_samples)
+            found = stack.enter_context(processes).results(size, prefetch, keep_order)
+        yield _Sized(found, size)
 
 
 def cores() -> int:
@@ -75,8 +88,8 @@ def _giver(sample_fn: SampleFn | None) -> Callable[[Sample, int], object] | None
 class _Sized(Iterable[Result], Sized):
     """An iterator whose length is known, as progress bars want it."""
 
-    def __init__(self, results: Iterator[Result], size: int) -> None:
-        self._results = results
+    def __init__(self, found: Iterator[Result], size: int) -> None:
+        self._results = found
         self._size = size
 
     def __iter__(self) -> Iterator[Result]:
@@ -86,18 +99,18 @@ class _Sized(Iterable[Result], Sized):
         return self._size
 
 
-def _tracked(results: _Sized, track_fn: TrackFn) -> Iterable[Result]:
+def _tracked(found: _Sized, track_fn: TrackFn) -> Iterable[Result]:
     if track_fn is None or track_fn is False:
-        return results
+        return found
     if callable(track_fn):
-        return track_fn(results)
-    return _with_bar(results, "Samples" if track_fn is True else track_fn)
+        return track_fn(found)
+    return _with_bar(found, "Samples" if track_fn is True else track_fn)
 
 
-def _with_bar(results: _Sized, text: str) -> Iterator[Result]:
+def _with_bar(found: _Sized, text: str) -> Iterator[Result]:
     """Yields the results and shows how many of them there were, on a terminal's stderr."""
     if not sys.stderr.isatty():
-        yield from results
+        yield from found
         return
     from rich.console import Console
     from rich.progress import (
@@ -117,4 +130,4 @@ def _with_bar(results: _Sized, text: str) -> Iterator[Result]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield from progress.track(results, total=len(results), description=text)
+        yield from progress.track(found, total=len(found), description=text)

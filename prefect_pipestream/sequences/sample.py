@@ -111,12 +111,12 @@ class Sample(Mapping[str, AnyItem]):
         )
 
     def deep_set(
-        self, path: str, value: Any, default_item_type: type[AnyItem] = YamlMetadataItem
+        self, key_path: str, value: Any, default_item_type: type[AnyItem] = YamlMetadataItem
     ) -> "Sample":
         r"""Sets a value inside an item's value; this sample's own value is not touched.
 
         Args:
-            path: The key, then a path into its value, like `meta.a.b[0]`. A backslash takes the
+            key_path: The key, then a path into its value, like `meta.a.b[0]`. A backslash takes the
                 next `.`, `[` or `]` literally. What is missing on the way is made: lists (filled up
                 with None) for indices, mappings for names.
             value: What to set.
@@ -125,21 +125,21 @@ class Sample(Mapping[str, AnyItem]):
         Raises:
             SampleError: If the path is empty or goes through a value that cannot hold it.
         """
-        tokens = split_path(path)
+        tokens = split_path(key_path)
         if not tokens or not isinstance(tokens[0], str):
             raise SampleError(
-                f"path {path!r} does not begin with an item key, as `meta.a[0]` does."
+                f"path {key_path!r} does not begin with an item key, as `meta.a[0]` does."
             )
         key, rest = tokens[0], tokens[1:]
         item = self._data.get(key)
         if item is None:
             # A fresh item begins as a mapping, also where the path goes on with an index.
             root: Any = {} if rest else None
-            return self.set_item(key, default_item_type(set_in(root, rest, value, path)))
+            return self.set_item(key, default_item_type(set_in(root, rest, value, key_path)))
         root = copy.deepcopy(item()) if rest else None
-        return self.set_value(key, set_in(root, rest, value, path))
+        return self.set_value(key, set_in(root, rest, value, key_path))
 
-    def deep_get(self, path: str, default: Any = None) -> Any:
+    def deep_get(self, key_path: str, default: Any = None) -> Any:
         r"""Gets a value from inside an item's value; see `deep_set` for the path.
 
         Decodes that one item. Also follows plain attributes, as in `image.shape[0]`.
@@ -147,7 +147,7 @@ class Sample(Mapping[str, AnyItem]):
         Returns:
             The value, or `default` where the path leads nowhere.
         """
-        tokens = split_path(path)
+        tokens = split_path(key_path)
         item = self._data.get(tokens[0]) if tokens and isinstance(tokens[0], str) else None
         return default if item is None else get_in(item(), tokens[1:], default)
 

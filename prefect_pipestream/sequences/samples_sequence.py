@@ -2,18 +2,23 @@
 
 import operator
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from pydantic import BaseModel, ConfigDict
 
+from prefect_pipestream.errors import MissingExtraError
+from prefect_pipestream.sequences.building import argument_name
 from prefect_pipestream.sequences.operations import Operations
+from prefect_pipestream.sequences.registry import piped_sequence as piped_sequence
+from prefect_pipestream.sequences.registry import source_sequence as source_sequence
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 
 if TYPE_CHECKING:
     import torch.utils.data
 
+    from prefect_pipestream.sequences.direct_access import DirectAccessSequence
     from prefect_pipestream.underfolder import UnderfolderWriter
 
 
@@ -39,6 +44,15 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
     source_field: ClassVar[str | None] = None
     # Takes a list, or a mapping none of whose keys is one of its fields, as its one argument.
     takes_whole_argument: ClassVar[bool] = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args:  # in the order of the fields, as the method of the same title takes them
+            fields = type(self).model_fields.items()
+            names = [argument_name(name, f) for name, f in fields if name != self.source_field]
+            if len(args) > len(names):
+                raise TypeError(f"{self.name()}: {len(args)} arguments were given by position.")
+            kwargs = {**kwargs, **dict(zip(names, args, strict=False))}
+        super().__init__(**kwargs)
 
     @abstractmethod
     def size(self) -> int:
@@ -92,11 +106,11 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
 
     # -- other ways to look at it --------------------------------------------------------
 
-    def direct_access(self) -> Sequence[Mapping[str, Any]]:
+    def direct_access(self) -> "DirectAccessSequence":
         """Returns a view that gives values: `sequence.direct_access()[3]["image"]`."""
-        from prefect_pipestream.sequences.views import DirectAccess
+        from prefect_pipestream.sequences.direct_access import DirectAccessSequence
 
-        return DirectAccess(self)
+        return DirectAccessSequence(self)
 
     def batch(
         self, batch_size: int, drop_last: bool = False, fill: Sample = EMPTY_SAMPLE
@@ -111,7 +125,7 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         Raises:
             ValueError: If `batch_size` is less than 1.
         """
-        from prefect_pipestream.sequences.views import batches
+        from prefect_pipestream.sequences.batches import batches
 
         return batches(self, batch_size, drop_last, fill)
 
@@ -121,9 +135,13 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         Raises:
             MissingExtraError: If PyTorch is not installed.
         """
-        from prefect_pipestream.sequences.views import torch_dataset
-
-        return torch_dataset(self)
+        try:
+            from prefect_pipestream.sequences.torch import TorchDataset
+        except ImportError as err:
+            raise MissingExtraError(
+                "torch_dataset() needs PyTorch, which is not installed: `pip install torch`."
+            ) from err
+        return TorchDataset(self)
 
     # -- going through it ----------------------------------------------------------------
 

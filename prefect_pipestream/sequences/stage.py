@@ -78,6 +78,8 @@ class SampleStage(BaseModel):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     stage_title: ClassVar[str | None] = None
+    # Whether a text can say its arguments, so that it is among the stages to choose from.
+    from_text: ClassVar[bool] = True
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -188,6 +190,8 @@ class StageCompose(SampleStage, title="compose"):
 class StageLambda(SampleStage, title="lambda"):
     """Applies a callable. Only from Python: no specification can name one."""
 
+    from_text: ClassVar[bool] = False
+
     func: Callable[[Sample], StageResult] = Field(
         description="The callable that takes a sample and returns a sample, None, or a sample "
         "and its new index."
@@ -297,7 +301,7 @@ def _stage_of_function(function: StageFunction, title: str | None) -> type[Funct
 def known_stages() -> dict[str, type[SampleStage]]:
     """The stages that a specification can name: those of this package, and registered ones."""
     _load_providers()
-    return {name: cls for name, cls in sorted(_STAGES.items()) if cls is not StageLambda}
+    return {name: cls for name, cls in sorted(_STAGES.items()) if cls.from_text}
 
 
 def stage_class(name: str) -> type[SampleStage]:

@@ -3,10 +3,11 @@
 import copy
 import operator
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import wraps
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,32 @@ from prefect_pipestream.underfolder.commits.attempts import note_first_attempt
 from prefect_pipestream.underfolder.commits.commit import OnConflict
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class OutputDataset(Protocol):
+    """What describes an output, for `DataStream.from_output_dataset`."""
+
+    def as_pipe(self) -> PipeSpec:
+        """Returns the operations that end with `to_underfolder`."""
+
+    def as_input(self) -> Any:
+        """Returns what has a method `create_reader` that opens the output as a sequence."""
+
+
+def _also_named(**names: str) -> Callable[[F], F]:
+    """Lets a method take arguments by other names too, those of pipelime."""
+
+    def decorate(method: F) -> F:
+        @wraps(method)
+        def renaming(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **{names.get(name, name): kwargs[name] for name in kwargs})
+
+        renaming.__dict__["also_named"] = names
+        return cast("F", renaming)
+
+    return decorate
 
 
 class DataStream(Sequence[Sample]):
@@ -47,6 +74,8 @@ class DataStream(Sequence[Sample]):
         DatasetExistsError: If the output exists, may not, and was not created by this run.
     """
 
+    output_pipe: PipeSpec
+
     def __init__(
         self,
         input_sequence: SamplesSequence | None = None,
@@ -64,6 +93,7 @@ class DataStream(Sequence[Sample]):
         if on_conflict != "raise":
             writing["on_conflict"] = on_conflict
         self._input = input_sequence
+        self.output_pipe = output_pipe
         source = self._source_folder()
         if source is not None:
             recover(os.fspath(source.dataset.folder))
@@ -78,6 +108,7 @@ class DataStream(Sequence[Sample]):
         return self._input if isinstance(self._input, FromUnderfolder) else None
 
     @classmethod
+    @_also_named(path="folder", must_exists="must_exist")
     def read_write_underfolder(
         cls,
         folder: str | os.PathLike[str],
@@ -108,14 +139,21 @@ class DataStream(Sequence[Sample]):
         return cls(reader, [output], **options)
 
     @classmethod
+    @_also_named(path="folder")
     def create_new_underfolder(
-        cls, folder: str | os.PathLike[str], zfill: int | None = 0, **options: Any
+        cls,
+        folder: str | os.PathLike[str],
+        zfill: int | None = 0,
+        *,
+        allow_pickle: bool = False,
+        **options: Any,
     ) -> "DataStream":
-        """Creates a dataset, to write only.
+        """Creates a dataset, to write and to read what was written.
 
         Args:
             folder: The dataset's root. It is made at once, and belongs to the stream's run.
             zfill: The digits to which names are padded; 0 does not pad.
+            allow_pickle: Whether pickled items may be decoded; that runs code.
             **options: As for `DataStream`.
 
         Raises:
@@ -124,9 +162,14 @@ class DataStream(Sequence[Sample]):
         output = {"to_underfolder": {"folder": folder, "zfill": zfill, "exists_ok": False}}
         stream = cls(None, [output], **options)
         stream._writer.claim()
+        stream._input = reader = FromUnderfolder(
+            folder=stream.output_folder, watch=True, allow_pickle=allow_pickle
+        )
+        stream._writer = stream._writer.sharing(reader.dataset)
         return stream
 
     @classmethod
+    @_also_named(path="folder")
     def create_output_stream(
         cls, folder: str | os.PathLike[str], zfill: int | None = 0, **options: Any
     ) -> "DataStream":
@@ -139,6 +182,20 @@ class DataStream(Sequence[Sample]):
         """
         output = {"to_underfolder": {"folder": folder, "zfill": zfill, "exists_ok": True}}
         return cls(None, [output], **options)
+
+    @classmethod
+    def from_output_dataset(
+        cls, output_interface: OutputDataset, bidirectional: bool = False, **options: Any
+    ) -> "DataStream":
+        """Opens what describes an output: its `as_pipe()` is the output pipe.
+
+        Args:
+            output_interface: The output.
+            bidirectional: Whether it is read too, by `as_input().create_reader()`.
+            **options: As for `DataStream`.
+        """
+        reader = output_interface.as_input().create_reader() if bidirectional else None
+        return cls(reader, output_interface.as_pipe(), **options)
 
     # -- reading -----------------------------------------------------------------------
 

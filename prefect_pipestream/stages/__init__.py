@@ -16,27 +16,29 @@ from prefect_pipestream.sequences.stage import (
 from prefect_pipestream.stages.augmentations import StageAlbumentations
 from prefect_pipestream.stages.conversion import StageConvertImage
 from prefect_pipestream.stages.encoding import StageEncoderOptions, StageReencode, StageReplaceItem
+from prefect_pipestream.stages.entities import StageEntity
 from prefect_pipestream.stages.fingerprint import fingerprint
-from prefect_pipestream.stages.items import (
-    StageForgetSource,
-    StageSampleHash,
-    StageSetMetadata,
-    StageShareItems,
-)
-from prefect_pipestream.stages.keys import (
-    StageDuplicateKey,
-    StageKeyFormat,
-    StageKeysFilter,
-    StageRemap,
-)
-from prefect_pipestream.stages.measures import StageDropBlankImages, StageMeasureImages
-from prefect_pipestream.stages.observing import (
+from prefect_pipestream.stages.item_info import (
     ItemInfo,
     StageIdentity,
     StageItemInfo,
     StageTimer,
     StageVerifyItems,
 )
+from prefect_pipestream.stages.items import (
+    StageCopyItems,
+    StageForgetSource,
+    StageSampleHash,
+    StageSetMetadata,
+    StageShareItems,
+)
+from prefect_pipestream.stages.key_transformations import (
+    StageDuplicateKey,
+    StageKeyFormat,
+    StageKeysFilter,
+    StageRemap,
+)
+from prefect_pipestream.stages.measures import StageDropBlankImages, StageMeasureImages
 from prefect_pipestream.stages.orientation import StageRotateFlip
 from prefect_pipestream.stages.resize_and_crop import StageCropAndPad, StageResize
 from prefect_pipestream.stages.values import StageAutocontrast, StageClipValues, StageInvert
@@ -64,6 +66,8 @@ __all__ = [
     "StageSampleHash",
     "StageShareItems",
     "StageForgetSource",
+    "StageCopyItems",
+    "StageEntity",
     "StageItemInfo",
     "ItemInfo",
     # images

@@ -17,6 +17,8 @@ from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import KEY_FORMAT, Key, require_key
 from prefect_pipestream.stages.orientation import common_orientation, marked_upright
+from prefect_pipestream.stages.resize_and_crop import StageCropAndPad as StageCropAndPad
+from prefect_pipestream.stages.resize_and_crop import StageResize as StageResize
 
 
 def _require_albumentations() -> None:

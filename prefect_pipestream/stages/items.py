@@ -2,9 +2,9 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import Item, YamlMetadataItem
@@ -121,6 +121,30 @@ class StageShareItems(SampleStage, title="share-items"):
         return sample.merge(items)
 
 
+class StageCopyItems(SampleStage, title="copy-items"):
+    """Gives each sample items of another sample. Only from Python: no text can name a sample."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    from_text: ClassVar[bool] = False
+
+    source: Sample = Field(description="The sample that the items are taken from.")
+    key_list: KeyList = Field(alias="k", description="The keys of the items to take.")
+    force_shared: bool = Field(
+        False, alias="f", description="Share the items, also those that the source does not."
+    )
+
+    def __call__(self, sample: Sample) -> Sample:
+        """Returns the sample with the items.
+
+        Raises:
+            MissingItemError: If the other sample lacks a key.
+        """
+        items = {key: self.source[key] for key in self.key_list}
+        if self.force_shared:
+            items = {key: item.make_new(item, shared=True) for key, item in items.items()}
+        return sample.merge(items)
+
+
 class StageForgetSource(SampleStage, title="forget-source"):
     """Makes items forget files, so that they are written anew rather than linked to those.
 
@@ -151,21 +175,8 @@ class StageForgetSource(SampleStage, title="forget-source"):
         Raises:
             DecodeError: If an item that has no other file cannot be decoded.
         """
-        items: dict[str, Item[Any]] = {}
-        for key, item in sample.items():
-            forgotten = [*self.always_remove, *self.remove_by_key.get(key, ())]
-            items[key] = _without(item, [path.absolute() for path in forgotten])
+        items: dict[str, Item[Any]] = {
+            key: item.remove_data_source(*self.always_remove, *self.remove_by_key.get(key, ()))
+            for key, item in sample.items()
+        }
         return sample.merge(items)
-
-
-def _without(item: Item[Any], forgotten: list[Path]) -> Item[Any]:
-    kept = [
-        source
-        for source in item.file_sources
-        if not any(Path(source.path).is_relative_to(path) for path in forgotten)
-    ]
-    if len(kept) == len(item.file_sources):
-        return item
-    if item.has_value or not kept:
-        return item.make_new(item(), *kept, shared=item.is_shared)
-    return item.make_new(*kept, shared=item.is_shared)

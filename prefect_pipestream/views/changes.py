@@ -34,7 +34,7 @@ def changes_of_run(
     commits = run.some_commits(most)
     for commit, record in _written(commits, most):
         after = _after(run.layout, record)
-        if target.is_in_place:
+        if source.input_folder == target.output_folder:
             before: Items = _kept(run, commit, record)
         else:
             before = _read(source, record.idx)

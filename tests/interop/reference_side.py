@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pipelime.items as items  # type: ignore[import-not-found]
+from examples import EXAMPLES, run_example
 from pipelime.sequences import DataStream, Sample, SamplesSequence  # type: ignore[import-not-found]
 from specimens import build_sample, describe, specimens
 
@@ -80,10 +81,15 @@ def append(folder: str, idx: int, variant: int) -> None:
     stream.set_output(idx, build_sample(items, Sample, variant))
 
 
+def run_examples(folder: str) -> dict[str, Any]:
+    """Run all examples, each in a folder of its own."""
+    return {name: run_example("pipelime", name, Path(folder) / name) for name in EXAMPLES}
+
+
 COMMANDS = {
     function.__name__: function
     for function in (write_all, write_shared, write_gaps, copy, read, update, to_jpeg, append)
-}
+} | {"run_examples": run_examples}
 
 
 def main() -> None:

@@ -136,8 +136,8 @@ def canonical(value: Any) -> Any:
         return ("scalar", value.dtype.str, value.item())
     if isinstance(value, dict):  # a parser may use a class of its own
         return {key: canonical(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [canonical(inner) for inner in value]
+    if isinstance(value, list | tuple):
+        return type(value)(canonical(inner) for inner in value)
     return value
 
 

@@ -231,11 +231,20 @@ def test_a_forgotten_file_is_not_linked_but_another_one_is(filed, tmp_path):
 def test_item_info(sample):
     stage = StageItemInfo()
     assert stage(sample) is sample
-    stage(sample.set_item("a", JpegImageItem(IMAGE)).remove_keys("t"))
+    stage(sample.remove_keys("t"))
     infos = stage.items_info
     assert (infos["g"].item_type, infos["g"].is_shared, infos["g"].count) == (PngImageItem, True, 2)
-    assert infos["a"].item_type is ImageItem
-    assert infos["t"].count == 1
+    assert infos["a"].item_type is PngImageItem
+    assert infos["t"].count == infos["t"].count_ == 1
+
+
+def test_item_info_refuses_what_is_not_the_same_in_all_samples(sample):
+    stage = StageItemInfo()
+    stage(sample)
+    with pytest.raises(SampleError, match="JpegImageItem, and a PngImageItem"):
+        stage(sample.set_item("a", JpegImageItem(IMAGE)))
+    with pytest.raises(SampleError, match="shared in some samples only"):
+        stage(sample.set_item("a", PngImageItem(IMAGE, shared=True)))
 
 
 # -- around other stages ---------------------------------------------------------------------

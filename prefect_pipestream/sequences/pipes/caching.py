@@ -122,6 +122,10 @@ class DataCache(PipedSequence, title="data_cache"):
 
     items: list[ItemClass] = Field(default_factory=list)
 
+    def __init__(self, *classes: Any, items: Any = (), **kwargs: Any) -> None:
+        fields: dict[str, Any] = {"items": [*classes, *items], **kwargs}
+        super().__init__(**fields)
+
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample, made with item caching on."""
         with data_cache(*self.items):
@@ -136,6 +140,10 @@ class NoDataCache(PipedSequence, title="no_data_cache"):
     keeps_indices = True
 
     items: list[ItemClass] = Field(default_factory=list)
+
+    def __init__(self, *classes: Any, items: Any = (), **kwargs: Any) -> None:
+        fields: dict[str, Any] = {"items": [*classes, *items], **kwargs}
+        super().__init__(**fields)
 
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample, made with item caching off."""

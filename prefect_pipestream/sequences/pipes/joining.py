@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 from prefect_pipestream.sequences.fields import format_key
 from prefect_pipestream.sequences.piped import PipedSequence, SequenceInput
@@ -36,6 +37,10 @@ class ConcatSequences(PipedSequence, title="cat"):
 
     to_cat: list[SequenceInput]
     interleave: bool = False
+
+    def __init__(self, *seqs: Any, to_cat: Any = (), **kwargs: Any) -> None:
+        fields: dict[str, Any] = {"to_cat": [*seqs, *to_cat], **kwargs}
+        super().__init__(**fields)
 
     @cached_property
     def _parts(self) -> list[SamplesSequence]:

@@ -1,16 +1,19 @@
 """Each sample changed, in its place."""
 
 import inspect
+import random
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
-from pydantic import field_validator
+from pydantic import BaseModel, Field, PrivateAttr, field_validator
 
 from prefect_pipestream.items import TxtNumpyItem
 from prefect_pipestream.sequences.fields import ItemClass
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.stage import StageInput, applied
 
 
@@ -74,6 +77,35 @@ def _arity(condition: Callable[..., bool]) -> int:
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
         for p in parameters
     )
+
+
+class MappingConditionIndexRange(BaseModel):
+    """A condition of `map_if`: the index is in a slice of the sequence."""
+
+    start: int = 0
+    stop: int | None = None
+    step: int = 1
+
+    def __call__(self, idx: int, _: Sample, seq: SamplesSequence) -> bool:
+        """Tells whether the index is in the slice."""
+        return idx in range(len(seq))[self.start : self.stop : self.step]
+
+
+class MappingConditionProbability(BaseModel):
+    """A condition of `map_if`: true for a random part of the samples."""
+
+    probability: float = Field(alias="p", ge=0, le=1)
+    seed: int | None = None
+
+    _random: random.Random = PrivateAttr()
+
+    def model_post_init(self, context: Any) -> None:
+        """Starts the random numbers."""
+        self._random = random.Random(self.seed)
+
+    def __call__(self) -> bool:
+        """Draws a number."""
+        return self._random.random() < self.probability
 
 
 @piped_sequence

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
@@ -49,6 +50,18 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
         if self.watch:
             return Sample.of(*self.dataset.take(idx))
         return Sample.of(self.dataset.read(idx))
+
+    @property
+    def root_sample(self) -> Sample:
+        """The shared items alone."""
+        return Sample.of(
+            {
+                key: Item.get_instance(
+                    self.dataset.folder / name, shared_item=True, allow_pickle=self.allow_pickle
+                )
+                for key, name in self.dataset.shared_files().items()
+            }
+        )
 
     def watching(self) -> "FromUnderfolder":
         """Returns the same source as one that watches its folder."""

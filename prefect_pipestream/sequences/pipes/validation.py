@@ -11,9 +11,10 @@ from prefect_pipestream.sequences.fields import ItemClass
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
 
-class ItemSchema(BaseModel):
+class ItemValidationModel(BaseModel):
     """What is expected of the item at one key."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -39,12 +40,12 @@ class ItemSchema(BaseModel):
         return None
 
 
-class SampleSchema(BaseModel):
+class SampleValidationInterface(BaseModel):
     """What is expected of a sample, and when it is checked."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    sample_schema: type[BaseModel] | dict[str, ItemSchema] = Field(
+    sample_schema: type[BaseModel] | dict[str, ItemValidationModel] = Field(
         description="A pydantic model class whose fields are keys and whose types are item "
         'classes, or its "package.module:Name"; or a mapping from key to item schema.'
     )
@@ -65,6 +66,14 @@ class SampleSchema(BaseModel):
         if not (isinstance(member, type) and issubclass(member, BaseModel)):
             raise PipeBuildingError(f"{schema!r} is not a pydantic model class.")
         return member
+
+    def as_pipe(self) -> dict[str, Any]:
+        """Returns the operation that checks samples so, for `build_pipe`."""
+        return {"validate_samples": {"sample_schema": self}}
+
+    def append_validator(self, sequence: SamplesSequence) -> SamplesSequence:
+        """Returns the sequence with its samples checked."""
+        return sequence.validate_samples(sample_schema=self)
 
     def problems(self, sample: Sample) -> list[str]:
         """Returns what is wrong with the sample."""
@@ -100,13 +109,13 @@ class ValidatedSequence(PipedSequence, title="validate_samples"):
 
     keeps_indices = True
 
-    sample_schema: SampleSchema
+    sample_schema: SampleValidationInterface
 
     @field_validator("sample_schema", mode="before")
     @classmethod
     def _wrapped(cls, schema: Any) -> Any:
         """Takes the schema alone, too."""
-        if isinstance(schema, SampleSchema):
+        if isinstance(schema, SampleValidationInterface):
             return schema
         if isinstance(schema, Mapping) and "sample_schema" in schema:
             return schema

@@ -1,12 +1,12 @@
-"""Looking at samples that stay as they are: timing a stage, collecting and verifying items."""
+"""Looking at samples that stay as they are: collecting and verifying items, timing a stage."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from prefect_pipestream.errors import DecodeError, ItemError
+from prefect_pipestream.errors import DecodeError, ItemError, SampleError
 from prefect_pipestream.items import Item, UnknownItem
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage, StageInput, StageResult
@@ -66,19 +66,19 @@ class ItemInfo:
     """What the samples seen have under one key.
 
     Attributes:
-        item_type: The item class; where samples differ, the nearest class that they share.
-        is_shared: Whether the item was shared in every sample.
-        count: How many samples had it.
+        item_type: The item class.
+        is_shared: Whether the item was shared.
+        count: How many samples had it; also `count_`.
     """
 
     item_type: type[Item[Any]]
     is_shared: bool
     count: int = 1
 
-    def joined(self, other: "ItemInfo") -> "ItemInfo":
-        """Returns the information on the samples of both."""
-        common = next(c for c in self.item_type.__mro__ if issubclass(other.item_type, c))
-        return ItemInfo(common, self.is_shared and other.is_shared, self.count + other.count)
+    @property
+    def count_(self) -> int:
+        """How many samples had it."""
+        return self.count
 
 
 class StageItemInfo(SampleStage, title="item-info"):
@@ -95,11 +95,24 @@ class StageItemInfo(SampleStage, title="item-info"):
         return dict(self._infos)
 
     def __call__(self, sample: Sample) -> Sample:
-        """Returns the sample itself."""
+        """Returns the sample itself.
+
+        Raises:
+            SampleError: If an item is of another class than those of its key before, or only one
+                of them is shared.
+        """
         for key, item in sample.items():
-            info = ItemInfo(type(item), item.is_shared)
-            seen = self._infos.get(key)
-            self._infos[key] = info if seen is None else seen.joined(info)
+            before = self._infos.get(key, ItemInfo(type(item), item.is_shared, 0))
+            if before.item_type is not type(item):
+                raise SampleError(
+                    f"item {key!r} is a {type(item).__name__}, and a {before.item_type.__name__} "
+                    "in other samples: convert them first, as with `replace-item`."
+                )
+            if before.is_shared != item.is_shared:
+                raise SampleError(
+                    f"item {key!r} is shared in some samples only: use `share-items` first."
+                )
+            self._infos[key] = replace(before, count=before.count + 1)
         return sample
 
 

@@ -7,11 +7,11 @@ from torch.utils.data import Dataset
 from prefect_pipestream.sequences.sample import Sample
 
 
-class SamplesDataset(Dataset[Sample]):  # type: ignore[misc] # untyped where torch is missing
+class TorchDataset(Dataset[Sample]):  # type: ignore[misc] # untyped where torch is missing
     """The samples by index; it is as picklable as the sequence, for a loader's workers."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
+    def __init__(self, sequence: Sequence[Sample]) -> None:
+        self.samples = sequence
 
     def __len__(self) -> int:
         return len(self.samples)

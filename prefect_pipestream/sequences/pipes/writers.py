@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, field_validator
 
+from prefect_pipestream import underfolder
 from prefect_pipestream.items import SerializationMode
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.underfolder import Batch, UnderfolderWriter
 from prefect_pipestream.underfolder.commits.commit import OnConflict
 
 
@@ -36,8 +36,8 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
     durable: bool = False
     on_conflict: OnConflict = "raise"
 
-    _writer: UnderfolderWriter = PrivateAttr()
-    _batch: Batch | None = PrivateAttr(default=None)
+    _writer: underfolder.UnderfolderWriter = PrivateAttr()
+    _batch: underfolder.Batch | None = PrivateAttr(default=None)
 
     @field_validator("key_serialization_mode", mode="before")
     @classmethod
@@ -48,7 +48,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
 
     def model_post_init(self, context: Any) -> None:
         """Looks whether the folder may be written, without creating anything."""
-        self._writer = UnderfolderWriter(
+        self._writer = underfolder.UnderfolderWriter(
             self.folder,
             zfill=self.zfill,
             exists_ok=self.exists_ok,
@@ -60,7 +60,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
         )
 
     @property
-    def writer(self) -> UnderfolderWriter:
+    def writer(self) -> underfolder.UnderfolderWriter:
         """The writer; pickled copies of this sequence write as parts of the same run."""
         return self._writer
 
@@ -69,7 +69,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
         other._batch = batches.enter_context(self._writer.batch())
         return other
 
-    def writers(self) -> Iterator[UnderfolderWriter]:
+    def writers(self) -> Iterator[underfolder.UnderfolderWriter]:
         """Yields its writer, and those of the sequences that it reads."""
         yield self._writer
         yield from super().writers()
@@ -82,3 +82,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
         elif sample:
             self._writer.write(idx, sample)
         return sample
+
+
+UnderfolderWriter = ToUnderfolder
+"""The pipe by the name that it has in pipelime; the writer itself is in `underfolder`."""
