@@ -256,7 +256,8 @@ class Operations:
             zfill: The digits to pad the index to; None: those of the last index.
             key_serialization_mode: How to write the items of a key (see `SerializationMode`).
             exists_ok: Whether the folder may exist.
-            run_key: The run that the writes belong to; None: one of this sequence's own.
+            run_key: The run that the writes belong to; None: one of this sequence's own. It does
+                not skip what the run has written.
             durable: Whether what is written survives a loss of power at once.
             on_conflict: What is done where another writer changed a sample since it was read.
 

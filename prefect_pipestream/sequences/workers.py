@@ -161,6 +161,12 @@ def _in_order(results: Iterator[Result]) -> Iterator[Result]:
             due += 1
 
 
+def _signal(number: int) -> str:
+    """Its number, with its name where it has one: real-time signals have none."""
+    names = [f" ({one.name})" for one in signal.Signals if one == number]
+    return f"signal {number}{''.join(names)}"
+
+
 class _Worker:
     """The owner's side of one worker process."""
 
@@ -201,15 +207,16 @@ class _Worker:
 
     def _death(self) -> WorkerDiedError:
         code = self.end(_GRACE_S)
-        how = f"ended with exit code {code}"
-        if code < 0:
-            how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
-        doing = ""
+        how = f"ended with exit code {code}" if code >= 0 else f"was killed by {_signal(-code)}"
+        doing = cause = ""
         if self.runs:
             doing = f" while at samples {self.runs[0].start} to {self.runs[0].stop - 1}"
+        if code == -signal.SIGKILL:
+            cause = " If the machine ran out of memory, use fewer workers."
         return WorkerDiedError(
-            f"worker process {self.process.pid} {how}{doing}. If the machine ran out of memory, "
-            "use fewer workers. What was committed before is whole: run again for the rest."
+            f"worker process {self.process.pid} {how}{doing}.{cause} What was committed before is "
+            "whole. In place, do not simply run again: samples written already would be changed "
+            "twice. Use `process_samples` with a run key."
         )
 
     def end(self, seconds: float) -> int:

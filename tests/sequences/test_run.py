@@ -181,21 +181,24 @@ def test_an_exception_is_not_mistaken_for_the_end_of_the_workers_owner(error):
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("how", "message", "is_for_memory"),
     [
-        (lambda: os.kill(os.getpid(), 9), r"killed by signal 9 \(SIGKILL\)"),
-        (lambda: os._exit(3), "exit code 3"),
-        (lambda: sys.exit(4), "exit code 4"),
+        (lambda: os.kill(os.getpid(), 9), r"killed by signal 9 \(SIGKILL\)", True),
+        (lambda: os.kill(os.getpid(), 40), "killed by signal 40 while", False),  # it has no name
+        (lambda: os._exit(3), "exit code 3", False),
+        (lambda: sys.exit(4), "exit code 4", False),
     ],
 )
 @pytest.mark.parametrize("give", [None, lambda sample: None])
-def test_a_worker_that_dies_is_an_error_and_no_hang(how, message, give):
+def test_a_worker_that_dies_is_an_error_and_no_hang(how, message, is_for_memory, give):
     def die(idx):
         if idx == 17:
             how()
 
-    with pytest.raises(WorkerDiedError, match=f"{message}.* at samples"):
+    with pytest.raises(WorkerDiedError, match=f"{message}.*at samples") as caught:
         made_by(die).run(num_workers=2, sample_fn=give, track_fn=False)
+    assert ("out of memory" in str(caught.value)) == is_for_memory
+    assert "do not simply run again" in str(caught.value)
 
 
 def test_an_exception_of_sample_fn_ends_the_workers():
