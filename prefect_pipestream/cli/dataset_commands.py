@@ -78,9 +78,10 @@ def undo(
 
 def _write_undo(report: UndoReport) -> None:
     what = " and ".join(map(repr, report.run_keys))
-    is_undone = "are undone" if len(report.run_keys) > 1 else "is undone"
+    are_several = len(report.run_keys) > 1
+    are_undone = f"Runs {what} are undone" if are_several else f"Run {what} is undone"
     write_line(
-        f"Run {what} {is_undone}: {counted(report.samples, 'sample')} restored, "
+        f"{are_undone}: {counted(report.samples, 'sample')} restored, "
         f"{counted(report.files, 'file')} put back or removed."
     )
     if report.overwritten:
@@ -89,7 +90,8 @@ def _write_undo(report: UndoReport) -> None:
     for name in report.left:
         write_line(f"Shared item {name[1:]} was changed since and is left as it is.")
     if report.samples:
-        write_line(f"To have its changes back, undo {report.undo_run_key!r}.")
+        whose = "their" if are_several else "its"
+        write_line(f"To have {whose} changes back, undo {report.undo_run_key!r}.")
 
 
 def check(

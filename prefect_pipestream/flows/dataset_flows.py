@@ -22,7 +22,7 @@ from prefect_pipestream.reporting.reports import RunReport, describe_counts
 from prefect_pipestream.underfolder import RunInfo, list_runs
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.runs.listing import last_run
+from prefect_pipestream.underfolder.runs.listing import needed_last_run
 
 Dataset = ReadWriteUnderfolder | Path
 """A dataset as a form takes it: a saved block, which is chosen, or the folder, which is seen."""
@@ -199,7 +199,7 @@ def undo_run(dataset: Dataset, run_key: str | list[str] | None = None, force: bo
     """
     folder = block_of(dataset).folder
     with _listing_runs(folder):
-        report = undo(folder, run_key or _last_run(folder), force=force)
+        report = undo(folder, run_key or needed_last_run(folder), force=force)
     log = get_run_logger()
     log.info(
         "Run %s undone: %d samples restored, %d files; by run %s.",
@@ -210,13 +210,6 @@ def undo_run(dataset: Dataset, run_key: str | list[str] | None = None, force: bo
     )
     publish_undo(report, Path(Layout.of(folder).root), log)
     return report.undo_run_key
-
-
-def _last_run(folder: Path) -> str:
-    key = last_run(folder)
-    if key is None:
-        raise RunNotFoundError(f"{folder}: no run was made on this dataset yet.")
-    return key
 
 
 @contextmanager
@@ -233,7 +226,7 @@ def _listing_runs(folder: Path) -> Iterator[None]:
         if not runs:
             raise
         lines = map(_described, reversed(runs))
-        raise RunNotFoundError("\n".join([f"{error} The last ones:", *lines])) from error
+        raise RunNotFoundError("\n".join([f"{error} The last runs that stand:", *lines])) from error
 
 
 def _described(run: RunInfo) -> str:

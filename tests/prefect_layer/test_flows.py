@@ -278,6 +278,16 @@ def test_without_a_key_the_last_run_is_meant_and_a_wrong_key_lists_the_last_ones
     ]
 
 
+def test_where_all_runs_were_undone_that_is_said_and_not_that_there_were_none(
+    folder: Path,
+) -> None:
+    clean_dataset(folder, ["invert"], run_key="only")
+    undo_run(folder)
+    said = r"all were undone or pruned\. The last runs that stand:\nundo:only "
+    with pytest.raises(RunNotFoundError, match=said):
+        reprocess_failed(folder, ["invert"])
+
+
 def test_a_run_that_goes_on_with_another_transform_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -69,7 +69,7 @@ def test_a_sample_is_written_when_it_is_read_and_nothing_before(tmp_path):
 @pytest.mark.filterwarnings("ignore:.*shared item")
 def test_an_existing_folder_is_refused_unless_allowed(tmp_path):
     generated(2).to_underfolder(tmp_path / "d").run(track_fn=False)
-    with pytest.raises(DatasetExistsError):
+    with pytest.raises(DatasetExistsError, match="`to_underfolder` with `exists_ok`"):
         generated(2).to_underfolder(tmp_path / "d")
     generated(3).to_underfolder(tmp_path / "d", exists_ok=True).run(track_fn=False)
     assert len(SamplesSequence.from_underfolder(tmp_path / "d")) == 3

@@ -84,6 +84,14 @@ def test_a_run_is_undone_and_then_listed_on_demand_only(dataset: Path) -> None:
     assert (status, json.loads(out)["files"]) == (0, 2)
 
 
+def test_several_undone_runs_are_spoken_of_as_several(dataset: Path) -> None:
+    a_run(dataset, "a")
+    a_run(dataset, "b")
+    _, out, _ = shell("undo", dataset, "b", "a")
+    assert out.startswith("Runs 'b' and 'a' are undone")
+    assert "To have their changes back" in out
+
+
 def test_a_refused_undo_says_why_and_exits_with_1(dataset: Path) -> None:
     before = contents(dataset)
     a_run(dataset)

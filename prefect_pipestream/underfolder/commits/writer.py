@@ -216,8 +216,9 @@ class UnderfolderWriter:
         whose = f" (created by run {claim['run_key']!r})" if "run_key" in claim else ""
         raise DatasetExistsError(
             f"Dataset {self._layout.root} exists{whose} and is not to be overwritten. Give "
-            "another folder; or the run key of the run that created it, to go on with that run; or "
-            "set `exists_ok` (`create_output_stream`) to write into it."
+            "another folder, or the run key of the run that created it, to go on with that run. "
+            "From Python, what writes into a dataset that exists is `to_underfolder` with "
+            "`exists_ok`, `create_output_stream` or the block `OutputUnderfolder`."
         )
 
     def _prepare(self) -> None:

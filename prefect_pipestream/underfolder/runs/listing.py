@@ -197,6 +197,21 @@ def last_run(folder: Folder) -> str | None:
     return (keys or others)[-1] if keys or others else None
 
 
+def needed_last_run(folder: Folder) -> str:
+    """The key of `last_run`, where there must be one.
+
+    Raises:
+        RunNotFoundError: If there is none.
+    """
+    key = last_run(folder)
+    if key is None:
+        no_run = "no run was made on this dataset yet."
+        if runs_of(folder):
+            no_run = "no run of a transform is left on this dataset: all were undone or pruned."
+        raise RunNotFoundError(f"{Layout.of(folder).root}: {no_run}")
+    return key
+
+
 @DatasetError.explaining_questions()
 def failed_indices(folder: Folder, run_key: str | None = None) -> list[int]:
     """The indices of samples that failed in a run and were not done since, ascending.
@@ -208,9 +223,7 @@ def failed_indices(folder: Folder, run_key: str | None = None) -> list[int]:
     Raises:
         RunNotFoundError: If there is no such run.
     """
-    key = last_run(folder) if run_key is None else run_key
-    if key is None:
-        raise RunNotFoundError(f"{Layout.of(folder).root}: no run was made on this dataset yet.")
+    key = needed_last_run(folder) if run_key is None else run_key
     return existing_run(folder, key).failed_indices()
 
 
