@@ -84,7 +84,7 @@ class DatasetWriteError(DatasetError, OSError):
 
     @classmethod
     def of(
-        cls, error: OSError, what: str, then: str = "The dataset is as it was"
+        cls, error: OSError, what: str, then: str = "The dataset is as it was before this commit"
     ) -> "DatasetWriteError":
         """Makes it of the operating system's error.
 

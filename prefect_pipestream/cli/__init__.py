@@ -2,7 +2,7 @@
 
 Exit status: 0 it is done, and all is well; 1 it was refused or could not be done, or the dataset
 or too many of its samples are not as they should be; 2 the command line is wrong; 130 it was
-interrupted; 141 who reads the output has left.
+interrupted, 143 terminated; 141 who reads the output has left.
 """
 
 import sys
@@ -44,7 +44,8 @@ _app = typer.Typer(
     help="Clean, build, validate and undo datasets that are plain folders: every change atomic, "
     "applied exactly once, and undoable.",
     epilog="Exit status: 0 all is well; 1 it was refused or could not be done, or the dataset or "
-    "too many samples are not as they should be; 2 the command line is wrong; 130 interrupted.",
+    "too many samples are not as they should be; 2 the command line is wrong; 130 interrupted, 143 "
+    "terminated.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ from prefect_pipestream.cli.output import (
     write_line,
     write_note,
 )
-from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.errors import DatasetWriteError, PipestreamError, WorkerDiedError
 from prefect_pipestream.flows.reviewing import ReviewReport
 from prefect_pipestream.reporting.markdown import ranges
 from prefect_pipestream.reporting.reports import RunReport
@@ -40,7 +41,7 @@ from prefect_pipestream.validation import ValidationReport
 
 _SHOWN_FAILURES = 20
 _SHOWN_INVALID = 20
-_INTERRUPTED = 130
+_INTERRUPTED, _TERMINATED = 130, 143
 _COLOURS = {"written": "green", "unchanged": "cyan", "skipped": "yellow", "failed": "red"}
 
 
@@ -57,6 +58,7 @@ class Terminal:
         self._as_json = as_json
         self._again = again
         self._run_id: str | None = None
+        self._is_terminated = False
 
     def watched(self, flow: Flow[..., Any]) -> Callable[..., Any]:
         """The flow, watched for the id of its run."""
@@ -74,7 +76,7 @@ class Terminal:
         """
         _quieten()
         timeout = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
-        with self._explained_errors():
+        with self._explained_errors(), self._termination_as_ctrl_c():
             # Prefect's 20 seconds are too few for the first start on a busy machine.
             with temporary_settings({timeout: max(timeout.value(), 120)}):
                 if PREFECT_API_URL.value() is None and PREFECT_SERVER_EPHEMERAL_ENABLED.value():
@@ -83,28 +85,55 @@ class Terminal:
             raise typer.Exit(0 if is_ok else 1)
 
     @contextmanager
-    def _explained_errors(self) -> Iterator[None]:
-        with told_errors(self._as_json):
-            try:
-                yield
-            except KeyboardInterrupt:
-                # Unwrapped: what is broken into lines cannot be pasted into a shell.
-                Console(stderr=True).print(self._interrupted(), soft_wrap=True)
-                raise typer.Exit(_INTERRUPTED) from None
-            except (PrefectException, IndexError) as error:
-                raise PipestreamError(f"{type(error).__name__}: {error}") from error
-            except RuntimeError as error:  # what Prefect raises where its server cannot be reached
-                if "API" not in str(error):
-                    raise
-                hint = "Start it, or unset PREFECT_API_URL." if PREFECT_API_URL.value() else ""
-                raise PipestreamError(f"Prefect: {error} {hint}") from error
+    def _termination_as_ctrl_c(self) -> Iterator[None]:
+        """Lets SIGTERM end the flow as Ctrl-C does: the embedded server is stopped, too."""
+        if threading.current_thread() is not threading.main_thread():  # only that one hears it
+            yield
+            return
 
-    def _interrupted(self) -> Text:
-        lines = "What was done is kept."
+        def interrupt(*_: object) -> None:
+            self._is_terminated = True
+            raise KeyboardInterrupt
+
+        former = signal.signal(signal.SIGTERM, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, former)
+
+    @contextmanager
+    def _explained_errors(self) -> Iterator[None]:
+        try:
+            with told_errors(self._as_json), self._translated_errors():
+                yield
+        except KeyboardInterrupt:
+            self._tell("Terminated." if self._is_terminated else "Interrupted.")
+            raise typer.Exit(_TERMINATED if self._is_terminated else _INTERRUPTED) from None
+        except typer.Exit as end:
+            if isinstance(end.__cause__, DatasetWriteError | WorkerDiedError):
+                self._tell("Stopped.")
+            raise
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (PrefectException, IndexError) as error:
+            raise PipestreamError(f"{type(error).__name__}: {error}") from error
+        except RuntimeError as error:  # what Prefect raises where its server cannot be reached
+            if "API" not in str(error):
+                raise
+            hint = "Start it, or unset PREFECT_API_URL." if PREFECT_API_URL.value() else ""
+            raise PipestreamError(f"Prefect: {error} {hint}") from error
+
+    def _tell(self, what: str) -> None:
+        """Says what ended the run, and which command goes on with it."""
+        lines = " What was done is kept."
         if self._again is not None and self._run_id is not None:
             command = shlex.join(["pipestream", *self._again(self._run_id)])
             lines += f" This goes on with it:\n{command}"
-        return Text.assemble(("Interrupted. ", "bold red"), lines)
+        # Unwrapped: what is broken into lines cannot be pasted into a shell.
+        Console(stderr=True).print(Text.assemble((what, "bold red"), lines), soft_wrap=True)
 
 
 def require_ui() -> None:

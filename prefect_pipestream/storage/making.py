@@ -196,6 +196,6 @@ def cannot_write(path: str, error: OSError) -> NoReturn:
     """Raises `DatasetWriteError` for a file that the operating system does not let us write."""
     raise DatasetWriteError(
         error.errno,
-        f"{path}: cannot be written ({error.strerror or error}). Nothing was changed; "
-        "check the folder's permissions and the free space on the disk.",
+        f"{path}: cannot be written ({error.strerror or error}); check the folder's permissions "
+        "and the free space on the disk",
     ) from error

@@ -1,6 +1,8 @@
-"""Ctrl-C: what is said of the run that was interrupted."""
+"""Ctrl-C, SIGTERM, a full disk: what is said of the run that did not come to its end."""
 
+import resource
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,41 @@ def test_the_command_that_goes_on_can_be_pasted_and_is_the_same(
     (*_, last) = [run.run_key for run in list_runs(folder)]
     pasted = capsys.readouterr().err.strip().splitlines()[-1]
     assert shlex.split(pasted) == ["pipestream", *given, *([key, last] if key else [])]
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_termination_is_told_as_ctrl_c_is_and_has_its_own_status(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = make_dataset(tmp_path / "photos")
+    given = ["clean", str(folder), "--transform", '["tests.cli.stages:terminate", "invert"]']
+    assert cli.main(given) == 143
+    said = capsys.readouterr().err
+    assert "Terminated. What was done is kept." in said
+    (run,) = list_runs(folder)
+    pasted = shlex.split(said.strip().splitlines()[-1])
+    assert pasted == ["pipestream", *given, "--run-key", run.run_key]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_of_a_full_disk_one_commit_is_taken_back_and_the_way_on_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = make_dataset(tmp_path / "photos")
+    given = ["clean", str(folder), "--transform", '["tests.cli.stages:fill_disk", "invert"]']
+    try:
+        assert cli.main(given) == 1
+    finally:
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    said = capsys.readouterr().err
+    assert "File too large" in said
+    assert "The dataset is as it was before this commit" in said
+    assert ".." not in said
+    (run,) = list_runs(folder)
+    pasted = shlex.split(said.strip().splitlines()[-1])
+    assert pasted == ["pipestream", *given, "--run-key", run.run_key]
 
 
 @pytest.mark.parametrize("key", ["", "\udcff"])

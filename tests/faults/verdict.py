@@ -15,6 +15,7 @@ from prefect_pipestream.underfolder.ledger.run import runs_of
 from tests.faults.cases import SAMPLES, Case, _streams
 from tests.faults.injecting import Ending
 
+_AS_IT_WAS = ("as it was", "as it was before this commit")
 KINDS = ("torn", "lost", "twice", "stray", "foreign")
 """A sample half old and half new; a file or an undo gone, or a success that was none; a change
 made or noted twice; files that nobody needs after the next writer; an exception that is no
@@ -97,7 +98,7 @@ def _judged(case: Case, folder: Path, ending: Ending, expected: Expected) -> Ite
     yield from _differences(case, found, expected)
     if ending.outcome == "ok" and found != expected.after:
         yield "lost", "a success, and not done"
-    if ending.message.endswith("as it was") and len(case.units) == 1 and found != expected.before:
+    if ending.message.endswith(_AS_IT_WAS) and len(case.units) == 1 and found != expected.before:
         yield "twice", f"said to be as it was, and is not: {ending.message}"
     yield from _ledger(case, root, found, expected)
     for path in folder.glob(".*"):  # what a creator left is a minute old by now
