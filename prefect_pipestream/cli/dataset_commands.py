@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import to_jsonable_python
 
 from prefect_pipestream import underfolder
 from prefect_pipestream.cli.output import (
@@ -172,7 +173,8 @@ def stages(
     if as_json:
         fields = {
             name: {
-                "default": _default(field),
+                "needed": field.is_required(),
+                "default": _default_as_json(field),
                 "values": _values(field),
                 "description": field.description,
             }
@@ -212,8 +214,22 @@ def _sample(problem: Problem) -> str:
     return "" if problem.idx is None else str(problem.idx)
 
 
+def _what_and_remedy(problem: Problem) -> str:
+    """Both in one text, and the remedy once: some messages, met elsewhere, name it too."""
+    is_named = problem.remedy in problem.message
+    return problem.message if is_named else f"{problem.message} {problem.remedy}"
+
+
 def _default(field: Any) -> str:
     return "(needed)" if field.is_required() else repr(field.get_default(call_default_factory=True))
+
+
+def _default_as_json(field: Any) -> Any:
+    """The default as JSON has it: null, too, where an argument is needed."""
+    if field.is_required():
+        return None
+    default = field.get_default(call_default_factory=True)
+    return to_jsonable_python(default, fallback=repr)
 
 
 def _values(field: Any) -> list[str]:
@@ -250,7 +266,7 @@ _PROBLEM_COLUMNS: tuple[Column, ...] = (
     ("sample", _sample),
     ("file", lambda problem: problem.file),
     ("mended", lambda problem: "yes" if problem.mended else "no"),
-    ("what", lambda problem: f"{problem.message} {problem.remedy}"),
+    ("what", _what_and_remedy),
 )
 _FIELD_COLUMNS: tuple[Column, ...] = (
     ("argument", itemgetter(0)),

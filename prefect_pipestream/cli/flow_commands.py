@@ -72,7 +72,10 @@ def clean(
     typed: typer.Context,
     dataset: Annotated[
         Path | None,
-        typer.Argument(metavar="DATASET", help="The dataset to clean. A demonstration if none."),
+        typer.Argument(
+            metavar="DATASET",
+            help="The dataset to clean; it needs --transform. A demonstration if none.",
+        ),
     ] = None,
     transform: Transform = None,
     keys: Keys = None,
@@ -95,7 +98,10 @@ def build(
     typed: typer.Context,
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="SOURCE", help="The dataset to read. A demonstration if none."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="The dataset to read; it needs TARGET and --transform. A demonstration if none.",
+        ),
     ] = None,
     target: Annotated[
         Path | None, typer.Argument(metavar="TARGET", help="The dataset to make.")

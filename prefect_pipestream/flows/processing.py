@@ -167,7 +167,8 @@ def process_samples(
             raise
     report = run.report(time.perf_counter() - began)
     is_ok = report.is_within(max_failed)
-    log.info("Run %s: %s in %.1f s", key, report.summary(), report.duration_s)
+    took = f" in {report.duration_s:.1f} s" if len(todo) else "; nothing left to do"
+    log.info("Run %s: %s%s", key, report.summary(), took)
     if artifacts:
         publish_report(report, reader, writer, run.chunks, log)
     if is_ok or not _will_retry():

@@ -545,6 +545,17 @@ def test_log_has_a_line_a_chunk_and_a_line_a_failed_sample(
     assert len(lines) < 15
 
 
+def test_a_run_with_nothing_left_to_do_says_so(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    process(folder, ["invert"], run_key="k")
+    with caplog.at_level(logging.INFO):
+        process(folder, ["invert"], run_key="k")
+
+    said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Run k: ")]
+    assert said[-1].endswith(" written; nothing left to do")
+
+
 def test_failed_run_leaves_no_stack_trace_in_the_log(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

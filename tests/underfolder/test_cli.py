@@ -146,6 +146,12 @@ def test_stages_are_listed_and_each_explained() -> None:
     assert status == 0
     assert "size\t(needed)\tHeight and width in pixels" in explained
 
+    _, out, _ = shell("stages", "resize-images", "--json")
+    arguments = json.loads(out)["arguments"]
+    assert (arguments["size"]["needed"], arguments["size"]["default"]) == (True, None)
+    assert arguments["images"]["needed"] is False
+    assert isinstance(arguments["images"]["default"], list | None)
+
     status, _, error = shell("stages", "resize-image")
     assert status == 2
     assert "resize-images" in error

@@ -136,7 +136,7 @@ def test_what_a_person_changed_is_not_put_down_to_a_run(dataset: Path) -> None:
     after = entries(dataset)
     with pytest.raises(UndoRefusedError, match=r"\('b' among them\)|run 'b' among them"):
         undo_run(dataset, "a")
-    with pytest.raises(UndoRefusedError, match=r"Undo what changed them first, or use `force`"):
+    with pytest.raises(UndoRefusedError, match=r"Undo what changed them first, or use `--force`"):
         undo_run(dataset, ["a", "b"])
     assert entries(dataset) == after
 

@@ -149,7 +149,9 @@ def _report_recovered(
             f"A commit of {len(record.samples)} samples, of run {record.run_key!r}, was logged "
             "and not applied.",
             mended,
-            "Applied." if mended else "`check` with `fix` applies it, as does the next write.",
+            "Applied."
+            if mended
+            else "`pipestream check --fix` applies it, as does the next write.",
         )
     for path in dead:
         mended = fix and not is_there(path)
@@ -159,7 +161,9 @@ def _report_recovered(
             None,
             _DEAD,
             mended,
-            "Removed." if mended else "`check` with `fix` removes it, as does the next write.",
+            "Removed."
+            if mended
+            else "`pipestream check --fix` removes it, as does the next write.",
         )
 
 
@@ -192,7 +196,7 @@ def _check_undoing(run: Run, fix: bool) -> Iterator[Problem]:
             return
     file = os.path.relpath(run.undoing, run.layout.root)
     message = f"The undo of run {run.key!r} was interrupted."
-    mended, remedy = False, "`check` with `fix` finishes it, as does `undo_run`."
+    mended, remedy = False, "`pipestream check --fix` finishes it, as does `pipestream undo`."
     if fix:
         try:
             undo_run(run.layout.root, run.key)

@@ -101,7 +101,7 @@ class Aside:
             Whether that was done, and how to say so, or why it was not.
         """
         if not self._enabled:
-            return False, "`check` with `fix` puts it aside."
+            return False, "`pipestream check --fix` puts it aside."
         folder, name = os.path.split(os.path.relpath(path, self._layout.root).removeprefix("../"))
         try:
             target = self._layout.at("aside", self._name, *filter(None, folder.split("/")), name)

@@ -70,7 +70,7 @@ def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[Run], plan: Pla
         together += later
         plan = plan_of(layout, dataset, net_changes(commits_in_turn(together)), force=False)
     others = [run.key for run in newest_first(together[len(runs) :])]
-    force = "use `force`, which keeps what is there now for another undo."
+    force = "use `--force` (`force=True`), which keeps what is there now for another undo."
     if plan.changed or not others:
         by = f" ({describe_runs(others)} among them)" if others else ""
         return f"Undo what changed them first{by}, or {force}"
