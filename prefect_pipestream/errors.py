@@ -76,6 +76,10 @@ class DatasetExistsError(DatasetError, FileExistsError):
     """The dataset folder exists and belongs to someone else."""
 
 
+# Not of a whole run, which may have committed other samples by then.
+_AS_BEFORE = "The dataset is as it was before this step"
+
+
 class DatasetWriteError(DatasetError, OSError):
     """The dataset could not be written (disk full, read-only, no permission): nothing changed.
 
@@ -83,9 +87,7 @@ class DatasetWriteError(DatasetError, OSError):
     """
 
     @classmethod
-    def of(
-        cls, error: OSError, what: str, then: str = "The dataset is as it was before this commit"
-    ) -> "DatasetWriteError":
+    def of(cls, error: OSError, what: str, then: str = _AS_BEFORE) -> "DatasetWriteError":
         """Makes it of the operating system's error.
 
         Args:
@@ -99,7 +101,7 @@ class DatasetWriteError(DatasetError, OSError):
 
     @classmethod
     @contextmanager
-    def explaining(cls, what: str, then: str = "The dataset is as it was") -> Iterator[None]:
+    def explaining(cls, what: str, then: str = _AS_BEFORE) -> Iterator[None]:
         """Raises one in place of an operating system's error inside; see `of`."""
         try:
             yield

@@ -68,7 +68,7 @@ def test_of_a_full_disk_one_commit_is_taken_back_and_the_way_on_is_told(
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     said = capsys.readouterr().err
     assert "File too large" in said
-    assert "The dataset is as it was before this commit" in said
+    assert "The dataset is as it was before this step" in said
     assert ".." not in said
     (run,) = list_runs(folder)
     pasted = shlex.split(said.strip().splitlines()[-1])

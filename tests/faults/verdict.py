@@ -15,7 +15,7 @@ from prefect_pipestream.underfolder.ledger.run import runs_of
 from tests.faults.cases import SAMPLES, Case, _streams
 from tests.faults.injecting import Ending
 
-_AS_IT_WAS = ("as it was", "as it was before this commit")
+_AS_IT_WAS = "as it was before this step"
 KINDS = ("torn", "lost", "twice", "stray", "foreign")
 """A sample half old and half new; a file or an undo gone, or a success that was none; a change
 made or noted twice; files that nobody needs after the next writer; an exception that is no
