@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from prefect_pipestream.errors import (
     DatasetNotFoundError,
     DatasetWriteError,
     RunNotFoundError,
+    RunTakenOverError,
     UndoRefusedError,
 )
 from prefect_pipestream.items import (
@@ -29,16 +31,19 @@ from prefect_pipestream.items import (
     TxtNumpyItem,
     YamlMetadataItem,
 )
+from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import (
     Run,
     Underfolder,
     UnderfolderWriter,
+    check,
     end_run,
     list_runs,
     prune_runs,
     undo_commits,
     undo_run,
 )
+from prefect_pipestream.underfolder.runs import undo
 
 from .conftest import contents, make_dataset, strays
 
@@ -597,3 +602,87 @@ def test_a_run_that_could_not_be_noted_is_pruned_like_others(dataset: Path) -> N
     pruned = prune_runs(dataset, timedelta(0))
     assert {run.run_key for run in pruned} == {"k", "full"}
     assert list_runs(dataset) == []
+
+
+# -- while the run is on -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_is_committed_to_a_run_that_is_being_undone(
+    dataset: Path, force: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, planned = contents(dataset), undo._checked_plan
+    a_run(dataset)
+    others = [writer_of(dataset, "k"), writer_of(dataset, "other")]
+
+    def while_it_is_planned(*args: Any) -> Any:
+        plan = planned(*args)
+        with pytest.raises(RunTakenOverError, match="is being undone"):
+            others[0].write(3, {"image": image(9)})
+        others[1].write(4, {"image": image(9)})
+        return plan
+
+    monkeypatch.setattr(undo, "_checked_plan", while_it_is_planned)
+    undo_run(dataset, "k", force=force)
+    monkeypatch.undo()
+    undo_run(dataset, "other")
+    assert contents(dataset) == before
+
+
+def test_an_undo_that_is_refused_lets_the_run_go_on(dataset: Path) -> None:
+    a_run(dataset)
+    write(dataset, "later", 1, image=image(7))
+    with pytest.raises(UndoRefusedError):
+        undo_run(dataset, "k")
+    write(dataset, "k", 3, image=image(9))
+    assert states(dataset)["k"] == "edited"
+    assert 3 in Run.of(dataset, "k").done_indices()
+
+
+def test_an_attempt_whose_run_was_undone_stops(dataset: Path) -> None:
+    before = contents(dataset)
+    stream = DataStream.read_write_underfolder(dataset, run_key="k").for_attempt()
+    stream.begin_run(fingerprint="f")
+    stream.set_output(1, stream[1].set_value("image", 255 - stream[1]["image"]()))
+    undo_run(dataset, "k", force=True)
+    with pytest.raises(RunTakenOverError, match="was undone while it was on"):
+        stream.set_output(2, stream[2].set_value("image", 255 - stream[2]["image"]()))
+    assert contents(dataset) == before
+    again = DataStream.read_write_underfolder(dataset, run_key="k").for_attempt()
+    again.begin_run(fingerprint="f")
+    again.set_output(2, again[2].set_value("image", 255 - again[2]["image"]()))
+    assert Run.of(dataset, "k").done_indices() == {2}
+
+
+# -- a ledger that is damaged --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_a_run_whose_files_are_not_all_known_is_not_undone(dataset: Path, lines: int) -> None:
+    a_run(dataset)
+    write(dataset, "k", 3, image=image(9))
+    end_run(Run.of(dataset, "k"))
+    after = contents(dataset)
+    path = dataset / ".pipestream/runs/k/compact-1/files.jsonl.gz"
+    kept = gzip.decompress(path.read_bytes()).splitlines(keepends=True)[:lines]
+    path.write_bytes(gzip.compress(b"".join(kept)))
+    with pytest.raises(DatasetError, match="does not say which files"):
+        undo_run(dataset, "k")
+    assert [problem.kind for problem in check(dataset, fix=True).problems] == ["unreadable-record"]
+    with pytest.raises(DatasetError, match="its ledger lacks"):
+        undo_run(dataset, "k")
+    assert contents(dataset) == after
+    assert states(dataset)["k"] == "finished"
+
+
+@pytest.mark.parametrize("name", ["samples.npz", "files.jsonl.gz", "failures.jsonl.gz"])
+def test_a_packed_ledger_that_lacks_a_file_is_found(dataset: Path, name: str) -> None:
+    a_run(dataset)
+    end_run(Run.of(dataset, "k"))
+    (dataset / ".pipestream/runs/k/compact-1" / name).unlink()
+    with pytest.raises(DatasetError, match=f"{name}: this file of a ledger is missing"):
+        undo_run(dataset, "k")
+    problems = check(dataset, fix=True).problems
+    assert [(problem.kind, problem.mended) for problem in problems] == [("unreadable-record", True)]
+    assert name in problems[0].message
+    assert [run.run_key for run in list_runs(dataset)] == ["k"]

@@ -177,8 +177,10 @@ def _check_ledger(run: Run, aside: Aside) -> Iterator[Problem]:
         try:
             for _ in PackedLedger(folder, "").commits():
                 pass
-        except FileNotFoundError:  # packed again meanwhile
-            continue
+        except FileNotFoundError as error:
+            if is_folder(folder):  # else it was packed again meanwhile
+                message = f"This packed ledger lacks {os.path.basename(error.filename)}."
+                yield _put_aside(run.layout, aside, "unreadable-record", folder, message)
         except (DatasetError, ValueError, KeyError, IndexError, TypeError) as error:
             message = f"This packed ledger is damaged: {error}"
             yield _put_aside(run.layout, aside, "unreadable-record", folder, message)

@@ -45,8 +45,9 @@ def note_first_attempt(run: Run, attempt: str) -> None:
         DatasetWriteError: If that cannot be noted.
     """
     with _explaining(run), commit_lock(run.layout):
-        refuse_if_taken_over(run, attempt)
-        if not is_there(run.attempt):
+        if is_there(run.attempt):
+            refuse_if_taken_over(run, attempt)
+        else:
             _note(run, attempt)
 
 
@@ -57,11 +58,31 @@ def refuse_if_taken_over(run: Run, attempt: str) -> None:
         RunTakenOverError: If a later attempt at the run has it.
     """
     noted = read_json(run.attempt)
-    if noted.get("attempt", attempt) != attempt:
+    if noted.get("attempt") == attempt:
+        return
+    if not noted:
         raise RunTakenOverError(
-            f"{run.layout.root}: another attempt at run {run.key!r}, by process "
-            f"{noted.get('pid')} on {noted.get('host')}, goes on with it. This one stops; what it "
-            "has committed stays. To do the same work once more, give another run key."
+            f"{run.layout.root}: run {run.key!r} was undone while it was on. This attempt stops; "
+            "nothing of it is left in the dataset. To do the work again, start the run anew."
+        )
+    raise RunTakenOverError(
+        f"{run.layout.root}: another attempt at run {run.key!r}, by process {noted.get('pid')} on "
+        f"{noted.get('host')}, goes on with it. This one stops; what it has committed stays. To do "
+        "the same work once more, give another run key."
+    )
+
+
+def refuse_if_undoing(run: Run) -> None:
+    """The caller holds the commit lock: what is committed now, the undo would not know of.
+
+    Raises:
+        RunTakenOverError: If the run is being undone, or its undo was interrupted.
+    """
+    if run.is_half_undone():
+        raise RunTakenOverError(
+            f"{run.layout.root}: run {run.key!r} is being undone, or its undo was interrupted: "
+            "nothing more is written as part of it. Let the undo end (`pipestream undo` finishes "
+            "one that was interrupted), then start the run anew."
         )
 
 

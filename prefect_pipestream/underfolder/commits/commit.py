@@ -20,7 +20,7 @@ from prefect_pipestream.underfolder.commits.apply import (
     place,
     revert,
 )
-from prefect_pipestream.underfolder.commits.attempts import refuse_if_taken_over
+from prefect_pipestream.underfolder.commits.attempts import refuse_if_taken_over, refuse_if_undoing
 from prefect_pipestream.underfolder.commits.conflicts import is_stale, wait_out_the_tick
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import staged_name
@@ -78,7 +78,8 @@ class Commit:
             ConflictError: If another writer changed samples since they were read; the others
                 are committed, unless this commit takes others back. ``error.indices`` are to
                 be read and transformed anew.
-            RunTakenOverError: If a later attempt at the run has it; nothing is written.
+            RunTakenOverError: If a later attempt at the run has it, or it is being undone; nothing
+                is written.
             DatasetWriteError: If it could not be written; the dataset is as it was.
         """
         staging, rules = self._staging, self._rules
@@ -88,8 +89,10 @@ class Commit:
             wait_out_the_tick(staging.samples.values())
         try:
             with commit_lock(self._layout):
+                run = Run.of(self._layout, run_key)
+                refuse_if_undoing(run)
                 if rules.attempt is not None:
-                    refuse_if_taken_over(Run.of(self._layout, run_key), rules.attempt)
+                    refuse_if_taken_over(run, rules.attempt)
                 staging.look()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:

@@ -92,7 +92,7 @@ def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
                 if (why := sample.failure) is not None:
                     _put(failures, [row, why.error_type, why.message, why.traceback])
             changes = list(_changes_of(commit))
-            if changes or commit.shared:
+            if changes or commit.shared or _has_written(commit):
                 _put(files, [number, dict(commit.shared), changes])
             columns.add(commit)
             ids.append(commit.id)
@@ -121,6 +121,11 @@ def _writing(folder: str, name: str) -> gzip.GzipFile:
 
 def _put(file: gzip.GzipFile, line: list[Any]) -> None:
     file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+def _has_written(commit: CommitRecord) -> bool:
+    """Whether a commit must have a line of files: where it is missing, the ledger is damaged."""
+    return any(sample.outcome == "written" for sample in commit.samples)
 
 
 def _changes_of(commit: CommitRecord) -> Iterator[list[Any]]:
@@ -281,6 +286,8 @@ class PackedLedger:
                         replaces = list(writes) if replaces else []
                     samples[place].update(writes=writes, replaces=replaces, removes=removes)
                 next_files = next(files, None)
+            elif any(sample["outcome"] == "written" for sample in samples):
+                raise ValueError(f"{_FILES} does not say which files commit {ids[number]} wrote")
             yield CommitRecord(
                 id=ids[number],
                 run_key=self._run_key,

@@ -20,7 +20,7 @@ from prefect_pipestream.errors import (
     RunKeyError,
     UndoRefusedError,
 )
-from prefect_pipestream.storage.asking import is_folder
+from prefect_pipestream.storage.asking import is_folder, names_in
 from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits, recover
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
@@ -35,9 +35,10 @@ from prefect_pipestream.underfolder.runs.interleaved import (
 )
 from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY, existing_run, live_writers
 from prefect_pipestream.underfolder.runs.packing import forget_dropped, ledger_lock, pack
-from prefect_pipestream.underfolder.runs.retiring import intent_for, retire
+from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing, intent_for, retire
 from prefect_pipestream.underfolder.runs.undo_plan import (
     Change,
+    Commits,
     Plan,
     kept_path,
     net_changes,
@@ -116,9 +117,9 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
         if not force:
             _refuse_if_running(layout, keys)
         dataset = Underfolder(layout.root, watch=True)
-        changes = net_changes(commits_in_turn(runs))
-        plan = _checked_plan(layout, runs, dataset, changes, force)
-        intent.note(layout)
+        with _shut(layout, intent, runs):
+            changes = net_changes(_all_commits(runs, force))
+            plan = _checked_plan(layout, runs, dataset, changes, force)
         undo = Run.of(layout, intent.undo_key)
         if plan.todo:
             facts = {"undoes": ", ".join(keys), "undoes_folders": list(intent.retired.values())}
@@ -134,6 +135,21 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
         if undo.exists():
             _end(undo)
         return _report(keys, intent.undo_key, plan)
+
+
+@contextmanager
+def _shut(layout: Layout, intent: Intent, runs: Sequence[Run]) -> Iterator[None]:
+    """Lets nobody commit to the runs any more; where their undo is refused inside, again."""
+    is_begun = any(run.is_half_undone() for run in runs)
+    with commit_lock(layout):
+        intent.note(layout)
+    try:
+        yield
+    except (DatasetError, OSError):
+        if not is_begun:
+            for run in runs:
+                forget_undoing(run)
+        raise
 
 
 def _end(undo: Run) -> None:
@@ -274,6 +290,33 @@ def _checked_plan(
             f"it replaced are not there any more, the first of them {plan.lost[0]}."
         )
     return plan
+
+
+def _all_commits(runs: Sequence[Run], force: bool) -> Commits:
+    """The commits of runs in the order of their making.
+
+    Raises:
+        DatasetError: If not all of them can be read; with `force`, those that are missing are
+            left out.
+    """
+    known = {commit_id for run in runs for commit_id in names_in(run.dropped)}
+    try:
+        for run, commit in commits_in_turn(runs):
+            known.add(commit.id)
+            yield run, commit
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{error.filename}: this file of a ledger is missing. `pipestream check --fix` puts "
+            "aside what is left of it."
+        ) from error
+    for run in runs:
+        lost = [commit_id for commit_id in names_in(run.undo) if commit_id not in known]
+        if lost and not force:
+            raise DatasetError(
+                f"{run.layout.root}: run {run.key!r} cannot be undone: its ledger lacks "
+                f"{len(lost)} of its commits, as where a damaged part of it was put aside. What "
+                f"they replaced is kept in {run.undo}. To undo the others, use `force`."
+            )
 
 
 # -- doing it ------------------------------------------------------------------------------
