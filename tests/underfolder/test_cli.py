@@ -137,6 +137,15 @@ def test_check_in_a_terminal_shows_what_is_wrong(dataset: Path) -> None:
     assert "6 samples, 18 items decoded: 1 problem." in shown
 
 
+def test_a_remedy_is_said_once_and_as_a_command(dataset: Path) -> None:
+    a_run(dataset)
+    (packed,) = (dataset / ".pipestream").rglob("samples.npz")
+    packed.write_bytes(b"broken")
+    status, out, _ = shell("check", dataset)
+    assert status == 1
+    assert out.count("`pipestream check --fix` puts it aside.") == 1
+
+
 def test_stages_are_listed_and_each_explained() -> None:
     status, listed, _ = shell("stages")
     assert status == 0
