@@ -261,7 +261,8 @@ def _refuse_if_running(layout: Layout, keys: Iterable[str]) -> None:
             if (writer.get("host"), writer.get("pid")) != here:
                 raise UndoRefusedError(
                     f"{layout.root}: run {key!r} is still being written, by process "
-                    f"{writer.get('pid')} on {writer.get('host')}. Stop it first, or use `force` (`--force`)."
+                    f"{writer.get('pid')} on {writer.get('host')}. Stop it first, or use `force` "
+                    "(`--force`)."
                 )
 
 
