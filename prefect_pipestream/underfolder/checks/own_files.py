@@ -32,8 +32,17 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
     yield from _check_siblings(layout, aside)
     foreign = list(_check_kinds(layout, aside))
     yield from foreign
-    if not all(problem.mended for problem in foreign) or not is_folder(layout.log):
+    if not all(problem.mended for problem in foreign):
         return
+    if is_folder(layout.log):
+        yield from _check_commits(layout, aside, fix)
+    for run in runs_of(layout):
+        yield from _check_ledger(run, aside)
+        yield from _check_undoing(run, fix)
+
+
+def _check_commits(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
+    """Finds, and ends, commits that were prepared or logged, and not applied."""
     with between_commits(layout):
         pending = _pending(layout)
         logged = [record for record in pending.values() if record is not None]
@@ -48,9 +57,6 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
     if fix:
         recover(layout.root)
     yield from _report_recovered(layout, logged, dead, fix)
-    for run in runs_of(layout):
-        yield from _check_ledger(run, aside)
-        yield from _check_undoing(run, fix)
 
 
 @contextmanager
