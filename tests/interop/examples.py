@@ -521,17 +521,17 @@ def an_action_on_an_entity(p: Any, folder: Path) -> Any:
         meta: entities.ParsedItem[items.JsonMetadataItem, Score]
 
     # A string, as this module's annotations are, could not name a class of a function.
-    def double(rated: Any) -> Any:
+    def double_rating(rated: Any) -> Any:
         score = Score(score=rated.meta().score * 2)
         return Rated.merge(rated, label=[rated.label()[0] + 1], meta=score)
 
-    double.__annotations__ = {"rated": Rated, "return": Rated}
-    entities.register_action(title="double-it")(double)
+    double_rating.__annotations__ = {"rated": Rated, "return": Rated}
+    entities.register_action(title="double-the-rating")(double_rating)
     one = sample(p, 4)
     results = [
-        p.stages.StageEntity(double)(one),
-        p.stages.StageEntity("double-it")(one),
-        samples(p, 5).map({"entity": "double-it"})[4],
+        p.stages.StageEntity(double_rating)(one),
+        p.stages.StageEntity("double-the-rating")(one),
+        samples(p, 5).map({"entity": "double-the-rating"})[4],
     ]
     return (
         [sorted(each) for each in results]

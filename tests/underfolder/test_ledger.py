@@ -239,7 +239,7 @@ def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:
     layout.make()
     Run.of(layout, run_key).note({"fingerprint": "f"})
     random = np.random.default_rng(0)
-    done = Path(layout.run(run_key).done) / "main"
+    done = Path(Run.of(layout, run_key).done) / "main"
     done.mkdir(parents=True)
     for first in range(0, samples, 1000):
         marks = random.bytes(14 * 1000).hex()
