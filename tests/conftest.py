@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
+
+# To explain a failure Hypothesis watches every line from Python 3.12 on: minutes for our machines.
+settings.register_profile("unwatched", phases=[p for p in Phase if p is not Phase.explain])
+settings.load_profile("unwatched")
 
 
 @pytest.hookimpl(wrapper=True)
