@@ -100,6 +100,7 @@ class Holders(RuleBasedStateMachine):
                 YamlMetadataItem({"value": value}).serialize(folder / f"data/{idx:03d}_{key}.yaml")
         first = DataStream.read_write_underfolder(folder, run_key="one run")
         same_run = DataStream.read_write_underfolder(folder, run_key="one run", zfill=zfill)
+        self.renames = zfill is not None
         self.streams = [first, same_run, DataStream.read_write_underfolder(folder)]
 
     # -- holders -------------------------------------------------------------------------
@@ -139,7 +140,9 @@ class Holders(RuleBasedStateMachine):
         group = data.draw(st.sampled_from([None, *self.groups]))
         stream = stream if group is None else group.stream
         there = self.model[holder.idx]
-        if stream == 1:  # it pads: what it is given it writes, if only to rename it
+        # A stream that pads writes what it is given, if only to rename it; and what another holder
+        # took from a file of the old name, and did not read, cannot be written again: a conflict.
+        if stream == 1 or self.renames:
             keys = set(holder.own) if keys is None else keys & set(holder.own)
         new = {key: value for key, value in holder.own.items() if keys is None or key in keys}
         change = Change(
