@@ -113,9 +113,8 @@ def _remove(folder: str, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@piped_sequence
-class DataCache(PipedSequence, title="data_cache"):
-    """Lets items that the pipes before this one decode keep their values."""
+class _OfItemClasses(PipedSequence):
+    """What is done for items of some classes; for all where none is named."""
 
     takes_whole_argument = True
     keeps_indices = True
@@ -125,6 +124,11 @@ class DataCache(PipedSequence, title="data_cache"):
     def __init__(self, *classes: Any, items: Any = (), **kwargs: Any) -> None:
         fields: dict[str, Any] = {"items": [*classes, *items], **kwargs}
         super().__init__(**fields)
+
+
+@piped_sequence
+class DataCache(_OfItemClasses, title="data_cache"):
+    """Lets items that the pipes before this one decode keep their values."""
 
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample, made with item caching on."""
@@ -133,17 +137,8 @@ class DataCache(PipedSequence, title="data_cache"):
 
 
 @piped_sequence
-class NoDataCache(PipedSequence, title="no_data_cache"):
+class NoDataCache(_OfItemClasses, title="no_data_cache"):
     """Lets items that the pipes before this one decode be decoded anew at each call."""
-
-    takes_whole_argument = True
-    keeps_indices = True
-
-    items: list[ItemClass] = Field(default_factory=list)
-
-    def __init__(self, *classes: Any, items: Any = (), **kwargs: Any) -> None:
-        fields: dict[str, Any] = {"items": [*classes, *items], **kwargs}
-        super().__init__(**fields)
 
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample, made with item caching off."""

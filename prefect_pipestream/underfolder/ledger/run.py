@@ -139,8 +139,10 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Its run key."""
-        return str(self.facts()["run_key"]) if self._key is None else self._key
+        """Its run key, which is looked up once."""
+        if self._key is None:
+            self._key = str(self.facts()["run_key"])
+        return self._key
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Notes its key, start, user and host, and `facts`, unless that was done before.
