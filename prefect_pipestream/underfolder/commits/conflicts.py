@@ -34,11 +34,18 @@ def wait_out_the_tick(samples: Iterable[StagedSample]) -> None:
         time.sleep(left / 1e9)
 
 
-def is_stale(staged: StagedSample, layout: Layout) -> bool:
+def is_stale(staged: StagedSample, layout: Layout, leaving: Container[str] = ()) -> bool:
     """Whether a file that the sample was made from, or replaces, is another one now.
 
     The source may be another dataset: then a sample is not to mix old items with new ones.
+
+    Args:
+        staged: The sample.
+        layout: The dataset that is written.
+        leaving: The names of files that the commit moves elsewhere.
     """
+    if staged.is_move and _is_moved_wrongly(staged, leaving):
+        return True
     if staged.found is not None:
         return _has_others(staged, staged.found) or any(
             mark_at(layout.final(name)) != mark for name, mark in staged.found.items()
@@ -65,6 +72,13 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
         replaced -= {key}
     # What is left of the keys had no file when the sample was read: nor may it have now.
     return any(is_there(layout.final(file.name)) for file in staged.files if file.key in replaced)
+
+
+def _is_moved_wrongly(staged: StagedSample, leaving: Container[str]) -> bool:
+    """Whether not all files of a sample would be moved, or onto files that stay."""
+    names = {kind.name_of(staged.record.idx) for kind in staged.left_behind}
+    there = (kind.name_of(staged.target) for kind in staged.there)
+    return names != set(staged.removes) or any(name not in leaving for name in there)
 
 
 def _is_another(origin: SampleOrigin, replaced: Container[str | None]) -> bool:
