@@ -42,6 +42,14 @@ def store(
     return making.write_new(path, encoded(item, cls, replaced))
 
 
+def extension_in_use(item: "Item[Any]") -> str:
+    """The extension of the file that is linked or copied where the item is written; "" for none."""
+    if item.has_value or item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
+        return ""
+    path = item.file_sources[0].path if item.file_sources else ""
+    return os.path.splitext(path)[1] if class_for(path) is type(item) else ""
+
+
 def _holding_value(
     item: "Item[Any]", cls: "type[Item[Any]]", extension: str
 ) -> Iterator[FileSource]:

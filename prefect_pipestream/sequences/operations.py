@@ -127,6 +127,41 @@ class Operations:
         """
 
     @classmethod
+    @_operation("sources.from_image_folder")
+    def from_image_folder(
+        cls,
+        folder: Path,
+        *,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        classes: bool | list[str] = True,
+        splits: bool | None = None,
+        sidecars: Mapping[str, str] | None = None,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the images below a folder, each with what its folders and file names say of it.
+
+        The order is natural (`x2` before `x10`). The metadata has `file`, the path below the
+        folder, `name`, `origin`, and, where folders are classes and splits, `label`, `label_id`
+        and `split`. The classes are a shared item `categories`.
+
+        Args:
+            folder: The folder to look in.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            classes: Whether the folders are classes; or their names in the order of their numbers,
+                others after them.
+            splits: Whether the first folders are splits and the classes below them; by default if
+                all are called `train`, `val`, `test` or the like.
+            sidecars: Files beside an image, by the key that they get: `{"mask": "{stem}_mask.png",
+                "boxes": "../labels/{stem}.txt"}`. They are no samples of their own.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is no such folder.
+        """
+
+    @classmethod
     @_operation("sources.from_video")
     def from_video(
         cls, video: Path, *, must_exist: bool = True, image_key: str = "image"

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError, ItemNameError
@@ -385,7 +384,7 @@ class Staging:
 
 def _extension_for(key: str, item: Item[Any]) -> str:
     """The extension that a new file of an item gets."""
-    extension = item.as_default_name(Path("name")).suffix
+    extension = item.extension_in_use()
     if not extension:
         raise ItemNameError(
             f"Item {key!r}, {item!r}: a file without an extension would not be found again. Give "

@@ -1,0 +1,39 @@
+"""The layouts that datasets are imported from and exported to, by their names."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+LayoutKind = Literal["images", "image-folder"]
+"""The name of a layout."""
+
+
+class LayoutOf(NamedTuple):
+    """How a layout is read and written.
+
+    Attributes:
+        what: What it is, in a few words.
+        source: The title of the source that reads it.
+        arguments: Arguments that the source is always given.
+        exporter: The class that writes it, as ``module:Class`` below `exporting`.
+    """
+
+    what: str
+    source: str
+    exporter: str
+    arguments: Mapping[str, Any] = {}
+
+
+LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
+    "images": LayoutOf(
+        "images in a folder and its sub-folders",
+        "from_image_folder",
+        "image_folder:ImagesExporter",
+        {"classes": False, "splits": False},
+    ),
+    "image-folder": LayoutOf(
+        "a folder of images for each class, perhaps below `train`, `val`, `test`",
+        "from_image_folder",
+        "image_folder:ImageFolderExporter",
+    ),
+}
+assert set(LAYOUTS) == set(get_args(LayoutKind))
