@@ -77,8 +77,8 @@ def process_samples(
         transform: What to do with each sample: a list of operations, each "name" or
             {"name": arguments}, such as ["verify-items", {"resize-images": {"size": [64, 64]}}];
             "package.module:name" names a stage of your own. From Python also a stage, or a
-            function from a sample to a sample, to None (write nothing) or to a pair of a sample
-            and its new index.
+            function from a sample to a sample, to None (write nothing), to a pair of a sample
+            and its new index, or to `REMOVE`.
         target: The dataset to write, or the folder of a new one; by default the source itself.
         indices: The samples to process; by default all.
         keys: The items to write; by default all.

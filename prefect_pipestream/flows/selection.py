@@ -68,8 +68,12 @@ def select_samples(
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and there is no such run.
     """
-    wanted = source.indices() if indices is None else checked_indices(indices, len(source))
     run, folder = target.run, target.output_folder
+    done = run.done_indices()
+    if indices is None:
+        wanted = source.indices()
+    else:  # of what the run itself removed there is none any more
+        wanted = checked_indices([idx for idx in indices if idx not in done], len(source))
     failed_in = None
     if select == "failed":
         failed_in = str(run.facts().get("failed_in", run.key))
@@ -78,7 +82,6 @@ def select_samples(
         wanted = np.intersect1d(wanted, _failed(folder, failed_in))
     elif select == "changed":
         wanted = _changed(source, wanted, signatures(folder, fingerprint))
-    done = run.done_indices()
     todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
     return Selection(todo, _before(run, todo), failed_in)
 
@@ -123,8 +126,8 @@ def _signature(source: DataStream, idx: int) -> str | None:
     """What a sample's files are like now; None where it cannot be told."""
     try:
         origin = source.get_input(idx).origin
-    except (DatasetError, DuplicateItemError):
-        # it counts as changed, and fails where it is processed
+    except (DatasetError, DuplicateItemError, IndexError):
+        # it counts as changed, and fails where it is processed, or is found to be gone
         return None
     if origin is None:
         return None

@@ -294,6 +294,29 @@ class DataStream(Sequence[Sample]):
         items, origin = self._output.prepared(idx, sample)
         return self._writer.write(idx, items, keys, origin)
 
+    def remove(self, idx: int, sample: Sample | None = None) -> list[StagedSample]:
+        """Removes a sample with all its own files; those that are shared stay.
+
+        The others keep their indices: a gap is left, or the dataset gets shorter at its end. The
+        files are kept with the run, whose undo brings them back.
+
+        Args:
+            idx: The index to remove; negative ones count from the input's end.
+            sample: The sample as it was read, for the conflict check; None removes what is there.
+
+        Returns:
+            What was committed; nothing if there is no such sample.
+
+        Raises:
+            ConflictError: If another writer changed the sample since it was read.
+            IndexError: If a negative index is out of range.
+            ItemNameError: If that can be no index.
+            DatasetError: If the dataset's folder cannot be read.
+            DatasetWriteError: If the disk cannot take it; the dataset is as it was.
+        """
+        origin = None if sample is None else sample.origin
+        return self._writer.remove(self._absolute(idx), origin)
+
     def _absolute(self, idx: int) -> int:
         if hasattr(idx, "__index__") and not isinstance(idx, bool):
             idx = operator.index(idx)  # also of numpy

@@ -221,6 +221,29 @@ class Underfolder:
             return index.kinds_of(idx)
         return [kind for kind in index.kinds() if is_there(self._data + os.sep + kind.name_of(idx))]
 
+    def all_kinds_of(self, idx: int) -> list[Kind]:
+        """The kinds of all files that sample `idx` has now, whoever wrote them.
+
+        A part of a dataset does not see files come and go: it looks for names of every kind that
+        it knows, which is one `stat` each, and takes over what it finds of its own samples.
+        """
+        index = self.refreshed_index()
+        if self._part is None:
+            return index.kinds_of(idx)
+        found = [
+            kind for kind in index.kinds() if is_there(self._data + os.sep + kind.name_of(idx))
+        ]
+        if idx in index:
+            there = {kind.name_of(idx) for kind in found}
+            known = set(index.names_of(idx))
+            index.update(idx, added=there - known, removed=known - there)
+        return found
+
+    def learn_kinds(self) -> None:
+        """Lets a part of a dataset know the kinds of names that commits added since; see above."""
+        if self._part is not None:
+            self._part.learn(self._index.journaled_kinds())
+
     def settle(self) -> None:
         """Waits for a commit under way, ends one that died, and scans the folder anew."""
         recover(self._root)

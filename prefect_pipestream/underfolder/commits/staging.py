@@ -62,6 +62,7 @@ class StagedSample:
         files: The files to place.
         removes: Names to remove, besides those that the files supersede.
         found: The marks of files, by name: a file of another mark is another writer's change.
+        is_removal: Whether all of the sample's own files are removed, whichever there are then.
         there: What files are there under the index that it is written at, as of the commit.
     """
 
@@ -70,7 +71,13 @@ class StagedSample:
     files: list[StagedFile] = field(default_factory=list)
     removes: tuple[str, ...] = ()
     found: Mapping[str, str | None] | None = None
+    is_removal: bool = False
     there: Sequence[Kind] = ()
+
+    @property
+    def changes_files(self) -> bool:
+        """Whether it has a file to place, or to remove."""
+        return bool(self.files or self.removes or self.is_removal)
 
     @property
     def target(self) -> int:
@@ -85,6 +92,13 @@ class StagedSample:
     def names_there(self, keys: Collection[str | None]) -> list[str]:
         """The names of the files that are there for some items."""
         return [kind.name_of(self.target) for kind in self.there if kind.key in keys]
+
+    @property
+    def superseded(self) -> list[str]:
+        """The names of the files that are there and make way: for its own, or for nothing."""
+        if self.is_removal:
+            return [kind.name_of(self.target) for kind in self.there]
+        return self.names_there({file.key for file in self.files})
 
 
 class Staging:
@@ -133,7 +147,7 @@ class Staging:
 
     def is_empty(self) -> bool:
         """Whether there is no file to put in place."""
-        return not self.shared and not any(s.files or s.removes for s in self.samples.values())
+        return not self.shared and not any(s.changes_files for s in self.samples.values())
 
     def in_order(self) -> list[StagedSample]:
         """The staged samples, by index."""
@@ -200,6 +214,32 @@ class Staging:
         self.samples[idx] = staged
         self._targets.add(target)
         return bool(staged.files)
+
+    def remove(
+        self,
+        idx: int,
+        *,
+        origin: SampleOrigin | None = None,
+        target: int | None = None,
+        attempts: int = 1,
+    ) -> None:
+        """Stages the removal of a sample: of all own files that it has as it is committed.
+
+        Args:
+            idx: The index under which the sample was read.
+            origin: The files it was read from, for the conflict check.
+            target: The index under which it is removed; None is `idx`.
+            attempts: How often it was tried.
+
+        Raises:
+            ItemNameError: If that can be no index.
+        """
+        idx = check_index(idx)
+        target = idx if target is None else check_index(target)
+        moved_to = None if target == idx else target
+        record = SampleRecord(idx, "removed", target=moved_to, attempts=attempts)
+        self.samples[idx] = StagedSample(record, origin, is_removal=True)
+        self._targets.add(target)
 
     def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:
         """Notes the outcome of a sample of which nothing is written."""
@@ -347,8 +387,12 @@ class Staging:
 
     def look(self) -> None:
         """Looks up which files the samples have. The caller holds the commit lock."""
+        if any(staged.is_removal for staged in self.samples.values()):
+            self.dataset.learn_kinds()
         for staged in self.samples.values():
-            if staged.files or staged.removes:
+            if staged.is_removal:
+                staged.there = self.dataset.all_kinds_of(staged.target)
+            elif staged.changes_files:
                 staged.there = self.dataset.kinds_of(staged.target)
 
     def hold(self) -> None:

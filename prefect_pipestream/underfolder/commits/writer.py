@@ -35,6 +35,7 @@ from prefect_pipestream.underfolder.commits.commit import Commit, OnConflict, Ru
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.names import check_index
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
@@ -333,6 +334,28 @@ class UnderfolderWriter:
         with self.staging() as staging:
             staging.add(idx, items, keys=keys, origin=origin)
             return [] if staging.is_empty() else self.publish(staging)
+
+    def remove(self, idx: int, origin: SampleOrigin | None = None) -> list[StagedSample]:
+        """Removes one sample with all its own files, as a commit of its own.
+
+        Args:
+            idx: The sample's index.
+            origin: The files it was read from, for the conflict check; None removes what is there.
+
+        Returns:
+            What was committed; nothing if the sample has no files of its own.
+
+        Raises:
+            ConflictError: If another writer changed the sample since it was read.
+            ItemNameError: If that can be no index.
+            DatasetWriteError: If the disk cannot take it; the dataset is as it was.
+        """
+        if not self.dataset.all_kinds_of(check_index(idx)) and origin is None:
+            return []
+        with self.staging() as staging:
+            staging.remove(idx, origin=origin)
+            done = self.publish(staging)
+        return [one for one in done if one.record.outcome == "removed"]
 
     @contextmanager
     def batch(
