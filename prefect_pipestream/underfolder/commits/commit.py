@@ -256,7 +256,9 @@ class Commit:
             if origin is not None and staged.is_removal:
                 origin.forget_own()
         for name, file in self._staging.shared.items():
-            file.lead_to(FileSource(self._layout.final(name)))
+            # Another writer's may have been there first: then this one is not current.
+            file.source.path = self._layout.final(name)
+            file.lead_to(file.source)
 
 
 def _mark(source: FileSource) -> str:
