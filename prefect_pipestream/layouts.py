@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-LayoutKind = Literal["images", "image-folder"]
+LayoutKind = Literal["images", "image-folder", "coco", "voc"]
 """The name of a layout."""
 
 
@@ -34,6 +34,16 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "a folder of images for each class, perhaps below `train`, `val`, `test`",
         "from_image_folder",
         "image_folder:ImageFolderExporter",
+    ),
+    "coco": LayoutOf(
+        "JSON files of COCO: boxes, polygons, run lengths, keypoints",
+        "from_coco",
+        "coco:CocoExporter",
+    ),
+    "voc": LayoutOf(
+        "Pascal VOC: an XML file for each image, in `Annotations`",
+        "from_voc",
+        "voc:VocExporter",
     ),
 }
 assert set(LAYOUTS) == set(get_args(LayoutKind))
