@@ -278,9 +278,8 @@ def read_json(path: Path) -> Any:
     Raises:
         DecodeError: If it cannot be read; the message has the line.
     """
-    content = content_of(path)
     try:
-        return json.loads(content)
+        return json.loads(content_of(path).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DecodeError(
             f"{path}: malformed JSON in line {error.lineno}, column {error.colno}: {error.msg}. "

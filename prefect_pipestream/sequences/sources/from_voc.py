@@ -20,7 +20,7 @@ from prefect_pipestream.sequences.sources.import_source import (
     Items,
 )
 from prefect_pipestream.sequences.sources.objects import content_of
-from prefect_pipestream.sequences.sources.voc_xml import read_voc
+from prefect_pipestream.sequences.sources.voc_xml import labels_in, read_voc
 from prefect_pipestream.storage.asking import is_folder
 
 VOC = "voc"
@@ -149,10 +149,9 @@ class FromVoc(ImportSource, title="from_voc"):
         found: set[str] = set()
         for stem in self._stems:
             try:
-                _, objects = read_voc(self._annotations / f"{stem}.xml")
+                found |= labels_in(self._annotations / f"{stem}.xml")
             except DecodeError:
                 continue  # the sample fails, once it is read
-            found.update(entry["label"] for entry in objects)
         return found
 
     @cached_property
