@@ -35,5 +35,15 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "from_image_folder",
         "image_folder:ImageFolderExporter",
     ),
+    "coco": LayoutOf(
+        "JSON files of COCO: boxes, polygons, run lengths, keypoints",
+        "from_coco",
+        "coco:CocoExporter",
+    ),
+    "voc": LayoutOf(
+        "Pascal VOC: an XML file for each image, in `Annotations`",
+        "from_voc",
+        "voc:VocExporter",
+    ),
 }
 assert set(LAYOUTS) <= set(get_args(LayoutKind))
