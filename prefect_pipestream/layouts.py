@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-LayoutKind = Literal["images", "image-folder"]
+LayoutKind = Literal["images", "image-folder", "yolo", "table"]
 """The name of a layout."""
 
 
@@ -34,6 +34,16 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "a folder of images for each class, perhaps below `train`, `val`, `test`",
         "from_image_folder",
         "image_folder:ImageFolderExporter",
+    ),
+    "yolo": LayoutOf(
+        "boxes, polygons or keypoints in Ultralytics' layout: `data.yaml`, `images`, `labels`",
+        "from_yolo",
+        "yolo:YoloExporter",
+    ),
+    "table": LayoutOf(
+        "CSV, JSON Lines or Parquet with a column of paths",
+        "from_table",
+        "table:TableExporter",
     ),
 }
 assert set(LAYOUTS) == set(get_args(LayoutKind))
