@@ -136,8 +136,9 @@ class FromTable(ImportSource, title="from_table"):
             DatasetError: If two rows have one name.
         """
         where: dict[str, int] = {}
+        image_column = self._files[self.image_key]  # one that is not there is said before any row
         for row, line in zip(self._table.rows, self._table.lines, strict=True):
-            name = self._name_of(row) or f"{self._path.name}, line {line}"
+            name = self._name_of(row, image_column) or f"{self._path.name}, line {line}"
             if name in where:
                 raise DatasetError(
                     f"{self._path}, lines {where[name]} and {line}: both are called {name!r}; each "
@@ -147,14 +148,14 @@ class FromTable(ImportSource, title="from_table"):
             where[name] = line
         return where
 
-    def _name_of(self, row: Mapping[str, Any] | str) -> str | None:
+    def _name_of(self, row: Mapping[str, Any] | str, image_column: str) -> str | None:
         """What a row is called; None for one that has no name, and fails."""
         if isinstance(row, str):
             return None
         if self.id_column is not None:
             value = row.get(self.id_column)
             return str(value) if isinstance(value, str | int) and value != "" else None
-        text = row.get(self._files[self.image_key])
+        text = row.get(image_column)
         if not isinstance(text, str) or not text:
             return None
         return self._below(text) or text
@@ -179,8 +180,9 @@ class FromTable(ImportSource, title="from_table"):
         row = self._table.rows[idx]
         if isinstance(row, str):
             raise DecodeError(f"{self._where(idx)} {row}")
-        if self._name_of(row) is None:
-            column = self.id_column or self._files[self.image_key]
+        image_column = self._files[self.image_key]
+        if self._name_of(row, image_column) is None:
+            column = self.id_column or image_column
             raise DecodeError(
                 f"{self._where(idx)} has {row.get(column)!r} in column {column!r}, by which the "
                 "sample is known. Give it a text, or name an `id_column`."

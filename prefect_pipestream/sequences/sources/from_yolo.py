@@ -16,14 +16,18 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out, text_of
+from prefect_pipestream.sequences.sources.listed_paths import (
+    first_below,
+    refuse_leading_out,
+    text_of,
+)
 from prefect_pipestream.sequences.sources.yolo_folder import (
     YoloFolder,
     label_file_of,
+    label_path,
     read_folder,
 )
 from prefect_pipestream.sequences.sources.yolo_labels import LabelError, object_of
-from prefect_pipestream.storage.asking import is_file
 
 
 @source_sequence
@@ -69,8 +73,7 @@ class FromYolo(ImportSource, title="from_yolo"):
         return self._found.splits
 
     def _label_path(self, idx: int) -> str | None:
-        path = f"{self._found.root}/{label_file_of(self.names[idx])}"
-        return path if is_file(path) else None
+        return label_path(self._found.root, self.names[idx])
 
     def facts_of(self, idx: int) -> Mapping[str, Any]:
         """Returns `split` (and `splits`, of an image in several) and `label_file`, None without."""
@@ -83,9 +86,14 @@ class FromYolo(ImportSource, title="from_yolo"):
 
     def items_of(self, idx: int) -> Items:
         """Returns the image, its objects, and the classes, shared."""
-        name = self.names[idx]
-        refuse_leading_out(self._found.root, name)
-        image = os.path.join(self._found.root, name)
+        root, name = self._found.root, self.names[idx]
+        if first_below(root, [name]) != name:
+            raise DecodeError(
+                f"{name!r} is not below {root}. If that is meant, name a folder that has both by "
+                "`root`."
+            )
+        refuse_leading_out(root, name)
+        image = os.path.join(root, name)
         return {
             CATEGORIES: self._categories,
             self.image_key: Item.get_instance(image),

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,10 +189,12 @@ def write_csv(
 ) -> None:
     """Writes a table; see `_read_csv`. Lists and mappings are written as JSON."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow([_cell(row.get(name), booleans.get(name)) for name in columns])
+        plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        quoting = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        records = ([_cell(row.get(name), booleans.get(name)) for name in columns] for row in rows)
+        for record in chain([columns], records):
+            # Some versions of Python do not quote a carriage return, and would not read it again.
+            (quoting if any("\r" in cell for cell in record) else plain).writerow(record)
 
 
 def _cell(value: Any, booleans: list[str] | None) -> str:

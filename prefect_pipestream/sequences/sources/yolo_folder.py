@@ -11,6 +11,7 @@ from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.sequences.sources.from_image_folder import files_below, is_image
 from prefect_pipestream.sequences.sources.listed_paths import (
     first_below,
+    is_path,
     refuse_leading_out,
     text_of,
 )
@@ -85,6 +86,16 @@ def label_file_of(name: str) -> str:
     return "/".join([*folders, os.path.splitext(file)[0] + ".txt"])
 
 
+def label_path(root: str, name: str) -> str | None:
+    """Where the labels of an image are; None where it has none."""
+    path = f"{root}/{label_file_of(name)}"
+    return path if first_below(root, [path]) is not None and is_file(path) else None
+
+
+def _is_file_in(folder: str, name: str) -> bool:
+    return is_path(name) and is_file(os.path.join(folder, name))
+
+
 # -- without a description -------------------------------------------------------------------
 
 
@@ -110,7 +121,7 @@ def split_called(name: str) -> str | None:
 
 def _refuse_without_labels(root: str, names: Iterable[str]) -> None:
     first = next(iter(names), None)
-    if first is None or any(is_file(f"{root}/{label_file_of(name)}") for name in names):
+    if first is None or any(label_path(root, name) is not None for name in names):
         return
     raise DatasetError(
         f"{root}: no image has a file of labels: of {first} it would be {label_file_of(first)}. "
@@ -208,7 +219,7 @@ class _Described:
         said = self.said.get("path")
         if isinstance(said, str) and said and entry.startswith(said.rstrip("/") + "/"):
             return entry.removeprefix(said.rstrip("/")).lstrip("/")
-        return entry.lstrip("/")
+        return entry
 
     def _images_at(self, split: str, place: str) -> Iterator[str]:
         path = os.path.join(self.root, place)
@@ -223,25 +234,19 @@ class _Described:
         yield from (prefix + name for name in files_below(path) if is_image(name))
 
     def _listed_in(self, path: str) -> Iterator[str]:
-        """The images of a list, which may name such as are not there: their samples fail."""
+        """The images of a list; the samples of such as are not there, or not below, fail."""
         lines = [line.strip() for line in text_of(path).splitlines()]
         lines = [line for line in lines if line]
         homes = [*self._homes(), os.path.dirname(path)]
         beside = next(
-            (home for home in homes if any(is_file(os.path.join(home, line)) for line in lines)),
+            (home for home in homes if any(_is_file_in(home, line) for line in lines)),
             homes[0],
         )
-        for number, line in enumerate(lines, 1):
+        for line in lines:
             home = os.path.dirname(path) if line.startswith("./") else beside
             here = self._without_path(line)
             tried = [os.path.join(home, line), *(os.path.join(one, here) for one in homes)]
-            name = first_below(self.root, tried)
-            if name is None:
-                raise DatasetError(
-                    f"{path}, image {number}: {line!r} is outside of {self.root}. If that is meant,"
-                    " name a folder that has both by `root`."
-                )
-            yield name
+            yield first_below(self.root, tried) or line
 
 
 # -- classes and keypoints -------------------------------------------------------------------
@@ -297,8 +302,8 @@ def _greatest_class(root: str, names: Iterable[str]) -> int:
     """The greatest number that labels have; those that cannot be read fail with their samples."""
     greatest = -1
     for name in names:
-        path = f"{root}/{label_file_of(name)}"
-        if not is_file(path):
+        path = label_path(root, name)
+        if path is None:
             continue
         try:
             found = [

@@ -9,7 +9,7 @@ which the very pixels come back.
 import decimal
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -26,7 +26,7 @@ LEAST, MOST = Decimal("-0.01"), Decimal("1.01")
 _HALF = Decimal("0.5")
 # No float needs more digits, so that sums and products are exact.
 _EXACT = decimal.Context(prec=1200, rounding=decimal.ROUND_HALF_EVEN, traps=[])
-_DIGITS = (6, 9, 17, 20, 25, 40, 400, 1150)
+_DIGITS = (6, 9, 17, 20, 25, 40)
 _MOST_VISIBLE = 2
 _SMALL = -30
 
@@ -262,15 +262,13 @@ def _numbers(value: Any, what: str, count: int | None = None) -> list[float]:
 
 
 def _box_tokens(known: Mapping[str, Any], size: Size, pose: Pose | None) -> list[str]:
-    return _found_tokens(_box_shares(known), size, {"bbox": known["bbox"]}, None)
+    return _found_tokens(_box_numbers(known), [], size, {"bbox": known["bbox"]}, None)
 
 
-def _box_shares(known: Mapping[str, Any]) -> list[Decimal]:
+def _box_numbers(known: Mapping[str, Any]) -> list[float]:
     if "bbox" not in known:
         raise LabelError("it has no `bbox`.")
-    with decimal.localcontext(_EXACT):
-        x, y, width, height = map(Decimal, _numbers(known["bbox"], "bbox", 4))
-        return [x + width * _HALF, y + height * _HALF, width, height]
+    return _numbers(known["bbox"], "bbox", 4)
 
 
 def _polygon_tokens(known: Mapping[str, Any], size: Size, pose: Pose | None) -> list[str]:
@@ -289,7 +287,7 @@ def _polygon_tokens(known: Mapping[str, Any], size: Size, pose: Pose | None) -> 
     polygon = _numbers(polygons[0], "segmentation")
     if len(polygon) < 6 or len(polygon) % 2:
         raise LabelError(f"its polygon has {len(polygon)} numbers, and not two for 3 points.")
-    return _found_tokens(list(map(Decimal, polygon)), size, {"segmentation": [polygon]}, None)
+    return _found_tokens([], list(_groups(polygon, 2)), size, {"segmentation": [polygon]}, None)
 
 
 def _pose_tokens(known: Mapping[str, Any], size: Size, pose: Pose | None) -> list[str]:
@@ -304,34 +302,52 @@ def _pose_tokens(known: Mapping[str, Any], size: Size, pose: Pose | None) -> lis
     wanted = {"bbox": known.get("bbox"), "keypoints": list(chain(*points))}
     if pose.numbers == 2:  # what is visible or hidden is one there
         wanted["keypoints"] = list(chain(*((x, y, 2 * bool(x or y)) for x, y, _ in points)))
-    numbers = [Decimal(one) for point in points for one in point[: pose.numbers]]
-    return _found_tokens([*_box_shares(known), *numbers], size, wanted, pose)
+    points = [point[: pose.numbers] for point in points]
+    return _found_tokens(_box_numbers(known), points, size, wanted, pose)
 
 
 _WRITERS = {"box": _box_tokens, "polygon": _polygon_tokens, "pose": _pose_tokens}
 
 
 def _found_tokens(
-    pixels: Sequence[Decimal], size: Size, wanted: Mapping[str, Any], pose: Pose | None
+    box: Sequence[float],
+    points: Sequence[tuple[float, ...]],
+    size: Size,
+    wanted: Mapping[str, Any],
+    pose: Pose | None,
 ) -> list[str]:
     """The fewest digits from which the very pixels come back."""
-    is_share = [True] * len(pixels)
-    if pose is not None and pose.numbers == 3:
-        is_share[6::3] = [False] * pose.points
     for digits in _DIGITS:
-        context = decimal.Context(prec=digits, traps=[])
-        tokens, at = [], 0
-        for pixel, share in zip(pixels, is_share, strict=True):
-            tokens.append(_text(context.divide(pixel, Decimal(size[at % 2])) if share else pixel))
-            at += share
+        tokens = list(map(_text, _shares(box, points, size, decimal.Context(digits, traps=[]))))
         geometry = geometry_of(tokens, size, pose)
         if all(geometry[key] == value for key, value in wanted.items()):
             return tokens
     raise LabelError(f"its numbers {str(wanted)[:80]} cannot be written as shares of the image.")
 
 
+def _shares(
+    box: Sequence[float],
+    points: Sequence[tuple[float, ...]],
+    size: Size,
+    context: decimal.Context,
+) -> Iterator[Decimal]:
+    """The numbers of a line, rounded; the centre of a box such that its corner is not more so."""
+
+    def share(pixel: float, side: int) -> Decimal:
+        return context.divide(Decimal(pixel), Decimal(side))
+
+    if box:
+        sides = [share(pixel, side) for pixel, side in zip(box[2:], size, strict=True)]
+        for at in range(2):
+            half = _EXACT.multiply(sides[at], _HALF)
+            yield _EXACT.add(share(box[at], size[at]), half)
+        yield from sides
+    for x, y, *visible in points:
+        yield from (share(x, size[0]), share(y, size[1]), *map(Decimal, visible))
+
+
 def _text(value: Decimal) -> str:
-    value = value.normalize()
+    value = value.normalize(_EXACT)
     return format(value, "f" if value.adjusted() > _SMALL else "e")
 
 
