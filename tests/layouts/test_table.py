@@ -127,6 +127,28 @@ def test_a_byte_order_mark_and_carriage_returns_are_no_part_of_the_table(folder)
     assert [facts(sample)["x"] for sample in read(folder / "a.csv")] == [1, 2]
 
 
+def test_the_delimiter_is_that_which_makes_the_columns_that_are_asked_for(folder):
+    file = table(folder, "who, where;picture;a, b\nx;img/0.png;y, z\n")
+    assert facts(read(file, path_column="picture")[0])["a, b"] == "y, z"
+
+
+def test_a_sample_is_told_apart_by_what_is_said_of_it_alone(folder):
+    def versions(text: str) -> dict[str, Any]:
+        samples = list(read(table(folder, text)))
+        return {
+            sample["metadata"]()["file"]: {
+                name.partition("_")[2]: source.version[:2]
+                for name, source in sample.origin.sources.items()
+            }
+            for sample in samples
+        }
+
+    before = versions("path,x\nimg/0.png,1\nimg/1.png,2\n")
+    after = versions("path,x\nimg/2.png,7\nimg/0.png,1\nimg/1.png,3\n")
+    assert after["img/0.png"] == before["img/0.png"]
+    assert after["img/1.png"] != before["img/1.png"]
+
+
 def test_masks_and_others_are_items_and_empty_cells_none(folder, tmp_path):
     file = table(folder, "image,mask_path,x\nimg/0.png,img/0_m.png,1\nimg/1.png,,2\n")
     options: dict[str, Any] = {"columns": {"mask": "mask_path"}}

@@ -202,6 +202,25 @@ def test_keypoints_are_read(folder):
         read(folder)[0]
 
 
+def test_a_sample_is_told_apart_by_what_is_said_of_it_alone(folder):
+    def versions() -> dict[str, Any]:
+        return {
+            sample["metadata"]()["file"]: {
+                name.partition("_")[2]: source.version[:2]
+                for name, source in sample.origin.sources.items()
+            }
+            for sample in read(folder)
+        }
+
+    before = versions()
+    picture(folder / "images/train/0.jpg")
+    put(folder / "labels/train/2.txt", f"{BOX}\n{BOX}\n")
+    put(folder / "labels/val/b.txt", "")
+    after = versions()
+    changed = {name for name, version in before.items() if after[name] != version}
+    assert changed == {"images/train/2.jpg", "images/val/b.jpg"}
+
+
 # -- there and back --------------------------------------------------------------------------
 
 

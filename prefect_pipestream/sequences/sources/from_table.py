@@ -71,7 +71,8 @@ class FromTable(ImportSource, title="from_table"):
 
     @cached_property
     def _table(self) -> Table:
-        return read_table(self._path)
+        named = [self.path_column, self.id_column, *(self.columns or {}).values()]
+        return read_table(self._path, {*PATH_COLUMNS, *(one for one in named if one is not None)})
 
     @cached_property
     def _root(self) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -73,8 +73,12 @@ def table_at(location: Path) -> Path:
     )
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, expected: Collection[str] = ()) -> Table:
     """Reads a whole table into memory.
+
+    Args:
+        path: The file.
+        expected: Names of columns that there may be, by which the delimiter of CSV is known.
 
     Raises:
         DecodeError: If it cannot be understood; what is wrong with one row is in its place.
@@ -84,7 +88,7 @@ def read_table(path: Path) -> Table:
     if kind is None:
         raise DecodeError(f"{path}: is no table by its name: {', '.join(FORMATS)}. Rename it.")
     if kind == "csv":
-        return _read_csv(str(path))
+        return _read_csv(str(path), expected)
     if kind == "jsonl":
         return _read_json_lines(str(path))
     rows, schema = read_parquet(str(path))
@@ -96,9 +100,9 @@ def read_table(path: Path) -> Table:
 # -- CSV -------------------------------------------------------------------------------------
 
 
-def _read_csv(path: str) -> Table:
+def _read_csv(path: str, expected: Collection[str]) -> Table:
     text = text_of(path)
-    delimiter = _delimiter_of(text)
+    delimiter = _delimiter_of(text, expected)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records: list[list[str]] = []
     lines: list[int] = []
@@ -119,14 +123,18 @@ def _read_csv(path: str) -> Table:
     return Table("csv", columns, rows, lines[1:], {"delimiter": delimiter, "booleans": booleans})
 
 
-def _delimiter_of(text: str) -> str:
-    """That which makes the most columns of the first line."""
-    first = text.lstrip("\r\n").split("\n", 1)[0]
+def _delimiter_of(text: str, expected: Collection[str]) -> str:
+    """That which makes expected columns of the first line, and then the most of them."""
+    first = text.lstrip("\r\n").split("\n", 1)[0].rstrip("\r")
 
-    def columns(delimiter: str) -> int:
-        return len(next(csv.reader([first], delimiter=delimiter), []))
+    def merit(delimiter: str) -> tuple[int, int]:
+        columns = next(csv.reader([first], delimiter=delimiter), [])
+        return len(set(columns).intersection(expected)), len(columns)
 
-    return max(_DELIMITERS, key=columns)  # the first of equals
+    try:
+        return max(_DELIMITERS, key=merit)  # the first of equals
+    except csv.Error:  # which the reading of all lines will tell
+        return _DELIMITERS[0]
 
 
 def _refuse_doubles(path: str, columns: list[str]) -> None:
