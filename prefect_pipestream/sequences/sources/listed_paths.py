@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 
 from prefect_pipestream.errors import DecodeError
+from prefect_pipestream.storage.asking import is_link
 from prefect_pipestream.storage.file_source import FileSource
 
 
@@ -32,17 +33,24 @@ def is_path(text: str) -> bool:
         return False
 
 
-def refuse_leading_out(folder: str, relative: str, option: str = "root") -> None:
+def refuse_leading_out(folder: str, relative: str) -> None:
     """Raises `DecodeError` if links lead the folder of a path out of the folder that it is below.
 
     A link in place of the file itself is the user's: data sets are made of such ones.
     """
+    path = folder
+    for part in relative.split("/")[:-1]:
+        path = os.path.join(path, part)
+        if is_link(path):
+            break
+    else:
+        return
     path = os.path.join(folder, os.path.dirname(relative))
     real, allowed = os.path.realpath(path), os.path.realpath(folder)
     if real != allowed and not real.startswith(allowed.rstrip("/") + "/"):
         raise DecodeError(
             f"{path}: leads out of {folder} by a link, to {real}. If that is meant, name a folder "
-            f"that has both by `{option}`."
+            "that has both by `root`."
         )
 
 
