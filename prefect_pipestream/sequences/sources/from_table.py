@@ -112,7 +112,8 @@ class FromTable(ImportSource, title="from_table"):
         return keys
 
     @cached_property
-    def _about(self) -> Item[Any]:
+    def shared_items(self) -> Items:
+        """What the table was like."""
         listed = [{"name": name, "key": key} for name, key in self._keys.items()]
         said = {
             "file": self._path.name,
@@ -121,7 +122,7 @@ class FromTable(ImportSource, title="from_table"):
             "paths": dict(self._files),
             **self._table.details,
         }
-        return JsonMetadataItem(said, shared=True)
+        return {TABLE: JsonMetadataItem(said, shared=True)}
 
     # -- the samples -------------------------------------------------------------------------
 
@@ -203,9 +204,9 @@ class FromTable(ImportSource, title="from_table"):
         return facts
 
     def items_of(self, idx: int) -> Items:
-        """Returns the files that a row names, and what the table was like, shared."""
+        """Returns the files that a row names."""
         row = self._row(idx)
-        items: Items = {TABLE: self._about}
+        items: Items = {}
         for key, column in self._files.items():
             text = row.get(column)
             if text is None or text == "":

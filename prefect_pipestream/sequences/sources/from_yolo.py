@@ -65,8 +65,9 @@ class FromYolo(ImportSource, title="from_yolo"):
         return {one["id"]: one["name"] for one in self._found.classes}
 
     @cached_property
-    def _categories(self) -> Item[Any]:
-        return JsonMetadataItem(self._found.classes, shared=True)
+    def shared_items(self) -> Items:
+        """The classes."""
+        return {CATEGORIES: JsonMetadataItem(self._found.classes, shared=True)}
 
     def found_names(self) -> Iterable[str]:
         """Finds the images, by their paths below the root."""
@@ -85,7 +86,7 @@ class FromYolo(ImportSource, title="from_yolo"):
         return facts | {"label_file": label_file_of(self.names[idx]) if has_labels else None}
 
     def items_of(self, idx: int) -> Items:
-        """Returns the image, its objects, and the classes, shared."""
+        """Returns the image and its objects."""
         root, name = self._found.root, self.names[idx]
         if first_below(root, [name]) != name:
             raise DecodeError(
@@ -95,7 +96,6 @@ class FromYolo(ImportSource, title="from_yolo"):
         refuse_leading_out(root, name)
         image = os.path.join(root, name)
         return {
-            CATEGORIES: self._categories,
             self.image_key: Item.get_instance(image),
             ANNOTATIONS: JsonMetadataItem(self._objects(idx, image)),
         }
