@@ -80,8 +80,8 @@ class YoloExporter(Exporter):
         try:
             new_classes: list[str] = []
             text = None
+            numbers = self._numbers_of(idx, sample)
             if objects or (ANNOTATIONS in sample and facts.get("label_file", "") is not None):
-                numbers = self._numbers_of(idx, sample)
                 text = self._text_of(idx, objects, numbers, new_classes, path)
             path = self._with_labels(idx, path, text)
         except BaseException:
@@ -187,17 +187,17 @@ class YoloExporter(Exporter):
 
     def _learned(self, idx: int, listed: Any) -> dict[Any, int]:
         try:
-            pairs = [(int(one["id"]), str(one["name"])) for one in listed]
-        except (TypeError, KeyError, ValueError) as error:
+            names = {one["id"]: str(one["name"]) for one in listed}
+        except (TypeError, KeyError) as error:
             raise SampleError(
                 f"sample {idx}: `{CATEGORIES}` {str(listed)[:80]} is not a list of mappings with "
-                "`id` and `name`."
+                "`id` and `name`. Correct that item."
             ) from error
-        if sorted(key for key, _ in pairs) == list(range(len(pairs))):
-            pairs.sort()
+        if set(names) == set(range(len(names))):
+            names = dict(sorted(names.items()))
         numbers: dict[Any, int] = {}
-        are_first = not self._classes
-        for key, name in pairs:
+        are_first = not self._classes  # of which two may have one name
+        for key, name in names.items():
             if are_first or name not in self._classes:
                 self._classes.append(name)
                 numbers[key] = len(self._classes) - 1
@@ -246,7 +246,7 @@ class YoloExporter(Exporter):
         self, found: Mapping[str, Any], numbers: Mapping[Any, int], new_classes: list[str]
     ) -> int:
         label, key = found.get("label"), found.get("category_id")
-        number = numbers.get(key) if isinstance(key, int) else None
+        number = numbers.get(key) if isinstance(key, int | str) else None
         if number is not None and (label is None or self._classes[number] == label):
             return number
         if not isinstance(label, str):

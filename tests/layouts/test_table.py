@@ -13,6 +13,8 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,9 +29,6 @@ from prefect_pipestream.errors import (
 from prefect_pipestream.exporting import ExportError, export
 from prefect_pipestream.items import ImageItem, JpegImageItem, JsonMetadataItem, PngImageItem
 from prefect_pipestream.sequences import Sample, SamplesSequence
-
-pa = pytest.importorskip("pyarrow")
-pq = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture

@@ -253,6 +253,12 @@ def test_samples_come_back_whatever_the_splits(folder, tmp_path, said):
     assert everything(read(tmp_path / "out")) == everything(read(folder))
 
 
+def test_classes_without_any_object_come_back(folder, tmp_path):
+    shutil.rmtree(folder / "labels")
+    export(read(folder), "yolo", tmp_path / "out")
+    assert files(tmp_path / "out") == files(folder)
+
+
 def test_flat_folders_and_pictures_of_one_stem_come_back(tmp_path):
     folder = tmp_path / "flat"
     for name in ("a.jpg", "a.png", "b.JPG"):

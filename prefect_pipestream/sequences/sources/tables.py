@@ -157,8 +157,9 @@ def _typed(
             booleans[name] = pair
             readers.append({"": None, pair[0]: False, pair[1]: True}.__getitem__)
         else:
-            is_numeric = bool(cells) and all(_number_in(cell) is not None for cell in cells)
-            readers.append(_number_in if is_numeric else None)
+            numbers = {cell: _number_in(cell) for cell in cells}
+            is_numeric = bool(numbers) and None not in numbers.values()
+            readers.append({"": None, **numbers}.__getitem__ if is_numeric else None)
     rows: list[dict[str, Any] | str] = []
     for record in records:
         if len(record) != count:
