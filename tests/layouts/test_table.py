@@ -1,5 +1,6 @@
 """Tables that name files: imported, exported, and imported again."""
 
+import contextlib
 import csv
 import datetime
 import decimal
@@ -409,6 +410,18 @@ def test_samples_from_elsewhere_get_a_table(folder, tmp_path, kind):
     }
 
 
+def test_the_images_and_columns_are_loaded_by_datasets(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    file = table(folder, "file_name,score,note\nimg/0.png,0.5,x\nimg/1.png,,y\n", "metadata.csv")
+    export(read(file), "table", tmp_path / "out")
+    cache = str(tmp_path / "cache")
+    loaded = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "out"), cache_dir=cache)
+    rows = loaded["train"]
+    assert [row["note"] for row in rows] == ["x", "y"]
+    assert [np.asarray(row["image"])[0, 0] for row in rows] == [0, 1]
+
+
 def test_one_format_becomes_another(folder, tmp_path):
     file = table(folder, "path;x;yes\nimg/0.png;0.5;true\nimg/1.png;;false\n")
     export(read(file), "table", tmp_path / "p", format="parquet")
@@ -504,6 +517,30 @@ def test_bad_rows_fail_alone(folder):
 def test_a_bad_table_says_where(folder, text, message):
     with pytest.raises((DecodeError, DatasetError), match=message):
         len(read(table(folder, text)))
+
+
+WORDS = 'path , ; " "" \' img/0.png img/1.png ../x / . 1 1.5 true { } [ ] : \0 \ufeff'
+words = st.sampled_from([*WORDS.split(), "\n", "\r", "\t", " "])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(words).map("".join).map(str.encode) | st.binary(),
+    st.sampled_from(["csv", "tsv", "jsonl", "parquet"]),
+    st.booleans(),
+)
+def test_whatever_is_in_a_table_it_is_read_or_an_error(folder, content, kind, with_header):
+    header = {"csv": b"path,x\n", "tsv": b"path\tx\n", "jsonl": b'{"path": "img/2.png"}\n'}
+    path = folder / f"any.{kind}"
+    path.write_bytes((header.get(kind, b"PAR1") if with_header else b"") + content)
+    sequence = read(path)
+    try:
+        names = sequence.names
+    except (DecodeError, DatasetError):
+        return
+    for idx in range(len(names)):
+        with contextlib.suppress(DecodeError):
+            json.dumps(sequence[idx]["metadata"]())
 
 
 def test_a_table_of_another_encoding_is_refused(folder):

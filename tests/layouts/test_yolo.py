@@ -1,5 +1,7 @@
 """YOLO data sets as Ultralytics lays them out: imported, exported, and imported again."""
 
+import contextlib
+import json
 import os
 import pickle
 import shutil
@@ -10,7 +12,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -366,6 +368,16 @@ def test_a_label_that_was_changed_wins_and_a_moved_box_is_written_anew(folder, t
     assert read(tmp_path / "out")[0]["annotations"]()[0]["bbox"][0] == 3.1
 
 
+def test_a_picture_that_was_turned_upright_has_its_lines_as_they_were(folder, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(folder / "images/train/2.jpg", exif=exif)
+    upright = read(folder)[1:2].map({"rotate-flip": {"rotate": 0}})
+    assert upright[0]["image"]().shape == (40, 20, 3)
+    export(upright, "yolo", tmp_path / "out")
+    assert (tmp_path / "out/labels/train/2.txt").read_text() == f"{BOX}\n"
+
+
 def test_labels_of_a_resized_picture_are_those_of_its_new_size(folder, tmp_path):
     def halve(sample: Sample) -> Sample:
         image = sample["image"]
@@ -458,6 +470,33 @@ def test_a_bad_line_is_an_error_of_its_sample_alone(folder, line, message):
         sequence[1]
     assert "labels/train/2.txt, line 3: " in str(caught.value)
     assert len(sequence[0]["annotations"]()) == 2
+
+
+WORDS = """
+names train val path nc kpt_shape : - [ ] { } 0 1 -1 2 0.5 1e5 nan cat images/train . .. / \0 & * !
+| > \ufeff \x85 ' " # ~ true train.txt 99999999999999999999
+"""
+words = st.sampled_from([*WORDS.split(), "\n", "\n  "])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(words).map(" ".join) | st.binary(), st.sampled_from(["data.yaml", "train.txt", "1"])
+)
+def test_whatever_is_in_a_file_it_is_read_or_an_error(folder, content, where):
+    put(folder / "train.txt", "images/train/1.jpg\n")
+    put(folder / "data.yaml", "train: train.txt\nnames: [cat, dog]\n")
+    put(folder / "labels/train/1.txt", BOX)
+    path = folder / ("labels/train/1.txt" if where == "1" else where)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    sequence = read(folder)
+    try:
+        names = sequence.names
+    except (DecodeError, DatasetError):
+        return
+    for idx in range(len(names)):
+        with contextlib.suppress(DecodeError):
+            json.dumps(sequence[idx]["annotations"]())
 
 
 def test_a_box_that_leads_over_the_edge_is_kept(folder):
