@@ -13,7 +13,7 @@ from prefect_pipestream.exporting import ExportReport, export
 from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.flows.processing import run_to_its_end
 from prefect_pipestream.flows.selection import Choice, Select
-from prefect_pipestream.items import MetadataItem
+from prefect_pipestream.items import Item, MetadataItem
 from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence, SampleStage
@@ -83,7 +83,7 @@ def import_dataset(
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
     folder = Path(Layout.of(block.folder).root)
     known = _known_categories(folder)
-    found = source_of(kind, source, {**_numbered_as(known, kind), **(options or {})})
+    found = source_of(kind, source, options or {}).knowing(_numbers_in(known))
     _refuse_inside(found, folder)
     names = found.names
     key = run_key_in_force() if not run_key else check_run_key(run_key)
@@ -140,31 +140,33 @@ def source_of(kind: LayoutKind, source: Path, options: dict[str, Any]) -> Import
     return found
 
 
-def _known_categories(folder: Path) -> list[dict[str, Any]]:
-    """The classes that a dataset lists."""
-    dataset = FromUnderfolder(folder=folder, must_exist=False)
-    item = dataset.root_sample.get(CATEGORIES)
-    listed = item() if isinstance(item, MetadataItem) else None
+def _known_categories(folder: Path) -> Item[Any] | None:
+    """The list of classes that a dataset has."""
+    item = FromUnderfolder(folder=folder, must_exist=False).root_sample.get(CATEGORIES)
+    return item if isinstance(item, MetadataItem) else None
+
+
+def _entries(item: Item[Any] | None) -> list[dict[str, Any]]:
+    """The classes in a list, as far as it is one."""
+    listed = None if item is None else item()
     entries = listed if isinstance(listed, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
-def _numbered_as(known: list[dict[str, Any]], kind: LayoutKind) -> dict[str, Any]:
-    """The option by which classes that have no number at the source keep theirs."""
-    names = [entry.get("name") for entry in known]
-    numbers = [entry["id"] for entry in known]
-    is_meant = numbers == list(range(len(known))) and all(type(name) is str for name in names)
-    return {"classes": names} if known and is_meant and kind == "image-folder" else {}
+def _numbers_in(known: Item[Any] | None) -> dict[str, int]:
+    """The numbers of the classes in a list."""
+    entries = [one for one in _entries(known) if type(one["id"]) is int]
+    return {one["name"]: one["id"] for one in entries if type(one.get("name")) is str}
 
 
-def _with_all_categories(found: ImportSource, known: list[dict[str, Any]]) -> Items | None:
-    """What the samples share, its classes beside those that the dataset has already."""
-    item = found.shared_items.get(CATEGORIES)
-    if item is None or not known:
+def _with_all_categories(found: ImportSource, known: Item[Any] | None) -> Items | None:
+    """What the samples share: the classes of the dataset, and those of the source behind them."""
+    if known is None or CATEGORIES not in found.shared_items:
         return None
-    numbers = [entry["id"] for entry in known]
-    more = [entry for entry in item() if entry["id"] not in numbers]
-    return {CATEGORIES: item.make_new([*known, *more], shared=True)}
+    entries = _entries(known)
+    numbers = [entry["id"] for entry in entries]
+    more = [one for one in _entries(found.shared_items[CATEGORIES]) if one["id"] not in numbers]
+    return {CATEGORIES: known.make_new([*entries, *more], shared=True) if more else known}
 
 
 def _refuse_inside(source: ImportSource, folder: Path) -> None:

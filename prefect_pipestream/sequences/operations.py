@@ -162,6 +162,81 @@ class Operations:
         """
 
     @classmethod
+    @_operation("sources.from_coco")
+    def from_coco(
+        cls,
+        annotations: Path,
+        *,
+        images: Path | None = None,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the images that a JSON file of COCO lists, each with its objects.
+
+        They are ordered by their paths, naturally. The item `annotations` lists the objects as the
+        file does, each with the name of its class as `label`, which replaces one of theirs; there
+        is none where the file has no list of them. The metadata has `file`, the split and the path
+        that the file says; `split`, `width`, `height`, and as `coco` what else is said of the
+        image. Shared are `categories`, and as `coco` what files say beside their lists, by split.
+        Instances and keypoints are read, panoptic segments are not. Masks are painted by the stage
+        `annotations-to-mask`.
+
+        Args:
+            annotations: The JSON file; or a folder with `annotations/instances_*.json`, or
+                `person_keypoints_*.json` if there is none of these, or other files, each a split;
+                or one with `_annotations.coco.json` in it or in each of its folders.
+            images: The folder of the images, which may have one for each split; by default beside
+                the file or beside `annotations`: called as the split, `images/<split>`, `images`.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is nothing at a path.
+        """
+
+    @classmethod
+    @_operation("sources.from_voc")
+    def from_voc(
+        cls,
+        folder: Path,
+        *,
+        annotations: str | None = None,
+        images: str | None = None,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        classes: list[str] | None = None,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the images of a folder as Pascal VOC has it, each with the objects of its XML.
+
+        They are ordered by their paths, naturally. The item `annotations` lists the objects:
+        `label`, `bbox` [x, y, width, height], `segmentation` of polygons, and all else that is said
+        of them. Corners in the file count pixels from 1 and include them, as the kit of VOC says
+        and supervision and detectron2 read them: `bbox` is [xmin - 1, ymin - 1, xmax - xmin + 1,
+        ymax - ymin + 1]. An image without a file has no such item. The metadata has `split`,
+        `width`, `height`, as `voc` what is said of the image, and `sets` where the image is in more
+        than the set of its split. `mask` and `instances` are the files of `SegmentationClass` and
+        `SegmentationObject`; `categories`, shared, numbers the classes from 1 on.
+
+        Args:
+            folder: The folder, such as `VOCdevkit/VOC2012`.
+            annotations: The folder of the XML files in it; by default `Annotations`, or itself.
+            images: The folder of the images in it; by default `JPEGImages`, `images` or itself. An
+                image has the name of its XML file, but for the extension.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            classes: The classes in the order of their numbers: then each object has its number as
+                `category_id`, and one of another class is an error of its sample. By default those
+                that are found, in natural order.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is no such folder.
+        """
+
+    @classmethod
     @_operation("sources.from_yolo")
     def from_yolo(
         cls,

@@ -94,6 +94,7 @@ class Commit:
                 if rules.attempt is not None:
                     refuse_if_taken_over(run, rules.attempt)
                 staging.look()
+                staging.refuse_changed_shared()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:
                     staging.discard()  # what takes a commit back takes all of it back

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefect_pipestream.errors import (
     ConflictError,
+    DatasetError,
     DatasetWriteError,
     DecodeError,
     ItemError,
@@ -21,7 +22,7 @@ from prefect_pipestream.items import FileSource, Item, SerializationMode
 from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
 from prefect_pipestream.storage.making import keep_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
-from prefect_pipestream.storage.version import Version
+from prefect_pipestream.storage.version import Version, mark_at
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import (
@@ -44,12 +45,14 @@ class StagedFile:
         name: The name that the file gets.
         source: The file, where it is now.
         made_of: The item that it holds, which is not kept in memory for this.
+        found: The mark of the shared item that it was made of; None where there was none.
     """
 
     key: str
     name: str
     source: FileSource
     made_of: "weakref.ref[Item[Any]] | None" = None
+    found: str | None = None
 
     def lead_to(self, source: FileSource) -> None:
         """Lets the item, if somebody still has it, know of the file in its place."""
@@ -377,8 +380,11 @@ class Staging:
         source = self._store(f"Shared item {key!r}", name, item)
         if _has_content(self.layout.final(name), source.digest):
             os.unlink(source.path)
-        else:
-            staged.files.append(StagedFile(key, name, source, weakref.ref(item)))
+            return
+        was = item.made_from
+        is_of_it = was is not None and was.path == self.layout.final(name)
+        found = was.version.mark if is_of_it and was and was.version else None
+        staged.files.append(StagedFile(key, name, source, weakref.ref(item), found))
 
     def _store(
         self, what: str, name: str, item: Item[Any], replaced: FileSource | None = None
@@ -399,6 +405,23 @@ class Staging:
                 return there
             extension = there.extension
         return Kind(key + extension, self._default_zfill() if self._zfill is None else self._zfill)
+
+    def refuse_changed_shared(self) -> None:
+        """Checks that what replaces a shared item was made of what is there. The lock is held.
+
+        Raises:
+            DatasetError: If another writer changed it since, or made it.
+        """
+        staged = [file for sample in self.samples.values() for file in sample.files]
+        for file in (*self.shared.values(), *staged):
+            if not is_shared(file.name) or file.key not in self._replace_shared:
+                continue
+            final = self.layout.final(file.name)
+            if mark_at(final) != file.found and not _has_content(final, file.source.digest):
+                raise DatasetError(
+                    f"{final}: another writer changed this shared item, which was to be replaced "
+                    "by one made of what it was before. What was written is kept; run it again."
+                )
 
     def drop_files(self, staged: StagedSample) -> None:
         """Removes the staged files of a sample that is not to be written."""
