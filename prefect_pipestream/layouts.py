@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-LayoutKind = Literal["images", "image-folder"]
+LayoutKind = Literal["images", "image-folder", "webdataset", "hf"]
 """The name of a layout."""
 
 
@@ -34,6 +34,16 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "a folder of images for each class, perhaps below `train`, `val`, `test`",
         "from_image_folder",
         "image_folder:ImageFolderExporter",
+    ),
+    "webdataset": LayoutOf(
+        "tar shards in which a sample is the files of one name",
+        "from_webdataset",
+        "webdataset:WebDatasetExporter",
+    ),
+    "hf": LayoutOf(
+        "a folder that the library `datasets` saved",
+        "from_hf",
+        "hf:HfExporter",
     ),
 }
 assert set(LAYOUTS) == set(get_args(LayoutKind))
