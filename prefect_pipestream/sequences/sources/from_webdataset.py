@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import field_validator
 
@@ -27,6 +27,22 @@ from prefect_pipestream.storage.file_part import PartOfFile
 from prefect_pipestream.underfolder.format.names import check_key
 
 _LONGEST_TEXT = 1 << 20  # bytes: what is longer is an item of its own
+
+
+class _Sorted(NamedTuple):
+    """The files of a sample, by what becomes of them.
+
+    Attributes:
+        parts: Those that are items, by their extensions.
+        keys: The keys of these.
+        texts: The content of the others.
+        known: What `metadata.json` says.
+    """
+
+    parts: Mapping[str, PartOfFile]
+    keys: Mapping[str, str]
+    texts: Mapping[str, str]
+    known: Mapping[str, Any]
 
 
 @source_sequence
@@ -144,7 +160,7 @@ class FromWebDataset(ImportSource, title="from_webdataset"):
         can_be = isinstance(value, dict) and not OWN_FACTS.intersection(value)
         return value if can_be else {}
 
-    def _sort(self, idx: int) -> tuple[dict[str, Any], dict[str, PartOfFile]]:
+    def _sorted(self, idx: int) -> _Sorted:
         """Tells what the metadata says of a sample from the items that it has."""
         parts = self._parts_of(idx)
         texts, known = self._texts_in(parts), self._known_in(parts)
@@ -154,26 +170,12 @@ class FromWebDataset(ImportSource, title="from_webdataset"):
             if extension not in texts and not (extension == METADATA and known)
         }
         taken = {self.metadata_key, CATEGORIES}
-        keys = keys_for(rest, self.keys or {}, self.image_key, taken)
-        facts = {**self._place_of(idx), **self._label_in(texts), **known}
-        values = {one: value_of_text(one, text) for one, text in texts.items()}
-        if isinstance(values.get(CLASS), int):
-            del values[CLASS]  # it is the label's number
-        unusual = {
-            key: extension
-            for extension, key in keys.items()
-            if extension != usual_extension(key, extension.rpartition(".")[2], self.image_key)
-        }
-        facts |= {"texts": values} if values else {}
-        facts |= {"members": unusual} if unusual else {}
-        return facts, {keys[extension]: part for extension, part in rest.items()}
+        return _Sorted(rest, keys_for(rest, self.keys or {}, self.image_key, taken), texts, known)
 
-    def _place_of(self, idx: int) -> dict[str, Any]:
-        shard = self._index.shards[self._index.shard_of[idx]][0]
-        path = PurePosixPath(shard)
-        words = (path.parts[0], path.name.split("-")[0].split("_")[0])
-        split = next((word for word in words if word.lower() in SPLITS), None)
-        return {"shard": shard} if split is None else {"shard": shard, "split": split}
+    @cached_property
+    def _places(self) -> list[dict[str, str]]:
+        """What is known of the samples in each shard."""
+        return [_place_of(shard) for shard, _ in self._index.shards]
 
     def _label_in(self, texts: Mapping[str, str]) -> dict[str, Any]:
         number = number_in(texts.get(CLASS))
@@ -187,14 +189,34 @@ class FromWebDataset(ImportSource, title="from_webdataset"):
 
         `members` has the extensions of items that do not follow from their keys.
         """
-        return self._sort(idx)[0]
+        _, keys, texts, known = self._sorted(idx)
+        values = {one: value_of_text(one, text) for one, text in texts.items()}
+        if isinstance(values.get(CLASS), int):
+            del values[CLASS]  # it is the label's number
+        unusual = {
+            key: extension
+            for extension, key in keys.items()
+            if extension != usual_extension(key, extension.rpartition(".")[2], self.image_key)
+        }
+        place = self._places[self._index.shard_of[idx]]
+        facts = {**place, **self._label_in(texts), **known}
+        facts |= {"texts": values} if values else {}
+        return facts | ({"members": unusual} if unusual else {})
 
     def items_of(self, idx: int) -> Items:
         """Returns the image, other files, and the classes, shared."""
-        items: Items = {key: Item.from_source(part) for key, part in self._sort(idx)[1].items()}
+        parts, keys, *_ = self._sorted(idx)
+        items: Items = {keys[one]: Item.from_source(part) for one, part in parts.items()}
         if self._categories is not None:
             items[CATEGORIES] = JsonMetadataItem(self._categories, shared=True)
         return items
+
+
+def _place_of(shard: str) -> dict[str, str]:
+    path = PurePosixPath(shard)
+    words = (path.parts[0], path.name.split("-")[0].split("_")[0])
+    split = next((word for word in words if word.lower() in SPLITS), None)
+    return {"shard": shard} if split is None else {"shard": shard, "split": split}
 
 
 def _content_of(part: PartOfFile) -> bytes:
