@@ -419,3 +419,38 @@ def test_whatever_files_a_sample_has_come_back(samples):
             written = {info.name: tar.extractfile(info).read() for info in tar}
         kept = {name for name in members if not name.endswith(".metadata.json")}
         assert {name: written[name] for name in kept} == {name: members[name] for name in kept}
+
+
+# -- as a run -------------------------------------------------------------------------------
+
+
+def test_an_import_takes_in_what_is_new_and_changed_and_is_exported_again(tmp_path, prefect_api):
+    from prefect_pipestream.flows import export_dataset, import_dataset
+
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    write_tar(shards / "a.tar", {"x.jpg": picture(0), "x.cls": b"1", "y.jpg": picture(1)})
+    dataset = tmp_path / "dataset"
+    assert import_dataset("webdataset", shards, dataset).counts["written"] == 2
+    assert import_dataset("webdataset", shards, dataset).total == 0
+
+    members = {"w.jpg": picture(3), "x.jpg": picture(0), "x.cls": b"1", "y.jpg": picture(2)}
+    write_tar(shards / "a.tar", members)
+    assert import_dataset("webdataset", shards, dataset, chunk_size=1).counts["written"] == 2
+    samples = SamplesSequence.from_underfolder(dataset)
+    assert [one["metadata"]()["name"] for one in samples] == ["x", "y", "w"]
+    assert samples[1]["image"].file_sources[0].read() == picture(2)
+
+    assert export_dataset(dataset, "webdataset", tmp_path / "again").samples == 3
+    with tarfile.open(tmp_path / "again/a.tar") as tar:
+        assert {info.name: tar.extractfile(info).read() for info in tar} == members
+
+
+def test_a_hostile_sample_fails_in_an_import_and_the_others_come_in(tmp_path, prefect_api):
+    from prefect_pipestream.flows import import_dataset
+
+    path = write_tar(tmp_path / "a.tar", {"../../x.jpg": b"", "y.jpg": picture(1)})
+    report = import_dataset("webdataset", path, tmp_path / "dataset", max_failed=0.5)
+    assert report.counts["written"] == 1
+    assert report.counts["failed"] == 1
+    assert not (tmp_path.parent / "x.jpg").exists()

@@ -203,9 +203,9 @@ class FromHf(ImportSource, title="from_hf"):
                     yield from cell.file(f"{column.key}_{number}")
 
     def items_of(self, idx: int) -> Items:
-        """Returns the images, other files and arrays; the classes and the columns, shared."""
+        """Returns the images, other files and arrays."""
         split, row = self._at(idx)
-        items: Items = dict(self._shared_items)
+        items: Items = {}
         for key, cell, path in self._files_of(idx):
             items[key] = Item.from_source(self._source_of(split, key, cell, path))
         for column in self._columns:
@@ -243,7 +243,8 @@ class FromHf(ImportSource, title="from_hf"):
         )
 
     @cached_property
-    def _shared_items(self) -> Items:
+    def shared_items(self) -> Items:
+        """The classes, and what the columns are."""
         items: Items = {
             HF: JsonMetadataItem(description(self._features, self._columns), shared=True)
         }

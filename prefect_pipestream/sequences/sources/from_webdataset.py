@@ -204,12 +204,16 @@ class FromWebDataset(ImportSource, title="from_webdataset"):
         return facts | ({"members": unusual} if unusual else {})
 
     def items_of(self, idx: int) -> Items:
-        """Returns the image, other files, and the classes, shared."""
+        """Returns the image and other files."""
         parts, keys, *_ = self._sorted(idx)
-        items: Items = {keys[one]: Item.from_source(part) for one, part in parts.items()}
-        if self._categories is not None:
-            items[CATEGORIES] = JsonMetadataItem(self._categories, shared=True)
-        return items
+        return {keys[one]: Item.from_source(part) for one, part in parts.items()}
+
+    @cached_property
+    def shared_items(self) -> Items:
+        """The classes, if there are any."""
+        if self._categories is None:
+            return {}
+        return {CATEGORIES: JsonMetadataItem(self._categories, shared=True)}
 
 
 def _place_of(shard: str) -> dict[str, str]:
