@@ -245,9 +245,15 @@ class FromHf(ImportSource, title="from_hf"):
     @cached_property
     def shared_items(self) -> Items:
         """The classes, and what the columns are."""
-        items: Items = {
-            HF: JsonMetadataItem(description(self._features, self._columns), shared=True)
-        }
+        if not self._splits:
+            return {}
+        # A part of the source, not a value: a later import leaves the dataset's own as it is.
+        content = json.dumps(description(self._features, self._columns)).encode()
+        container = self._splits[0].container
+        described = PartOfFile(
+            f"{os.path.abspath(self.folder)}/{HF}.json", container, partial(bytes, content)
+        )
+        items: Items = {HF: Item.from_source(described, shared=True)}
         for column in self._columns:
             if column.role == "label":
                 names = self._features[column.name].names

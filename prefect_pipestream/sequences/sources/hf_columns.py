@@ -246,7 +246,7 @@ def class_name(feature: Any, number: int | None) -> str | None:
 def description(features: Any, columns: Sequence[Column]) -> dict[str, Any]:
     """What the shared item says of the columns."""
     return {
-        "features": json.loads(json.dumps(features.to_dict())),  # shapes are tuples
+        "features": features.to_dict(),
         "columns": [column.described() for column in columns],
     }
 
