@@ -14,6 +14,7 @@ NAME = ROOT.name
 # From the ground up: a room imports from itself and from those before it.
 ROOMS = (
     "errors",
+    "layouts",
     "storage",
     "items",
     "underfolder.format",
@@ -24,6 +25,7 @@ ROOMS = (
     "underfolder",
     "sequences",
     "stages",
+    "exporting",
     "views",
     "validation",
     "review",

@@ -10,6 +10,7 @@ from prefect_pipestream.flows.dataset_flows import (
     reprocess_failed,
     undo_run,
 )
+from prefect_pipestream.flows.importing import export_dataset, import_dataset
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.reviewing import review_changes
 from prefect_pipestream.flows.validating import validate_dataset
@@ -18,6 +19,8 @@ __all__ = [
     "build_dataset",
     "clean_dataset",
     "compact_dataset",
+    "export_dataset",
+    "import_dataset",
     "process_samples",
     "reprocess_failed",
     "review_changes",

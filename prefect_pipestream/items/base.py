@@ -419,6 +419,13 @@ class Item(ABC, Generic[T]):
         """Returns the path with the extension that the item is written with."""
         return self.with_extension(filepath, None)
 
+    def extension_in_use(self) -> str:
+        """Returns the extension, with its dot, that a new file of the item gets; "" for none.
+
+        It is that of the file which the item is in, as written, if that is linked or copied.
+        """
+        return storing.extension_in_use(self) or self.as_default_name(Path("name")).suffix
+
     def get_all_names(self, filepath: "str | os.PathLike[str]") -> list[Path]:
         """Returns the path with each extension that files of the item may have."""
         return [self.with_extension(filepath, ext) for ext in self._extensions()]

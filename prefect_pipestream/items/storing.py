@@ -42,6 +42,14 @@ def store(
     return making.write_new(path, encoded(item, cls, replaced))
 
 
+def extension_in_use(item: "Item[Any]") -> str:
+    """The extension of the file that is linked or copied where the item is written; "" for none."""
+    if item.has_value or item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
+        return ""
+    path = item.file_sources[0].path if item.file_sources else ""
+    return os.path.splitext(path)[1] if class_for(path) is type(item) else ""
+
+
 def _holding_value(
     item: "Item[Any]", cls: "type[Item[Any]]", extension: str
 ) -> Iterator[FileSource]:
@@ -50,7 +58,7 @@ def _holding_value(
         same = (class_for(source.path) or type(item)) is cls
         if not cls.file_extensions() and extension:  # an unknown format is known by its name only
             same = extension_of(source.path) == extension
-        if same and (source.is_current() if item.has_value else status_through_links(source.path)):
+        if same and (source.is_current() if item.has_value else source.is_there()):
             yield source
 
 
@@ -117,7 +125,7 @@ def _encoded_like(
     try:
         cls.encode_like(value, stream, options, content_of(source))
     except (FileNotFoundError, DecodeError) as error:
-        if cls.keeps_metadata(options) and not _is_no_file(source.path):
+        if cls.keeps_metadata(options) and not _is_no_file(source.file):
             raise _cannot_keep(source, error) from error
         return _encoded(cls, value, options)
     return stream.getvalue()
@@ -152,7 +160,7 @@ def content_of(source: FileSource) -> bytes:
         FileNotFoundError: If it is not there.
         DecodeError: If it cannot be read.
     """
-    return FileSource(source.path).read()
+    return source.anew().read()
 
 
 def _cannot_keep(source: FileSource, error: Exception) -> EncodeError:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.sequences.output import OutputPipe
 from prefect_pipestream.sequences.pipe import PipeSpec
-from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
@@ -226,12 +225,7 @@ class DataStream(Sequence[Sample]):
 
     def indices(self) -> npt.NDArray[np.int64]:
         """The indices to process: int64, ascending; of a folder, those that have own files."""
-        source = self._input
-        while isinstance(source, PipedSequence) and source.keeps_indices:
-            source = source.source
-        if isinstance(source, FromUnderfolder):
-            return source.dataset.indices()
-        return np.arange(len(self), dtype=np.int64)
+        return np.arange(0) if self._input is None else self._input.indices()
 
     @property
     def input_sequence(self) -> SamplesSequence | None:
@@ -412,6 +406,8 @@ class DataStream(Sequence[Sample]):
         if source is not None:
             part._input = source = source.restricted_to(chosen)
             shared = source.dataset if self.is_in_place else None
+        elif self._input is not None:
+            part._input = self._input.restricted_to(chosen)
         part._writer = self._writer.for_part(chosen, shared)
         return part
 

@@ -41,6 +41,15 @@ class Version(NamedTuple):
         """The version that a file has by its `stat` result."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ino, digest, read_at_ns)
 
+    @classmethod
+    def of_part(cls, content: bytes) -> "Version":
+        """The version of a part of a file, such as one entry of many, by what it says alone.
+
+        Its time is a number made of the content, long ago: other entries may come and go.
+        """
+        number = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 5
+        return cls(len(content), number)
+
     def is_of(self, status: os.stat_result) -> bool:
         """Whether the file system does not tell this version and a file of now apart."""
         return (

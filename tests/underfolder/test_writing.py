@@ -91,7 +91,7 @@ def test_an_unchanged_item_is_linked_into_another_dataset(dataset: Path, tmp_pat
     for name in ("data/4_image.png", "data/4_label.txt"):
         old = dataset / name.replace("4_", "000004_")
         assert (tmp_path / "new" / name).stat().st_ino == old.stat().st_ino
-    assert (tmp_path / "new/common.yaml").exists()
+    assert (tmp_path / "new/common.yml").exists()
     assert strays(tmp_path / "new") == []
 
 

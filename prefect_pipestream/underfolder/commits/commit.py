@@ -97,6 +97,7 @@ class Commit:
                 if rules.attempt is not None:
                     refuse_if_taken_over(run, rules.attempt)
                 staging.look()
+                staging.refuse_changed_shared()
                 conflicts = self._drop_conflicting()
                 if conflicts and (drops or rules.whole):
                     staging.discard()  # what takes a commit back takes all of it back
@@ -263,7 +264,9 @@ class Commit:
             if origin is not None and staged.is_removal:
                 origin.forget_own()
         for name, file in self._staging.shared.items():
-            file.lead_to(FileSource(self._layout.final(name)))
+            # Another writer's may have been there first: then this one is not current.
+            file.source.path = self._layout.final(name)
+            file.lead_to(file.source)
 
 
 def _mark(source: FileSource) -> str:

@@ -1,6 +1,7 @@
 """A dataset folder, read by sample."""
 
 import os
+import shlex
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -65,7 +66,8 @@ class Underfolder:
         if (must_exist or is_there(missing)) and not is_folder(missing):
             raise DatasetNotFoundError(
                 f"Dataset {self._root}: there is no folder {missing}. Give the folder that holds "
-                f"`{DATA_FOLDER}/`, or create it first."
+                f"`{DATA_FOLDER}/`, or create it first. What is in another layout can be imported: "
+                f"`pipestream import {shlex.quote(self._root)}` says how."
             )
 
     def _reset(self) -> None:

@@ -8,15 +8,21 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError, ItemNameError
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetError,
+    DatasetWriteError,
+    DecodeError,
+    ItemError,
+    ItemNameError,
+)
 from prefect_pipestream.items import FileSource, Item, SerializationMode
 from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
 from prefect_pipestream.storage.making import keep_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
-from prefect_pipestream.storage.version import Version
+from prefect_pipestream.storage.version import Version, mark_at
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import (
@@ -39,12 +45,14 @@ class StagedFile:
         name: The name that the file gets.
         source: The file, where it is now.
         made_of: The item that it holds, which is not kept in memory for this.
+        found: The mark of the shared item that it was made of; None where there was none.
     """
 
     key: str
     name: str
     source: FileSource
     made_of: "weakref.ref[Item[Any]] | None" = None
+    found: str | None = None
 
     def lead_to(self, source: FileSource) -> None:
         """Lets the item, if somebody still has it, know of the file in its place."""
@@ -117,6 +125,7 @@ class Staging:
         zfill: The digits to which new names are padded; None keeps names that exist.
         default_zfill: Tells the digits for new names where `zfill` is None.
         modes: The serialization mode of items, by key.
+        replace_shared: The keys of shared items that are replaced where they differ.
 
     Attributes:
         layout: The paths of the dataset.
@@ -132,6 +141,7 @@ class Staging:
         zfill: int | None = None,
         default_zfill: Callable[[], int] = lambda: 0,
         modes: Mapping[str, SerializationMode] | None = None,
+        replace_shared: Collection[str] = (),
     ) -> None:
         self.dataset = dataset
         self.layout = Layout(str(dataset.folder))
@@ -139,6 +149,7 @@ class Staging:
         self._zfill = zfill
         self._default_zfill = default_zfill
         self._modes = modes or {}
+        self._replace_shared = replace_shared
         self.samples: dict[int, StagedSample] = {}
         self._targets: set[int] = set()
         self.shared: dict[str, StagedFile] = {}
@@ -210,7 +221,7 @@ class Staging:
             self._fit_to_old(staged, kinds)
             for key, item in chosen:  # last: they stay staged if the sample is not written
                 if item.is_shared:
-                    self._stage_shared(key, item)
+                    self._stage_shared(key, item, staged)
         except BaseException as error:
             with suppress(OSError):  # the error that led here is the one to report
                 self.drop_files(staged)
@@ -341,7 +352,7 @@ class Staging:
             try:
                 source = self._store(what, name, item, replaced)
             except ItemError as error:
-                if replaced is None or replaced.version is None or is_there(replaced.path):
+                if replaced is None or replaced.version is None or is_there(replaced.file):
                     raise
                 raise ConflictError(
                     f"{what}: another writer removed {replaced.path} after it was read: read and "
@@ -372,27 +383,43 @@ class Staging:
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
 
-    def _stage_shared(self, key: str, item: Item[Any]) -> None:
+    def _stage_shared(self, key: str, item: Item[Any], staged: StagedSample) -> None:
         if self._shared_there is None:
             self._shared_there = self.dataset.shared_files()
         there = self._shared_there.get(key)
-        if (
-            there is not None
-            and item.has_value
-            and not item.is_stored_at(self.layout.final("/" + there))
-        ):
-            warnings.warn(
-                f"{self.layout.root}: the shared item {there} is there already and stays as it "
-                "is. To change it for one sample, give that sample an item of its own "
-                "(`set_value_as(..., shared_item=False)`).",
-                stacklevel=2,
-            )
-        if there is not None or any(file.key == key for file in self.shared.values()):
-            return  # written once, and never overwritten
+        if any(file.key == key for file in self.shared.values()):
+            return  # staged with another sample
+        if there is not None:
+            self._keep_or_replace(key, "/" + there, item, staged)
+            return
         name = "/" + check_key(key) + _extension_for(key, item)
         self._refuse_folder(f"Shared item {key!r}", name)
         source = self._store(f"Shared item {key!r}", name, item)
         self.shared[name] = StagedFile(key, name, source, weakref.ref(item))
+
+    def _keep_or_replace(self, key: str, name: str, item: Item[Any], staged: StagedSample) -> None:
+        """Leaves a shared item that is there as it is, unless it is among those to replace."""
+        final = self.layout.final(name)
+        if not item.has_value or item.is_stored_at(final):
+            return
+        if any(file.name == name for sample in self.samples.values() for file in sample.files):
+            return  # staged with another sample
+        source = self._store(f"Shared item {key!r}", name, item)
+        is_equal = _has_content(final, source.digest)
+        if is_equal or key not in self._replace_shared:
+            os.unlink(source.path)
+            if not is_equal:
+                warnings.warn(
+                    f"{self.layout.root}: the shared item {name[1:]} is there already and stays as "
+                    "it is. To change it for one sample, give that sample an item of its own "
+                    "(`set_value_as(..., shared_item=False)`).",
+                    stacklevel=2,
+                )
+            return
+        was = item.made_from
+        is_of_it = was is not None and was.path == final
+        found = was.version.mark if is_of_it and was and was.version else None
+        staged.files.append(StagedFile(key, name, source, weakref.ref(item), found))
 
     def _store(
         self, what: str, name: str, item: Item[Any], replaced: FileSource | None = None
@@ -413,6 +440,23 @@ class Staging:
                 return there
             extension = there.extension
         return Kind(key + extension, self._default_zfill() if self._zfill is None else self._zfill)
+
+    def refuse_changed_shared(self) -> None:
+        """Checks that what replaces a shared item was made of what is there. The lock is held.
+
+        Raises:
+            DatasetError: If another writer changed it since, or made it.
+        """
+        staged = [file for sample in self.samples.values() for file in sample.files]
+        for file in (*self.shared.values(), *staged):
+            if not is_shared(file.name) or file.key not in self._replace_shared:
+                continue
+            final = self.layout.final(file.name)
+            if mark_at(final) != file.found and not _has_content(final, file.source.digest):
+                raise DatasetError(
+                    f"{final}: another writer changed this shared item, which was to be replaced "
+                    "by one made of what it was before. What was written is kept; run it again."
+                )
 
     def drop_files(self, staged: StagedSample) -> None:
         """Removes the staged files of a sample that is not to be written."""
@@ -463,9 +507,18 @@ class Staging:
         return not self._is_held
 
 
+def _has_content(path: str, digest: bytes | None) -> bool:
+    there = FileSource(path)
+    try:
+        there.read()
+    except (FileNotFoundError, DecodeError):  # it is to be replaced, then
+        return False
+    return there.digest == digest
+
+
 def _extension_for(key: str, item: Item[Any]) -> str:
     """The extension that a new file of an item gets."""
-    extension = item.as_default_name(Path("name")).suffix
+    extension = item.extension_in_use()
     if not extension:
         raise ItemNameError(
             f"Item {key!r}, {item!r}: a file without an extension would not be found again. Give "

@@ -59,6 +59,8 @@ class UnderfolderWriter:
         durable: Whether a commit survives a loss of power (several `fsync` each).
         on_conflict: ``"raise"`` a `ConflictError` if another writer changed a sample since it
             was read, or ``"overwrite"`` what it wrote.
+        replace_shared: The keys of shared items that are replaced where a sample has another
+            value; of other keys, what is there stays.
 
     Raises:
         DatasetExistsError: If the folder exists, may not, and was not created by this run.
@@ -76,6 +78,7 @@ class UnderfolderWriter:
         dataset: Underfolder | None = None,
         durable: bool = False,
         on_conflict: OnConflict = "raise",
+        replace_shared: Collection[str] = (),
     ) -> None:
         self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
         if run_key is None:
@@ -88,6 +91,7 @@ class UnderfolderWriter:
             key: mode if isinstance(mode, SerializationMode) else SerializationMode[mode.upper()]
             for key, mode in (key_serialization_mode or {}).items()
         }
+        self._replace_shared = frozenset(replace_shared)
         self.durable = durable
         self.on_conflict = on_conflict
         self.attempt: str | None = None
@@ -295,7 +299,12 @@ class UnderfolderWriter:
         return Commit(staging, rules).publish(self.run_key, tag, drops)
 
     def _names(self) -> dict[str, Any]:
-        return {"zfill": self._zfill, "default_zfill": self._digits, "modes": self._modes}
+        return {
+            "zfill": self._zfill,
+            "default_zfill": self._digits,
+            "modes": self._modes,
+            "replace_shared": self._replace_shared,
+        }
 
     def _digits(self) -> int:
         return self.dataset.best_zfill(None if self._length is None else self._length())

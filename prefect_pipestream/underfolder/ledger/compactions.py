@@ -76,7 +76,7 @@ def _first_and_last(run: Run) -> tuple[float, float]:
 # -- signatures ----------------------------------------------------------------------------
 
 
-def carried(rows: Rows, moves: Moves) -> Rows:
+def carried(rows: Rows, moves: Moves, *, is_import: bool = False) -> Rows:
     """What moves mean for the signatures that a transform noted of samples.
 
     A sample that was as the transform had left it has its new signature known at its new index;
@@ -85,6 +85,7 @@ def carried(rows: Rows, moves: Moves) -> Rows:
     Args:
         rows: What the transform noted, by the time of noting.
         moves: The moves, by the time of moving.
+        is_import: Whether the signatures are those of files elsewhere: they move with the samples.
 
     Returns:
         Rows to be taken for noted when the samples were moved; signature 0 is nothing known.
@@ -100,8 +101,11 @@ def carried(rows: Rows, moves: Moves) -> Rows:
         now[where[noted:until]] = rows.signature[noted:until]
         noted = until
         some = slice(begin, end)
-        is_current = (now[old[some]] == moves.before[some]) & (moves.before[some] != 0)
-        after[some] = np.where(is_current, moves.after[some], 0)
+        if is_import:
+            after[some] = now[old[some]]
+        else:
+            is_current = (now[old[some]] == moves.before[some]) & (moves.before[some] != 0)
+            after[some] = np.where(is_current, moves.after[some], 0)
         now[old[some]] = 0
         now[new[some]] = after[some]
     return _noted(moves, after)

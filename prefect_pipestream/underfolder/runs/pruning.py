@@ -10,6 +10,7 @@ from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import keep_moves, keep_signatures
+from prefect_pipestream.underfolder.runs.imported import keep_imports
 from prefect_pipestream.underfolder.runs.listing import RunInfo, list_runs, started_s
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 
@@ -45,6 +46,7 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
                 keep_signatures(run, info.fingerprint)
             if run.is_compaction and info.undone is None:
                 keep_moves(run)
+                keep_imports(run)
             # Whatever of it is left if this process dies now is swept like a dead staging.
             doomed = layout.at("staged", f"pruned-{secrets.token_hex(4)}")
             os.rename(run.folder, doomed)

@@ -1,0 +1,274 @@
+"""Which sample came from what: by it a sample keeps its index when others come and go.
+
+``.pipestream/imported.jsonl`` has a line for each run that brought in something new::
+
+    {"run": "…", "at": 1732, "origin": "/photos", "first": 20, "names": ["a.jpg", "b.jpg"]}
+
+Where samples were moved by a compaction whose run was pruned, there is a line of its own::
+
+    {"run": "…", "at": 1733, "moves": [[1733, 21, 20], …]}
+
+Names are assigned before their samples are written, and stay assigned: what is gone from its
+source, or from the dataset, gets its old index if it comes back. Those of a run that was undone are
+free again. Where the file is missing, the samples' metadata tells.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_pipestream.errors import DatasetError, DatasetWriteError, ItemError
+from prefect_pipestream.items import MetadataItem
+from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.storage.untrusted import read_regular, write_anew
+from prefect_pipestream.underfolder.commits.apply import commit_lock
+from prefect_pipestream.underfolder.commits.reader import Underfolder
+from prefect_pipestream.underfolder.format.index import UnderfolderIndex
+from prefect_pipestream.underfolder.format.layout import Folder, Layout
+from prefect_pipestream.underfolder.format.names import MAX_INDEX
+from prefect_pipestream.underfolder.ledger.compactions import compactions
+from prefect_pipestream.underfolder.ledger.records import is_time
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The indices of what a source has.
+
+    Attributes:
+        indices: That of each name that was given: int64.
+        vanished: The indices of samples that came from there, by names that were not given.
+        left_out: Names whose samples were removed before a compaction took their indices: these
+            have -1.
+    """
+
+    indices: npt.NDArray[np.int64]
+    vanished: Mapping[str, int]
+    left_out: Sequence[str]
+
+
+def assign(
+    folder: Folder,
+    run_key: str,
+    origin: str,
+    names: Sequence[str],
+    *,
+    metadata_key: str = "metadata",
+    take_back: bool = False,
+) -> Assigned:
+    """Says which index each sample of a source has in a dataset; new ones go behind its end.
+
+    Args:
+        folder: The dataset's root; its folders are made where they are missing.
+        run_key: The run that brings them in.
+        origin: What the source is called.
+        names: The names of the samples at the source, each once.
+        metadata_key: The item that tells where samples came from, if the index is missing.
+        take_back: Whether samples get an index again that were removed before a compaction.
+
+    Raises:
+        DatasetError: If the index cannot be read.
+        DatasetWriteError: If it cannot be written.
+    """
+    layout = Layout.of(folder)
+    with DatasetWriteError.explaining(f"{layout.root}: its index of imports cannot be written"):
+        layout.make()
+        with commit_lock(layout):
+            index = UnderfolderIndex.scan(layout.data)
+            told = _Metadata(layout, metadata_key)
+            lines = _read(layout) if is_there(layout.imported) else list(told.lines())
+            owners = _Owners(layout, lines, told)
+            known = owners.indices_of(origin)
+            out = set() if take_back else owners.displaced_of(origin)
+            new = [name for name in names if name not in known and name not in out]
+            if new:
+                first = max(owners.end(), len(index))
+                lines.append(_Line(run_key, time.time(), origin, new, first=first))
+                known.update(zip(new, range(first, first + len(new)), strict=True))
+                _write(layout, lines)
+    indices = np.fromiter((known.get(name, -1) for name in names), np.int64, len(names))
+    gone = sorted(known.keys() - set(names))
+    vanished = {name: known[name] for name in gone if known[name] in index}
+    return Assigned(indices, vanished, [name for name in names if name not in known])
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What one run assigned, consecutive indices from `first` on or one by one; or what it moved.
+
+    Attributes:
+        moves: The time, the old index and the new one of each move, in their order.
+    """
+
+    run: str
+    at: float
+    origin: str = ""
+    names: Sequence[str] = ()
+    first: int | None = None
+    indices: Sequence[int] = ()
+    moves: Sequence[tuple[float, int, int]] = ()
+
+    def to_bytes(self) -> bytes:
+        """The line as JSON, with its end."""
+        entry = {
+            name: value
+            for name, value in vars(self).items()
+            if value not in ((), None) and (name != "origin" or self.names)
+        }
+        return json.dumps(entry).encode() + b"\n"
+
+    def assigned(self) -> Iterator[tuple[str, int]]:
+        """Each name with its index."""
+        first = self.first
+        places = self.indices if first is None else range(first, first + len(self.names))
+        return zip(self.names, places, strict=True)
+
+
+def _read(layout: Layout) -> list[_Line]:
+    path = layout.imported
+    try:
+        return [_line_of(json.loads(text)) for text in read_regular(path).splitlines()]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DatasetError(
+            f"{path}: this index of imports cannot be read ({error}). Remove it: it is made anew "
+            "from the samples' metadata."
+        ) from error
+
+
+def _line_of(entry: Mapping[str, Any]) -> _Line:
+    line = _Line(**entry)
+    texts = (line.run, line.origin, *line.names)
+    moved = [place for _, *both in line.moves for place in both]
+    places = (*line.indices, *moved, *([] if line.first is None else [line.first]))
+    if any(len(move) != 3 for move in line.moves) or not is_time(line.at):
+        raise ValueError("a move or a time is none")
+    if not all(type(text) is str for text in texts):
+        raise ValueError("a name is no text")
+    if not all(type(place) is int and 0 <= place < MAX_INDEX for place in places):
+        raise ValueError("an index is none")
+    if line.first is None and len(line.indices) != len(line.names):
+        raise ValueError("it has not as many names as indices")
+    return line
+
+
+class _Metadata:
+    """What the metadata of a dataset's samples says of where they came from."""
+
+    def __init__(self, layout: Layout, key: str) -> None:
+        self._dataset = Underfolder(layout.root, must_exist=False, merge_root_items=False)
+        self._key = key
+
+    def lines(self) -> Iterator[_Line]:
+        """What that of all samples says, by their origins."""
+        found: dict[str, dict[str, int]] = {}
+        for idx in self._dataset.indices().tolist():
+            if (told := self.of(idx)) is not None:
+                origin, name = told
+                found.setdefault(origin, {}).setdefault(name, idx)
+        for origin, names in found.items():
+            yield _Line("", time.time(), origin, list(names), indices=list(names.values()))
+
+    def of(self, idx: int) -> tuple[str, str] | None:
+        """The origin and name of a sample; None where it does not tell."""
+        try:
+            item = self._dataset.read(idx).get(self._key)
+            said = item() if isinstance(item, MetadataItem) else None
+        except (ItemError, IndexError):  # it tells nothing, then
+            return None
+        origin, name = (said.get(key) if isinstance(said, dict) else None for key in _TELLING)
+        return (origin, name) if isinstance(origin, str) and isinstance(name, str) else None
+
+
+_TELLING = ("origin", "file")
+
+
+class _Owners:
+    """What each index is assigned to, by all lines and moves in the order of time.
+
+    What a run assigned that was undone is free again, but where the undo was undone in its turn.
+    """
+
+    def __init__(self, layout: Layout, lines: Sequence[_Line], told: _Metadata) -> None:
+        self._at: dict[int, tuple[str, str]] = {}
+        self._displaced: set[tuple[str, str]] = set()
+        undone = _undone_keys(layout)
+        moves = _moves(layout, lines)
+        for line in sorted(lines, key=lambda line: line.at):
+            self._follow(moves, until=line.at)
+            for name, idx in line.assigned():
+                owner = line.origin, name
+                if line.run not in undone or told.of(idx) == owner:
+                    self._at[idx] = owner
+                    self._displaced.discard(owner)
+        self._follow(moves, until=inf)
+
+    def _follow(self, moves: deque[tuple[float, int, int]], until: float) -> None:
+        while moves and moves[0][0] < until:
+            _, old, new = moves.popleft()
+            if new in self._at:  # its sample was removed, else it would have moved before
+                self._displaced.add(self._at.pop(new))
+            if old in self._at:
+                self._at[new] = self._at.pop(old)
+
+    def indices_of(self, origin: str) -> dict[str, int]:
+        """The index of each name of an origin."""
+        return {name: idx for idx, (of, name) in self._at.items() if of == origin}
+
+    def displaced_of(self, origin: str) -> set[str]:
+        """The names of an origin whose indices other samples have by now."""
+        return {name for of, name in self._displaced if of == origin}
+
+    def end(self) -> int:
+        """The first index behind all that are assigned."""
+        return max(self._at, default=-1) + 1
+
+
+def _moves(layout: Layout, lines: Sequence[_Line]) -> deque[tuple[float, int, int]]:
+    """The moves of all compactions that stand, or were pruned, by time."""
+    moves = [move for line in lines for move in line.moves]
+    kept = {line.run for line in lines if line.moves}
+    for run in compactions(layout):
+        found = run.moves()
+        moves += (
+            ()
+            if run.key in kept
+            else zip(found.at.tolist(), found.old.tolist(), found.new.tolist(), strict=True)
+        )
+    return deque(sorted(moves, key=itemgetter(0)))
+
+
+def _moves_of(run: Run) -> list[tuple[float, int, int]]:
+    found = run.moves()
+    return list(zip(found.at.tolist(), found.old.tolist(), found.new.tolist(), strict=True))
+
+
+def keep_imports(run: Run) -> None:
+    """Keeps where a compaction that is about to be removed moved samples.
+
+    Raises:
+        DatasetError: If the index cannot be read.
+        OSError: If it cannot be written.
+    """
+    layout, moves = run.layout, _moves_of(run)
+    if not is_there(layout.imported) or not moves:
+        return
+    with commit_lock(layout):
+        _write(layout, [*_read(layout), _Line(run.key, moves[0][0], moves=moves)])
+
+
+def _write(layout: Layout, lines: Sequence[_Line]) -> None:
+    write_anew(layout.imported, b"".join(map(_Line.to_bytes, lines)), layout.staged)
+
+
+def _undone_keys(layout: Layout) -> set[str]:
+    runs = runs_of(layout)
+    standing = {run.key for run in runs if not run.is_undone()}
+    return {run.key for run in runs} - standing
