@@ -189,7 +189,7 @@ def _move(
         shared = dict(_versions(staging.layout, (f"/{n}" for n in dataset.shared_files().values())))
         for idx, target in moves:
             _stage(staging, dataset, idx, target, widths, shared)
-        writer.publish(staging, whole=True)
+        writer.publish(staging, moves=True)
 
 
 def _stage(
