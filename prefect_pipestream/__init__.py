@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from prefect_pipestream.sequences import build_pipe as build_pipe
     from prefect_pipestream.sequences import piped_sequence as piped_sequence
     from prefect_pipestream.sequences import source_sequence as source_sequence
+    from prefect_pipestream.stages import REMOVE as REMOVE
+    from prefect_pipestream.stages import Removal as Removal
     from prefect_pipestream.stages import SampleStage as SampleStage
     from prefect_pipestream.stages import resolve_stage as resolve_stage
     from prefect_pipestream.stages import sample_stage as sample_stage
@@ -71,6 +73,8 @@ _NAMES_OF = {
         "piped_sequence",
     ),
     "stages": (
+        "REMOVE",
+        "Removal",
         "SampleStage",
         "sample_stage",
         "resolve_stage",

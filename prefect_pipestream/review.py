@@ -9,7 +9,7 @@ from typing import Any
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences import Sample, resolve_stage
-from prefect_pipestream.sequences.stage import SampleStage
+from prefect_pipestream.sequences.stage import Removal, SampleStage
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.format.index import checked_indices
@@ -26,7 +26,7 @@ from prefect_pipestream.underfolder.runs.staged_review import (
     reviewed_samples,
     save_review,
 )
-from prefect_pipestream.views.differences import ShownChange, change_between
+from prefect_pipestream.views.differences import ShownChange, change_between, removal_of
 
 __all__ = [
     "Review",
@@ -123,6 +123,9 @@ def _stage_change(
         if result is None:
             staged.record(SampleRecord(idx, "skipped"), origin)
             return False
+        if isinstance(result, Removal):
+            staged.remove(idx, origin=origin)
+            return True
         changed, target = result if isinstance(result, tuple) else (result, idx)
         if target != idx:
             raise ValueError(
@@ -146,6 +149,9 @@ def changes_of_review(review: Review) -> Iterator[ShownChange]:
         before: dict[str, Item[Any]] = {}
         if sample.idx < len(dataset):
             before = dataset.read(sample.idx)
+        if sample.outcome == "removed":
+            yield removal_of(sample.idx, before)
+            continue
         after = {
             key_of(name): Item.from_source(FileSource(review.staged_path(name)), shared=False)
             for name in sample.files

@@ -66,8 +66,8 @@ def transform_sample(sample: Sample, transform: Any, idx: int) -> StageResult:
         idx: The index of the sample; it names the task run.
 
     Returns:
-        What the transform returned: the sample to write, None if it is not to be written, or a
-        pair of the sample and the index under which it is written.
+        What the transform returned: the sample to write, None if it is not to be written, a pair
+        of the sample and the index under which it is written, or `REMOVE`.
 
     Raises:
         PipeBuildingError: If the transform's name or an argument is wrong.
@@ -95,8 +95,9 @@ def set_output(
     idx: int,
     sample: StageResult,
     keys: Sequence[str] | None = None,
+    read: Sample | None = None,
 ) -> int | None:
-    """Writes one sample, entirely or not at all.
+    """Writes one sample, entirely or not at all; or removes it, if that is the result.
 
     Inside `with transaction():` a failure of what follows takes the write back. (Prefect tells
     threads of a transaction, not worker processes: what those wrote `undo_run` takes back.)
@@ -106,6 +107,8 @@ def set_output(
         idx: The index under which the sample is written.
         sample: The sample, or what `transform_sample` returned.
         keys: The items to write; None is all.
+        read: The sample as `read_sample` gave it: where it is to be removed, and another writer
+            changed it since, that is a conflict. None removes what is there.
 
     Returns:
         The index under which it was written; None if there was nothing to write.
@@ -128,7 +131,7 @@ def set_output(
             set_output(dataset, idx, sample.deep_set("metadata.label", label), ["metadata"])
         ```
     """
-    return streams.write_one(streams.opened(stream), idx, sample, keys)
+    return streams.write_one(streams.opened(stream), idx, sample, keys, read)
 
 
 @set_output.on_rollback

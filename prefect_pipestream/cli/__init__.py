@@ -12,12 +12,13 @@ from typing import Annotated
 
 import typer
 
-from prefect_pipestream.cli import dataset_commands, flow_commands
+from prefect_pipestream.cli import dataset_commands, flow_commands, layout_commands
 from prefect_pipestream.cli.output import flush, write_line
 
 __all__ = ["main"]
 
 _WORK = "Work on samples (as Prefect flows)"
+_LAYOUTS = "Other layouts"
 _RUNS = "Runs and files of a dataset"
 
 
@@ -75,6 +76,8 @@ _app.command(rich_help_panel=_WORK)(flow_commands.build)
 _app.command(rich_help_panel=_WORK)(flow_commands.validate)
 _app.command(rich_help_panel=_WORK)(flow_commands.review)
 _app.command(rich_help_panel=_WORK)(flow_commands.reprocess)
+_app.command("import", rich_help_panel=_LAYOUTS)(layout_commands.import_)
+_app.command(rich_help_panel=_LAYOUTS)(layout_commands.export)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.runs)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.undo)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.check)

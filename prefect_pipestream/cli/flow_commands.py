@@ -85,13 +85,13 @@ def clean(
     as_json: AsJson = False,
 ) -> None:
     """Change the samples of a dataset in place, each wholly or not at all, and each once."""
-    again = None if dataset is None else _again(typed, "--run-key", run_key)
+    again = None if dataset is None else again_with(typed, "--run-key", run_key)
     dataset, work = _given_or_demo("clean", dataset, transform, max_failed)
     _check(dataset, work["transform"], as_json)
     from prefect_pipestream.flows import clean_dataset
 
     work |= {"dataset": dataset, "keys": keys, "select": select, "run_key": run_key}
-    _process(clean_dataset, work, dataset, again, as_json)
+    process(clean_dataset, work, dataset, again, as_json)
 
 
 def build(
@@ -117,7 +117,7 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Make a new dataset of the samples of another one."""
-    again = None if source is None else _again(typed, "--run-key", run_key)
+    again = None if source is None else again_with(typed, "--run-key", run_key)
     if target is None:
         if source is not None:
             raise typer.BadParameter("it is needed: name the dataset to make.", param_hint="TARGET")
@@ -129,7 +129,7 @@ def build(
 
     new = CreateNewUnderfolder(folder=target, zfill=zfill)
     work |= {"source": source, "target": new, "keys": keys, "select": select, "run_key": run_key}
-    _process(build_dataset, work, target, again, as_json)
+    process(build_dataset, work, target, again, as_json)
 
 
 def reprocess(
@@ -152,13 +152,13 @@ def reprocess(
     as_json: AsJson = False,
 ) -> None:
     """Process the samples again that failed in an earlier run."""
-    again = _again(typed, "--failed-run", failed_run)
+    again = again_with(typed, "--failed-run", failed_run)
     _, work = _given_or_demo("", dataset, transform, max_failed)
     _check(dataset, work["transform"], as_json)
     from prefect_pipestream.flows import reprocess_failed
 
     work |= {"dataset": dataset, "target": target, "keys": keys, "failed_run": failed_run}
-    _process(reprocess_failed, work, target or dataset, again, as_json)
+    process(reprocess_failed, work, target or dataset, again, as_json)
 
 
 def review(
@@ -223,7 +223,7 @@ def validate(
 # -- what they have in common ----------------------------------------------------------------
 
 
-def _process(
+def process(
     flow: Any, work: Mapping[str, Any], written: Path, again: Again | None, as_json: bool
 ) -> None:
     """Calls a flow that processes samples, and ends the command with its report.
@@ -278,7 +278,7 @@ def _given_or_demo(
     return dataset, {"transform": operations, "max_failed": limit}
 
 
-def _again(typed: typer.Context, key_option: str, key: str | None) -> Again:
+def again_with(typed: typer.Context, key_option: str, key: str | None) -> Again:
     """Says the command that was typed once more, with the key of the run that it began."""
     return lambda began: [*typed.obj, *([] if key else [key_option, began])]
 

@@ -42,7 +42,13 @@ from prefect_pipestream.validation import ValidationReport
 _SHOWN_FAILURES = 20
 _SHOWN_INVALID = 20
 _INTERRUPTED, _TERMINATED = 130, 143
-_COLOURS = {"written": "green", "unchanged": "cyan", "skipped": "yellow", "failed": "red"}
+_COLOURS = {
+    "written": "green",
+    "unchanged": "cyan",
+    "skipped": "yellow",
+    "failed": "red",
+    "removed": "magenta",
+}
 
 
 class Terminal:
@@ -243,7 +249,7 @@ def _print_where_to_look(console: Console, report: RunReport, folder: Path) -> N
         f"Run key  {report.run_key}",
         f"Prefect  {start}{server}/runs shows the flow run and its log",
     ]
-    if report.counts["written"]:
+    if report.changed:
         key = ["--"] * report.run_key.startswith("-") + [report.run_key]
         undo = shlex.join(["pipestream", "undo", str(folder), *key])
         lines.append(f"Undo     {undo}")

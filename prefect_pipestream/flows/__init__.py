@@ -9,6 +9,7 @@ from prefect_pipestream.flows.dataset_flows import (
     reprocess_failed,
     undo_run,
 )
+from prefect_pipestream.flows.importing import export_dataset, import_dataset
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.reviewing import review_changes
 from prefect_pipestream.flows.validating import validate_dataset
@@ -16,6 +17,8 @@ from prefect_pipestream.flows.validating import validate_dataset
 __all__ = [
     "build_dataset",
     "clean_dataset",
+    "export_dataset",
+    "import_dataset",
     "process_samples",
     "reprocess_failed",
     "review_changes",

@@ -1,6 +1,6 @@
 """A run with three task runs a sample."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance
                 if error is not None:
                     failed[idx] = error
                 advance(1, 0 if error is None else 1)
-            left = sorted(conflicts)
+            left = _still_there(run, conflicts)
             if not left:
                 break
     _record_failures(run, {**failed, **conflicts})
@@ -51,11 +51,24 @@ def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance
 
 def _record_failures(run: ProcessRun, failed: Mapping[int, BaseException]) -> None:
     attempts = run.retries + 1
+    there = set(_still_there(run, failed))
     with run.target.commit_group() as batch:
         for idx, error in sorted(failed.items()):
+            if idx not in there:
+                batch.record(idx, "skipped", attempts=attempts)
+                continue
             failure = SampleFailure.of_error(error)
             batch.record(idx, "failed", failure=failure, attempts=attempts)
             run.log.warning("Sample %d failed: %s: %s", idx, failure.error_type, failure.message)
+
+
+def _still_there(run: ProcessRun, indices: Iterable[int]) -> list[int]:
+    """Those of some samples that nobody removed from the folder meanwhile, ascending."""
+    chosen = sorted(indices)
+    if run.source.input_folder is None or not chosen:
+        return chosen
+    there: list[int] = np.intersect1d(chosen, run.source.indices()).tolist()
+    return there
 
 
 class _SampleTasks:
@@ -95,7 +108,7 @@ class _SampleTasks:
         # A task takes futures in place of values; the types of its `submit` do not say so.
         sample: Any = self._read.submit(source, idx)
         changed: Any = self._transform.submit(sample, run.transform, idx)
-        return [sample, changed, self._write.submit(target, idx, changed, run.keys)]
+        return [sample, changed, self._write.submit(target, idx, changed, run.keys, sample)]
 
 
 def _error_of(futures: list[PrefectFuture[Any]]) -> BaseException | None:

@@ -20,7 +20,7 @@ class ProcessRun:
         keys: The items to write; None is all.
         retries: How often a failed sample is tried again.
         log: The flow run's logger.
-        result: What became of samples so far.
+        result: What became of samples so far; see `go_on_from`.
         chunks: The time of each chunk.
         warnings: What looks wrong, beside what is known only at the end.
         warned: Whether it was said already that no sample has an item that is to be written.
@@ -37,8 +37,16 @@ class ProcessRun:
     warnings: list[str] = field(default_factory=list)
     warned: bool = False
 
-    def __post_init__(self) -> None:
-        self._done_before = self.result.total
+    _done_before: int = 0
+
+    @property
+    def key(self) -> str:
+        """The key of the run."""
+        return self.target.run_key
+
+    def go_on_from(self, before: ChunkReport) -> None:
+        """Takes over what earlier attempts did."""
+        self.result, self._done_before = before, before.total
 
     def add(self, report: ChunkReport, name: str) -> None:
         """Adds what became of a chunk of this name."""

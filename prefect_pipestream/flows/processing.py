@@ -22,6 +22,7 @@ from prefect_pipestream.flows.by_sample import run_by_sample
 from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.flows.runner import explained_death
 from prefect_pipestream.flows.selection import (
+    Choice,
     Select,
     select_samples,
     warning_of_another_transform,
@@ -77,8 +78,8 @@ def process_samples(
         transform: What to do with each sample: a list of operations, each "name" or
             {"name": arguments}, such as ["verify-items", {"resize-images": {"size": [64, 64]}}];
             "package.module:name" names a stage of your own. From Python also a stage, or a
-            function from a sample to a sample, to None (write nothing) or to a pair of a sample
-            and its new index.
+            function from a sample to a sample, to None (write nothing), to a pair of a sample
+            and its new index, or to `REMOVE`.
         target: The dataset to write, or the folder of a new one; by default the source itself.
         indices: The samples to process; by default all.
         keys: The items to write; by default all.
@@ -127,33 +128,62 @@ def process_samples(
     if isinstance(target, Path):
         target = CreateNewUnderfolder(folder=target)
     prepared = Transform(transform, encoder_options)
-    log = get_run_logger()
     key = run_key_in_force() if run_key is None else check_run_key(run_key)
     key = key or new_run_key("run")
     # What workers of an earlier attempt still have under way is refused from here on.
     reader = opened(source, key)
     writer = (reader if target is None else opened(target, key)).for_attempt()
-    reader = writer if target is None else reader
-    fingerprint = prepared.fingerprint(keys)
-    reader.recover()  # a commit that a killed attempt had logged counts as done
-    writer.recover()
-    selection = select_samples(
-        reader, writer, select, indices, fingerprint, is_named=run_key is not None
+    run = ProcessRun(
+        reader if target is not None else writer,
+        writer,
+        prepared,
+        keys,
+        sample_retries,
+        get_run_logger(),
     )
+    choice = Choice(select, indices, is_named=run_key is not None)
+    return run_to_its_end(run, choice, tasks_per, chunk_size, max_failed, artifacts)
+
+
+def run_to_its_end(
+    run: ProcessRun,
+    choice: Choice,
+    tasks_per: Literal["chunk", "sample"] = "chunk",
+    chunk_size: int | None = None,
+    max_failed: float = 0.0,
+    artifacts: bool = True,
+    **facts: Any,
+) -> RunReport:
+    """Processes what is left of a run, and reports; see `process_samples`.
+
+    Args:
+        run: The run.
+        choice: Which samples it is about.
+        tasks_per: "chunk" or "sample".
+        chunk_size: How many samples a chunk has; None: a few seconds of work.
+        max_failed: The share of the samples that may fail.
+        artifacts: Whether there are a progress artifact and a report.
+        **facts: What is noted of the run, beside its transform.
+    """
+    log, writer = run.log, run.target
+    fingerprint = run.transform.fingerprint(run.keys)
+    run.source.recover()  # a commit that a killed attempt had logged counts as done
+    writer.recover()
+    selection = select_samples(run.source, writer, choice, fingerprint)
     todo, before = selection.todo, selection.before
-    log.info("Run %s: %d samples to process, %d done before.", key, len(todo), before.total)
-    run = ProcessRun(reader, writer, prepared, keys, sample_retries, log, before)
+    log.info("Run %s: %d samples to process, %d done before.", run.key, len(todo), before.total)
+    run.go_on_from(before)
     if before.total and (warning := warning_of_another_transform(writer, fingerprint)):
         log.warning(warning)
         run.warnings.append(warning)
-    artifact = artifact_key("progress", writer.output_folder) if artifacts else None
     began = time.perf_counter()
     if len(todo):
-        writer.begin_run(fingerprint=fingerprint, **selection.facts)
+        writer.begin_run(fingerprint=fingerprint, **selection.facts, **facts)
+        artifact = artifact_key("progress", writer.output_folder) if artifacts else None
         try:
             with (
                 shown_progress(selection.total, before.total, artifact, log) as advance,
-                explained_death(key),
+                explained_death(run.key),
             ):
                 if tasks_per == "chunk":
                     run_by_chunk(run, todo, chunk_size, advance)
@@ -165,17 +195,25 @@ def process_samples(
             if artifacts:
                 _tell_of_stop(run, error, time.perf_counter() - began)
             raise
-    report = run.report(time.perf_counter() - began)
+    return _reported(run, time.perf_counter() - began, len(todo), max_failed, artifacts)
+
+
+def _reported(
+    run: ProcessRun, seconds: float, processed: int, max_failed: float, artifacts: bool
+) -> RunReport:
+    """Shows what became of a run that got to its end, and packs its ledger."""
+    log, writer = run.log, run.target
+    report = run.report(seconds)
     is_ok = report.is_within(max_failed)
-    took = f" in {report.duration_s:.1f} s" if len(todo) else "; nothing left to do"
-    log.info("Run %s: %s%s", key, report.summary(), took)
+    took = f" in {report.duration_s:.1f} s" if processed else "; nothing left to do"
+    log.info("Run %s: %s%s", run.key, report.summary(), took)
     if artifacts:
-        publish_report(report, reader, writer, run.chunks, log)
+        publish_report(report, run.source, writer, run.chunks, log)
     if is_ok or not _will_retry():
-        tell_of_run(report, reader, writer, is_ok)
+        tell_of_run(report, run.source, writer, is_ok)
     # Its last attempt may have been killed when all samples were done, and its end not noted.
-    if len(todo) or (before.total and not writer.run.has_ended()):
-        _pack(writer, key, log)
+    if processed or (report.done_before and not writer.run.has_ended()):
+        _pack(writer, run.key, log)
     return report if is_ok else _failed(report, max_failed)
 
 

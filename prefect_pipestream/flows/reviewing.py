@@ -77,7 +77,7 @@ class ReviewReport(BaseModel):
     reviewer: str = Field(description="Who decided; empty if there was nothing to decide.")
     decision: str = Field(description="What was decided.")
     comment: str = Field(description="Why.")
-    applied: list[int] = Field(description="The samples that were written.")
+    applied: list[int] = Field(description="The samples that were written, or removed.")
     discarded: list[int] = Field(description="The samples whose changes were discarded.")
     conflicts: list[int] = Field(
         description="Approved samples that another writer changed meanwhile: they are as that "
@@ -218,6 +218,7 @@ def review_markdown(review: Review) -> str:
     for sample in review.samples:
         by_outcome.setdefault(sample.outcome, []).append(sample.idx)
     words = {"written": "would change", "unchanged": "stay as they are", "skipped": "are left out"}
+    words["removed"] = "would be removed"
     lines = [
         f"- **{len(found):,}** {words.get(outcome, outcome)}: {ranges(found)}"
         for outcome, found in by_outcome.items()

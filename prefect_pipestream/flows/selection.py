@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetError, DuplicateItemError
+from prefect_pipestream.errors import DatasetError, ItemError
 from prefect_pipestream.reporting.reports import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.version import signature_of
@@ -45,40 +45,51 @@ class Selection:
         return self.before.total + len(self.todo)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which samples a run is to be about.
+
+    Attributes:
+        select: "all"; "changed": new or changed since a run of the same transform saw them;
+            "failed": failed in this run, if it was begun before, else in the last one.
+        indices: The samples to choose from; None is all.
+        is_named: Whether the run's key was given: then failed samples are those of that run.
+    """
+
+    select: Select = "all"
+    indices: Sequence[int] | None = None
+    is_named: bool = False
+
+
 def select_samples(
-    source: DataStream,
-    target: DataStream,
-    select: Select,
-    indices: Sequence[int] | None,
-    fingerprint: str,
-    is_named: bool,
+    source: DataStream, target: DataStream, choice: Choice, fingerprint: str
 ) -> Selection:
     """Says which samples are to be processed; what the run has done already is not.
 
     Args:
         source: Where samples are read.
         target: Where they are written, as part of the run.
-        select: "all"; "changed": new or changed since a run of this fingerprint saw them;
-            "failed": failed in this run, if it was begun before, else in the last one.
-        indices: The samples to choose from; None is all.
+        choice: Which samples are asked for.
         fingerprint: The transform's.
-        is_named: Whether the run's key was given: then failed samples are those of that run.
 
     Raises:
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and there is no such run.
     """
-    wanted = source.indices() if indices is None else checked_indices(indices, len(source))
-    run, folder = target.run, target.output_folder
+    run, folder, indices = target.run, target.output_folder, choice.indices
+    done = run.done_indices()
+    if indices is None:
+        wanted = source.indices()
+    else:  # of what the run itself removed there is none any more
+        wanted = checked_indices([idx for idx in indices if idx not in done], len(source))
     failed_in = None
-    if select == "failed":
+    if choice.select == "failed":
         failed_in = str(run.facts().get("failed_in", run.key))
-        if not (is_named or run.exists()):
+        if not (choice.is_named or run.exists()):
             failed_in = last_run(folder)
         wanted = np.intersect1d(wanted, _failed(folder, failed_in))
-    elif select == "changed":
+    elif choice.select == "changed":
         wanted = _changed(source, wanted, signatures(folder, fingerprint))
-    done = run.done_indices()
     todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
     return Selection(todo, _before(run, todo), failed_in)
 
@@ -123,8 +134,8 @@ def _signature(source: DataStream, idx: int) -> str | None:
     """What a sample's files are like now; None where it cannot be told."""
     try:
         origin = source.get_input(idx).origin
-    except (DatasetError, DuplicateItemError):
-        # it counts as changed, and fails where it is processed
+    except (DatasetError, ItemError, IndexError):
+        # it counts as changed, and fails where it is processed, or is found to be gone
         return None
     if origin is None:
         return None

@@ -102,7 +102,7 @@ def _links_to_forms(report: RunReport, target: DataStream) -> list[str]:
     """Links to the forms of what may follow upon a run, filled in, where they are deployed."""
     folder = str(target.output_folder)
     links = []
-    if report.counts["written"]:
+    if report.changed:
         undo = {"dataset": folder, "run_key": report.run_key}
         links.append(link_to_form("Take this run back", "undo-run", undo))
     same = {name: value for name, value in flow_run.parameters.items() if name in _SAME and value}

@@ -67,7 +67,7 @@ def tell_of_run(report: RunReport, source: DataStream, target: DataStream, is_ok
     """
     folder = target.output_folder
     emit_run_events(folder, report.run_key, report.counts, is_ok)
-    if is_ok and report.counts["written"]:
+    if is_ok and report.changed:
         record_asset(
             folder, source.input_folder, {"run_key": report.run_key, "counts": report.counts}
         )

@@ -19,6 +19,7 @@ _COLOURS = {
     "unchanged": (90, 160, 210),
     "skipped": (230, 180, 40),
     "failed": (210, 50, 50),
+    "removed": (150, 90, 200),
 }
 
 
@@ -134,7 +135,7 @@ def chunks_section(chunks: Sequence[ChunkTime]) -> str:
     chart = base64.b64encode(chunks_chart(chunks)).decode()
     return (
         f"## Time per chunk\n\n![time per chunk](data:image/png;base64,{chart})\n\n"
-        "Green was written, blue unchanged, yellow skipped, red failed. "
+        "Green was written, blue unchanged, yellow skipped, red failed, violet removed. "
         f"{len(chunks):,} chunk{'s' if len(chunks) > 1 else ''}, in the order in which they "
         f"ended; the slowest, samples {slowest.name}, took {slowest.seconds:,.1f} s."
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.underfolder import OUTCOMES, Outcome, SampleFailure, SampleRecord
+from prefect_pipestream.underfolder.ledger.records import CHANGING
 
 
 class FailedSample(BaseModel):
@@ -45,6 +46,11 @@ class RunReport(BaseModel):
     def total(self) -> int:
         """The number of samples that the run was about."""
         return sum(self.counts.values())
+
+    @property
+    def changed(self) -> int:
+        """How many samples were written or removed."""
+        return sum(self.counts.get(outcome, 0) for outcome in CHANGING)
 
     def is_within(self, max_failed: float) -> bool:
         """Whether no more than this share of the samples failed."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from prefect_pipestream.sequences.registry import source_sequence as source_sequence
     from prefect_pipestream.sequences.sample import Sample as Sample
     from prefect_pipestream.sequences.samples_sequence import SamplesSequence as SamplesSequence
+    from prefect_pipestream.sequences.stage import REMOVE as REMOVE
+    from prefect_pipestream.sequences.stage import Removal as Removal
     from prefect_pipestream.sequences.stage import SampleStage as SampleStage
     from prefect_pipestream.sequences.stage import resolve_stage as resolve_stage
     from prefect_pipestream.sequences.stage import sample_stage as sample_stage
@@ -40,6 +42,8 @@ _HOMES = {
     "SampleValidationInterface": "pipes.validation",
     "PipeBuildingError": "utils",
     "SampleStage": "stage",
+    "REMOVE": "stage",
+    "Removal": "stage",
     "sample_stage": "stage",
     "resolve_stage": "stage",
 }
@@ -57,6 +61,8 @@ __all__ = [
     "source_sequence",
     "piped_sequence",
     "SampleStage",
+    "REMOVE",
+    "Removal",
     "sample_stage",
     "resolve_stage",
 ]

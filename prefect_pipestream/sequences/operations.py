@@ -358,6 +358,7 @@ class Operations:
         run_key: str | None = None,
         durable: bool = False,
         on_conflict: Literal["raise", "overwrite"] = "raise",
+        replace_shared: Sequence[str] = (),
     ) -> "SamplesSequence":
         """Writes each sample that is read into a dataset folder, and passes it on.
 
@@ -370,6 +371,8 @@ class Operations:
                 not skip what the run has written.
             durable: Whether what is written survives a loss of power at once.
             on_conflict: What is done where another writer changed a sample since it was read.
+            replace_shared: The keys of shared items that are replaced where a sample has another
+                value; of other keys, what is there stays.
 
         Raises:
             DatasetExistsError: If the folder exists and may not.

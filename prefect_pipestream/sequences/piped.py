@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
 from prefect_pipestream.sequences.pipe import build_pipe
@@ -32,3 +34,7 @@ class PipedSequence(SamplesSequence):
     def size(self) -> int:
         """Returns the number of samples of the source."""
         return self.source.size()
+
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Returns those of the source, if the samples keep theirs; else all up to the size."""
+        return self.source.indices() if self.keeps_indices else super().indices()

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from prefect_pipestream.errors import MissingExtraError
@@ -99,6 +101,14 @@ class SamplesSequence(Operations, BaseModel, Sequence[Sample]):
         stop = self.size() if max_items < 0 else min(max_items, self.size())
         keys = {frozenset(self.get_sample(idx)) for idx in range(stop)}
         return len(keys) <= 1
+
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Returns the indices at which there are samples: int64, ascending; a folder has gaps."""
+        return np.arange(self.size(), dtype=np.int64)
+
+    def restricted_to(self, indices: Iterable[int]) -> "SamplesSequence":
+        """Returns a sequence that has at least these samples, where it can small to pickle."""
+        return self
 
     def best_zfill(self) -> int:
         """Returns the number of digits of the last index."""

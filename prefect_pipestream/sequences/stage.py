@@ -10,6 +10,7 @@ import importlib
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Annotated, Any, ClassVar, cast, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -27,8 +28,23 @@ from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 StageSpec = Any
 """A stage, "name", {"name": arguments}, "package.module:name", or a list of these."""
 
-StageResult = Sample | None | tuple[Sample, int]
-"""A sample to write, None to write nothing, or a sample and the index to write it at."""
+
+class Removal(Enum):
+    """What a stage returns, in place of a sample, to have the sample removed."""
+
+    REMOVE = "remove"
+
+
+REMOVE = Removal.REMOVE
+"""The sample is to be removed from the dataset that is written: all its own files, undoably.
+
+In place that is the sample itself. Where samples are written to another dataset, it is what that
+has at the same index, if it has anything there.
+"""
+
+StageResult = Sample | None | tuple[Sample, int] | Removal
+"""A sample to write, a sample and the index to write it at, None to write nothing and keep what is
+there, or `REMOVE`."""
 
 _STAGES: dict[str, type["SampleStage"]] = {}
 # Packages that register stages when they are imported. This module cannot import them
@@ -95,7 +111,12 @@ class SampleStage(BaseModel):
 
     @abstractmethod
     def __call__(self, sample: Sample) -> StageResult:
-        """Returns the changed sample, None if it is not to be written, or it and its new index."""
+        """Changes the sample.
+
+        Returns:
+            The changed sample, or it and its new index; None to write nothing, `REMOVE` to have
+            the sample removed.
+        """
 
     def __rshift__(self, other: "SampleStage") -> "StageCompose":
         """`a >> b`: first a, then b."""
@@ -162,7 +183,7 @@ StageInput = Annotated[
 
 
 class StageCompose(SampleStage, title="compose"):
-    """Applies stages one after the other; stops at the first that returns None."""
+    """Applies stages one after the other; stops at the first that returns None or `REMOVE`."""
 
     stages: list[StageInput] = Field(description="The stages, in the order they are applied.")
 
@@ -171,15 +192,15 @@ class StageCompose(SampleStage, title="compose"):
         super().__init__(**fields)
 
     def __call__(self, sample: Sample) -> StageResult:
-        """Returns what the last stage returns, None if one of them did.
+        """Returns what the last stage returns; None or `REMOVE` if one of them did.
 
         A new index that a stage gives stays with the sample, unless a later one gives another.
         """
         index: int | None = None
         for stage in self.stages:
             result = stage(sample)
-            if result is None:
-                return None
+            if result is None or isinstance(result, Removal):
+                return result
             if isinstance(result, tuple):
                 sample, index = result
             else:
@@ -193,8 +214,8 @@ class StageLambda(SampleStage, title="lambda"):
     from_text: ClassVar[bool] = False
 
     func: Callable[[Sample], StageResult] = Field(
-        description="The callable that takes a sample and returns a sample, None, or a sample "
-        "and its new index."
+        description="The callable that takes a sample and returns a sample, None, a sample and "
+        "its new index, or `REMOVE`."
     )
 
     def __init__(self, func: Callable[[Sample], StageResult]) -> None:
@@ -207,13 +228,13 @@ class StageLambda(SampleStage, title="lambda"):
 
 
 def applied(stage: SampleStage, sample: Sample, idx: int) -> Sample:
-    """Applies a stage where the result must stay in its place: an empty sample for None.
+    """Applies a stage where the result stays in its place: an empty sample for None or `REMOVE`.
 
     Raises:
         SampleError: If the stage gives the sample a new index.
     """
     result = stage(sample)
-    if result is None:
+    if result is None or isinstance(result, Removal):
         return EMPTY_SAMPLE
     if isinstance(result, tuple):
         raise SampleError(

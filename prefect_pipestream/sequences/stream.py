@@ -15,7 +15,6 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.sequences.output import OutputPipe
 from prefect_pipestream.sequences.pipe import PipeSpec
-from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
@@ -226,12 +225,7 @@ class DataStream(Sequence[Sample]):
 
     def indices(self) -> npt.NDArray[np.int64]:
         """The indices to process: int64, ascending; of a folder, those that have own files."""
-        source = self._input
-        while isinstance(source, PipedSequence) and source.keeps_indices:
-            source = source.source
-        if isinstance(source, FromUnderfolder):
-            return source.dataset.indices()
-        return np.arange(len(self), dtype=np.int64)
+        return np.arange(0) if self._input is None else self._input.indices()
 
     @property
     def input_sequence(self) -> SamplesSequence | None:
@@ -293,6 +287,29 @@ class DataStream(Sequence[Sample]):
         idx = self._absolute(idx)
         items, origin = self._output.prepared(idx, sample)
         return self._writer.write(idx, items, keys, origin)
+
+    def remove(self, idx: int, sample: Sample | None = None) -> list[StagedSample]:
+        """Removes a sample with all its own files; those that are shared stay.
+
+        The others keep their indices: a gap is left, or the dataset gets shorter at its end. The
+        files are kept with the run, whose undo brings them back.
+
+        Args:
+            idx: The index to remove; negative ones count from the input's end.
+            sample: The sample as it was read, for the conflict check; None removes what is there.
+
+        Returns:
+            What was committed; nothing if there is no such sample.
+
+        Raises:
+            ConflictError: If another writer changed the sample since it was read.
+            IndexError: If a negative index is out of range.
+            ItemNameError: If that can be no index.
+            DatasetError: If the dataset's folder cannot be read.
+            DatasetWriteError: If the disk cannot take it; the dataset is as it was.
+        """
+        origin = None if sample is None else sample.origin
+        return self._writer.remove(self._absolute(idx), origin)
 
     def _absolute(self, idx: int) -> int:
         if hasattr(idx, "__index__") and not isinstance(idx, bool):
@@ -389,6 +406,8 @@ class DataStream(Sequence[Sample]):
         if source is not None:
             part._input = source = source.restricted_to(chosen)
             shared = source.dataset if self.is_in_place else None
+        elif self._input is not None:
+            part._input = self._input.restricted_to(chosen)
         part._writer = self._writer.for_part(chosen, shared)
         return part
 

@@ -5,6 +5,8 @@ operations: `["invert", {"resize-images": {"size": ["max", 512]}}]`.
 """
 
 from prefect_pipestream.sequences.stage import (
+    REMOVE,
+    Removal,
     SampleStage,
     StageCompose,
     StageInput,
@@ -49,6 +51,8 @@ __all__ = [
     "SampleStage",
     "StageInput",
     "StageResult",
+    "REMOVE",
+    "Removal",
     "resolve_stage",
     "sample_stage",
     "fingerprint",

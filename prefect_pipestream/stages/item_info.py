@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 from prefect_pipestream.errors import DecodeError, ItemError, SampleError
 from prefect_pipestream.items import Item, UnknownItem
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.stage import SampleStage, StageInput, StageResult
+from prefect_pipestream.sequences.stage import Removal, SampleStage, StageInput, StageResult
 from prefect_pipestream.stages._images import Key, KeyList, require_key
 
 
@@ -52,7 +52,7 @@ class StageTimer(SampleStage, title="timer"):
         result = self.stage(sample)
         elapsed = clock() - start
         self._seen += 1
-        if self._seen <= self.skip_first or result is None:
+        if self._seen <= self.skip_first or result is None or isinstance(result, Removal):
             return result
         name = self.stage.stage_title or type(self.stage).__name__
         path = self.time_key_path.replace("*", name)

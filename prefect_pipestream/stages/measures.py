@@ -8,7 +8,7 @@ from pydantic import Field
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import MetadataItem, YamlMetadataItem
 from prefect_pipestream.sequences.sample import Sample
-from prefect_pipestream.sequences.stage import SampleStage
+from prefect_pipestream.sequences.stage import REMOVE, Removal, SampleStage
 from prefect_pipestream.stages._canonical import canonical
 from prefect_pipestream.stages._images import (
     Image,
@@ -67,7 +67,7 @@ class StageMeasureImages(SampleStage, title="measure-images"):
 
 
 class StageDropBlankImages(SampleStage, title="drop-blank-images"):
-    """Drops samples whose images are blank: nothing is written for them.
+    """Drops samples whose images are blank: in place they are removed, elsewhere not written.
 
     An image is blank if none of its colour channels varies, whatever its colour. Alpha, NaN
     and infinite values do not count. A sample without images is kept.
@@ -85,8 +85,8 @@ class StageDropBlankImages(SampleStage, title="drop-blank-images"):
     )
     images: KeyList = images_field()
 
-    def __call__(self, sample: Sample) -> Sample | None:
-        """Returns the sample itself, or None if it is to be dropped.
+    def __call__(self, sample: Sample) -> Sample | Removal:
+        """Returns the sample itself, or `REMOVE` if it is to be dropped.
 
         Raises:
             SampleError: If a key is missing, or an image is of a shape or dtype that cannot be
@@ -98,10 +98,10 @@ class StageDropBlankImages(SampleStage, title="drop-blank-images"):
             has_images = True
             blank = evaluate(sample, key, image, spread, "measure") < self.threshold
             if blank and self.drop_if == "any":
-                return None
+                return REMOVE
             if not blank and self.drop_if == "all":
                 return sample
-        return None if has_images and self.drop_if == "all" else sample
+        return REMOVE if has_images and self.drop_if == "all" else sample
 
 
 def measure(image: Image) -> dict[str, Any]:

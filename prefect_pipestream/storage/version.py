@@ -45,9 +45,9 @@ class Version(NamedTuple):
     def of_part(cls, content: bytes) -> "Version":
         """The version of a part of a file, such as one entry of many, by what it says alone.
 
-        Its time is no time but a number made of the content: other entries may come and go.
+        Its time is a number made of the content, long ago: other entries may come and go.
         """
-        number = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 2
+        number = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) >> 5
         return cls(len(content), number)
 
     def is_of(self, status: os.stat_result) -> bool:

@@ -8,9 +8,9 @@ from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.asking import status_through_links
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import is_shared, key_of
-from prefect_pipestream.underfolder.ledger.records import CommitRecord, SampleRecord
+from prefect_pipestream.underfolder.ledger.records import CHANGING, CommitRecord, SampleRecord
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.views.differences import Items, ShownChange, change_between
+from prefect_pipestream.views.differences import Items, ShownChange, change_between, removal_of
 
 SHOWN_CHANGES = 16
 
@@ -18,7 +18,7 @@ SHOWN_CHANGES = 16
 def changes_of_run(
     source: DataStream, target: DataStream, most: int = SHOWN_CHANGES
 ) -> Iterator[ShownChange]:
-    """Shows some of the samples that a run wrote, spread over its course.
+    """Shows some of the samples that a run wrote or removed, spread over its course.
 
     Costs the decoding of these few samples, whatever the size of the run.
 
@@ -33,6 +33,9 @@ def changes_of_run(
     run = target.run
     commits = run.some_commits(most)
     for commit, record in _written(commits, most):
+        if record.outcome == "removed":
+            yield removal_of(record.idx, _kept(run, commit, record))
+            continue
         after = _after(run.layout, record)
         if source.input_folder == target.output_folder:
             before: Items = _kept(run, commit, record)
@@ -43,11 +46,11 @@ def changes_of_run(
 
 
 def _written(commits: list[CommitRecord], most: int) -> Iterator[tuple[CommitRecord, SampleRecord]]:
-    """Some written samples by index: as many of each commit as it takes."""
+    """Some samples that were changed, by index: as many of each commit as it takes."""
     share = -(-most // max(1, len(commits)))
     found = []
     for commit in commits:
-        written = [record for record in commit.samples if record.writes]
+        written = [record for record in commit.samples if record.outcome in CHANGING]
         step = max(1, len(written) / share)
         chosen = [written[int(number * step)] for number in range(min(share, len(written)))]
         found += [(commit, record) for record in chosen]

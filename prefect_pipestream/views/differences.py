@@ -69,6 +69,11 @@ def change_between(
     return ShownChange(idx, *inline_pair(*shown), tuple(lines), target)
 
 
+def removal_of(idx: int, before: Items) -> ShownChange:
+    """Shows a sample that is removed: the first image that it had."""
+    return ShownChange(idx, *inline_pair(_any_image(before), None), ("removed",), idx)
+
+
 def _value(item: Item[Any] | None) -> Any:
     """An item's value; None where it cannot be had: a picture of it is no reason to fail."""
     if item is None:

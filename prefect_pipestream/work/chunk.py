@@ -14,11 +14,16 @@ import numpy as np
 import numpy.typing as npt
 from prefect import get_run_logger
 
-from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetError,
+    DatasetWriteError,
+    PipestreamError,
+)
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
-from prefect_pipestream.sequences.stage import StageResult
+from prefect_pipestream.sequences.stage import Removal, StageResult
 from prefect_pipestream.underfolder import Batch, SampleFailure
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.work.rollback import tag_of_writes, taken_back_on_error
@@ -73,11 +78,11 @@ class Transform:
                 return self._encoded(result).made_from(sample)
             case (Sample() as changed, int(index)):
                 return self._encoded(changed).made_from(sample), index
-            case None:
-                return None
+            case None | Removal():
+                return result
         raise TypeError(
-            f"The transform returned {type(result).__name__}, expected a Sample, None, or "
-            "a pair (Sample, new index)."
+            f"The transform returned {type(result).__name__}, expected a Sample, None, "
+            "REMOVE, or a pair (Sample, new index)."
         )
 
     def _encoded(self, sample: Sample) -> Sample:
@@ -161,6 +166,7 @@ class ChunkRun:
     log: Log
     stop: Event | None = None
     _met_conflict: bool = False
+    _there: Collection[int] = ()  # the samples that have files of their own
     _is_alone: bool = False  # each sample is committed alone, to see whose fault an error is
 
     def run(self, indices: Indices) -> ChunkReport:
@@ -173,6 +179,8 @@ class ChunkRun:
         began = time.perf_counter()
         self.source.recover()  # a commit that a killed attempt had logged counts as done
         self.target.recover()
+        if self.source.input_folder is not None:
+            self._there = set(np.intersect1d(indices, self.source.indices()).tolist())
         with self.target.commit_group(tag=self.tag, signed=True) as batch:
             todo = self._undone(indices)
             for _ in range(MOST_ROUNDS):
@@ -259,18 +267,43 @@ class ChunkRun:
             self._met_conflict = self._is_alone = True
 
     def _process(self, idx: int, attempt: int, batch: Batch) -> None:
-        sample = self.source.get_input(idx)
+        sample = self._take(idx)
+        if sample is None:
+            batch.record(idx, "skipped", attempts=attempt)
+            return
         result = self.transform(sample)
         if result is None:
             batch.record(idx, "skipped", origin=sample.origin, attempts=attempt)
             return
-        changed, target = result if isinstance(result, tuple) else (result, None)
-        batch.set_output(idx, changed, self.keys, target=target, attempts=attempt)
+        if isinstance(result, Removal):
+            batch.remove(idx, origin=sample.origin, attempts=attempt)
+        else:
+            changed, target = result if isinstance(result, tuple) else (result, None)
+            batch.set_output(idx, changed, self.keys, target=target, attempts=attempt)
         if self._is_alone:
             batch.flush()
 
+    def _take(self, idx: int) -> Sample | None:
+        """The sample; None where it was there as the chunk began, and somebody removed it since."""
+        if idx not in self._there:
+            return self.source.get_input(idx)
+        try:
+            sample = self.source.get_input(idx)
+        except IndexError:
+            return None
+        return None if sample.origin is not None and sample.origin.is_of_nothing else sample
+
+    def _is_gone(self, idx: int) -> bool:
+        try:
+            return self._take(idx) is None
+        except PipestreamError:
+            return False
+
     def _give_up(self, idx: int, error: Exception, batch: Batch) -> None:
         attempts = self.retries + 1
+        if self._is_gone(idx):
+            batch.record(idx, "skipped", attempts=attempts)
+            return
         failure = SampleFailure.of_error(error)
         self.log.warning(
             "Sample %d failed after %d attempt%s: %s: %s",

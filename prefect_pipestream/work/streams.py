@@ -11,8 +11,8 @@ from prefect.runtime import flow_run, task_run
 
 from prefect_pipestream.blocks import DataStreamBlock
 from prefect_pipestream.errors import ConflictError
-from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.sequences.stage import StageResult
+from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences.stage import Removal, StageResult
 from prefect_pipestream.work.rollback import tag_of_writes
 
 StreamLike = DataStreamBlock | DataStream
@@ -102,9 +102,20 @@ def _open(wanted: _BlockInRun) -> DataStream:
 
 
 def write_one(
-    stream: DataStream, idx: int, result: StageResult, keys: Sequence[str] | None
+    stream: DataStream,
+    idx: int,
+    result: StageResult,
+    keys: Sequence[str] | None,
+    read: Sample | None = None,
 ) -> int | None:
     """Writes what a transform returned, as a commit of its own.
+
+    Args:
+        stream: Where it is written.
+        idx: The index of the sample.
+        result: What the transform returned.
+        keys: The items to write; None is all.
+        read: The sample as it was read, for the conflict check where it is to be removed.
 
     Returns:
         The index under which it was written; None if nothing was to be written.
@@ -118,10 +129,14 @@ def write_one(
         with stream.commit_group(tag=tag, signed=True) as batch:
             batch.record(idx, "skipped")
         return None
-    sample, target = result if isinstance(result, tuple) else (result, idx)
+    target: int | None = None
     try:
         with stream.commit_group(tag=tag, signed=True) as batch:
-            batch.set_output(idx, sample, keys, target=target)
+            if isinstance(result, Removal):
+                batch.remove(idx, origin=None if read is None else read.origin)
+            else:
+                sample, target = result if isinstance(result, tuple) else (result, idx)
+                batch.set_output(idx, sample, keys, target=target)
     except ConflictError:
         # An attempt at this same task run whose worker was thought dead may have done it.
         if tag == "main" or idx not in stream.run.done_indices(tag):

@@ -15,7 +15,7 @@ def test_names_give_no_command_to_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failed = {"idx": 3, "error_type": "E", "message": EVIL, "attempts": 1, "traceback": ""}
-    counts = {"written": 0, "unchanged": 0, "skipped": 0, "failed": 1}
+    counts = {"written": 0, "unchanged": 0, "skipped": 0, "failed": 1, "removed": 0}
     report = RunReport.model_validate(
         {
             "run_key": "k\x1b[2J",

@@ -153,6 +153,28 @@ def write_group(folder: Path, run: str = RUN) -> None:
                     group.set_output(idx, items, None, origin)
 
 
+def remove_some(folder: Path) -> None:
+    """Removes two samples and changes the others; goes on where an earlier attempt stopped."""
+    root = folder / "dataset"
+    dataset = Underfolder(root, watch=True)
+    done = Run.of(root, RUN).done_indices()
+    writer = writer_of(root, dataset=dataset)
+    for pair in PAIRS:
+        with writer.batch(count=2, signed=True) as group:
+            for idx in pair:
+                if idx not in done and idx % 2:
+                    group.remove(idx, origin=dataset.take(idx)[1])
+                elif idx not in done:
+                    items, origin = dataset.take(idx)
+                    group.set_output(idx, {"label": more(items)}, None, origin)
+
+
+def some_are_removed(folder: Path) -> None:
+    root = folder / "dataset"
+    assert Underfolder(root).indices().tolist() == [0, 2]
+    assert Run.of(root, RUN).counts()["removed"] == 2
+
+
 def create(folder: Path) -> None:
     """Makes a dataset beside the other, or goes on with it."""
     source = Underfolder(folder / "dataset")
@@ -413,6 +435,7 @@ CASES = [
     Case("set, durable", pristine, set_one_durably, run=RUN, steps=UNDONE),
     Case("set by a stream", pristine, set_by_stream, run=RUN, steps=UNDONE),
     Case("group commit", pristine, write_group, EACH, run=RUN, steps=UNDONE),
+    Case("removal", pristine, remove_some, EACH, RUN, UNDONE, some_are_removed),
     Case("recovery, logged", logged_by(set_one, 0), recover_it, run=RUN, steps=UNDONE),
     Case("recovery, half applied", logged_by(set_one, 2), recover_it, run=RUN, steps=UNDONE),
     Case("creation", pristine, create, EACH, run=RUN, steps=((undo_new, "nothing"),), target="new"),

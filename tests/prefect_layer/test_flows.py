@@ -52,8 +52,14 @@ def test_demonstration_is_cleaned_and_reported(
     assert main(["clean"]) == 0
 
     shown = capsys.readouterr().out
-    counts = re.findall(r"^ *(\d+) +(written|unchanged|skipped|failed)", shown, re.M)
-    assert counts == [("50", "written"), ("236", "unchanged"), ("12", "skipped"), ("2", "failed")]
+    counts = re.findall(r"^ *(\d+) +(written|unchanged|skipped|failed|removed)", shown, re.M)
+    assert counts == [
+        ("50", "written"),
+        ("236", "unchanged"),
+        ("0", "skipped"),
+        ("2", "failed"),
+        ("12", "removed"),
+    ]
     assert re.search(r"300 samples in \d+\.\d s, \d+ samples/s", shown)
     assert re.search(r"77 +3 .*data/000077_image\.png: .*truncated", shown)
     assert re.search(r"205 +3 .*data/000205_metadata\.yaml: ", shown)

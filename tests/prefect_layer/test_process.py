@@ -62,7 +62,7 @@ def image_at(folder: Path, idx: int) -> "np.ndarray[Any, Any]":
 def test_samples_are_processed_in_place(folder: Path) -> None:
     report = process(folder, ["invert"])
 
-    assert report.counts == {"written": N, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert report.counts == {"written": N, "unchanged": 0, "skipped": 0, "failed": 0, "removed": 0}
     assert report.failures == []
     assert report.total == N
     assert report.duration_s > 0
@@ -150,7 +150,7 @@ def test_outcomes_are_counted(folder: Path) -> None:
 
     report = process(folder, mixed)
 
-    assert report.counts == {"written": 7, "unchanged": 2, "skipped": 3, "failed": 0}
+    assert report.counts == {"written": 7, "unchanged": 2, "skipped": 3, "failed": 0, "removed": 0}
     assert np.array_equal(image_at(folder, 20), image_of(5))
 
 
@@ -160,7 +160,13 @@ def test_bad_samples_are_reported_and_the_others_written(folder: Path, tasks_per
 
     report = process(folder, ["invert"], max_failed=0.5, tasks_per=tasks_per, sample_retries=1)
 
-    assert report.counts == {"written": N - 2, "unchanged": 0, "skipped": 0, "failed": 2}
+    assert report.counts == {
+        "written": N - 2,
+        "unchanged": 0,
+        "skipped": 0,
+        "failed": 2,
+        "removed": 0,
+    }
     assert [failure.idx for failure in report.failures] == [2, 9]
     for failure, path in zip(report.failures, truncated, strict=True):
         assert failure.error_type == "DecodeError"
@@ -205,7 +211,13 @@ def test_too_many_failures_end_the_flow_as_failed_with_its_report(folder: Path) 
     ) as e:
         process(folder, ["invert"])
 
-    assert e.value.report.counts == {"written": N - 1, "unchanged": 0, "skipped": 0, "failed": 1}
+    assert e.value.report.counts == {
+        "written": N - 1,
+        "unchanged": 0,
+        "skipped": 0,
+        "failed": 1,
+        "removed": 0,
+    }
     state = process_samples(
         ReadWriteUnderfolder(folder=folder), ["invert"], sample_retries=0, return_state=True
     )
@@ -234,7 +246,7 @@ def test_retried_flow_run_tries_only_what_failed(folder: Path) -> None:
         ReadWriteUnderfolder(folder=folder), fails_at_first, sample_retries=0
     )
 
-    assert report.counts == {"written": N, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert report.counts == {"written": N, "unchanged": 0, "skipped": 0, "failed": 0, "removed": 0}
     assert len(attempts) == N + 1
     assert runs_of(folder, range(N)) == [1] * N
 
@@ -336,7 +348,7 @@ def test_failed_samples_of_the_last_run_are_selected(folder: Path) -> None:
 
     report = process(folder, ["invert"], select="failed")
 
-    assert report.counts == {"written": 1, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert report.counts == {"written": 1, "unchanged": 0, "skipped": 0, "failed": 0, "removed": 0}
     assert all(np.array_equal(image_at(folder, i), 255 - image_of(i)) for i in range(N))
 
 
@@ -359,7 +371,7 @@ def test_retry_of_a_run_over_failed_samples_does_what_is_left_of_them(folder: Pa
         ReadWriteUnderfolder(folder=folder), stops_at_the_second, select="failed", chunk_size=1
     )
 
-    assert report.counts == {"written": 3, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert report.counts == {"written": 3, "unchanged": 0, "skipped": 0, "failed": 0, "removed": 0}
     assert all(np.array_equal(image_at(folder, i), 255 - image_of(i)) for i in range(N))
 
 

@@ -303,7 +303,7 @@ def test_chunk_goes_on_past_a_bad_sample(folder: Path) -> None:
 
     report = invert()
 
-    assert report.counts == {"written": 5, "unchanged": 0, "skipped": 0, "failed": 1}
+    assert report.counts == {"written": 5, "unchanged": 0, "skipped": 0, "failed": 1, "removed": 0}
     (failure,) = report.failures
     assert (failure.idx, failure.error_type, failure.attempts) == (2, "DecodeError", 1)
     assert str(truncated) in failure.message

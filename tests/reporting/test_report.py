@@ -66,7 +66,13 @@ def big_report(run_key: str) -> RunReport:
         )
         for idx in range(FAILED)
     ]
-    counts = {"written": BIG - FAILED - 2, "unchanged": 1, "skipped": 1, "failed": FAILED}
+    counts = {
+        "written": BIG - FAILED - 2,
+        "unchanged": 1,
+        "skipped": 1,
+        "failed": FAILED,
+        "removed": 0,
+    }
     return RunReport(
         run_key=run_key,
         counts=counts,
@@ -187,7 +193,7 @@ def test_indices_in_short() -> None:
 
 
 def test_chart_of_any_number_of_chunks_is_a_small_picture() -> None:
-    counts = {"written": 3, "unchanged": 0, "skipped": 1, "failed": 1}
+    counts = {"written": 3, "unchanged": 0, "skipped": 1, "failed": 1, "removed": 0}
     for number in (1, 7, 120, 1000):
         chart = chunks_chart([ChunkTime("0-4", dict(counts), 0.0) for _ in range(number)])
         chart = chunks_chart([ChunkTime("0-4", dict(counts), n + 0.1) for n in range(number)])

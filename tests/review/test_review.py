@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from prefect_pipestream.review import (
     load_review,
     parse_indices,
 )
-from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences import REMOVE, DataStream, Sample
 from prefect_pipestream.underfolder import Run
 from prefect_pipestream.underfolder.runs.undo import undo_run
 from tests.prefect_layer.datasets import (
@@ -265,3 +266,26 @@ def test_a_review_is_decided_about_in_a_copy_that_kept_its_times(dataset: Path) 
 
     assert outcome.applied == tuple(range(6))
     assert runs_of(copy, range(6)) == [1] * 6
+
+
+def test_a_removal_is_shown_and_applied_where_it_is_approved(dataset: Path) -> None:
+    def drop_some(sample: Sample) -> Any:
+        return REMOVE if sample["metadata"]()["number"] in (1, 3, 4) else sample
+
+    before = files_of(dataset)
+    compute_review(dataset, drop_some, "r1")
+    review = load_review(dataset, "r1")
+    assert review is not None
+    assert {sample.idx: sample.outcome for sample in review.changed} == dict.fromkeys(
+        (1, 3, 4), "removed"
+    )
+    shown = list(changes_of_review(review))
+    assert [(one.idx, one.metadata) for one in shown] == [(idx, ("removed",)) for idx in (1, 3, 4)]
+    assert all(one.before and not one.after for one in shown)
+    assert files_of(dataset) == before
+    other = DataStream.read_write_underfolder(dataset)
+    other.set_output(3, count_runs(other[3]))
+    outcome = apply_review(review, {1, 3}, {})
+    assert (outcome.applied, outcome.discarded, outcome.conflicts) == ((1,), (4,), (3,))
+    assert apply_review(review, {1, 3, 4}, {}).applied[0] == 1
+    assert DataStream.read_write_underfolder(dataset).indices().tolist() == [0, 2, 3, 4, 5]

@@ -15,6 +15,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect.transactions import transaction
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
+from prefect_pipestream.flows import import_dataset
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.tasks import process_chunk
 from tests.runs.transforms import BY_NAME
@@ -63,7 +64,28 @@ def run_transaction_of_tests(folder: str, transform: str) -> dict[str, Any]:
     return {"counts": report.counts}
 
 
-FLOWS = {"run": run_flow_of_tests, "transaction": run_transaction_of_tests}
+@flow(name="drive-import", persist_result=False)
+def run_import_of_tests(
+    source: str, folder: str, run_key: str | None = None, vanished: Any = "report"
+) -> dict[str, Any]:
+    """Imports a folder of classes."""
+    print("begun", flush=True)
+    report = import_dataset.fn(
+        "image-folder",
+        Path(source),
+        Path(folder),
+        run_key=run_key,
+        vanished=vanished,
+        chunk_size=97,
+    )
+    return report.model_dump()
+
+
+FLOWS = {
+    "run": run_flow_of_tests,
+    "transaction": run_transaction_of_tests,
+    "import": run_import_of_tests,
+}
 
 
 def main(arguments: dict[str, Any]) -> None:

@@ -111,7 +111,13 @@ def test_disk_that_fills_in_the_middle_of_a_flow(disk: Path, tasks_per: Any) -> 
     subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
     report = run_by(folder, tasks_per=tasks_per)
 
-    assert report.counts == {"written": SAMPLES, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert report.counts == {
+        "written": SAMPLES,
+        "unchanged": 0,
+        "skipped": 0,
+        "failed": 0,
+        "removed": 0,
+    }
     assert_each_sample_is_whole(folder, set(range(SAMPLES)))
     assert check(folder).ok
     assert strays(folder) == []

@@ -94,7 +94,13 @@ def assert_ended_well(folder: Path, wanted: dict[str, bytes]) -> None:
     assert report.ok, report.problems
     (run,) = (run for run in list_runs(folder) if run.run_key == KEY)
     assert run.state == "finished"
-    assert run.counts == {"written": SAMPLES, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert run.counts == {
+        "written": SAMPLES,
+        "unchanged": 0,
+        "skipped": 0,
+        "failed": 0,
+        "removed": 0,
+    }
 
 
 @pytest.mark.parametrize(("runner", "kills"), [("threads", 10), ("processes", 6)])

@@ -44,7 +44,13 @@ def test_run_whose_workers_are_killed_is_retried_and_resumed(host: Host, tmp_pat
         kill_a_worker_after_progress(process)
         report = process.result()
 
-    assert report["counts"] == {"written": SAMPLES, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert report["counts"] == {
+        "written": SAMPLES,
+        "unchanged": 0,
+        "skipped": 0,
+        "failed": 0,
+        "removed": 0,
+    }
     assert labels(folder) == [idx + 1 for idx in range(SAMPLES)]
     undo_run(folder, KEY)
     assert differences(contents(folder), original) == []

@@ -113,7 +113,7 @@ def test_flow_run_that_fails_is_retried(dataset: Path, tasks_per: Any) -> None:
 
     assert len(attempts) == 2
     assert report.run_key == attempts[0] == attempts[1]
-    assert report.counts == {"written": 12, "unchanged": 0, "skipped": 0, "failed": 0}
+    assert report.counts == {"written": 12, "unchanged": 0, "skipped": 0, "failed": 0, "removed": 0}
     assert labels(dataset) == ONCE
 
 

@@ -19,7 +19,7 @@ from prefect_pipestream.items import (
     TxtNumpyItem,
     YamlMetadataItem,
 )
-from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences import REMOVE, Sample
 from prefect_pipestream.stages import (
     StageAutocontrast,
     StageClipValues,
@@ -362,8 +362,8 @@ BLANK = np.full((6, 6, 3), (200, 0, 0), dtype="uint8")
 
 def test_blank_images_are_dropped_whatever_their_colour():
     drop = StageDropBlankImages()
-    assert drop(Sample({"i": PngImageItem(BLANK)})) is None
-    assert drop(Sample({"i": TiffImageItem(np.full((4, 4), np.nan, "float32"))})) is None
+    assert drop(Sample({"i": PngImageItem(BLANK)})) is REMOVE
+    assert drop(Sample({"i": TiffImageItem(np.full((4, 4), np.nan, "float32"))})) is REMOVE
     kept = Sample({"i": PngImageItem(ramp(6, 6, 3))})
     assert drop(kept) is kept
 
@@ -373,14 +373,14 @@ def test_the_threshold_is_a_share_of_the_range():
     for image in (noise, (noise * 65535).astype("uint16"), (noise * 255).astype("uint8")):
         sample = Sample({"i": TiffImageItem(image)})
         assert StageDropBlankImages(threshold=0.015)(sample) is sample
-        assert StageDropBlankImages(threshold=0.03)(sample) is None
+        assert StageDropBlankImages(threshold=0.03)(sample) is REMOVE
 
 
 def test_all_or_any_of_the_images():
     sample = Sample({"a": PngImageItem(BLANK), "b": PngImageItem(ramp(6, 6))})
     assert StageDropBlankImages()(sample) is sample
-    assert StageDropBlankImages(drop_if="any")(sample) is None
-    assert StageDropBlankImages(images=["a"])(sample) is None
+    assert StageDropBlankImages(drop_if="any")(sample) is REMOVE
+    assert StageDropBlankImages(images=["a"])(sample) is REMOVE
     none = Sample({"m": YamlMetadataItem({})})
     assert StageDropBlankImages()(none) is none
 

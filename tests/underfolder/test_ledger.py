@@ -89,6 +89,7 @@ def test_the_ledger_tells_each_samples_outcome(dataset: Path) -> None:
         "unchanged": 1,
         "skipped": 1,
         "failed": 1,
+        "removed": 0,
     }
     assert Run.of(dataset, "k").done_indices() == {0, 1, 2, 3, 4}
     assert failed_indices(dataset, "k") == [5]
@@ -307,7 +308,7 @@ def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
     first, second = list_runs(dataset)
     assert (first.run_key, first.state, first.fingerprint) == ("one", "finished", "f")
     assert (second.run_key, second.state, second.fingerprint) == ("two", "edited", None)
-    assert first.counts == {"written": 3, "unchanged": 1, "skipped": 1, "failed": 1}
+    assert first.counts == {"written": 3, "unchanged": 1, "skipped": 1, "failed": 1, "removed": 0}
     assert first.started is not None
     assert first.last_commit is not None
     assert first.finished is not None

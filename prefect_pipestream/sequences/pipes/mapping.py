@@ -19,7 +19,7 @@ from prefect_pipestream.sequences.stage import StageInput, applied
 
 @piped_sequence
 class MappedSequence(PipedSequence, title="map"):
-    """Applies a stage to each sample; one that the stage drops becomes an empty sample."""
+    """Applies a stage to each sample; one that the stage drops or removes becomes an empty one."""
 
     takes_whole_argument = True
     keeps_indices = True

@@ -1,6 +1,6 @@
 """Samples written to a dataset folder as they pass."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
     run_key: str | None = None
     durable: bool = False
     on_conflict: OnConflict = "raise"
+    replace_shared: Sequence[str] = ()
 
     _writer: underfolder.UnderfolderWriter = PrivateAttr()
     _batch: underfolder.Batch | None = PrivateAttr(default=None)
@@ -57,6 +58,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
             run_key=self.run_key,
             durable=self.durable,
             on_conflict=self.on_conflict,
+            replace_shared=self.replace_shared,
         )
 
     @property

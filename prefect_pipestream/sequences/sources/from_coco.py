@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
-from prefect_pipestream.items import Item, JsonMetadataItem
+from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.from_image_folder import is_image
 from prefect_pipestream.sequences.sources.import_source import (
@@ -115,9 +115,9 @@ class FromCoco(ImportSource, title="from_coco"):
 
     @cached_property
     @DatasetError.explaining_questions()
-    def _folders(self) -> dict[Path, Path]:
-        """The folder of the images of each file."""
-        return {file.path: self._folder_of(file) for file in self._files}
+    def _folders(self) -> dict[Path, str]:
+        """The folder of the images of each file, absolute."""
+        return {file.path: os.path.abspath(self._folder_of(file)) for file in self._files}
 
     def _folder_of(self, file: Listed) -> Path:
         split = file.split or ""
@@ -160,7 +160,8 @@ class FromCoco(ImportSource, title="from_coco"):
         return {entry["id"]: entry["name"] for entry in self.categories}
 
     @cached_property
-    def _shared_items(self) -> Items:
+    def shared_items(self) -> Items:
+        """The list of classes, and what files say beside their lists."""
         items: Items = {CATEGORIES: JsonMetadataItem(self.categories, shared=True)}
         if beside := {file.split or "": file.beside for file in self._files if file.beside}:
             items[COCO] = JsonMetadataItem(beside, shared=True)
@@ -217,10 +218,10 @@ class FromCoco(ImportSource, title="from_coco"):
         return {**facts, **size, COCO: {name: entry[name] for name in entry if name not in size}}
 
     def items_of(self, idx: int) -> Items:
-        """Returns the image, its objects, and what is shared."""
+        """Returns the image and its objects."""
         file, entry, path = self._entry(idx)
-        items = dict(self._shared_items)
-        items[self.image_key] = Item.get_instance(self._folders[file.path] / path)
+        image = Item.from_source(FileSource(os.path.join(self._folders[file.path], path)))
+        items: Items = {self.image_key: image}
         if file.objects is not None:
             objects = [self._object(file, entry, one) for one in file.objects[entry["id"]]]
             items[ANNOTATIONS] = JsonMetadataItem(objects)

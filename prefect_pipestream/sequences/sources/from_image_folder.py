@@ -1,6 +1,7 @@
 """Images in a folder, by class and split, with the files that stand beside them."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,7 @@ from natsort import natsorted
 from pydantic import field_validator
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.items import ImageItem, Item, JsonMetadataItem
+from prefect_pipestream.items import ImageItem, JsonMetadataItem
 from prefect_pipestream.items.registry import class_for
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
@@ -54,11 +55,21 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
         return self.folder
 
     def found_names(self) -> Iterable[str]:
-        """Finds the images, but for those that stand beside another one."""
-        files = set(files_below(self.folder))
-        images = [name for name in files if is_image(name)]
-        beside = {path for name in images for path in self._beside(name).values()} & files
-        return [name for name in images if name not in beside]
+        """Finds the images, but for those that have the name of a file beside another one."""
+        return [name for name in files_below(self.folder) if is_image(name) and self._is_own(name)]
+
+    def _is_own(self, name: str) -> bool:
+        return not any(pattern.fullmatch(name) for pattern in self._patterns)
+
+    @cached_property
+    def _patterns(self) -> list[re.Pattern[str]]:
+        """Of the files beside images: their paths, also where the image is gone."""
+        found = []
+        for pattern in (self.sidecars or {}).values():
+            parts = [part for part in PurePosixPath(pattern).parts if part not in ("..", ".")]
+            text = re.escape("/".join(parts)).replace(re.escape("{stem}"), "[^/]+")
+            found.append(re.compile(f"(?:.*/)?{text}"))
+        return found
 
     def _beside(self, name: str) -> dict[str, str]:
         """Where the files beside an image would be, by key: paths relative to the folder."""
@@ -76,8 +87,13 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
         first = {name.partition("/")[0] for name in self.names if "/" in name}
         return bool(first) and {one.lower() for one in first} <= SPLITS
 
+    @property
+    def shared_items(self) -> Items:
+        """The classes, where folders are classes."""
+        return self._shared_items
+
     @cached_property
-    def _category_items(self) -> Items:
+    def _shared_items(self) -> Items:
         if not self.categories:
             return {}
         listed = [{"id": number, "name": name} for name, number in self.categories.items()]
@@ -95,7 +111,7 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
 
     def _parts(self, name: str) -> tuple[str | None, str | None]:
         """The split and the class of an image, as far as it has them."""
-        folders = PurePosixPath(name).parts[:-1]
+        folders = name.split("/")[:-1]
         split = folders[0] if self._has_splits and folders else None
         folders = folders[1:] if split is not None else folders
         return split, folders[0] if folders and self.classes is not False else None
@@ -109,13 +125,12 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
         return facts
 
     def items_of(self, idx: int) -> Items:
-        """Returns the image, what stands beside it, and the classes, shared."""
+        """Returns the image, and what stands beside it."""
         name = self.names[idx]
-        items: Items = dict(self._category_items)
-        items[self.image_key] = Item.get_instance(self.folder / name)
+        items: Items = {self.image_key: self.file_at(name)}
         for key, path in self._beside(name).items():
             if path in self._files:
-                items[key] = Item.get_instance(self.folder / path)
+                items[key] = self.file_at(path)
         return items
 
     @cached_property

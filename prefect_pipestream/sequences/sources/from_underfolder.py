@@ -5,6 +5,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
@@ -44,6 +47,10 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
     def size(self) -> int:
         """Returns the last index plus one."""
         return len(self.dataset)
+
+    def indices(self) -> npt.NDArray[np.int64]:
+        """Returns the indices that have files of their own: int64, ascending."""
+        return self.dataset.indices()
 
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample's own and shared items, none of them decoded."""

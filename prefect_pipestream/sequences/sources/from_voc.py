@@ -10,7 +10,7 @@ from typing import Any
 from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
-from prefect_pipestream.items import Item, JsonMetadataItem
+from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.from_image_folder import SPLITS, files_below, is_image
 from prefect_pipestream.sequences.sources.import_source import (
@@ -159,7 +159,8 @@ class FromVoc(ImportSource, title="from_voc"):
         return {entry["name"]: entry["id"] for entry in self.categories}
 
     @cached_property
-    def _shared_items(self) -> Items:
+    def shared_items(self) -> Items:
+        """The list of classes, if there are any."""
         if not self.categories:
             return {}
         return {CATEGORIES: JsonMetadataItem(self.categories, shared=True)}
@@ -222,18 +223,17 @@ class FromVoc(ImportSource, title="from_voc"):
         return split, [] if sets == [f"Main/{split}"] else sets
 
     def items_of(self, idx: int) -> Items:
-        """Returns the image, its objects, its masks, and the classes, which are shared."""
+        """Returns the image, its objects and its masks."""
         name = self.names[idx]
         stem = os.path.splitext(name)[0]
-        items = dict(self._shared_items)
         found = self._said_of(idx)
-        items[self.image_key] = Item.get_instance(self._images / name)
+        items: Items = {self.image_key: _item_at(self._images, name)}
         if found is not None:
             objects = [self._numbered(stem, entry) for entry in found[1]]
             items[ANNOTATIONS] = JsonMetadataItem(objects)
         for key, files in self._masks.items():
             if f"{stem}.png" in files:
-                items[key] = Item.get_instance(self.folder / MASKS[key] / f"{stem}.png")
+                items[key] = _item_at(self.folder / MASKS[key], f"{stem}.png")
         return items
 
     def _numbered(self, stem: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -246,6 +246,10 @@ class FromVoc(ImportSource, title="from_voc"):
                 "`classes`. Add it there, or correct the file."
             )
         return {**entry, "category_id": self._numbers[entry["label"]]}
+
+
+def _item_at(folder: Path, name: str) -> Item[Any]:
+    return Item.from_source(FileSource(os.path.join(os.path.abspath(folder), name)))
 
 
 def _is_of_masks(name: str) -> bool:

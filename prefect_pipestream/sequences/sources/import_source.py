@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from natsort import natsorted
@@ -62,7 +62,7 @@ class ImportSource(SamplesSequence):
 
     @abstractmethod
     def items_of(self, idx: int) -> Items:
-        """Makes the items of a sample but for its metadata, shared ones too.
+        """Makes the items of a sample but for its metadata and what all samples share.
 
         Raises:
             DecodeError: If what is known of the sample cannot be meant; the message has the file.
@@ -73,6 +73,11 @@ class ImportSource(SamplesSequence):
         return {}
 
     @property
+    def shared_items(self) -> Items:
+        """The items that all samples share, such as the classes; none by default."""
+        return {}
+
+    @cached_property
     def origin_name(self) -> str:
         """What the source is called in metadata, and where an import notes what it has."""
         return str(self.location.absolute()) if self.origin is None else self.origin
@@ -111,12 +116,12 @@ class ImportSource(SamplesSequence):
         """
         name = self.names[idx]
         facts = {
-            "name": PurePosixPath(name).stem,
+            "name": os.path.splitext(os.path.basename(name))[0],
             "file": name,
             "origin": self.origin_name,
             **self.facts_of(idx),
         }
-        items = self.items_of(idx)
+        items = {**self.shared_items, **self.items_of(idx)}
         items[self.metadata_key] = JsonMetadataItem(facts)
         return Sample.of(items, self._origin_of(idx, items))
 
@@ -127,8 +132,17 @@ class ImportSource(SamplesSequence):
                 continue
             for source in item.file_sources or [_said_in(self.location, item)]:
                 _look_at(source, self.names[idx])
-                sources[f"{idx}_{key}{os.path.splitext(source.path)[1]}"] = source
+                # Named alike wherever the sample stands: others come and go before it.
+                sources[f"0_{key}{os.path.splitext(source.path)[1]}"] = source
         return SampleOrigin(os.fspath(self.location), idx, sources)
+
+    def file_at(self, name: str) -> Item[Any]:
+        """The item of a file, given by its path below the location."""
+        return Item.from_source(FileSource(self._prefix + name))
+
+    @cached_property
+    def _prefix(self) -> str:
+        return os.path.join(os.path.abspath(self.location), "")
 
     def refuse_missing(self, path: Path, what: str) -> None:
         """Raises `DatasetNotFoundError` unless there is something at a path."""

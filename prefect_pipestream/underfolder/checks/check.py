@@ -22,6 +22,7 @@ from prefect_pipestream.storage.asking import (
     status_through_links,
 )
 from prefect_pipestream.storage.new_dataset import is_old
+from prefect_pipestream.underfolder.checks.other_layouts import described, layouts_at
 from prefect_pipestream.underfolder.checks.own_files import (
     between_commits,
     check_private,
@@ -94,6 +95,8 @@ def _check_names(layout: Layout, aside: Aside) -> Iterator[Problem]:
     except FileNotFoundError:
         message = "There is no data folder: this is no dataset, or one without samples."
         remedy = "Give the folder that `data` is in."
+        if layouts_at(layout.root):
+            remedy = described(layout.root)
         yield Problem("no-data", DATA_FOLDER, None, message, False, remedy)
         return
     for name in sorted(names):

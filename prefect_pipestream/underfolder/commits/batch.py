@@ -88,15 +88,45 @@ class Batch:
         """
         items, known = self._prepare(check_index(idx if target is None else target), sample)
         origin = origin or known
-        if self._staging is not None and (
-            idx in self._staging or (target is not None and target in self._staging)
-        ):
-            self.flush()
+        self._make_way(idx, target)
         self._open().add(idx, items, keys=keys, origin=origin, target=target, attempts=attempts)
         self._flush_if_due()
         if keys is not None:
             asked = set(keys) if self.unseen_keys is None else self.unseen_keys
             self.unseen_keys = asked.difference(items)
+
+    def remove(
+        self,
+        idx: int,
+        *,
+        origin: SampleOrigin | None = None,
+        target: int | None = None,
+        attempts: int = 1,
+    ) -> None:
+        """Adds the removal of a sample, with all own files that it has when it is committed.
+
+        The ledger notes it as ``removed``, or as ``skipped`` where there is nothing.
+
+        Args:
+            idx: The index that it was read at.
+            origin: The files that it was read from: if another writer changed one, or added one,
+                that is a conflict. None removes what is there.
+            target: The index to remove; None is `idx`.
+            attempts: How often it was tried, for the ledger.
+
+        Raises:
+            ConflictError, DatasetWriteError: As for `set_output`.
+        """
+        self._make_way(idx, target)
+        self._open().remove(idx, origin=origin, target=target, attempts=attempts)
+        self._flush_if_due()
+
+    def _make_way(self, idx: int, target: int | None) -> None:
+        """Commits what was added so far if it has to do with one of these samples."""
+        if self._staging is not None and (
+            idx in self._staging or (target is not None and target in self._staging)
+        ):
+            self.flush()
 
     def record(
         self,

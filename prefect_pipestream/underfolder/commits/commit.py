@@ -94,6 +94,7 @@ class Commit:
                 if rules.attempt is not None:
                     refuse_if_taken_over(run, rules.attempt)
                 staging.look()
+                staging.refuse_changed_shared()
                 conflicts = self._drop_conflicting()
                 if conflicts and drops:
                     staging.discard()  # what takes a commit back takes all of it back
@@ -158,17 +159,17 @@ class Commit:
     def _final_record(self, staged: StagedSample) -> SampleRecord:
         """Says what is to be done for a sample, given the files that are there."""
         record = staged.record
-        if staged.files or staged.removes:
-            keys = {file.key for file in staged.files}
+        if staged.changes_files:
             writes = {file.name: _mark(file.source) for file in staged.files}
-            names = dict.fromkeys([*staged.removes, *staged.names_there(keys)])
-            record = replace(
-                record,
-                outcome="written",
-                writes=writes,
-                replaces=tuple(name for name in writes if self._exists(name)),
-                removes=tuple(n for n in names if n not in writes and self._exists(n)),
-            )
+            names = dict.fromkeys([*staged.removes, *staged.superseded])
+            removes = tuple(n for n in names if n not in writes and self._exists(n))
+            replaces = tuple(name for name in writes if self._exists(name))
+            if staged.is_removal:
+                record = replace(record, outcome="removed" if removes else "skipped")
+                record = replace(record, removes=removes)
+            else:
+                record = replace(record, outcome="written", writes=writes)
+                record = replace(record, replaces=replaces, removes=removes)
         if self._rules.signed:
             record = replace(record, signature=self._signature(staged, record))
         staged.record = record
@@ -180,7 +181,7 @@ class Commit:
     def _signature(self, staged: StagedSample, record: SampleRecord) -> str | None:
         """The signature of the source's files, as they are after this commit."""
         origin = staged.origin
-        if origin is None:
+        if origin is None or (staged.is_removal and staged.is_in_place(self._layout)):
             return None
         files = {name: source.version for name, source in origin.sources.items()}
         if staged.is_in_place(self._layout):
@@ -253,8 +254,12 @@ class Commit:
                 file.lead_to(file.source)
                 if origin is not None:
                     origin.lead_to(file.key, file.source)
+            if origin is not None and staged.is_removal:
+                origin.forget_own()
         for name, file in self._staging.shared.items():
-            file.lead_to(FileSource(self._layout.final(name)))
+            # Another writer's may have been there first: then this one is not current.
+            file.source.path = self._layout.final(name)
+            file.lead_to(file.source)
 
 
 def _mark(source: FileSource) -> str:

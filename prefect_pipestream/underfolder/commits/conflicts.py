@@ -48,7 +48,11 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
     in_place = staged.is_in_place(layout)
     if in_place and _has_others(staged, origin.sources):
         return True
-    replaced: set[str | None] = {file.key for file in staged.files} if in_place else set()
+    replaced: set[str | None] = set()
+    if in_place and staged.is_removal:
+        replaced = {key_of(name) for name in origin.sources if not is_shared(name)}
+    elif in_place:
+        replaced = {file.key for file in staged.files}
     for name, source in origin.sources.items():
         key = None if is_shared(name) else key_of(name)
         if key in replaced and source.is_newer:
@@ -62,5 +66,4 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
 
 def _has_others(staged: StagedSample, known: Container[str]) -> bool:
     """Whether a file would be replaced or superseded that nobody knew of, whatever its format."""
-    names = staged.names_there({file.key for file in staged.files})
-    return any(name not in known for name in names)
+    return any(name not in known for name in staged.superseded)

@@ -1,6 +1,7 @@
 """A dataset folder, read by sample."""
 
 import os
+import shlex
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -65,7 +66,8 @@ class Underfolder:
         if (must_exist or is_there(missing)) and not is_folder(missing):
             raise DatasetNotFoundError(
                 f"Dataset {self._root}: there is no folder {missing}. Give the folder that holds "
-                f"`{DATA_FOLDER}/`, or create it first."
+                f"`{DATA_FOLDER}/`, or create it first. What is in another layout can be imported: "
+                f"`pipestream import {shlex.quote(self._root)}` says how."
             )
 
     def _reset(self) -> None:
@@ -220,6 +222,29 @@ class Underfolder:
         if self._part is None or idx in index:
             return index.kinds_of(idx)
         return [kind for kind in index.kinds() if is_there(self._data + os.sep + kind.name_of(idx))]
+
+    def all_kinds_of(self, idx: int) -> list[Kind]:
+        """The kinds of all files that sample `idx` has now, whoever wrote them.
+
+        A part of a dataset does not see files come and go: it looks for names of every kind that
+        it knows, which is one `stat` each, and takes over what it finds of its own samples.
+        """
+        index = self.refreshed_index()
+        if self._part is None:
+            return index.kinds_of(idx)
+        found = [
+            kind for kind in index.kinds() if is_there(self._data + os.sep + kind.name_of(idx))
+        ]
+        if idx in index:
+            there = {kind.name_of(idx) for kind in found}
+            known = set(index.names_of(idx))
+            index.update(idx, added=there - known, removed=known - there)
+        return found
+
+    def learn_kinds(self) -> None:
+        """Lets a part of a dataset know the kinds of names that commits added since; see above."""
+        if self._part is not None:
+            self._part.learn(self._index.journaled_kinds())
 
     def settle(self) -> None:
         """Waits for a commit under way, ends one that died, and scans the folder anew."""

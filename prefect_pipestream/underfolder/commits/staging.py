@@ -10,12 +10,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect_pipestream.errors import ConflictError, DatasetWriteError, ItemError, ItemNameError
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetError,
+    DatasetWriteError,
+    DecodeError,
+    ItemError,
+    ItemNameError,
+)
 from prefect_pipestream.items import FileSource, Item, SerializationMode
 from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
 from prefect_pipestream.storage.making import keep_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
-from prefect_pipestream.storage.version import Version
+from prefect_pipestream.storage.version import Version, mark_at
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import (
@@ -38,12 +45,14 @@ class StagedFile:
         name: The name that the file gets.
         source: The file, where it is now.
         made_of: The item that it holds, which is not kept in memory for this.
+        found: The mark of the shared item that it was made of; None where there was none.
     """
 
     key: str
     name: str
     source: FileSource
     made_of: "weakref.ref[Item[Any]] | None" = None
+    found: str | None = None
 
     def lead_to(self, source: FileSource) -> None:
         """Lets the item, if somebody still has it, know of the file in its place."""
@@ -62,6 +71,7 @@ class StagedSample:
         files: The files to place.
         removes: Names to remove, besides those that the files supersede.
         found: The marks of files, by name: a file of another mark is another writer's change.
+        is_removal: Whether all of the sample's own files are removed, whichever there are then.
         there: What files are there under the index that it is written at, as of the commit.
     """
 
@@ -70,7 +80,13 @@ class StagedSample:
     files: list[StagedFile] = field(default_factory=list)
     removes: tuple[str, ...] = ()
     found: Mapping[str, str | None] | None = None
+    is_removal: bool = False
     there: Sequence[Kind] = ()
+
+    @property
+    def changes_files(self) -> bool:
+        """Whether it has a file to place, or to remove."""
+        return bool(self.files or self.removes or self.is_removal)
 
     @property
     def target(self) -> int:
@@ -86,6 +102,13 @@ class StagedSample:
         """The names of the files that are there for some items."""
         return [kind.name_of(self.target) for kind in self.there if kind.key in keys]
 
+    @property
+    def superseded(self) -> list[str]:
+        """The names of the files that are there and make way: for its own, or for nothing."""
+        if self.is_removal:
+            return [kind.name_of(self.target) for kind in self.there]
+        return self.names_there({file.key for file in self.files})
+
 
 class Staging:
     """Where the new files of some samples wait: a folder on the dataset's file system.
@@ -96,6 +119,7 @@ class Staging:
         zfill: The digits to which new names are padded; None keeps names that exist.
         default_zfill: Tells the digits for new names where `zfill` is None.
         modes: The serialization mode of items, by key.
+        replace_shared: The keys of shared items that are replaced where they differ.
 
     Attributes:
         layout: The paths of the dataset.
@@ -111,6 +135,7 @@ class Staging:
         zfill: int | None = None,
         default_zfill: Callable[[], int] = lambda: 0,
         modes: Mapping[str, SerializationMode] | None = None,
+        replace_shared: Collection[str] = (),
     ) -> None:
         self.dataset = dataset
         self.layout = Layout(str(dataset.folder))
@@ -118,6 +143,7 @@ class Staging:
         self._zfill = zfill
         self._default_zfill = default_zfill
         self._modes = modes or {}
+        self._replace_shared = replace_shared
         self.samples: dict[int, StagedSample] = {}
         self._targets: set[int] = set()
         self.shared: dict[str, StagedFile] = {}
@@ -133,7 +159,7 @@ class Staging:
 
     def is_empty(self) -> bool:
         """Whether there is no file to put in place."""
-        return not self.shared and not any(s.files or s.removes for s in self.samples.values())
+        return not self.shared and not any(s.changes_files for s in self.samples.values())
 
     def in_order(self) -> list[StagedSample]:
         """The staged samples, by index."""
@@ -189,7 +215,7 @@ class Staging:
             self._fit_to_old(staged, kinds)
             for key, item in chosen:  # last: they stay staged if the sample is not written
                 if item.is_shared:
-                    self._stage_shared(key, item)
+                    self._stage_shared(key, item, staged)
         except BaseException as error:
             with suppress(OSError):  # the error that led here is the one to report
                 self.drop_files(staged)
@@ -200,6 +226,32 @@ class Staging:
         self.samples[idx] = staged
         self._targets.add(target)
         return bool(staged.files)
+
+    def remove(
+        self,
+        idx: int,
+        *,
+        origin: SampleOrigin | None = None,
+        target: int | None = None,
+        attempts: int = 1,
+    ) -> None:
+        """Stages the removal of a sample: of all own files that it has as it is committed.
+
+        Args:
+            idx: The index under which the sample was read.
+            origin: The files it was read from, for the conflict check.
+            target: The index under which it is removed; None is `idx`.
+            attempts: How often it was tried.
+
+        Raises:
+            ItemNameError: If that can be no index.
+        """
+        idx = check_index(idx)
+        target = idx if target is None else check_index(target)
+        moved_to = None if target == idx else target
+        record = SampleRecord(idx, "removed", target=moved_to, attempts=attempts)
+        self.samples[idx] = StagedSample(record, origin, is_removal=True)
+        self._targets.add(target)
 
     def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:
         """Notes the outcome of a sample of which nothing is written."""
@@ -297,27 +349,42 @@ class Staging:
         if found is not None and stat.S_ISDIR(found.st_mode):
             raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
 
-    def _stage_shared(self, key: str, item: Item[Any]) -> None:
+    def _stage_shared(self, key: str, item: Item[Any], staged: StagedSample) -> None:
         if self._shared_there is None:
             self._shared_there = self.dataset.shared_files()
         there = self._shared_there.get(key)
-        if (
-            there is not None
-            and item.has_value
-            and not item.is_stored_at(self.layout.final("/" + there))
-        ):
-            warnings.warn(
-                f"{self.layout.root}: the shared item {there} is there already and stays as it "
-                "is. To change it for one sample, give that sample an item of its own "
-                "(`set_value_as(..., shared_item=False)`).",
-                stacklevel=2,
-            )
-        if there is not None or any(file.key == key for file in self.shared.values()):
-            return  # written once, and never overwritten
+        if any(file.key == key for file in self.shared.values()):
+            return  # staged with another sample
+        if there is not None:
+            self._keep_or_replace(key, "/" + there, item, staged)
+            return
         name = "/" + check_key(key) + _extension_for(key, item)
         self._refuse_folder(f"Shared item {key!r}", name)
         source = self._store(f"Shared item {key!r}", name, item)
         self.shared[name] = StagedFile(key, name, source, weakref.ref(item))
+
+    def _keep_or_replace(self, key: str, name: str, item: Item[Any], staged: StagedSample) -> None:
+        """Leaves a shared item that is there as it is, unless it is among those to replace."""
+        if not item.has_value or item.is_stored_at(self.layout.final(name)):
+            return
+        if key not in self._replace_shared:
+            warnings.warn(
+                f"{self.layout.root}: the shared item {name[1:]} is there already and stays as it "
+                "is. To change it for one sample, give that sample an item of its own "
+                "(`set_value_as(..., shared_item=False)`).",
+                stacklevel=2,
+            )
+            return
+        if any(file.name == name for sample in self.samples.values() for file in sample.files):
+            return  # staged with another sample
+        source = self._store(f"Shared item {key!r}", name, item)
+        if _has_content(self.layout.final(name), source.digest):
+            os.unlink(source.path)
+            return
+        was = item.made_from
+        is_of_it = was is not None and was.path == self.layout.final(name)
+        found = was.version.mark if is_of_it and was and was.version else None
+        staged.files.append(StagedFile(key, name, source, weakref.ref(item), found))
 
     def _store(
         self, what: str, name: str, item: Item[Any], replaced: FileSource | None = None
@@ -339,6 +406,23 @@ class Staging:
             extension = there.extension
         return Kind(key + extension, self._default_zfill() if self._zfill is None else self._zfill)
 
+    def refuse_changed_shared(self) -> None:
+        """Checks that what replaces a shared item was made of what is there. The lock is held.
+
+        Raises:
+            DatasetError: If another writer changed it since, or made it.
+        """
+        staged = [file for sample in self.samples.values() for file in sample.files]
+        for file in (*self.shared.values(), *staged):
+            if not is_shared(file.name) or file.key not in self._replace_shared:
+                continue
+            final = self.layout.final(file.name)
+            if mark_at(final) != file.found and not _has_content(final, file.source.digest):
+                raise DatasetError(
+                    f"{final}: another writer changed this shared item, which was to be replaced "
+                    "by one made of what it was before. What was written is kept; run it again."
+                )
+
     def drop_files(self, staged: StagedSample) -> None:
         """Removes the staged files of a sample that is not to be written."""
         for file in staged.files:
@@ -347,8 +431,12 @@ class Staging:
 
     def look(self) -> None:
         """Looks up which files the samples have. The caller holds the commit lock."""
+        if any(staged.is_removal for staged in self.samples.values()):
+            self.dataset.learn_kinds()
         for staged in self.samples.values():
-            if staged.files or staged.removes:
+            if staged.is_removal:
+                staged.there = self.dataset.all_kinds_of(staged.target)
+            elif staged.changes_files:
                 staged.there = self.dataset.kinds_of(staged.target)
 
     def hold(self) -> None:
@@ -380,6 +468,15 @@ class Staging:
                 except OSError:  # as without a file handle left
                     self._is_held = True
         return not self._is_held
+
+
+def _has_content(path: str, digest: bytes | None) -> bool:
+    there = FileSource(path)
+    try:
+        there.read()
+    except (FileNotFoundError, DecodeError):  # it is to be replaced, then
+        return False
+    return there.digest == digest
 
 
 def _extension_for(key: str, item: Item[Any]) -> str:

@@ -35,6 +35,7 @@ from prefect_pipestream.underfolder.commits.commit import Commit, OnConflict, Ru
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.names import check_index
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
@@ -58,6 +59,8 @@ class UnderfolderWriter:
         durable: Whether a commit survives a loss of power (several `fsync` each).
         on_conflict: ``"raise"`` a `ConflictError` if another writer changed a sample since it
             was read, or ``"overwrite"`` what it wrote.
+        replace_shared: The keys of shared items that are replaced where a sample has another
+            value; of other keys, what is there stays.
 
     Raises:
         DatasetExistsError: If the folder exists, may not, and was not created by this run.
@@ -75,6 +78,7 @@ class UnderfolderWriter:
         dataset: Underfolder | None = None,
         durable: bool = False,
         on_conflict: OnConflict = "raise",
+        replace_shared: Collection[str] = (),
     ) -> None:
         self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
         if run_key is None:
@@ -87,6 +91,7 @@ class UnderfolderWriter:
             key: mode if isinstance(mode, SerializationMode) else SerializationMode[mode.upper()]
             for key, mode in (key_serialization_mode or {}).items()
         }
+        self._replace_shared = frozenset(replace_shared)
         self.durable = durable
         self.on_conflict = on_conflict
         self.attempt: str | None = None
@@ -292,7 +297,12 @@ class UnderfolderWriter:
         return Commit(staging, rules).publish(self.run_key, tag, drops)
 
     def _names(self) -> dict[str, Any]:
-        return {"zfill": self._zfill, "default_zfill": self._digits, "modes": self._modes}
+        return {
+            "zfill": self._zfill,
+            "default_zfill": self._digits,
+            "modes": self._modes,
+            "replace_shared": self._replace_shared,
+        }
 
     def _digits(self) -> int:
         return self.dataset.best_zfill(None if self._length is None else self._length())
@@ -333,6 +343,28 @@ class UnderfolderWriter:
         with self.staging() as staging:
             staging.add(idx, items, keys=keys, origin=origin)
             return [] if staging.is_empty() else self.publish(staging)
+
+    def remove(self, idx: int, origin: SampleOrigin | None = None) -> list[StagedSample]:
+        """Removes one sample with all its own files, as a commit of its own.
+
+        Args:
+            idx: The sample's index.
+            origin: The files it was read from, for the conflict check; None removes what is there.
+
+        Returns:
+            What was committed; nothing if the sample has no files of its own.
+
+        Raises:
+            ConflictError: If another writer changed the sample since it was read.
+            ItemNameError: If that can be no index.
+            DatasetWriteError: If the disk cannot take it; the dataset is as it was.
+        """
+        if not self.dataset.all_kinds_of(check_index(idx)) and origin is None:
+            return []
+        with self.staging() as staging:
+            staging.remove(idx, origin=origin)
+            done = self.publish(staging)
+        return [one for one in done if one.record.outcome == "removed"]
 
     @contextmanager
     def batch(

@@ -215,6 +215,12 @@ class UnderfolderIndex:
 
     # -- changing ----------------------------------------------------------------------
 
+    def learn(self, kinds: Iterable[Kind]) -> None:
+        """Takes kinds of files for known that no sample has here."""
+        with self._guard:
+            for kind in kinds:
+                self._number_of(kind)
+
     def update(self, idx: int, *, added: Iterable[str] = (), removed: Iterable[str] = ()) -> None:
         """Takes over what a commit did to the names of sample `idx`."""
         with self._guard:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.untrusted import open_regular, write_anew
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
-from prefect_pipestream.underfolder.format.names import check_index
+from prefect_pipestream.underfolder.format.names import Kind, check_index, parse_item_name
 
 # A link could lead out of the dataset, and a pipe keep us waiting.
 _OURS = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -104,6 +104,16 @@ class Journal:
             return [json.loads(line) for line in whole.splitlines()]
         except ValueError:
             return None  # torn by a killed writer and then continued: scan instead
+
+    def kinds(self) -> set[Kind]:
+        """The kinds of all names that the file says were added; none if it cannot be read."""
+        try:
+            lines = Journal(self._path)._new_lines() or []
+            names = {name for changes, _, _ in lines for _, added, _ in changes for name in added}
+            parsed = map(parse_item_name, names)
+            return {found[1] for found in parsed if found is not None}
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            return set()
 
     def append(self, before: int, after: int, changes: Sequence[NameChange], staged: str) -> None:
         """Adds the line of a commit; the caller holds the commit lock.

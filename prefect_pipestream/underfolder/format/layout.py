@@ -21,6 +21,7 @@
     runs/<run>/attempt.json     the attempt at the run that may write, where one has it to itself
     runs/<run>~undone-<time>/   a run that was undone
     review/<id>/                changes that wait for a decision (see `staged_review`)
+    imported.jsonl              which sample came from what (see `imported`)
     seen/<fingerprint>.npz      signatures from runs that were pruned
     aside/<time>/               what `check` put aside
     ledger.lock                 held by whoever undoes, packs or prunes runs
@@ -114,6 +115,11 @@ class Layout:
     def seen(self) -> str:
         """The folder of signatures from runs that were pruned."""
         return self.at("seen")
+
+    @property
+    def imported(self) -> str:
+        """The file that says which sample came from what."""
+        return self.at("imported.jsonl")
 
     @property
     def claim(self) -> str:

@@ -41,6 +41,15 @@ class SampleOrigin:
         taken.become(source)
         self.sources[os.path.basename(source.path)] = taken
 
+    @property
+    def is_of_nothing(self) -> bool:
+        """Whether the sample had no files of its own."""
+        return all(map(is_shared, self.sources))
+
+    def forget_own(self) -> None:
+        """Notes that the sample has no files of its own any more, as its holder removed them."""
+        self.sources = {name: one for name, one in self.sources.items() if is_shared(name)}
+
     def __repr__(self) -> str:
         return f"SampleOrigin({self.folder!r}, {self.idx}, {sorted(self.sources)})"
 

@@ -8,6 +8,7 @@ from prefect_pipestream.storage.clock import is_racy
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.journal import Journal
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.names import Kind
 from prefect_pipestream.underfolder.format.origin import unreadable
 
 _CHECK_AFTER_S = 2.0
@@ -64,6 +65,10 @@ class WatchedIndex:
         # modification time, so that only another scan can find it: one in every while.
         due = max(_CHECK_AFTER_S, _CHECK_SHARE * self._scan_took)
         return mtime == self._mtime and time.monotonic() < self._scanned_at + due
+
+    def journaled_kinds(self) -> set[Kind]:
+        """The kinds of the names that the journal says were added lately."""
+        return self._journal.kinds()
 
     def scan(self) -> UnderfolderIndex:
         """Scans the folder, whether or not it seems to have changed.

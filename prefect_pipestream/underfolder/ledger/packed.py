@@ -25,6 +25,7 @@ from prefect_pipestream.storage.untrusted import open_regular, read_regular
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
+    CHANGING,
     OUTCOMES,
     CommitRecord,
     SampleRecord,
@@ -92,7 +93,7 @@ def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
                 if (why := sample.failure) is not None:
                     _put(failures, [row, why.error_type, why.message, why.traceback])
             changes = list(_changes_of(commit))
-            if changes or commit.shared or _has_written(commit):
+            if changes or commit.shared or _has_changed(commit):
                 _put(files, [number, dict(commit.shared), changes])
             columns.add(commit)
             ids.append(commit.id)
@@ -123,9 +124,9 @@ def _put(file: gzip.GzipFile, line: list[Any]) -> None:
     file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
-def _has_written(commit: CommitRecord) -> bool:
+def _has_changed(commit: CommitRecord) -> bool:
     """Whether a commit must have a line of files: where it is missing, the ledger is damaged."""
-    return any(sample.outcome == "written" for sample in commit.samples)
+    return any(sample.outcome in CHANGING for sample in commit.samples)
 
 
 def _changes_of(commit: CommitRecord) -> Iterator[list[Any]]:
@@ -286,8 +287,8 @@ class PackedLedger:
                         replaces = list(writes) if replaces else []
                     samples[place].update(writes=writes, replaces=replaces, removes=removes)
                 next_files = next(files, None)
-            elif any(sample["outcome"] == "written" for sample in samples):
-                raise ValueError(f"{_FILES} does not say which files commit {ids[number]} wrote")
+            elif any(sample["outcome"] in CHANGING for sample in samples):
+                raise ValueError(f"{_FILES} does not say which files commit {ids[number]} changed")
             yield CommitRecord(
                 id=ids[number],
                 run_key=self._run_key,

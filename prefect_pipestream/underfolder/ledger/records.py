@@ -20,14 +20,17 @@ from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 
-Outcome = Literal["written", "unchanged", "skipped", "failed"]
+Outcome = Literal["written", "unchanged", "skipped", "failed", "removed"]  # a ledger has positions
 """What became of a sample in a run.
 
 ``written``: at least one of its files is new. ``unchanged``: the transform returned it as it was.
-``skipped``: the transform returned None. ``failed``: reading, transforming or encoding it failed.
+``skipped``: the transform returned None, or there was nothing to remove. ``failed``: reading,
+transforming or encoding it failed. ``removed``: its files were removed.
 """
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+CHANGING: tuple[Outcome, ...] = ("written", "removed")
+"""The outcomes of samples whose files are not what they were."""
 FORMAT = 1
 _LATEST = 1e11  # seconds since the epoch
 
@@ -63,7 +66,8 @@ class SampleRecord:
         writes: Each file placed, by name, with its mark. A name with a leading slash, here
             and below, is a shared item that an undo puts back or removes.
         replaces: Of these, the names that were there before; their old files are kept.
-        removes: Names that the new files supersede; their files are kept.
+        removes: Names that the new files supersede, or all of a sample that is removed; their
+            files are kept.
         attempts: How often it was tried.
         failure: Why it failed.
     """

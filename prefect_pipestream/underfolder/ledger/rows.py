@@ -12,6 +12,7 @@ from prefect_pipestream.underfolder.ledger.records import OUTCOMES, CommitRecord
 _NUMBER_OF = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 _MOST_ATTEMPTS = 0xFFFF
 FAILED = _NUMBER_OF["failed"]
+REMOVED = _NUMBER_OF["removed"]
 
 
 class Rows(NamedTuple):

@@ -12,7 +12,7 @@ from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
 from prefect_pipestream.underfolder.ledger.packed import read_arrays
-from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows
+from prefect_pipestream.underfolder.ledger.rows import FAILED, REMOVED, Rows
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 
 
@@ -87,7 +87,8 @@ def keep_signatures(run: Run, fingerprint: str) -> None:
 
 def _signed(run: Run) -> Rows:
     rows = run.rows()
-    return rows.where((rows.signature != 0) & (rows.outcome != FAILED))
+    is_seen = (rows.signature != 0) & (rows.outcome != FAILED)
+    return rows.where(is_seen | (rows.outcome == REMOVED))  # what comes back is new
 
 
 def _seen(layout: Layout, fingerprint: str) -> Rows:

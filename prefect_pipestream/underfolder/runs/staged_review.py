@@ -35,6 +35,7 @@ from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
+    CHANGING,
     Outcome,
     SampleRecord,
     is_time,
@@ -53,7 +54,7 @@ class ReviewedSample:
 
     Attributes:
         idx: Its index.
-        outcome: What became of it: ``written`` ones are to be decided about.
+        outcome: What became of it: ``written`` and ``removed`` ones are to be decided about.
         files: The names that its staged files get.
         sources: The files that it was made from, by name.
         failure: Why it failed: error type, message, traceback.
@@ -144,7 +145,7 @@ class Review:
     @property
     def changed(self) -> tuple[ReviewedSample, ...]:
         """The samples to decide about."""
-        return tuple(sample for sample in self.samples if sample.outcome == "written")
+        return tuple(sample for sample in self.samples if sample.outcome in CHANGING)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class ReviewOutcome:
     """What became of the samples of a review.
 
     Attributes:
-        applied: The samples that were written.
+        applied: The samples that were written or removed.
         discarded: Those that were not, as it was decided.
         conflicts: Those that were approved, and that another writer had changed meanwhile.
     """
@@ -284,13 +285,13 @@ def reviewed_samples(staging: Staging) -> list[ReviewedSample]:
 def _reviewed(staged: StagedSample) -> ReviewedSample:
     record, origin = staged.record, staged.origin
     why = record.failure
-    if not staged.files:
+    if not staged.changes_files:
         failure = None if why is None else (why.error_type, why.message, why.traceback)
         return ReviewedSample(record.idx, record.outcome, failure=failure)
     sources = {} if origin is None else origin.sources
     return ReviewedSample(
         idx=record.idx,
-        outcome="written",
+        outcome="removed" if staged.is_removal else "written",
         files=tuple(file.name for file in staged.files),
         sources={name: _Source.of(source) for name, source in sources.items()},
     )
@@ -310,7 +311,7 @@ def apply_review(
 
     Args:
         review: The review.
-        approved: The indices of the samples to write.
+        approved: The indices of the samples to write, or to remove.
         facts: What the ledger is to say of the run: who decided what.
 
     Returns:
@@ -333,11 +334,13 @@ def apply_review(
     wanted = {sample.idx for sample in review.changed} & set(approved)
     done = run.done_indices()
     records = run.outcomes() if done else {}
-    written = {idx for idx in done if records[idx].outcome == "written"}
+    written = {idx for idx in done if records[idx].outcome in CHANGING}
     writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
     with writer.staging() as staging:
         for sample in review.samples:
-            if sample.idx in wanted - done:
+            if sample.idx in wanted - done and sample.outcome == "removed":
+                staging.remove(sample.idx, origin=sample.origin(layout))
+            elif sample.idx in wanted - done:
                 files = {name: review.staged_path(name) for name in sample.files}
                 staging.restore(sample.idx, files, origin=sample.origin(layout))
             elif sample.idx not in done:
@@ -365,7 +368,7 @@ def _published(writer: UnderfolderWriter, staging: Staging) -> set[int]:
 
 def _record_of(sample: ReviewedSample) -> SampleRecord:
     """What the ledger says of a sample that is not written."""
-    outcome: Outcome = "skipped" if sample.outcome == "written" else sample.outcome
+    outcome: Outcome = "skipped" if sample.outcome in CHANGING else sample.outcome
     failure = None if sample.failure is None else SampleFailure(*sample.failure)
     return SampleRecord(sample.idx, outcome, failure=failure)
 

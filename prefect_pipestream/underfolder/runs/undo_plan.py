@@ -22,6 +22,7 @@ class Change(NamedTuple):
         idx: The sample.
         kept_in: The folder in which the file was kept as it was before; None: there was none.
         mark: The mark of the file that is there after; None: there is none.
+        is_whole: Whether all of the sample is put back: then no other file may be beside it.
         between: For each two consecutive commits that wrote the name: the mark that the first
             left, and the folder in which the second kept what it found (None: nothing). Where
             they differ, someone else's change lies between.
@@ -30,6 +31,7 @@ class Change(NamedTuple):
     idx: int
     kept_in: str | None
     mark: str | None
+    is_whole: bool = False
     between: tuple[tuple[str | None, str | None], ...] = ()
 
 
@@ -41,13 +43,13 @@ def net_changes(commits: Commits) -> dict[str, Change]:
     """What commits changed all in all, by file name."""
     changes: dict[str, Change] = {}
 
-    def note(name: str, idx: int, kept_in: str | None, mark: str | None) -> None:
+    def note(name: str, idx: int, kept_in: str | None, mark: str | None, is_whole: bool) -> None:
         earlier = changes.get(name)
         if earlier is None:
-            changes[name] = Change(idx, kept_in, mark)
+            changes[name] = Change(idx, kept_in, mark, is_whole)
         else:
             between = (*earlier.between, (earlier.mark, kept_in))
-            changes[name] = Change(idx, earlier.kept_in, mark, between)
+            changes[name] = Change(idx, earlier.kept_in, mark, is_whole, between)
 
     for run, commit in commits:
         undo = run.undo_of(commit.id)
@@ -55,11 +57,11 @@ def net_changes(commits: Commits) -> dict[str, Change]:
             idx = commit.samples[0].idx if commit.samples else 0
             changes.setdefault(name, Change(idx, None, mark))
         for sample in commit.samples:
-            idx = sample.written_at
+            idx, is_whole = sample.written_at, sample.outcome == "removed"
             for name, mark in (sample.writes or {}).items():
-                note(name, idx, undo if name in sample.replaces else None, mark)
+                note(name, idx, undo if name in sample.replaces else None, mark, is_whole)
             for name in sample.removes:
-                note(name, idx, undo, None)
+                note(name, idx, undo, None, is_whole)
     return changes
 
 
@@ -115,7 +117,10 @@ def plan_of(
 def _others_of_key(
     dataset: Underfolder, name: str, change: Change, changes: Mapping[str, Change]
 ) -> list[str]:
-    """Files of a restored item under other names, which someone must have written since."""
+    """Files beside a restored one that someone must have written since: of its item, or sample."""
+    if change.is_whole:
+        names = [kind.name_of(change.idx) for kind in dataset.kinds_of(change.idx)]
+        return [other for other in names if other not in changes]
     if change.kept_in is None:
         return []
     key = key_of(name)

@@ -1,0 +1,231 @@
+"""Flows between a dataset and other layouts: import what people have, and give it back."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import flow, get_run_logger
+from pydantic import Field
+
+from prefect_pipestream.blocks import OutputUnderfolder, ReadWriteUnderfolder
+from prefect_pipestream.errors import DatasetError, PipeBuildingError
+from prefect_pipestream.exporting import ExportReport, export
+from prefect_pipestream.flows.process_run import ProcessRun
+from prefect_pipestream.flows.processing import run_to_its_end
+from prefect_pipestream.flows.selection import Choice, Select
+from prefect_pipestream.items import Item, MetadataItem
+from prefect_pipestream.layouts import LAYOUTS, LayoutKind
+from prefect_pipestream.reporting.reports import RunReport
+from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence, SampleStage
+from prefect_pipestream.sequences.imported import ImportedSamples
+from prefect_pipestream.sequences.registry import make_source
+from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
+from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
+from prefect_pipestream.sequences.stage import REMOVE, StageResult
+from prefect_pipestream.underfolder import Underfolder
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.runs.imported import assign
+from prefect_pipestream.work.chunk import Transform
+from prefect_pipestream.work.streams import run_key_in_force
+
+_NAMED = 5
+
+
+@flow(name="import-dataset")
+def import_dataset(
+    kind: LayoutKind,
+    source: Path,
+    dataset: OutputUnderfolder | Path,
+    options: dict[str, Any] | None = None,
+    select: Select = "changed",
+    vanished: Literal["report", "remove"] = "report",
+    indices: list[int] | None = None,
+    chunk_size: Annotated[int, Field(gt=0)] | None = None,
+    sample_retries: Annotated[int, Field(ge=0)] = 2,
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    run_key: str | None = None,
+) -> RunReport:
+    """Brings samples of another layout into a dataset: each once, and again where it changed.
+
+    It is a run as others are: reported, resumed after a kill, undoable. Each sample keeps its index
+    in the dataset, whatever comes or goes beside it at the source. Files are linked where the file
+    system can, else copied, and never encoded anew. More than one source can be imported into a
+    dataset.
+
+    Args:
+        kind: The layout of the source.
+        source: The folder or file to import; it is not changed. A relative one begins at the folder
+            in which the flow runs (a worker's).
+        dataset: The dataset to bring it into, or its folder; it is made where it does not exist.
+        options: Options of the layout: those of its source, such as {"sidecars": {"mask":
+            "{stem}_mask.png"}}. Empty for none.
+        select: "changed" for what is new or changed at the source since it was imported; "all" for
+            all of it, over what was done to it in the dataset; "failed" for what failed to be
+            imported in the last run, or in that of the run key.
+        vanished: What becomes of samples that are gone from the source: "report" names them,
+            "remove" removes them from the dataset, too.
+        indices: The samples of the dataset to import; empty for all.
+        chunk_size: How many samples each task run imports; empty for a few seconds of work.
+        sample_retries: How often a sample that fails is tried again.
+        max_failed: The share of samples that may fail before the run counts as failed.
+        run_key: Give the key of an earlier run to go on with it; empty for a new run.
+
+    Returns:
+        What became of the samples.
+
+    Raises:
+        PipeBuildingError: If an option is wrong.
+        DatasetNotFoundError: If the source is not there.
+        DatasetError: If the source cannot be understood as a whole, or the dataset is inside of it.
+        TooManyFailedError: If more than the share `max_failed` failed.
+    """
+    block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
+    folder = Path(Layout.of(block.folder).root)
+    known = _known_categories(folder)
+    found = source_of(kind, source, {**_numbered_as(known, kind), **(options or {})})
+    _refuse_inside(found, folder)
+    names = found.names
+    key = run_key_in_force() if not run_key else check_run_key(run_key)
+    key = key or new_run_key("import")
+    origin = found.origin_name
+    assigned = assign(folder, key, origin, names, metadata_key=found.metadata_key)
+    samples = ImportedSamples(
+        source=found,
+        assigned=assigned.indices,
+        gone=tuple(assigned.vanished.values()) if vanished == "remove" else (),
+        shared=_with_all_categories(found, known),
+    )
+    output = {"folder": folder, "zfill": block.zfill, "exists_ok": True}
+    pipe = [{"to_underfolder": {**output, "replace_shared": [CATEGORIES]}}]
+    stream = DataStream(samples, pipe, run_key=key).for_attempt()
+    transform = Transform(_TakeIn(layout=kind, options=options or {}))
+    log = get_run_logger()
+    run = ProcessRun(stream, stream, transform, None, sample_retries, log)
+    if assigned.vanished and vanished == "report":
+        run.warnings.append(_vanished(list(assigned.vanished), origin))
+        log.warning(run.warnings[-1])
+    return run_to_its_end(
+        run,
+        Choice(select, indices or None, is_named=bool(run_key)),
+        chunk_size=chunk_size,
+        max_failed=max_failed,
+        imported_from=origin,
+    )
+
+
+class _TakeIn(SampleStage):
+    """Takes a sample as it is; one that is gone from its source is to be removed."""
+
+    layout: str
+    options: dict[str, Any]
+
+    def __call__(self, sample: Sample) -> StageResult:
+        return sample or REMOVE
+
+
+def source_of(kind: LayoutKind, source: Path, options: dict[str, Any]) -> ImportSource:
+    """Makes the source that reads a layout.
+
+    Raises:
+        PipeBuildingError: If an option is wrong.
+        DatasetNotFoundError: If there is nothing at the path.
+        MissingExtraError: If what reads it is not installed.
+    """
+    layout = LAYOUTS[kind]
+    if wrong := sorted(layout.arguments.keys() & options.keys()):
+        raise PipeBuildingError(f"{kind}: the option {wrong[0]!r} cannot be given with this kind.")
+    found = make_source(layout.source, (source,), {**layout.arguments, **options})
+    assert isinstance(found, ImportSource)
+    return found
+
+
+def _known_categories(folder: Path) -> Item[Any] | None:
+    """The list of classes that a dataset has."""
+    item = FromUnderfolder(folder=folder, must_exist=False).root_sample.get(CATEGORIES)
+    return item if isinstance(item, MetadataItem) else None
+
+
+def _entries(item: Item[Any] | None) -> list[dict[str, Any]]:
+    """The classes in a list, as far as it is one."""
+    listed = None if item is None else item()
+    entries = listed if isinstance(listed, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+
+def _numbered_as(known: Item[Any] | None, kind: LayoutKind) -> dict[str, Any]:
+    """The option by which classes that have no number at the source keep theirs."""
+    entries = _entries(known)
+    names = [entry.get("name") for entry in entries]
+    numbers = [entry["id"] for entry in entries]
+    is_meant = numbers == list(range(len(names))) and all(type(name) is str for name in names)
+    return {"classes": names} if names and is_meant and kind == "image-folder" else {}
+
+
+def _with_all_categories(found: ImportSource, known: Item[Any] | None) -> Items | None:
+    """What the samples share: the classes of the dataset, and those of the source behind them."""
+    if known is None or CATEGORIES not in found.shared_items:
+        return None
+    entries = _entries(known)
+    numbers = [entry["id"] for entry in entries]
+    more = [one for one in _entries(found.shared_items[CATEGORIES]) if one["id"] not in numbers]
+    return {CATEGORIES: known.make_new([*entries, *more], shared=True) if more else known}
+
+
+def _refuse_inside(source: ImportSource, folder: Path) -> None:
+    """Raises `DatasetError` where an import would find its own samples."""
+    location = source.location.resolve()
+    outer = location if location.is_dir() else location.parent
+    if folder.resolve() == outer or (location.is_dir() and outer in folder.resolve().parents):
+        raise DatasetError(
+            f"{folder}: the dataset is inside of what is imported, {location}: the next import "
+            "would find its samples there. Name a folder elsewhere."
+        )
+
+
+def _vanished(names: list[str], origin: str) -> str:
+    shown = ", ".join(names[:_NAMED])
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return (
+        f"{len(names):,} samples are gone from {origin}, and stay in the dataset: {shown}{more}. "
+        "To remove them, import with `vanished` as `remove` (`--vanished remove`)."
+    )
+
+
+@flow(name="export-dataset")
+def export_dataset(
+    dataset: ReadWriteUnderfolder | Path,
+    kind: LayoutKind,
+    target: Path,
+    options: dict[str, Any] | None = None,
+    indices: list[int] | None = None,
+    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+) -> ExportReport:
+    """Writes a dataset in another layout: the whole of it, or nothing.
+
+    Args:
+        dataset: The dataset to export, or its folder; it is not changed.
+        kind: The layout to write.
+        target: The folder to make; it must not be there. A relative one begins at the folder in
+            which the flow runs (a worker's).
+        options: Options of the layout, such as {"link": true}. Empty for none.
+        indices: The samples to export; empty for all.
+        max_failed: The share of samples that may be left out, as they cannot be written so.
+
+    Returns:
+        How many samples were written, and why others were not.
+
+    Raises:
+        DatasetExistsError: If there is something at the target.
+        ExportError: If more than the share `max_failed` cannot be written.
+        PipeBuildingError: If an option is wrong.
+    """
+    folder = dataset if isinstance(dataset, Path) else dataset.folder
+    samples = SamplesSequence.from_underfolder(folder)
+    chosen = indices or Underfolder(folder).indices().tolist()
+    log = get_run_logger()
+    report = export(samples, kind, target, indices=chosen, max_failed=max_failed, **(options or {}))
+    for idx, failure in report.failures.items():
+        log.warning("Sample %d is left out: %s: %s", idx, failure.error_type, failure.message)
+    log.info("%d samples of %s exported to %s.", report.samples, os.fspath(folder), report.folder)
+    return report

@@ -1,0 +1,283 @@
+"""Imports as runs: what is new comes in, each sample keeps its index, and all can be taken back."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefect_pipestream.errors import DatasetError, PipeBuildingError
+from prefect_pipestream.flows import clean_dataset, export_dataset, import_dataset
+from prefect_pipestream.sequences import DataStream, SamplesSequence
+from prefect_pipestream.underfolder import Run, Underfolder, check, prune_runs, undo_run
+from tests.layouts.photos import all_values, files_below, make_image, make_photos
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "photos", "b.jpg", "d.jpg", "f.jpg")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return tmp_path / "set"
+
+
+def imported(photos: Path, dataset: Path, **arguments: Any) -> Any:
+    return import_dataset("images", photos, dataset, **arguments)
+
+
+def files_by_index(dataset: Path) -> dict[int, str]:
+    """The file that each sample came from."""
+    there = Underfolder(dataset)
+    return {idx: there.read(idx)["metadata"]()["file"] for idx in there.indices().tolist()}
+
+
+def test_samples_keep_their_indices_while_others_come_between_them(
+    photos: Path, dataset: Path
+) -> None:
+    first = imported(photos, dataset)
+    assert first.counts["written"] == 3
+    assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg"}
+    before = files_below(dataset)
+
+    make_photos(photos, "a.jpg", "c.jpg", "e/x.png")
+    second = imported(photos, dataset)
+
+    assert second.counts["written"] == 3
+    assert files_by_index(dataset) == {
+        0: "b.jpg",
+        1: "d.jpg",
+        2: "f.jpg",
+        3: "a.jpg",
+        4: "c.jpg",
+        5: "e/x.png",
+    }
+    assert before.items() <= files_below(dataset).items()
+    assert imported(photos, dataset).total == 0
+    assert not check(dataset).problems
+
+
+def test_what_changed_at_the_source_comes_again_and_nothing_else(
+    photos: Path, dataset: Path
+) -> None:
+    imported(photos, dataset)
+    stream = DataStream.read_write_underfolder(dataset)
+    for idx in range(3):
+        stream.set_output(idx, stream[idx].set_value("image", 255 - stream[idx]["image"]()))
+    cleaned = files_below(dataset)
+    (photos / "d.jpg").unlink()  # in place it would be written through the link
+    make_image(photos / "d.jpg", 77)
+
+    report = imported(photos, dataset)
+
+    assert report.counts["written"] == 1
+    now = files_below(dataset)
+    assert now.pop("data/000001_image.jpg") == (photos / "d.jpg").read_bytes()
+    cleaned.pop("data/000001_image.jpg")
+    assert now == cleaned
+    assert imported(photos, dataset, select="all").total == 3
+
+
+def test_a_cleaned_dataset_does_not_change_its_source(photos: Path, dataset: Path) -> None:
+    before = files_below(photos)
+    imported(photos, dataset)
+    clean_dataset(dataset, ["invert"])
+    assert files_below(photos) == before
+
+
+def test_what_vanished_is_told_and_removed_on_wish(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset)
+    whole = files_below(dataset)
+    kept = (photos / "d.jpg").rename(photos.parent / "kept.jpg")
+
+    report = imported(photos, dataset)
+    assert report.total == 0
+    assert any("d.jpg" in warning and "gone" in warning for warning in report.warnings)
+    assert files_below(dataset) == whole
+
+    report = imported(photos, dataset, vanished="remove")
+    assert report.counts["removed"] == 1
+    assert not report.warnings
+    assert files_by_index(dataset) == {0: "b.jpg", 2: "f.jpg"}
+    assert not imported(photos, dataset, vanished="remove").total
+
+    kept.rename(photos / "d.jpg")  # it is back, and gets its place again
+    assert imported(photos, dataset).counts["written"] == 1
+    assert files_below(dataset) == whole
+
+
+def test_what_was_removed_from_the_dataset_does_not_come_back(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset)
+    DataStream.read_write_underfolder(dataset).remove(1)
+    assert imported(photos, dataset).total == 0
+    assert files_by_index(dataset) == {0: "b.jpg", 2: "f.jpg"}
+    assert imported(photos, dataset, select="all").total == 3
+    assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg"}
+
+
+def test_an_import_is_undone_as_any_run_and_its_indices_are_free_again(
+    photos: Path, dataset: Path, tmp_path: Path
+) -> None:
+    report = imported(photos, dataset)
+    undone = undo_run(dataset, report.run_key)
+    assert not files_below(dataset)
+    others = make_photos(tmp_path / "others", "z.png")
+    second = imported(others, dataset)
+    assert files_by_index(dataset) == {0: "z.png"}
+    undo_run(dataset, second.run_key)
+
+    undo_run(dataset, undone.undo_run_key)  # and so is its undo
+    assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg"}
+    make_photos(photos, "a.jpg")
+    imported(photos, dataset)
+    assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg", 3: "a.jpg"}
+
+
+def test_several_sources_share_a_dataset(photos: Path, dataset: Path, tmp_path: Path) -> None:
+    others = make_photos(tmp_path / "others", "b.jpg", "c.jpg")
+    imported(photos, dataset)
+    imported(others, dataset)
+    assert files_by_index(dataset) == {
+        0: "b.jpg",
+        1: "d.jpg",
+        2: "f.jpg",
+        3: "b.jpg",
+        4: "c.jpg",
+    }
+    make_photos(photos, "a.jpg")
+    make_photos(others, "a.jpg")
+    imported(photos, dataset)
+    imported(others, dataset)
+    assert files_by_index(dataset)[5] == files_by_index(dataset)[6] == "a.jpg"
+    report = imported(others, dataset, vanished="remove")
+    assert not report.total  # the other source's samples are not gone
+
+
+def test_a_source_that_moved_is_known_by_its_name(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset, options={"origin": "camera"})
+    moved = photos.rename(photos.parent / "moved")
+    report = imported(moved, dataset, options={"origin": "camera"})
+    assert report.total == 0
+    assert Underfolder(dataset).read(0)["metadata"]()["origin"] == "camera"
+
+
+@pytest.mark.parametrize("how", ["removed", "copied"])
+def test_without_its_index_an_import_knows_its_samples_by_their_metadata(
+    photos: Path, dataset: Path, tmp_path: Path, how: str
+) -> None:
+    imported(photos, dataset)
+    if how == "removed":
+        (dataset / ".pipestream/imported.jsonl").unlink()
+    else:
+        shutil.copytree(dataset, tmp_path / "copy", ignore=shutil.ignore_patterns(".pipestream"))
+        dataset = tmp_path / "copy"
+    make_photos(photos, "a.jpg", "c.jpg")
+
+    imported(photos, dataset)
+
+    indices = {0: "b.jpg", 1: "d.jpg", 2: "f.jpg", 3: "a.jpg", 4: "c.jpg"}
+    assert files_by_index(dataset) == indices
+
+
+def test_what_an_import_saw_outlives_its_pruned_run(photos: Path, dataset: Path) -> None:
+    from datetime import timedelta
+
+    imported(photos, dataset)
+    prune_runs(dataset, timedelta(0))
+    assert imported(photos, dataset).total == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not json",
+        "[]",
+        '{"run": "a"}',
+        '{"run": "a", "at": 1, "origin": "o", "first": -1, "names": ["a"]}',
+        '{"run": "a", "at": 1, "origin": "o", "first": 0, "names": [3]}',
+        '{"run": "a", "at": 1, "origin": "o", "indices": [1, 2], "names": ["a"]}',
+        '{"run": "a", "at": 1, "origin": "o", "first": 0, "names": ["a"], "more": 1}',
+        "[" * 100_000,
+    ],
+)
+def test_an_index_that_cannot_be_meant_is_an_error_and_no_other_order(
+    photos: Path, dataset: Path, line: str
+) -> None:
+    imported(photos, dataset)
+    index = dataset / ".pipestream/imported.jsonl"
+    index.write_text(index.read_text() + line + "\n")
+    before = files_below(dataset)
+    make_photos(photos, "a.jpg")
+    with pytest.raises(DatasetError, match=r"imported\.jsonl: .*Remove it"):
+        imported(photos, dataset)
+    assert files_below(dataset) == before
+    index.unlink()
+    imported(photos, dataset)
+    assert files_by_index(dataset)[3] == "a.jpg"
+
+
+def test_new_classes_get_new_numbers_and_are_listed(tmp_path: Path, dataset: Path) -> None:
+    photos = make_photos(tmp_path / "photos", "cat/a.jpg", "dog/a.jpg")
+    import_dataset("image-folder", photos, dataset)
+    make_photos(photos, "ant/a.jpg")
+    report = import_dataset("image-folder", photos, dataset)
+
+    assert report.counts["written"] == 1  # those of before keep their numbers, and so stay
+    assert json.loads((dataset / "categories.json").read_text()) == [
+        {"id": 0, "name": "cat"},
+        {"id": 1, "name": "dog"},
+        {"id": 2, "name": "ant"},
+    ]
+    assert Underfolder(dataset).read(2)["metadata"]()["label_id"] == 2
+    undo_run(dataset, report.run_key)
+    assert len(json.loads((dataset / "categories.json").read_text())) == 2
+
+
+def test_an_import_that_failed_for_some_goes_on_with_them(photos: Path, dataset: Path) -> None:
+    (photos / "c.jpg").symlink_to(photos / "later.png")
+    report = imported(photos, dataset, max_failed=1.0, sample_retries=0)
+    assert report.counts["written"] == 3
+    (failure,) = report.failures
+    assert "c.jpg" in failure.message
+    assert files_by_index(dataset) == {0: "b.jpg", 2: "d.jpg", 3: "f.jpg"}
+
+    make_image(photos / "later.png")
+    (photos / "c.jpg").unlink()
+    (photos / "later.png").rename(photos / "c.jpg")
+    assert imported(photos, dataset).counts["written"] == 1
+    assert files_by_index(dataset) == {0: "b.jpg", 1: "c.jpg", 2: "d.jpg", 3: "f.jpg"}
+
+
+def test_a_run_key_goes_on_and_does_nothing_twice(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset, run_key="mine", indices=[0, 2])
+    assert files_by_index(dataset) == {0: "b.jpg", 2: "f.jpg"}
+    report = imported(photos, dataset, run_key="mine")
+    assert (report.done_before, report.total) == (2, 3)
+    assert sum(Run.of(dataset, "mine").counts().values()) == 3
+
+
+def test_a_dataset_is_not_made_inside_of_what_is_imported(photos: Path, dataset: Path) -> None:
+    for folder in (photos, photos / "set", photos / "deep/set"):
+        with pytest.raises(DatasetError, match="inside of what is imported"):
+            imported(photos, folder)
+    assert sorted(os.listdir(photos)) == ["b.jpg", "d.jpg", "f.jpg"]
+    with pytest.raises(PipeBuildingError, match="bla"):
+        imported(photos, dataset, options={"bla": 1})
+    with pytest.raises(PipeBuildingError, match="cannot be given"):
+        imported(photos, dataset, options={"classes": True})
+    assert not dataset.exists()
+
+
+def test_images_go_in_and_out_by_flows(photos: Path, dataset: Path, tmp_path: Path) -> None:
+    imported(photos, dataset)
+    report = export_dataset(dataset, "images", tmp_path / "out")
+    assert report.samples == 3
+    assert files_below(tmp_path / "out") == files_below(photos)
+    again = SamplesSequence.from_image_folder(tmp_path / "out", classes=False, origin="o")
+    first = SamplesSequence.from_image_folder(photos, classes=False, origin="o")
+    assert all_values(again) == all_values(first)
