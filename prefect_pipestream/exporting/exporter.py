@@ -67,11 +67,7 @@ class ExportError(PipestreamError):
 
 
 class Exporter(BaseModel, ABC):
-    """Writes samples in one layout; its fields are the options.
-
-    Args:
-        folder: An empty folder, which gets its name once the export is whole.
-    """
+    """Writes samples in one layout, into an empty folder; its other fields are the options."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 

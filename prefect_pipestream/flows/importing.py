@@ -83,7 +83,7 @@ def import_dataset(
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
     folder = Path(Layout.of(block.folder).root)
     known = _known_categories(folder)
-    found = source_of(kind, source, {**_numbered_as(known, kind), **(options or {})})
+    found = source_of(kind, source, options or {}).knowing(_numbers_in(known))
     _refuse_inside(found, folder)
     names = found.names
     key = run_key_in_force() if not run_key else check_run_key(run_key)
@@ -153,13 +153,10 @@ def _entries(item: Item[Any] | None) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
-def _numbered_as(known: Item[Any] | None, kind: LayoutKind) -> dict[str, Any]:
-    """The option by which classes that have no number at the source keep theirs."""
-    entries = _entries(known)
-    names = [entry.get("name") for entry in entries]
-    numbers = [entry["id"] for entry in entries]
-    is_meant = numbers == list(range(len(names))) and all(type(name) is str for name in names)
-    return {"classes": names} if names and is_meant and kind == "image-folder" else {}
+def _numbers_in(known: Item[Any] | None) -> dict[str, int]:
+    """The numbers of the classes in a list."""
+    entries = [one for one in _entries(known) if type(one["id"]) is int]
+    return {one["name"]: one["id"] for one in entries if type(one.get("name")) is str}
 
 
 def _with_all_categories(found: ImportSource, known: Item[Any] | None) -> Items | None:

@@ -143,7 +143,7 @@ class FromVoc(ImportSource, title="from_voc"):
         These are found by reading all files; what cannot be read has none.
         """
         names = self.classes or natsorted(sorted(self._classes_found()))
-        return [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+        return [{"id": n, "name": name} for name, n in self.numbered(names, first=1).items()]
 
     def _classes_found(self) -> set[str]:
         found: set[str] = set()
@@ -240,7 +240,7 @@ class FromVoc(ImportSource, title="from_voc"):
         """An object, with the number of its class where the classes were given."""
         if self.classes is None:
             return entry
-        if entry["label"] not in self._numbers:
+        if entry["label"] not in self.classes:
             raise DecodeError(
                 f"{self._annotations / stem}.xml: the class {entry['label']!r} is none of "
                 "`classes`. Add it there, or correct the file."
