@@ -58,7 +58,7 @@ class VocExporter(Exporter):
             said = _said_of(image, facts, f"{stem}{extension}")
             try:
                 content = written(said, objects)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SampleError(
                     f"sample {idx} cannot be written as VOC: {error}. Correct `metadata` or "
                     f"{self.annotations_key!r}."

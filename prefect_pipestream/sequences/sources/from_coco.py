@@ -21,7 +21,14 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.objects import check_box, content_of, path_below, said
+from prefect_pipestream.sequences.sources.objects import (
+    check_box,
+    content_of,
+    is_category,
+    is_id,
+    path_below,
+    said,
+)
 from prefect_pipestream.storage.asking import is_file, is_folder, names_in, status_through_links
 
 COCO = "coco"
@@ -202,7 +209,7 @@ class FromCoco(ImportSource, title="from_coco"):
             )
         elif not is_image(path):
             problem = f"{path!r} has no extension of an image"
-        elif not _is_id(entry.get("id")):
+        elif not is_id(entry.get("id")):
             problem = f"its `id` is {said(entry.get('id'))}, expected a number"
         elif entry["id"] in file.twice:
             problem = f"another image has its id {entry['id']!r}, so that their objects are mixed"
@@ -235,7 +242,7 @@ class FromCoco(ImportSource, title="from_coco"):
             if "category_id" not in entry:
                 return dict(entry)
             number = entry["category_id"]
-            if not _is_id(number) or number not in self._labels:
+            if not is_id(number) or number not in self._labels:
                 raise ValueError(f"its category {said(number)} is none of `categories`")
         except ValueError as error:
             raise DecodeError(
@@ -325,11 +332,7 @@ def _by_image(
 
 
 def _check_category(path: Path, number: int, entry: Any) -> None:
-    if (
-        not isinstance(entry, dict)
-        or not _is_id(entry.get("id"))
-        or not isinstance(entry.get("name"), str)
-    ):
+    if not is_category(entry):
         raise DecodeError(
             f"{path}: categories[{number}] is {said(entry)}, expected a mapping with an `id` and "
             "a `name`. Correct the entry."
@@ -339,10 +342,6 @@ def _check_category(path: Path, number: int, entry: Any) -> None:
 def _id_in(entry: Any, name: str) -> _Id | None:
     found = entry.get(name) if isinstance(entry, dict) else None
     return found if isinstance(found, int | str) else None
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def path_of(image: Any) -> str | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import DecodeError
-from prefect_pipestream.sequences.sources.objects import check_box, content_of, said
+from prefect_pipestream.sequences.sources.objects import are_polygons, check_box, content_of, said
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _OF_OURS = ("label", "bbox", "category_id")
@@ -268,7 +268,7 @@ def fields_of(entry: Mapping[str, Any]) -> dict[str, Any]:
             fields["name"] = value
         elif key == "bbox":
             fields["bndbox"] = _kept_box(entry)
-        elif key == "segmentation" and _are_polygons(value):
+        elif key == "segmentation" and value and are_polygons(value):
             fields["polygon"] = _kept_polygons(entry)
         elif key not in ("category_id", "bndbox") and key not in fields:
             fields[key] = value
@@ -288,10 +288,6 @@ def _kept_polygons(entry: Mapping[str, Any]) -> Any:
     if kept is not None and _polygons_said(kept).get("segmentation") == entry["segmentation"]:
         return kept
     return [polygon_of(one) for one in entry["segmentation"]]
-
-
-def _are_polygons(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, list) for one in value)
 
 
 def _append_all(parent: ET.Element, fields: Mapping[str, Any]) -> None:
