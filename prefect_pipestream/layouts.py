@@ -40,10 +40,20 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "from_coco",
         "coco:CocoExporter",
     ),
+    "yolo": LayoutOf(
+        "boxes, polygons or keypoints in Ultralytics' layout: `data.yaml`, `images`, `labels`",
+        "from_yolo",
+        "yolo:YoloExporter",
+    ),
     "voc": LayoutOf(
         "Pascal VOC: an XML file for each image, in `Annotations`",
         "from_voc",
         "voc:VocExporter",
+    ),
+    "table": LayoutOf(
+        "CSV, JSON Lines or Parquet with a column of paths",
+        "from_table",
+        "table:TableExporter",
     ),
 }
 assert set(LAYOUTS) <= set(get_args(LayoutKind))

@@ -142,7 +142,8 @@ class Exporter(BaseModel, ABC):
             ItemError: If it cannot be encoded.
             DatasetWriteError: If the disk cannot take it.
         """
-        wanted = type(item)(item)
+        options = item.encoder_options  # as of one that was turned upright
+        wanted = item.with_options(**options) if options else type(item)(item)
         wanted.allow_pickle = item.allow_pickle
         mode = SerializationMode.HARD_LINK if self.link else SerializationMode.DEEP_COPY
         wanted.serialization_mode = mode

@@ -29,10 +29,10 @@ class VocExporter(Exporter):
 
     `JPEGImages`, `Annotations`, `ImageSets/Main/<split>.txt`; `SegmentationClass` and
     `SegmentationObject` where samples have such PNG items. What is said of images and objects is
-    written as it is, and with the same spelling; lists that XML cannot tell from others are JSON
-    in an element. The class of an object is its `label`; its `category_id`, which VOC has not, is
-    left out; a box of less than a pixel becomes one. A sample without the item of objects gets no
-    XML file.
+    written as it is, and with the same spelling; nothing and empty lists are left out, and lists
+    that XML cannot tell from others are JSON in an element. The class of an object is its `label`;
+    its `category_id`, which VOC has not, is left out; a box of less than a pixel becomes one. A
+    sample without the item of objects gets no XML file.
     """
 
     annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")

@@ -1,6 +1,7 @@
 """Flows between a dataset and other layouts: import what people have, and give it back."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from prefect_pipestream.sequences.stage import REMOVE, StageResult
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.ledger.signatures import IMPORT
 from prefect_pipestream.underfolder.runs.imported import assign
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import run_key_in_force
@@ -89,7 +91,14 @@ def import_dataset(
     key = run_key_in_force() if not run_key else check_run_key(run_key)
     key = key or new_run_key("import")
     origin = found.origin_name
-    assigned = assign(folder, key, origin, names, metadata_key=found.metadata_key)
+    assigned = assign(
+        folder,
+        key,
+        origin,
+        names,
+        metadata_key=found.metadata_key,
+        take_back=select == "all",
+    )
     samples = ImportedSamples(
         source=found,
         assigned=assigned.indices,
@@ -102,14 +111,22 @@ def import_dataset(
     transform = Transform(_TakeIn(layout=kind, options=options or {}))
     log = get_run_logger()
     run = ProcessRun(stream, stream, transform, None, sample_retries, log)
-    if assigned.vanished and vanished == "report":
-        run.warnings.append(_vanished(list(assigned.vanished), origin))
-        log.warning(run.warnings[-1])
+    if vanished == "report" and assigned.vanished:
+        run.warn(
+            f"{_listed(list(assigned.vanished))} gone from {origin}, and stay in the dataset. To "
+            "remove them, import with `vanished` as `remove` (`--vanished remove`)."
+        )
+    if assigned.left_out:
+        run.warn(
+            f"{_listed(assigned.left_out)} left out, as they were removed from the dataset before "
+            "it was compacted. To bring them in again, import with `select` as `all`."
+        )
     return run_to_its_end(
         run,
         Choice(select, indices or None, is_named=bool(run_key)),
         chunk_size=chunk_size,
         max_failed=max_failed,
+        fingerprint=IMPORT + transform.fingerprint(None),
         imported_from=origin,
     )
 
@@ -180,13 +197,12 @@ def _refuse_inside(source: ImportSource, folder: Path) -> None:
         )
 
 
-def _vanished(names: list[str], origin: str) -> str:
+def _listed(names: Sequence[str]) -> str:
+    """Some names and their number, as the subject of a sentence."""
     shown = ", ".join(names[:_NAMED])
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return (
-        f"{len(names):,} samples are gone from {origin}, and stay in the dataset: {shown}{more}. "
-        "To remove them, import with `vanished` as `remove` (`--vanished remove`)."
-    )
+    are = "sample is" if len(names) == 1 else "samples are"
+    return f"{shown}{more}: {len(names):,} {are}"
 
 
 @flow(name="export-dataset")

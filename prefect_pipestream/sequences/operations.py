@@ -237,6 +237,80 @@ class Operations:
         """
 
     @classmethod
+    @_operation("sources.from_yolo")
+    def from_yolo(
+        cls,
+        folder: Path,
+        *,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        root: Path | None = None,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the images of a YOLO data set (Ultralytics' layout) and the objects in them.
+
+        `data.yaml` names splits and classes; without one, all images below `images` count, their
+        folders tell the splits, and `classes.txt` the classes, which are numbers otherwise. Labels
+        are boxes, polygons or, with `kpt_shape`, keypoints. The item `annotations` lists the
+        objects as COCO has them, in pixels of the image once it is upright; in `yolo` is the line
+        that an object was read from. The metadata has `file`, the path below the root, `name`,
+        `origin`, `split` (and `splits`, of an image in several) and `label_file`, None for an image
+        without one. The classes are a shared item `categories`.
+
+        Args:
+            folder: The folder of the data set, or its `data.yaml`.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            root: The folder that names are relative to, and that nothing may lead out of; by
+                default the folder.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is no such folder.
+        """
+
+    @classmethod
+    @_operation("sources.from_table")
+    def from_table(
+        cls,
+        file: Path,
+        *,
+        path_column: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        id_column: str | None = None,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        root: Path | None = None,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the rows of a table (CSV, JSON Lines, Parquet), one of whose columns has paths.
+
+        The samples are in the order of the rows. All columns are in the metadata under their names,
+        beside `file`, `name` and `origin` (a column of such a name as `column_<name>`). Of CSV, a
+        column of numbers, or of true and false, has these as its values if they are written as
+        they would be written again: `007` and `1.50` stay text, and so does all of their column.
+        What JSON lacks of Parquet is text (times, decimals, bytes as base64). The shared item
+        `table` tells an export what the table was like.
+
+        Args:
+            file: The table, or a folder with one: `metadata.csv` or the like, or the only one.
+            path_column: The column of the images' paths; by default that which is called `path`,
+                `file`, `file_name`, `filename`, `image` or `image_path`.
+            columns: Columns of paths of more items, by the key that they get:
+                `{"mask": "mask_path"}`. Where a cell is empty the item is left out.
+            id_column: The column of the samples' names; by default those are the paths.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            root: The folder that paths are relative to, and that none may lead out of; by default
+                that of the table.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is no such file.
+            MissingExtraError: If a Parquet file is read, and the extra `parquet` is not installed.
+        """
+
+    @classmethod
     @_operation("sources.from_video")
     def from_video(
         cls, video: Path, *, must_exist: bool = True, image_key: str = "image"

@@ -25,6 +25,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _OF_OURS = ("label", "bbox", "category_id")
 _NAME = re.compile(r"@?[A-Za-z_][\w.-]*")
 _DEPTH = 30
+_DIGITS = 32  # more than the longest float has
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -110,7 +111,7 @@ def _plain(element: ET.Element, depth: int, but: str = "") -> Any:
 
 def _scalar(text: str) -> str | int | float:
     """The number that is written so, and no other way; else the text."""
-    if len(text) > 20 or not text or text[0] not in "-0123456789":
+    if len(text) > _DIGITS or not text or text[0] not in "-0123456789":
         return text
     for kind in (int, float):
         try:
@@ -296,7 +297,7 @@ def _append_all(parent: ET.Element, fields: Mapping[str, Any]) -> None:
 
 
 def _append(parent: ET.Element, tag: str, value: Any) -> None:
-    if value is None:
+    if value is None or value == []:
         return
     if not _NAME.fullmatch(tag) and tag != "#text":
         raise ValueError(f"{tag!r} cannot be the name of an element")
