@@ -55,5 +55,15 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "from_table",
         "table:TableExporter",
     ),
+    "webdataset": LayoutOf(
+        "tar shards in which a sample is the files of one name",
+        "from_webdataset",
+        "webdataset:WebDatasetExporter",
+    ),
+    "hf": LayoutOf(
+        "a folder that the library `datasets` saved",
+        "from_hf",
+        "hf:HfExporter",
+    ),
 }
-assert set(LAYOUTS) <= set(get_args(LayoutKind))
+assert set(LAYOUTS) == set(get_args(LayoutKind))

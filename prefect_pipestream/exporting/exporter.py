@@ -142,12 +142,30 @@ class Exporter(BaseModel, ABC):
             ItemError: If it cannot be encoded.
             DatasetWriteError: If the disk cannot take it.
         """
-        options = item.encoder_options  # as of one that was turned upright
-        wanted = item.with_options(**options) if options else type(item)(item)
-        wanted.allow_pickle = item.allow_pickle
         mode = SerializationMode.HARD_LINK if self.link else SerializationMode.DEEP_COPY
-        wanted.serialization_mode = mode
-        wanted.store(str(path))
+        _store(item, path, mode)
+
+    def bytes_of(self, item: Item[Any], extension: str) -> bytes:
+        """The content of the file that `put` would write, for a file that many items are in.
+
+        Raises:
+            ItemError: If it cannot be encoded.
+            DatasetWriteError: If the disk cannot take it.
+        """
+        path = self.folder / f".item{extension}"
+        try:
+            _store(item, path, SerializationMode.HARD_LINK)
+            return path.read_bytes()
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _store(item: Item[Any], path: Path, mode: SerializationMode) -> None:
+    options = item.encoder_options  # as of one that was turned upright
+    wanted = item.with_options(**options) if options else type(item)(item)
+    wanted.allow_pickle = item.allow_pickle
+    wanted.serialization_mode = mode
+    wanted.store(str(path))
 
 
 def is_below(path: str) -> bool:

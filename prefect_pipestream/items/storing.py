@@ -58,7 +58,7 @@ def _holding_value(
         same = (class_for(source.path) or type(item)) is cls
         if not cls.file_extensions() and extension:  # an unknown format is known by its name only
             same = extension_of(source.path) == extension
-        if same and (source.is_current() if item.has_value else status_through_links(source.path)):
+        if same and (source.is_current() if item.has_value else source.is_there()):
             yield source
 
 
@@ -125,7 +125,7 @@ def _encoded_like(
     try:
         cls.encode_like(value, stream, options, content_of(source))
     except (FileNotFoundError, DecodeError) as error:
-        if cls.keeps_metadata(options) and not _is_no_file(source.path):
+        if cls.keeps_metadata(options) and not _is_no_file(source.file):
             raise _cannot_keep(source, error) from error
         return _encoded(cls, value, options)
     return stream.getvalue()
@@ -160,7 +160,7 @@ def content_of(source: FileSource) -> bytes:
         FileNotFoundError: If it is not there.
         DecodeError: If it cannot be read.
     """
-    return FileSource(source.path).read()
+    return source.anew().read()
 
 
 def _cannot_keep(source: FileSource, error: Exception) -> EncodeError:

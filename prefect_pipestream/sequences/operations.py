@@ -311,6 +311,78 @@ class Operations:
         """
 
     @classmethod
+    @_operation("sources.from_webdataset")
+    def from_webdataset(
+        cls,
+        shards: Path,
+        *,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        keys: Mapping[str, str] | None = None,
+        classes: list[str] | None = None,
+        allow_damaged: bool = False,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the samples in tar shards: files of one name but for what follows its first dot.
+
+        Any sample is read at once, by an index of where its files are. They are items, byte for
+        byte: the first picture (`jpg`) is the image, others are called as their extensions
+        (`seg.png` is `seg`, `json` is `json`). Texts are in the metadata: `cls` as `label_id`,
+        `txt` and the like as `texts`. Pickles are kept, and not decoded.
+
+        Args:
+            shards: A folder of `*.tar`, one tar file, or a pattern `train-{000000..000012}.tar`.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            keys: Keys of files by their extensions: `{"left.jpg": "image", "txt": "caption"}`.
+            classes: The names of the classes, in the order of their numbers; by default those of
+                `categories.json` in the folder, which an export writes.
+            allow_damaged: Whether of a shard that is cut off the samples before that are taken.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there are no shards.
+            DatasetError: If a shard is compressed; on first use, if one is damaged.
+        """
+
+    @classmethod
+    @_operation("sources.from_hf")
+    def from_hf(
+        cls,
+        folder: Path,
+        *,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        keys: Mapping[str, str] | None = None,
+        id_column: str | None = None,
+        label_column: str | None = None,
+        leave_out: list[str] | None = None,
+        images_folder: Path | None = None,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the rows of a dataset that the library `datasets` saved (extra `hf`).
+
+        Images are the bytes that are saved, not decoded. Classes are `label` and `label_id`;
+        other columns are metadata, and arrays are items. Nothing is ever fetched from elsewhere.
+
+        Args:
+            folder: What `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
+            image_key: The key of the first column of images.
+            metadata_key: The key of the metadata.
+            keys: Keys of items, or fields of the metadata, by their columns.
+            id_column: The column by which a row is known; by default its number: rows that are
+                added at the end change no other's.
+            label_column: The column of classes that is `label`; by default the first.
+            leave_out: Columns to leave out.
+            images_folder: Where images may be that are not saved in the folder itself.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is no such folder.
+            MissingExtraError: If `datasets` is not installed.
+        """
+
+    @classmethod
     @_operation("sources.from_video")
     def from_video(
         cls, video: Path, *, must_exist: bool = True, image_key: str = "image"

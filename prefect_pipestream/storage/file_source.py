@@ -3,18 +3,22 @@
 The files of samples are read so; those that are private to a dataset by `untrusted`.
 """
 
+import errno
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import NoReturn
 
 from prefect_pipestream.errors import DecodeError
-from prefect_pipestream.storage.asking import is_link, status_through_links
+from prefect_pipestream.storage.asking import is_link, is_there, status_through_links
 from prefect_pipestream.storage.version import Version
 
 # O_NONBLOCK: opening a FIFO that nobody writes to must not hang; regular files ignore it.
 READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_CHUNK = 1 << 20
 
 
 class FileSource:
@@ -45,8 +49,74 @@ class FileSource:
         """Knows from now on what `other` knows of its file."""
         self.path, self.version, self.is_newer = other.path, other.version, other.is_newer
 
+    def anew(self) -> "FileSource":
+        """Returns a source of the same file, of which nothing is known yet."""
+        return FileSource(self.path)
+
+    @property
+    def file(self) -> str:
+        """The path of the file on disk that has the content, whole or as a part."""
+        return self.path
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the content is all of the file, so that a link to it has the same content."""
+        return True
+
+    def is_there(self) -> bool:
+        """Tells whether there is such a file, links followed.
+
+        Raises:
+            OSError: If that could not be asked.
+        """
+        return status_through_links(self.path) is not None
+
+    def size(self) -> int:
+        """Returns how many bytes it has now.
+
+        Raises:
+            OSError: If that could not be asked.
+        """
+        return os.stat(self.path).st_size
+
+    def look(self) -> None:
+        """Notes what the file is like now, if that is not known.
+
+        Raises:
+            FileNotFoundError: If it is not there. A link that leads nowhere is: decoding it fails.
+            OSError: If that could not be asked.
+        """
+        if self.version is not None:
+            return
+        now = time.time_ns()
+        status = status_through_links(self.path)
+        if status is not None:
+            self.version = Version.of(status, read_at_ns=now)
+        elif not is_there(self.path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+
+    @contextmanager
+    def opened(self) -> Iterator[Iterator[bytes]]:
+        """Gives the content in pieces, for a copy.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            DecodeError: If it is no regular file or cannot be read, also while pieces are taken.
+        """
+        try:
+            fd = os.open(self.path, READ_FLAGS)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            cannot_read(self.path, error)
+        try:
+            require_regular(os.fstat(fd), self.path)
+            yield _chunks_in(fd, self.path)
+        finally:
+            os.close(fd)
+
     def read(self) -> bytes:
-        """Reads the whole file and remembers its version.
+        """Reads the whole content and remembers its version.
 
         Raises:
             FileNotFoundError: If the file, or what a symbolic link points to, is not there.
@@ -90,15 +160,14 @@ class FileSource:
             return False
         if was is None or was.digest is None or was.size != found.st_size:
             return True
-        return _digest_at(self.path) != was.digest
+        return _digest_of(self.anew()) != was.digest
 
     def __repr__(self) -> str:
-        return f"FileSource({self.path!r})"
+        return f"{type(self).__name__}({self.path!r})"
 
 
-def _digest_at(path: str) -> bytes | None:
+def _digest_of(source: FileSource) -> bytes | None:
     """The digest of a file's content; None where there is no regular file (any more)."""
-    source = FileSource(path)
     try:
         source.read()
     except FileNotFoundError:
@@ -108,6 +177,14 @@ def _digest_at(path: str) -> bytes | None:
             raise error.__cause__ from None
         return None
     return source.digest
+
+
+def _chunks_in(fd: int, path: str) -> Iterator[bytes]:
+    try:
+        while chunk := os.read(fd, _CHUNK):
+            yield chunk
+    except OSError as error:
+        cannot_read(path, error)
 
 
 def _read_regular_file(path: str) -> tuple[bytes, os.stat_result]:

@@ -9,21 +9,14 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NoReturn
 
 from prefect_pipestream.errors import DatasetWriteError, DecodeError
 from prefect_pipestream.storage.asking import is_link, status_through_links
-from prefect_pipestream.storage.file_source import (
-    READ_FLAGS,
-    FileSource,
-    cannot_read,
-    new_digest,
-    require_regular,
-)
+from prefect_pipestream.storage.file_source import FileSource, new_digest, require_regular
 from prefect_pipestream.storage.version import Version
 
-_COPY_CHUNK = 1 << 20
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.ENOTSUP}
 """The errors by which a file system says that it makes no (more) hard links."""
@@ -46,25 +39,8 @@ def copy_new(source: FileSource, path: str) -> FileSource:
         DecodeError: If the source cannot be read.
         DatasetWriteError: If `path` exists or cannot be written; nothing is left of it.
     """
-    try:
-        fd = os.open(source.path, READ_FLAGS)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        cannot_read(source.path, error)
-    try:
-        require_regular(os.fstat(fd), source.path)
-        return _create(path, _chunks_in(fd, source.path))
-    finally:
-        os.close(fd)
-
-
-def _chunks_in(fd: int, path: str) -> Iterator[bytes]:
-    try:
-        while chunk := os.read(fd, _COPY_CHUNK):
-            yield chunk
-    except OSError as error:
-        cannot_read(path, error)
+    with source.opened() as chunks:
+        return _create(path, chunks)
 
 
 def _create(path: str, chunks: Iterable[bytes]) -> FileSource:
@@ -108,12 +84,16 @@ def _timed_uniquely(fd: int) -> tuple[os.stat_result, int]:
 
 
 def link_new(source: FileSource, path: str, *, symbolic: bool) -> FileSource | None:
-    """Makes `path` a link to the file of `source`; None if the file system makes no such link.
+    """Makes `path` a link to the file of `source`; None if there is no such link.
+
+    That is so if the file system makes none, and where the source is a part of a file.
 
     Raises:
         DecodeError: If the source is no regular file; nothing is left at `path`.
         DatasetWriteError: If `path` exists or its folder cannot be written.
     """
+    if not source.is_whole:
+        return None
     # A link to a symbolic link would break with it, or at once where its target is relative.
     target = os.path.realpath(source.path) if is_link(source.path) else source.path
     try:

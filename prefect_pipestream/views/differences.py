@@ -1,6 +1,5 @@
 """What one change did to a sample, for people: pictures before and after, and what else differs."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -79,7 +78,7 @@ def _value(item: Item[Any] | None) -> Any:
     if item is None:
         return None
     try:
-        if any(os.stat(source.path).st_size > _LARGEST_FILE for source in item.file_sources):
+        if any(source.size() > _LARGEST_FILE for source in item.file_sources):
             return None
         return item()
     except (PipestreamError, OSError):

@@ -171,8 +171,6 @@ class ImportSource(SamplesSequence):
 
 
 def _look_at(source: FileSource, name: str) -> None:
-    if source.version is not None:
-        return
     try:
         stat_into(source)
     except FileNotFoundError as error:

@@ -352,7 +352,7 @@ class Staging:
             try:
                 source = self._store(what, name, item, replaced)
             except ItemError as error:
-                if replaced is None or replaced.version is None or is_there(replaced.path):
+                if replaced is None or replaced.version is None or is_there(replaced.file):
                     raise
                 raise ConflictError(
                     f"{what}: another writer removed {replaced.path} after it was read: read and "

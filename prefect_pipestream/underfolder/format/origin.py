@@ -1,13 +1,9 @@
 """What a sample was read from."""
 
-import errno
 import os
-import time
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import FileSource
-from prefect_pipestream.storage.asking import is_there, status_through_links
-from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.format.names import is_shared, key_of
 
 
@@ -55,24 +51,18 @@ class SampleOrigin:
 
 
 def stat_into(source: FileSource) -> None:
-    """Notes what a file is like now.
+    """Notes what a file is like now, if that is not known.
 
     Raises:
         FileNotFoundError: If it is not there. A link that leads nowhere is: decoding it fails.
         DatasetError: If it cannot be looked at.
     """
-    now = time.time_ns()
     try:
-        status = status_through_links(source.path)
-        if status is None and not is_there(source.path):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source.path)
+        source.look()
     except FileNotFoundError:
         raise
     except OSError as error:
         raise unreadable(source.path, error) from error
-    if status is None:
-        return  # a link that is broken, leads in a circle or where it may not
-    source.version = Version.of(status, read_at_ns=now)
 
 
 def unreadable(path: str, error: OSError) -> DatasetError:
