@@ -181,9 +181,19 @@ def _with_all_categories(found: ImportSource, known: Item[Any] | None) -> Items 
     if known is None or CATEGORIES not in found.shared_items:
         return None
     entries = _entries(known)
-    numbers = [entry["id"] for entry in entries]
-    more = [one for one in _entries(found.shared_items[CATEGORIES]) if one["id"] not in numbers]
+    more: list[dict[str, Any]] = []
+    for one in _entries(found.shared_items[CATEGORIES]):
+        if one.get("name") not in [entry.get("name") for entry in (*entries, *more)]:
+            more.append({**one, "id": _free_number(one["id"], [*entries, *more])})
     return {CATEGORIES: known.make_new([*entries, *more], shared=True) if more else known}
+
+
+def _free_number(wanted: Any, entries: list[dict[str, Any]]) -> Any:
+    """A number for a class, another one where a class of another name has it: names count."""
+    taken = [entry["id"] for entry in entries]
+    if wanted not in taken:
+        return wanted
+    return max((number for number in taken if isinstance(number, int)), default=-1) + 1
 
 
 def _refuse_inside(source: ImportSource, folder: Path) -> None:
