@@ -35,6 +35,26 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "from_image_folder",
         "image_folder:ImageFolderExporter",
     ),
+    "coco": LayoutOf(
+        "JSON files of COCO: boxes, polygons, run lengths, keypoints",
+        "from_coco",
+        "coco:CocoExporter",
+    ),
+    "yolo": LayoutOf(
+        "boxes, polygons or keypoints in Ultralytics' layout: `data.yaml`, `images`, `labels`",
+        "from_yolo",
+        "yolo:YoloExporter",
+    ),
+    "voc": LayoutOf(
+        "Pascal VOC: an XML file for each image, in `Annotations`",
+        "from_voc",
+        "voc:VocExporter",
+    ),
+    "table": LayoutOf(
+        "CSV, JSON Lines or Parquet with a column of paths",
+        "from_table",
+        "table:TableExporter",
+    ),
     "webdataset": LayoutOf(
         "tar shards in which a sample is the files of one name",
         "from_webdataset",

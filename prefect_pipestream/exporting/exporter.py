@@ -161,7 +161,8 @@ class Exporter(BaseModel, ABC):
 
 
 def _store(item: Item[Any], path: Path, mode: SerializationMode) -> None:
-    wanted = type(item)(item)
+    options = item.encoder_options  # as of one that was turned upright
+    wanted = item.with_options(**options) if options else type(item)(item)
     wanted.allow_pickle = item.allow_pickle
     wanted.serialization_mode = mode
     wanted.store(str(path))

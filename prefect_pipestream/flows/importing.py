@@ -1,6 +1,7 @@
 """Flows between a dataset and other layouts: import what people have, and give it back."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from prefect_pipestream.sequences.stage import REMOVE, StageResult
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.ledger.signatures import IMPORT
 from prefect_pipestream.underfolder.runs.imported import assign
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import run_key_in_force
@@ -83,13 +85,20 @@ def import_dataset(
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
     folder = Path(Layout.of(block.folder).root)
     known = _known_categories(folder)
-    found = source_of(kind, source, {**_numbered_as(known, kind), **(options or {})})
+    found = source_of(kind, source, options or {}).knowing(_numbers_in(known))
     _refuse_inside(found, folder)
     names = found.names
     key = run_key_in_force() if not run_key else check_run_key(run_key)
     key = key or new_run_key("import")
     origin = found.origin_name
-    assigned = assign(folder, key, origin, names, metadata_key=found.metadata_key)
+    assigned = assign(
+        folder,
+        key,
+        origin,
+        names,
+        metadata_key=found.metadata_key,
+        take_back=select == "all",
+    )
     samples = ImportedSamples(
         source=found,
         assigned=assigned.indices,
@@ -102,14 +111,22 @@ def import_dataset(
     transform = Transform(_TakeIn(layout=kind, options=options or {}))
     log = get_run_logger()
     run = ProcessRun(stream, stream, transform, None, sample_retries, log)
-    if assigned.vanished and vanished == "report":
-        run.warnings.append(_vanished(list(assigned.vanished), origin))
-        log.warning(run.warnings[-1])
+    if vanished == "report" and assigned.vanished:
+        run.warn(
+            f"{_listed(list(assigned.vanished))} gone from {origin}, and stay in the dataset. To "
+            "remove them, import with `vanished` as `remove` (`--vanished remove`)."
+        )
+    if assigned.left_out:
+        run.warn(
+            f"{_listed(assigned.left_out)} left out, as they were removed from the dataset before "
+            "it was compacted. To bring them in again, import with `select` as `all`."
+        )
     return run_to_its_end(
         run,
         Choice(select, indices or None, is_named=bool(run_key)),
         chunk_size=chunk_size,
         max_failed=max_failed,
+        fingerprint=IMPORT + transform.fingerprint(None),
         imported_from=origin,
     )
 
@@ -153,13 +170,10 @@ def _entries(item: Item[Any] | None) -> list[dict[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
-def _numbered_as(known: Item[Any] | None, kind: LayoutKind) -> dict[str, Any]:
-    """The option by which classes that have no number at the source keep theirs."""
-    entries = _entries(known)
-    names = [entry.get("name") for entry in entries]
-    numbers = [entry["id"] for entry in entries]
-    is_meant = numbers == list(range(len(names))) and all(type(name) is str for name in names)
-    return {"classes": names} if names and is_meant and kind == "image-folder" else {}
+def _numbers_in(known: Item[Any] | None) -> dict[str, int]:
+    """The numbers of the classes in a list."""
+    entries = [one for one in _entries(known) if type(one["id"]) is int]
+    return {one["name"]: one["id"] for one in entries if type(one.get("name")) is str}
 
 
 def _with_all_categories(found: ImportSource, known: Item[Any] | None) -> Items | None:
@@ -183,13 +197,12 @@ def _refuse_inside(source: ImportSource, folder: Path) -> None:
         )
 
 
-def _vanished(names: list[str], origin: str) -> str:
+def _listed(names: Sequence[str]) -> str:
+    """Some names and their number, as the subject of a sentence."""
     shown = ", ".join(names[:_NAMED])
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return (
-        f"{len(names):,} samples are gone from {origin}, and stay in the dataset: {shown}{more}. "
-        "To remove them, import with `vanished` as `remove` (`--vanished remove`)."
-    )
+    are = "sample is" if len(names) == 1 else "samples are"
+    return f"{shown}{more}: {len(names):,} {are}"
 
 
 @flow(name="export-dataset")

@@ -48,6 +48,11 @@ class ProcessRun:
         """Takes over what earlier attempts did."""
         self.result, self._done_before = before, before.total
 
+    def warn(self, warning: str) -> None:
+        """Says what looks wrong: in the log now, and in the report."""
+        self.log.warning(warning)
+        self.warnings.append(warning)
+
     def add(self, report: ChunkReport, name: str) -> None:
         """Adds what became of a chunk of this name."""
         self.chunks.append(ChunkTime(name, dict(report.counts), report.seconds))

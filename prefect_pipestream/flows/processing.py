@@ -152,6 +152,7 @@ def run_to_its_end(
     chunk_size: int | None = None,
     max_failed: float = 0.0,
     artifacts: bool = True,
+    fingerprint: str | None = None,
     **facts: Any,
 ) -> RunReport:
     """Processes what is left of a run, and reports; see `process_samples`.
@@ -163,10 +164,11 @@ def run_to_its_end(
         chunk_size: How many samples a chunk has; None: a few seconds of work.
         max_failed: The share of the samples that may fail.
         artifacts: Whether there are a progress artifact and a report.
+        fingerprint: By what later runs know the transform; by default its own fingerprint.
         **facts: What is noted of the run, beside its transform.
     """
     log, writer = run.log, run.target
-    fingerprint = run.transform.fingerprint(run.keys)
+    fingerprint = fingerprint or run.transform.fingerprint(run.keys)
     run.source.recover()  # a commit that a killed attempt had logged counts as done
     writer.recover()
     selection = select_samples(run.source, writer, choice, fingerprint)
@@ -174,8 +176,7 @@ def run_to_its_end(
     log.info("Run %s: %d samples to process, %d done before.", run.key, len(todo), before.total)
     run.go_on_from(before)
     if before.total and (warning := warning_of_another_transform(writer, fingerprint)):
-        log.warning(warning)
-        run.warnings.append(warning)
+        run.warn(warning)
     began = time.perf_counter()
     if len(todo):
         writer.begin_run(fingerprint=fingerprint, **selection.facts, **facts)

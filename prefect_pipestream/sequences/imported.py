@@ -20,7 +20,7 @@ class ImportedSamples(SamplesSequence):
 
     Args:
         source: The source.
-        assigned: The index of each of its samples: int64.
+        assigned: The index of each of its samples: int64; -1 for those that are left out.
         gone: Other indices, of samples that are not there any more: these are empty.
         shared: Shared items in place of those that the source has.
     """
@@ -44,7 +44,7 @@ class ImportedSamples(SamplesSequence):
 
     def indices(self) -> Indices:
         """Returns the indices of all samples, those that are gone too: int64, ascending."""
-        return np.union1d(self._sorted, np.array(self.gone, np.int64))
+        return np.union1d(self._sorted[self._sorted >= 0], np.array(self.gone, np.int64))
 
     def get_sample(self, idx: int) -> Sample:
         """Returns the sample; an empty one if it is gone.

@@ -162,6 +162,155 @@ class Operations:
         """
 
     @classmethod
+    @_operation("sources.from_coco")
+    def from_coco(
+        cls,
+        annotations: Path,
+        *,
+        images: Path | None = None,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the images that a JSON file of COCO lists, each with its objects.
+
+        They are ordered by their paths, naturally. The item `annotations` lists the objects as the
+        file does, each with the name of its class as `label`, which replaces one of theirs; there
+        is none where the file has no list of them. The metadata has `file`, the split and the path
+        that the file says; `split`, `width`, `height`, and as `coco` what else is said of the
+        image. Shared are `categories`, and as `coco` what files say beside their lists, by split.
+        Instances and keypoints are read, panoptic segments are not. Masks are painted by the stage
+        `annotations-to-mask`.
+
+        Args:
+            annotations: The JSON file; or a folder with `annotations/instances_*.json`, or
+                `person_keypoints_*.json` if there is none of these, or other files, each a split;
+                or one with `_annotations.coco.json` in it or in each of its folders.
+            images: The folder of the images, which may have one for each split; by default beside
+                the file or beside `annotations`: called as the split, `images/<split>`, `images`.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is nothing at a path.
+        """
+
+    @classmethod
+    @_operation("sources.from_voc")
+    def from_voc(
+        cls,
+        folder: Path,
+        *,
+        annotations: str | None = None,
+        images: str | None = None,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        classes: list[str] | None = None,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the images of a folder as Pascal VOC has it, each with the objects of its XML.
+
+        They are ordered by their paths, naturally. The item `annotations` lists the objects:
+        `label`, `bbox` [x, y, width, height], `segmentation` of polygons, and all else that is said
+        of them. Corners in the file count pixels from 1 and include them, as the kit of VOC says
+        and supervision and detectron2 read them: `bbox` is [xmin - 1, ymin - 1, xmax - xmin + 1,
+        ymax - ymin + 1]. An image without a file has no such item. The metadata has `split`,
+        `width`, `height`, as `voc` what is said of the image, and `sets` where the image is in more
+        than the set of its split. `mask` and `instances` are the files of `SegmentationClass` and
+        `SegmentationObject`; `categories`, shared, numbers the classes from 1 on.
+
+        Args:
+            folder: The folder, such as `VOCdevkit/VOC2012`.
+            annotations: The folder of the XML files in it; by default `Annotations`, or itself.
+            images: The folder of the images in it; by default `JPEGImages`, `images` or itself. An
+                image has the name of its XML file, but for the extension.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            classes: The classes in the order of their numbers: then each object has its number as
+                `category_id`, and one of another class is an error of its sample. By default those
+                that are found, in natural order.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is no such folder.
+        """
+
+    @classmethod
+    @_operation("sources.from_yolo")
+    def from_yolo(
+        cls,
+        folder: Path,
+        *,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        root: Path | None = None,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the images of a YOLO data set (Ultralytics' layout) and the objects in them.
+
+        `data.yaml` names splits and classes; without one, all images below `images` count, their
+        folders tell the splits, and `classes.txt` the classes, which are numbers otherwise. Labels
+        are boxes, polygons or, with `kpt_shape`, keypoints. The item `annotations` lists the
+        objects as COCO has them, in pixels of the image once it is upright; in `yolo` is the line
+        that an object was read from. The metadata has `file`, the path below the root, `name`,
+        `origin`, `split` (and `splits`, of an image in several) and `label_file`, None for an image
+        without one. The classes are a shared item `categories`.
+
+        Args:
+            folder: The folder of the data set, or its `data.yaml`.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            root: The folder that names are relative to, and that nothing may lead out of; by
+                default the folder.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is no such folder.
+        """
+
+    @classmethod
+    @_operation("sources.from_table")
+    def from_table(
+        cls,
+        file: Path,
+        *,
+        path_column: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        id_column: str | None = None,
+        image_key: str = "image",
+        metadata_key: str = "metadata",
+        root: Path | None = None,
+        origin: str | None = None,
+    ) -> "SamplesSequence":
+        """Takes the rows of a table (CSV, JSON Lines, Parquet), one of whose columns has paths.
+
+        The samples are in the order of the rows. All columns are in the metadata under their names,
+        beside `file`, `name` and `origin` (a column of such a name as `column_<name>`). Of CSV, a
+        column of numbers, or of true and false, has these as its values if they are written as
+        they would be written again: `007` and `1.50` stay text, and so does all of their column.
+        What JSON lacks of Parquet is text (times, decimals, bytes as base64). The shared item
+        `table` tells an export what the table was like.
+
+        Args:
+            file: The table, or a folder with one: `metadata.csv` or the like, or the only one.
+            path_column: The column of the images' paths; by default that which is called `path`,
+                `file`, `file_name`, `filename`, `image` or `image_path`.
+            columns: Columns of paths of more items, by the key that they get:
+                `{"mask": "mask_path"}`. Where a cell is empty the item is left out.
+            id_column: The column of the samples' names; by default those are the paths.
+            image_key: The key of the image.
+            metadata_key: The key of the metadata.
+            root: The folder that paths are relative to, and that none may lead out of; by default
+                that of the table.
+            origin: What the source is called; by default its absolute path.
+
+        Raises:
+            DatasetNotFoundError: If there is no such file.
+            MissingExtraError: If a Parquet file is read, and the extra `parquet` is not installed.
+        """
+
+    @classmethod
     @_operation("sources.from_webdataset")
     def from_webdataset(
         cls,

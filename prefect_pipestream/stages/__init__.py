@@ -40,6 +40,7 @@ from prefect_pipestream.stages.key_transformations import (
     StageKeysFilter,
     StageRemap,
 )
+from prefect_pipestream.stages.masks import StageAnnotationsToMask
 from prefect_pipestream.stages.measures import StageDropBlankImages, StageMeasureImages
 from prefect_pipestream.stages.orientation import StageRotateFlip
 from prefect_pipestream.stages.resize_and_crop import StageCropAndPad, StageResize
@@ -78,6 +79,7 @@ __all__ = [
     "StageResize",
     "StageCropAndPad",
     "StageAlbumentations",
+    "StageAnnotationsToMask",
     # cleaning
     "StageInvert",
     "StageAutocontrast",

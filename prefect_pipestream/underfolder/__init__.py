@@ -7,6 +7,7 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
+from prefect_pipestream.underfolder.ledger.compactions import compactions, moves_of
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
     OUTCOMES,
@@ -16,6 +17,7 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
+from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
 from prefect_pipestream.underfolder.runs.listing import (
     RunInfo,
     RunState,
@@ -31,6 +33,7 @@ __all__ = [
     "OUTCOMES",
     "CheckReport",
     "CommitRecord",
+    "CompactReport",
     "Batch",
     "Outcome",
     "Problem",
@@ -47,10 +50,13 @@ __all__ = [
     "UnderfolderWriter",
     "UndoReport",
     "check",
+    "compact",
+    "compactions",
     "end_run",
     "failed_indices",
     "last_run",
     "list_runs",
+    "moves_of",
     "prune_runs",
     "signatures",
     "undo_commits",

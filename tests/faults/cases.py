@@ -23,8 +23,10 @@ from prefect_pipestream.underfolder import (
     Underfolder,
     UnderfolderWriter,
     check,
+    compact,
     end_run,
     list_runs,
+    moves_of,
     prune_runs,
     signatures,
     undo_commits,
@@ -173,6 +175,38 @@ def some_are_removed(folder: Path) -> None:
     root = folder / "dataset"
     assert Underfolder(root).indices().tolist() == [0, 2]
     assert Run.of(root, RUN).counts()["removed"] == 2
+
+
+def with_gaps(folder: Path) -> None:
+    """Samples 1 and 2 of the dataset were removed, and a transform saw the others."""
+    pristine(folder)
+    root = folder / "dataset"
+    writer = writer_of(root, LATER)
+    Run.of(root, LATER).note({"fingerprint": "f"})
+    dataset = Underfolder(root, watch=True)
+    with writer.batch(signed=True) as group:
+        group.record(0, "unchanged", origin=dataset.take(0)[1])
+        group.record(3, "unchanged", origin=dataset.take(3)[1])
+        for idx in (1, 2):
+            group.remove(idx)
+    with writer.batch() as group:
+        group.set_output(7, dataset.take(3)[0])
+
+
+def close_gaps(folder: Path) -> None:
+    compact(folder / "dataset", RUN)
+
+
+def compacted(folder: Path) -> None:
+    with_gaps(folder)
+    close_gaps(folder)
+
+
+def gaps_are_closed(folder: Path) -> None:
+    root = folder / "dataset"
+    assert Underfolder(root).indices().tolist() == [0, 1, 2]
+    assert moves_of(Run.of(root, RUN)).tolist() == [[3, 1], [7, 2]]
+    assert set(signatures(root, "f")) == {0, 1}
 
 
 def create(folder: Path) -> None:
@@ -436,6 +470,8 @@ CASES = [
     Case("set by a stream", pristine, set_by_stream, run=RUN, steps=UNDONE),
     Case("group commit", pristine, write_group, EACH, run=RUN, steps=UNDONE),
     Case("removal", pristine, remove_some, EACH, RUN, UNDONE, some_are_removed),
+    Case("compaction", with_gaps, close_gaps, (), None, ((undo, "prepared"),), gaps_are_closed),
+    Case("undo of a compaction", compacted, undo, (), steps=((redo_last, "prepared"),)),
     Case("recovery, logged", logged_by(set_one, 0), recover_it, run=RUN, steps=UNDONE),
     Case("recovery, half applied", logged_by(set_one, 2), recover_it, run=RUN, steps=UNDONE),
     Case("creation", pristine, create, EACH, run=RUN, steps=((undo_new, "nothing"),), target="new"),

@@ -11,7 +11,14 @@ import pytest
 from prefect_pipestream.errors import DatasetError, PipeBuildingError
 from prefect_pipestream.flows import clean_dataset, export_dataset, import_dataset
 from prefect_pipestream.sequences import DataStream, SamplesSequence
-from prefect_pipestream.underfolder import Run, Underfolder, check, prune_runs, undo_run
+from prefect_pipestream.underfolder import (
+    Run,
+    Underfolder,
+    check,
+    compact,
+    prune_runs,
+    undo_run,
+)
 from tests.layouts.photos import all_values, files_below, make_image, make_photos
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -219,6 +226,41 @@ def test_an_index_that_cannot_be_meant_is_an_error_and_no_other_order(
     index.unlink()
     imported(photos, dataset)
     assert files_by_index(dataset)[3] == "a.jpg"
+
+
+@pytest.mark.parametrize("is_pruned", [False, True])
+@pytest.mark.parametrize("is_undone", [False, True])
+@pytest.mark.parametrize("is_told", [False, True])
+def test_samples_are_known_again_after_they_moved(
+    photos: Path, dataset: Path, is_pruned: bool, is_undone: bool, is_told: bool
+) -> None:
+    from datetime import timedelta
+
+    imported(photos, dataset)
+    clean_dataset(dataset, ["invert"])
+    DataStream.read_write_underfolder(dataset).remove(0)
+    compaction = compact(dataset)
+    assert files_by_index(dataset) == {0: "d.jpg", 1: "f.jpg"}
+    make_photos(photos, "a.jpg", "e.jpg")
+    if is_undone:
+        undo_run(dataset, compaction.run_key)
+    if is_pruned:
+        prune_runs(dataset, timedelta(0))
+    if is_told:
+        (dataset / ".pipestream/imported.jsonl").unlink()
+    before = files_below(dataset)
+    behind = len(Underfolder(dataset))
+
+    report = imported(photos, dataset)
+
+    # One that was removed stays away; unless only the samples tell what was there.
+    assert report.counts["written"] == 2 + is_told
+    assert before.items() <= files_below(dataset).items()
+    names = ["a.jpg", "b.jpg", "e.jpg"] if is_told else ["a.jpg", "e.jpg"]
+    found = files_by_index(dataset)
+    assert [found[idx] for idx in sorted(found)[2:]] == names
+    assert min(sorted(found)[2:]) >= behind
+    assert not imported(photos, dataset).total
 
 
 def test_new_classes_get_new_numbers_and_are_listed(tmp_path: Path, dataset: Path) -> None:

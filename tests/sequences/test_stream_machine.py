@@ -89,6 +89,22 @@ class StreamMachine(RuleBasedStateMachine):
                 )
                 self.model.setdefault(idx, {})["label"] = value
 
+    @rule(idx=IDS, by_other=st.booleans())
+    def remove(self, idx: int, by_other: bool) -> None:
+        removed = (self.other if by_other else self.stream).remove(idx)
+        assert bool(removed) == (self.model.pop(idx, None) is not None)
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data())
+    def remove_a_sample_taken_earlier(self, data: st.DataObject) -> None:
+        idx, sample = data.draw(st.sampled_from(self.taken))
+        keys = {key for key in sample if sample[key].local_sources}
+        try:
+            self.stream.remove(idx, sample)
+        except ConflictError:
+            return
+        assert keys >= set(self.model.pop(idx, {}))  # it knew of all that went
+
     @rule(idx=IDS)
     def take(self, idx: int) -> None:
         if idx < len(self.stream):

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from prefect_pipestream.items import PngImageItem, YamlMetadataItem
+from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.sequences.stage import registered_stages
 from prefect_pipestream.stages import fingerprint, resolve_stage
@@ -28,6 +28,7 @@ VOCABULARY = [
     "resize-images",
     "crop-and-pad-images",
     "albumentations",
+    "annotations-to-mask",
 ]
 CLEANING = [
     "invert",
@@ -69,6 +70,7 @@ SPECS = [
     {"resize-images": {"size": ["max", 4]}},
     {"resize-images": {"size": [4, 5], "masks": "a"}},
     {"crop-and-pad-images": {"x": -2, "images": "a", "pad_colors": "red"}},
+    {"annotations-to-mask": {"annotations_key": "o", "kind": "instances"}},
 ]
 
 
@@ -100,6 +102,8 @@ def test_a_stage_survives_its_specification_and_a_pickle(spec):
         {
             "a": PngImageItem(np.arange(48, dtype="uint8").reshape(6, 8)),
             "m": YamlMetadataItem({"x": 1}),
+            "o": JsonMetadataItem([{"bbox": [1, 1, 2, 2]}]),
+            "metadata": JsonMetadataItem({"width": 8, "height": 6}),
         }
     )
     stage = resolve_stage(spec)
@@ -115,7 +119,9 @@ def test_a_stage_survives_its_specification_and_a_pickle(spec):
 def test_what_a_stage_makes_counts_as_made_from_the_files_that_were_read(spec, tmp_path):
     stream = DataStream.create_output_stream(tmp_path / "set")
     image = np.arange(48, dtype="uint8").reshape(6, 8)
-    stream.set_output(0, Sample({"a": PngImageItem(image), "m": YamlMetadataItem({"x": 1})}))
+    items = {"a": PngImageItem(image), "m": YamlMetadataItem({"x": 1})}
+    said = {"o": JsonMetadataItem([]), "metadata": JsonMetadataItem({"width": 8, "height": 6})}
+    stream.set_output(0, Sample({**items, **said}))
     sample = DataStream.read_write_underfolder(tmp_path / "set")[0]
 
     result = resolve_stage(spec)(sample)

@@ -227,6 +227,14 @@ def test_a_sample_set_after_another_removed_it_is_a_conflict(dataset: Path) -> N
     assert names_of(dataset, 2) == []
 
 
+def test_nothing_is_added_to_a_sample_that_another_removed(dataset: Path) -> None:
+    stream = stream_of(dataset)
+    sample = stream[2]
+    stream_of(dataset, "other").remove(2)
+    with pytest.raises(ConflictError):  # though it was made from none of its items
+        stream.set_output(2, sample.set_item("new", TxtNumpyItem(np.ones(1))), keys=["new"])
+
+
 # -- undo ----------------------------------------------------------------------------------
 
 

@@ -87,13 +87,9 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
         first = {name.partition("/")[0] for name in self.names if "/" in name}
         return bool(first) and {one.lower() for one in first} <= SPLITS
 
-    @property
+    @cached_property
     def shared_items(self) -> Items:
         """The classes, where folders are classes."""
-        return self._shared_items
-
-    @cached_property
-    def _shared_items(self) -> Items:
         if not self.categories:
             return {}
         listed = [{"id": number, "name": name} for name, number in self.categories.items()]
@@ -106,8 +102,7 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
             return {}
         given = self.classes if isinstance(self.classes, list) else []
         found = {label for name in self.names if (label := self._parts(name)[1]) is not None}
-        names = [*given, *natsorted(sorted(found.difference(given)))]
-        return {name: number for number, name in enumerate(names)}
+        return self.numbered([*given, *natsorted(sorted(found))], first=0)
 
     def _parts(self, name: str) -> tuple[str | None, str | None]:
         """The split and the class of an image, as far as it has them."""

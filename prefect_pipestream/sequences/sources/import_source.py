@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from natsort import natsorted
+from pydantic import PrivateAttr
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
@@ -47,6 +48,8 @@ class ImportSource(SamplesSequence):
         metadata_key: str
         origin: str | None
 
+    _known_classes: Mapping[str, int] = PrivateAttr(default_factory=dict)
+
     @property
     @abstractmethod
     def location(self) -> Path:
@@ -72,10 +75,27 @@ class ImportSource(SamplesSequence):
         """What the metadata says of a sample, beside its name, file and origin."""
         return {}
 
-    @property
+    @cached_property
     def shared_items(self) -> Items:
         """The items that all samples share, such as the classes; none by default."""
         return {}
+
+    def knowing(self, classes: Mapping[str, int]) -> "ImportSource":
+        """Returns the same source, in which these classes have these numbers.
+
+        Sources whose classes have numbers of their own do not heed it.
+        """
+        other = self.model_copy()
+        other._known_classes = dict(classes)
+        return other
+
+    def numbered(self, names: Iterable[str], first: int) -> dict[str, int]:
+        """Gives each class a number: that by which it is known, or the next one from `first` on."""
+        numbers = dict(self._known_classes)
+        for name in names:
+            if name not in numbers:
+                numbers[name] = max([first - 1, *numbers.values()]) + 1
+        return numbers
 
     @cached_property
     def origin_name(self) -> str:

@@ -21,7 +21,7 @@ from prefect_pipestream.storage.untrusted import TEMPORARY
 from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.format.journal import Journal, NameChange
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
-from prefect_pipestream.underfolder.format.names import is_shared
+from prefect_pipestream.underfolder.format.names import index_in, is_shared
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 
@@ -171,9 +171,12 @@ def _mark_folder(folder: str) -> int:
 def _name_changes(record: CommitRecord) -> Iterator[NameChange]:
     for sample in record.samples:
         added = [n for n in sample.writes or () if n not in sample.replaces and not is_shared(n)]
+        # A sample that is moved has them under another index than the one it is written at.
         removed = [n for n in sample.removes if not is_shared(n)]
-        if added or removed:
-            yield NameChange(sample.written_at, added, removed)
+        for idx in dict.fromkeys(map(index_in, [*added, *removed])):
+            if idx is not None:
+                names = ([n for n in some if index_in(n) == idx] for some in (added, removed))
+                yield NameChange(idx, *names)
 
 
 def _finish(layout: Layout, record: CommitRecord, *, durable: bool) -> None:

@@ -42,12 +42,14 @@ class Rules:
         on_conflict: Whether another writer's change to a sample since it was read is an error.
         signed: Whether the records say what the samples' files are like after it.
         attempt: The attempt at the run that it is part of, if that has the run to itself.
+        whole: Whether a conflict of one sample keeps all of them from being written.
     """
 
     durable: bool = False
     on_conflict: OnConflict = "raise"
     signed: bool = False
     attempt: str | None = None
+    whole: bool = False
 
 
 class Commit:
@@ -62,6 +64,7 @@ class Commit:
         self._staging = staging
         self._layout = staging.layout
         self._rules = rules
+        self._written: set[str] = set()
 
     def publish(self, run_key: str, tag: str, drops: Iterable[str] = ()) -> list[StagedSample]:
         """Puts all files in place and notes the outcomes in the run's ledger.
@@ -96,7 +99,7 @@ class Commit:
                 staging.look()
                 staging.refuse_changed_shared()
                 conflicts = self._drop_conflicting()
-                if conflicts and drops:
+                if conflicts and (drops or rules.whole):
                     staging.discard()  # what takes a commit back takes all of it back
                 if staging.samples or staging.shared:
                     self._log_and_place(self._prepare(run_key, tag, tuple(drops)))
@@ -122,14 +125,17 @@ class Commit:
         if self._rules.on_conflict == "overwrite":
             return []
         samples = self._staging.samples
-        conflicts = [idx for idx, staged in samples.items() if is_stale(staged, self._layout)]
+        leaving = self._staging.leaving
+        conflicts = [i for i, staged in samples.items() if is_stale(staged, self._layout, leaving)]
         for idx in conflicts:
             self._staging.drop_files(samples.pop(idx))
         return conflicts
 
     def _prepare(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
         """Keeps the old files and writes the record: nothing that others see is changed by it."""
-        samples = tuple(map(self._final_record, self._staging.in_order()))
+        in_order = self._staging.in_order()
+        self._written = {file.name for staged in in_order for file in staged.files}
+        samples = tuple(map(self._final_record, in_order))
         record = CommitRecord(
             id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
             run_key=run_key,
@@ -162,7 +168,8 @@ class Commit:
         if staged.changes_files:
             writes = {file.name: _mark(file.source) for file in staged.files}
             names = dict.fromkeys([*staged.removes, *staged.superseded])
-            removes = tuple(n for n in names if n not in writes and self._exists(n))
+            # What one sample leaves another may take: that name is written, and not removed.
+            removes = tuple(n for n in names if n not in self._written and self._exists(n))
             replaces = tuple(name for name in writes if self._exists(name))
             if staged.is_removal:
                 record = replace(record, outcome="removed" if removes else "skipped")

@@ -9,6 +9,7 @@ from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import is_shared, key_of
+from prefect_pipestream.underfolder.format.origin import SampleOrigin
 
 _LONGEST_WAIT_NS = 3_000_000_000
 
@@ -33,11 +34,18 @@ def wait_out_the_tick(samples: Iterable[StagedSample]) -> None:
         time.sleep(left / 1e9)
 
 
-def is_stale(staged: StagedSample, layout: Layout) -> bool:
+def is_stale(staged: StagedSample, layout: Layout, leaving: Container[str] = ()) -> bool:
     """Whether a file that the sample was made from, or replaces, is another one now.
 
     The source may be another dataset: then a sample is not to mix old items with new ones.
+
+    Args:
+        staged: The sample.
+        layout: The dataset that is written.
+        leaving: The names of files that the commit moves elsewhere.
     """
+    if staged.is_move and _is_moved_wrongly(staged, leaving):
+        return True
     if staged.found is not None:
         return _has_others(staged, staged.found) or any(
             mark_at(layout.final(name)) != mark for name, mark in staged.found.items()
@@ -53,6 +61,8 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
         replaced = {key_of(name) for name in origin.sources if not is_shared(name)}
     elif in_place:
         replaced = {file.key for file in staged.files}
+    if in_place and staged.changes_files and _is_another(origin, replaced):
+        return True
     for name, source in origin.sources.items():
         key = None if is_shared(name) else key_of(name)
         if key in replaced and source.is_newer:
@@ -62,6 +72,25 @@ def is_stale(staged: StagedSample, layout: Layout) -> bool:
         replaced -= {key}
     # What is left of the keys had no file when the sample was read: nor may it have now.
     return any(is_there(layout.final(file.name)) for file in staged.files if file.key in replaced)
+
+
+def _is_moved_wrongly(staged: StagedSample, leaving: Container[str]) -> bool:
+    """Whether not all files of a sample would be moved, or onto files that stay."""
+    names = {kind.name_of(staged.record.idx) for kind in staged.left_behind}
+    there = (kind.name_of(staged.target) for kind in staged.there)
+    return names != set(staged.removes) or any(name not in leaving for name in there)
+
+
+def _is_another(origin: SampleOrigin, replaced: Container[str | None]) -> bool:
+    """Whether the sample was removed, or another moved to its index, and nothing else tells.
+
+    That is so where all files that it had are other ones now. Only asked where what is written was
+    made from none of them, nor replaces one.
+    """
+    own = {name: source for name, source in origin.sources.items() if not is_shared(name)}
+    if any(one.digest is not None or key_of(name) in replaced for name, one in own.items()):
+        return False
+    return bool(own) and not any(source.is_current() for source in own.values())
 
 
 def _has_others(staged: StagedSample, known: Container[str]) -> bool:

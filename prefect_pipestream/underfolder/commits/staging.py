@@ -72,7 +72,9 @@ class StagedSample:
         removes: Names to remove, besides those that the files supersede.
         found: The marks of files, by name: a file of another mark is another writer's change.
         is_removal: Whether all of the sample's own files are removed, whichever there are then.
+        is_move: Whether the sample is moved, with all files that it had when that was staged.
         there: What files are there under the index that it is written at, as of the commit.
+        left_behind: Of a move, what files are there under the index that it is moved from.
     """
 
     record: SampleRecord
@@ -81,7 +83,9 @@ class StagedSample:
     removes: tuple[str, ...] = ()
     found: Mapping[str, str | None] | None = None
     is_removal: bool = False
+    is_move: bool = False
     there: Sequence[Kind] = ()
+    left_behind: Sequence[Kind] = ()
 
     @property
     def changes_files(self) -> bool:
@@ -107,6 +111,8 @@ class StagedSample:
         """The names of the files that are there and make way: for its own, or for nothing."""
         if self.is_removal:
             return [kind.name_of(self.target) for kind in self.there]
+        if self.is_move:  # what is there is moved on by the same commit
+            return []
         return self.names_there({file.key for file in self.files})
 
 
@@ -252,6 +258,34 @@ class Staging:
         record = SampleRecord(idx, "removed", target=moved_to, attempts=attempts)
         self.samples[idx] = StagedSample(record, origin, is_removal=True)
         self._targets.add(target)
+
+    def move(
+        self,
+        record: SampleRecord,
+        names: Mapping[str, str],
+        found: Mapping[str, str | None],
+    ) -> None:
+        """Stages a sample with all of its files to be found under another index.
+
+        Args:
+            record: Its entry in the ledger, with its old index and its target.
+            names: The name that each of its files gets, by the name that it has.
+            found: The marks of its files, by name: other files, or more, are a conflict.
+
+        Raises:
+            FileNotFoundError: If a file is not there any more.
+            OSError: If one cannot be linked or copied.
+        """
+        staged = StagedSample(record, None, removes=tuple(names), found=found, is_move=True)
+        self.samples[record.idx] = staged
+        self._targets.add(record.written_at)
+        data = self.layout.data
+        staged.files.extend(self._kept(new, f"{data}/{old}") for old, new in names.items())
+
+    @property
+    def leaving(self) -> set[str]:
+        """The names of the files of all samples that are moved elsewhere."""
+        return {name for one in self.samples.values() if one.is_move for name in one.removes}
 
     def record(self, record: SampleRecord, origin: SampleOrigin | None = None) -> None:
         """Notes the outcome of a sample of which nothing is written."""
@@ -438,6 +472,8 @@ class Staging:
                 staged.there = self.dataset.all_kinds_of(staged.target)
             elif staged.changes_files:
                 staged.there = self.dataset.kinds_of(staged.target)
+            if staged.is_move:
+                staged.left_behind = self.dataset.kinds_of(staged.record.idx)
 
     def hold(self) -> None:
         """Keeps the folder: a commit of what is in it is logged, and still to be applied."""

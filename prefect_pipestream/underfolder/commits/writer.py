@@ -284,6 +284,7 @@ class UnderfolderWriter:
         *,
         signed: bool = False,
         drops: Iterable[str] = (),
+        whole: bool = False,
     ) -> list[StagedSample]:
         """Commits what is staged, as part of the run; see `Commit.publish`.
 
@@ -292,8 +293,9 @@ class UnderfolderWriter:
             tag: The part of the run.
             signed: Whether the ledger notes what each sample's files are like.
             drops: Commits that this one takes back.
+            whole: Whether a conflict of one sample keeps all of them from being written.
         """
-        rules = Rules(self.durable, self.on_conflict, signed, self.attempt)
+        rules = Rules(self.durable, self.on_conflict, signed, self.attempt, whole)
         return Commit(staging, rules).publish(self.run_key, tag, drops)
 
     def _names(self) -> dict[str, Any]:

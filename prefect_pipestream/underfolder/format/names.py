@@ -54,6 +54,12 @@ def parse_item_name(name: str) -> tuple[int, Kind] | None:
     return idx, Kind(tail, len(head) if padded else 0)
 
 
+def index_in(name: str) -> int | None:
+    """The index in the name of a sample's own file; None where there is none."""
+    parsed = parse_item_name(name)
+    return None if parsed is None else parsed[0]
+
+
 def is_shared(name: str) -> bool:
     """Whether a name is that of a shared item, ``/<key>.<ext>``: its file is in the root."""
     return name[:1] == "/"

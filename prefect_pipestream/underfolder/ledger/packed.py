@@ -33,7 +33,7 @@ from prefect_pipestream.underfolder.ledger.records import (
     is_time,
     refuse_paths,
 )
-from prefect_pipestream.underfolder.ledger.rows import Columns, Rows, checked_column
+from prefect_pipestream.underfolder.ledger.rows import Columns, Moves, Rows, checked_column
 
 _SAMPLES = "samples.npz"
 _FAILURES = "failures.jsonl.gz"
@@ -98,6 +98,7 @@ def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
             columns.add(commit)
             ids.append(commit.id)
             tag_of.append(tags.setdefault(commit.tag, len(tags)))
+    moved: dict[str, Any] = {"before": np.array(columns.before)} if any(columns.before) else {}
     np.savez_compressed(
         os.path.join(folder, _SAMPLES),
         idx=np.array(columns.idx),
@@ -105,6 +106,7 @@ def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
         outcome=np.array(columns.outcome),
         attempts=np.array(columns.attempts),
         signature=np.array(columns.signature),
+        **moved,
         commit_id=np.array(ids, dtype=np.bytes_),
         commit_end=np.array(columns.ends),
         commit_at=np.array(columns.at),
@@ -177,6 +179,9 @@ class PackedLedger:
         for name, dtype in _COMMIT_COLUMNS.items():
             arrays[name] = checked_column(name, arrays[name], np.dtype(dtype))
         arrays["target"] = checked_column("target", arrays["target"], np.dtype(np.int64))
+        nothing = np.zeros(len(arrays["target"]), np.uint64)  # but for a run that moved samples
+        before = arrays.setdefault("before", nothing)
+        arrays["before"] = checked_column("before", before, np.dtype(np.uint64))
         ends, tags = arrays["commit_end"], arrays["commit_tag"]
         if len({len(arrays[name]) for name in ("commit_id", *_COMMIT_COLUMNS)}) != 1:
             raise ValueError("its commits' columns have different lengths")
@@ -190,7 +195,8 @@ class PackedLedger:
             raise ValueError("its commits have no times")
         refuse_paths([*self.ids(), *arrays["tags"].tolist()])
         known = int(ends[-1]) if len(ends) else 0
-        if not len(arrays["idx"]) == len(arrays["target"]) == known:
+        columns = (arrays[name] for name in ("idx", "target", "before"))
+        if {len(column) for column in columns} != {known}:
             raise ValueError(f"it has {len(arrays['idx'])} samples, and commits of {known}")
         rows = self.rows()
         if len(rows.idx) and not 0 <= int(rows.idx.min()) <= int(rows.idx.max()) < MAX_INDEX:
@@ -215,6 +221,15 @@ class PackedLedger:
             return rows
         kept = np.fromiter(map(keep, self.ids(), self._tags()), dtype=bool, count=len(lengths))
         return rows.where(np.repeat(kept, lengths))
+
+    def moves(self, keep: Callable[[str], bool]) -> Moves:
+        """The moves of the commits for which ``keep(id)`` is true."""
+        arrays = self._arrays
+        lengths = np.diff(arrays["commit_end"], prepend=0)
+        kept = np.repeat(np.fromiter(map(keep, self.ids()), bool, len(lengths)), lengths)
+        rows = self.rows()
+        columns = (rows.idx, arrays["target"], arrays["before"], rows.signature, rows.at)
+        return Moves.of(*(column[kept] for column in columns))
 
     def _tags(self) -> list[str]:
         tags: list[str] = self._arrays["tags"].tolist()
@@ -300,7 +315,7 @@ class PackedLedger:
             )
 
     def _samples(self, start: int, end: int) -> list[dict[str, Any]]:
-        names = ("idx", "target", "outcome", "attempts", "signature")
+        names = ("idx", "target", "outcome", "attempts", "signature", "before")
         columns = [self._arrays[name][start:end].tolist() for name in names]
         return [
             {
@@ -309,8 +324,9 @@ class PackedLedger:
                 "outcome": OUTCOMES[outcome],
                 "attempts": attempts,
                 "signature": f"{signature:016x}" if signature else None,
+                "before": f"{before:016x}" if before else None,
             }
-            for idx, target, outcome, attempts, signature in zip(*columns, strict=True)
+            for idx, target, outcome, attempts, signature, before in zip(*columns, strict=True)
         ]
 
     def _lines(self, name: str, wanted: Container[int] | None = None) -> Iterator[list[Any]]:

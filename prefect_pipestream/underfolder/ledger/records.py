@@ -47,6 +47,7 @@ def _is_place(path: str) -> bool:
 _Index = Annotated[int, Field(strict=True, ge=0, lt=MAX_INDEX)]
 _Name = Annotated[str, Predicate(is_name)]
 _FileName = Annotated[str, Predicate(_is_file_name)]
+_Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 _Failure = Annotated[
     SampleFailure,
     BeforeValidator(SampleFailure.of_texts),
@@ -70,19 +71,21 @@ class SampleRecord:
             files are kept.
         attempts: How often it was tried.
         failure: Why it failed.
+        before: Of a sample that was moved to its `target`, the signature of its files before.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     idx: _Index
     outcome: Outcome
-    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    signature: _Signature | None = None
     target: _Index | None = None
     writes: Mapping[_FileName, str] | None = None
     replaces: tuple[_FileName, ...] = ()
     removes: tuple[_FileName, ...] = ()
     attempts: _Index = 1
     failure: _Failure | None = None
+    before: _Signature | None = None
 
     @property
     def written_at(self) -> int:

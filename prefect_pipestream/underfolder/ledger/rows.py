@@ -89,13 +89,46 @@ def checked_column(name: str, column: npt.NDArray[Any], dtype: np.dtype[Any]) ->
     return column.astype(dtype, copy=False)
 
 
+class Moves(NamedTuple):
+    """Samples that were moved to other indices: columns of equal length, in the order of moving.
+
+    In each commit they ascend, and each goes to a lower index that is free by then.
+
+    Attributes:
+        old: int64, the index before.
+        new: int64, the index after.
+        before: uint64, the signature of its files before, 0 where unknown.
+        after: uint64, the one after, 0 where unknown.
+        at: float64, when it was committed, in seconds since the epoch.
+    """
+
+    old: npt.NDArray[np.int64]
+    new: npt.NDArray[np.int64]
+    before: npt.NDArray[np.uint64]
+    after: npt.NDArray[np.uint64]
+    at: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, *columns: npt.NDArray[Any]) -> "Moves":
+        """Those of rows of samples, some of which were written at another index."""
+        _, target, *_ = columns
+        return cls(*(column[target >= 0] for column in columns))
+
+    @classmethod
+    def joined(cls, parts: Iterable["Moves"]) -> "Moves":
+        """The moves of all parts, one after the other."""
+        idx, _, _, signature, at = _EMPTY
+        empty = cls(idx, idx, signature, signature, at)
+        return cls(*(np.concatenate(column) for column in zip(empty, *parts, strict=True)))
+
+
 class Columns:
     """Collects the rows of commits."""
 
     def __init__(self) -> None:
         self.idx, self.target = array("q"), array("q")
         self.outcome, self.attempts = array("B"), array("H")
-        self.signature = array("Q")
+        self.signature, self.before = array("Q"), array("Q")
         self.ends, self.at = array("q"), array("d")
 
     def add(self, commit: CommitRecord) -> None:
@@ -106,8 +139,15 @@ class Columns:
             self.outcome.append(_NUMBER_OF[sample.outcome])
             self.attempts.append(min(sample.attempts, _MOST_ATTEMPTS))
             self.signature.append(int(sample.signature, 16) if sample.signature else 0)
+            self.before.append(int(sample.before, 16) if sample.before else 0)
         self.ends.append(len(self.idx))
         self.at.append(commit.at)
+
+    def moves(self) -> Moves:
+        """The moves among what was added so far."""
+        at = np.repeat(np.array(self.at), np.diff(np.array(self.ends), prepend=0))
+        before, after = np.array(self.before), np.array(self.signature)
+        return Moves.of(np.array(self.idx), np.array(self.target), before, after, at)
 
     def rows(self) -> Rows:
         """The rows that were added so far."""
@@ -118,6 +158,14 @@ class Columns:
             np.array(self.signature),
             np.repeat(np.array(self.at), np.diff(np.array(self.ends), prepend=0)),
         )
+
+
+def moves_in(commits: Iterable[CommitRecord]) -> Moves:
+    """The moves of commit records."""
+    columns = Columns()
+    for commit in commits:
+        columns.add(commit)
+    return columns.moves()
 
 
 def rows_of(commits: Iterable[CommitRecord]) -> Rows:

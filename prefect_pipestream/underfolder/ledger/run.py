@@ -27,7 +27,7 @@ from prefect_pipestream.underfolder.ledger.records import (
     SampleRecord,
     is_time,
 )
-from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows, rows_of
+from prefect_pipestream.underfolder.ledger.rows import FAILED, Moves, Rows, moves_in, rows_of
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ _KEYS = {"run_key", "fingerprint"}
 _TEXTS = {"undoes", "rolls_back", "failed_in", "user", "host"}
 _NAMES = {"undoes_folders"}
 _TIMES = {"started", "finished", "undone"}
+_FLAGS = {"compacts", "whole"}
 
 
 class Run:
@@ -169,6 +170,11 @@ class Run:
         """Whether an undo of it is under way, or was interrupted."""
         return is_there(self.undoing)
 
+    @property
+    def is_compaction(self) -> bool:
+        """Whether it moved samples to close gaps."""
+        return bool(self.facts().get("compacts"))
+
     @DatasetError.explaining_questions()
     def has_ended(self) -> bool:
         """Whether it noted its end, and has packed all that it did; see `end_run`."""
@@ -230,6 +236,21 @@ class Run:
             return Rows.joined([packed.rows(), rows])
         kept = packed.rows(lambda commit_id, of: commit_id not in dropped and tag in (None, of))
         return Rows.joined([kept, rows])
+
+    def moves(self) -> Moves:
+        """The samples that it moved to other indices, in the order of moving.
+
+        Raises:
+            DatasetError: If a record cannot be read.
+        """
+        return _reread_if_moved(self._moves)
+
+    def _moves(self) -> Moves:
+        loose, dropped, packed = self._open(None)
+        moves = moves_in(map(_read_record, loose))
+        if packed is None:
+            return moves
+        return Moves.joined([packed.moves(lambda commit_id: commit_id not in dropped), moves])
 
     def _open(self, tag: str | None) -> tuple[list[str], set[str], PackedLedger | None]:
         """The records that are not packed, the ids of commits taken back, and what is packed.
@@ -368,6 +389,8 @@ def _is_fact(name: str, fact: Any) -> bool:
         return isinstance(fact, str)
     if name in _NAMES:
         return isinstance(fact, list) and all(isinstance(one, str) for one in fact)
+    if name in _FLAGS:
+        return isinstance(fact, bool)
     return name not in _TIMES or is_time(fact)
 
 

@@ -8,12 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.storage.asking import is_there
+from prefect_pipestream.storage.asking import is_there, names_in
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
+from prefect_pipestream.underfolder.format.layout import (
+    Folder,
+    Layout,
+    folder_of,
+    run_key_of,
+)
+from prefect_pipestream.underfolder.ledger.compactions import carried, compactions
 from prefect_pipestream.underfolder.ledger.packed import read_arrays
-from prefect_pipestream.underfolder.ledger.rows import FAILED, REMOVED, Rows
+from prefect_pipestream.underfolder.ledger.rows import FAILED, REMOVED, Moves, Rows
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+
+IMPORT = "import:"
+"""How the fingerprint of an import begins: its signatures are those of files elsewhere."""
 
 
 class Signatures(Mapping[int, str]):
@@ -49,7 +58,8 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
     """The signatures of all samples as a transform last left or saw them.
 
     Runs that were undone do not count, nor do samples that failed: they are to be tried again.
-    Pruned runs do.
+    Pruned runs do. A sample that a compaction moved, and that was as the transform left it then,
+    counts as seen at its new index.
 
     Args:
         folder: The root of the dataset that was written.
@@ -62,37 +72,90 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
         DatasetError: If a ledger cannot be read.
     """
     layout = Layout.of(folder)
-    parts = [_seen(layout, fingerprint)]
-    parts += [
-        _signed(run)
-        for run in runs_of(layout)
-        if run.facts().get("fingerprint") == fingerprint
-        and not run.is_undone()
-        and not run.is_half_undone()
-    ]
-    rows = _latest(parts)
+    noted = _noted(layout, fingerprint)
+    moves = Moves.joined(run.moves() for run in compactions(layout))
+    rows = _by_time([noted, _carried(fingerprint, noted, moves)]).last_of_each()
+    rows = rows.where(rows.signature != 0)
     return Signatures(rows.idx, rows.signature)
+
+
+def _noted(layout: Layout, fingerprint: str) -> Rows:
+    """What all runs of a transform noted that stand, or were pruned, by time."""
+    parts = [_seen(_seen_path(layout, fingerprint))]
+    parts += [_signed(run) for run in _standing(layout) if _fingerprint_of(run) == fingerprint]
+    rows = _by_time(parts)
+    for run in runs_of(layout):
+        if run.is_compaction and run.is_undone():
+            rows = _without(rows, run)
+    return rows
+
+
+def _standing(layout: Layout) -> list[Run]:
+    return [run for run in runs_of(layout) if not run.is_undone() and not run.is_half_undone()]
+
+
+def _fingerprint_of(run: Run) -> str | None:
+    fingerprint: str | None = run.facts().get("fingerprint")
+    return fingerprint
+
+
+def _without(rows: Rows, undone: Run) -> Rows:
+    """Leaves out what was noted of indices while a compaction stood that was undone since."""
+    moves = undone.moves()
+    if not len(moves.at):
+        return rows
+    began, ended = float(moves.at.min()), float(undone.facts().get("undone", np.inf))
+    is_between = (began < rows.at) & (rows.at < ended)
+    is_touched = np.isin(rows.idx, np.concatenate([moves.old, moves.new]))
+    return rows.where(~(is_between & is_touched))
 
 
 def keep_signatures(run: Run, fingerprint: str) -> None:
     """Keeps the signatures of a run that is about to be removed."""
-    layout = run.layout
-    rows = _latest([_seen(layout, fingerprint), _signed(run)])
+    path = _seen_path(run.layout, fingerprint)
+    _keep(run.layout, path, [_seen(path), _signed(run)])
+
+
+def keep_moves(run: Run) -> None:
+    """Keeps what a compaction that is about to be removed means for all signatures."""
+    layout, moves = run.layout, run.moves()
+    kept = (name.removesuffix(".npz") for name in names_in(layout.seen))
+    noted = {run_key_of(name): Rows.joined([]) for name in kept}
+    for one in _standing(layout):
+        fingerprint = _fingerprint_of(one)
+        if fingerprint is not None:
+            known = noted.get(fingerprint, Rows.joined([]))
+            noted[fingerprint] = Rows.joined([known, _signed(one)])
+    for fingerprint, rows in noted.items():
+        path = _seen_path(layout, fingerprint)
+        seen = _seen(path)
+        _keep(layout, path, [seen, _carried(fingerprint, _by_time([seen, rows]), moves)])
+
+
+def _carried(fingerprint: str, rows: Rows, moves: Moves) -> Rows:
+    return carried(rows, moves, is_import=fingerprint.startswith(IMPORT))
+
+
+def _keep(layout: Layout, path: str, parts: list[Rows]) -> None:
+    """Writes down the last that was noted of each sample, and before each move the last then."""
+    rows = _by_time(parts)
+    moved = Moves.joined(run.moves() for run in compactions(layout)).at
+    span = np.unique(moved).searchsorted(rows.at)
+    last = [rows.where(span == one).last_of_each() for one in np.unique(span)]
     os.makedirs(layout.seen, exist_ok=True)
-    path = _seen_path(layout, fingerprint)
     content = BytesIO()
-    np.savez_compressed(content, **rows._asdict())
+    np.savez_compressed(content, **Rows.joined(last)._asdict())
     write_anew(path, content.getvalue(), layout.staged, durable=True)
 
 
 def _signed(run: Run) -> Rows:
+    """What a run noted of samples; of those that it removed, that nothing is known any more."""
     rows = run.rows()
-    is_seen = (rows.signature != 0) & (rows.outcome != FAILED)
-    return rows.where(is_seen | (rows.outcome == REMOVED))  # what comes back is new
+    is_known = (rows.signature != 0) & (rows.outcome != FAILED)
+    return rows.where(is_known | (rows.outcome == REMOVED))
 
 
-def _seen(layout: Layout, fingerprint: str) -> Rows:
-    path = _seen_path(layout, fingerprint)
+def _seen(path: str) -> Rows:
     if not is_there(path):
         return Rows.joined([])
     arrays = read_arrays(path)
@@ -109,7 +172,7 @@ def _seen_path(layout: Layout, fingerprint: str) -> str:
     return layout.at("seen", folder_of(fingerprint) + ".npz")
 
 
-def _latest(parts: list[Rows]) -> Rows:
-    """The latest row of each sample, whichever run it is from."""
+def _by_time(parts: list[Rows]) -> Rows:
+    """The rows of all parts by time; of equal times, those of later parts last."""
     rows = Rows.joined(parts)
-    return rows.where(np.argsort(rows.at, kind="stable")).last_of_each()
+    return rows.where(np.argsort(rows.at, kind="stable"))

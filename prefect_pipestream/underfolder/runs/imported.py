@@ -4,6 +4,10 @@
 
     {"run": "…", "at": 1732, "origin": "/photos", "first": 20, "names": ["a.jpg", "b.jpg"]}
 
+Where samples were moved by a compaction whose run was pruned, there is a line of its own::
+
+    {"run": "…", "at": 1733, "moves": [[1733, 21, 20], …]}
+
 Names are assigned before their samples are written, and stay assigned: what is gone from its
 source, or from the dataset, gets its old index if it comes back. Those of a run that was undone are
 free again. Where the file is missing, the samples' metadata tells.
@@ -11,8 +15,11 @@ free again. Where the file is missing, the samples' metadata tells.
 
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import inf
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -27,7 +34,9 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
-from prefect_pipestream.underfolder.ledger.run import runs_of
+from prefect_pipestream.underfolder.ledger.compactions import compactions
+from prefect_pipestream.underfolder.ledger.records import is_time
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,13 @@ class Assigned:
     Attributes:
         indices: That of each name that was given: int64.
         vanished: The indices of samples that came from there, by names that were not given.
+        left_out: Names whose samples were removed before a compaction took their indices: these
+            have -1.
     """
 
     indices: npt.NDArray[np.int64]
-    vanished: Mapping[str, int] = field(default_factory=dict)
+    vanished: Mapping[str, int]
+    left_out: Sequence[str]
 
 
 def assign(
@@ -50,6 +62,7 @@ def assign(
     names: Sequence[str],
     *,
     metadata_key: str = "metadata",
+    take_back: bool = False,
 ) -> Assigned:
     """Says which index each sample of a source has in a dataset; new ones go behind its end.
 
@@ -59,6 +72,7 @@ def assign(
         origin: What the source is called.
         names: The names of the samples at the source, each once.
         metadata_key: The item that tells where samples came from, if the index is missing.
+        take_back: Whether samples get an index again that were removed before a compaction.
 
     Raises:
         DatasetError: If the index cannot be read.
@@ -71,35 +85,45 @@ def assign(
             index = UnderfolderIndex.scan(layout.data)
             told = _Metadata(layout, metadata_key)
             lines = _read(layout) if is_there(layout.imported) else list(told.lines())
-            owners = _owners(layout, lines, told)
-            known = {name: idx for idx, (of, name) in owners.items() if of == origin}
-            new = [name for name in names if name not in known]
+            owners = _Owners(layout, lines, told)
+            known = owners.indices_of(origin)
+            out = set() if take_back else owners.displaced_of(origin)
+            new = [name for name in names if name not in known and name not in out]
             if new:
-                first = max(max(owners, default=-1) + 1, len(index))
+                first = max(owners.end(), len(index))
                 lines.append(_Line(run_key, time.time(), origin, new, first=first))
                 known.update(zip(new, range(first, first + len(new)), strict=True))
-                write_anew(layout.imported, b"".join(map(_Line.to_bytes, lines)), layout.staged)
-    indices = np.fromiter((known[name] for name in names), np.int64, len(names))
-    gone = known.keys() - set(names)
-    return Assigned(indices, {name: known[name] for name in sorted(gone) if known[name] in index})
+                _write(layout, lines)
+    indices = np.fromiter((known.get(name, -1) for name in names), np.int64, len(names))
+    gone = sorted(known.keys() - set(names))
+    vanished = {name: known[name] for name in gone if known[name] in index}
+    return Assigned(indices, vanished, [name for name in names if name not in known])
 
 
 @dataclass(frozen=True)
 class _Line:
-    """What one run assigned: consecutive indices from `first` on, or one by one."""
+    """What one run assigned, consecutive indices from `first` on or one by one; or what it moved.
+
+    Attributes:
+        moves: The time, the old index and the new one of each move, in their order.
+    """
 
     run: str
     at: float
-    origin: str
-    names: Sequence[str]
+    origin: str = ""
+    names: Sequence[str] = ()
     first: int | None = None
     indices: Sequence[int] = ()
+    moves: Sequence[tuple[float, int, int]] = ()
 
     def to_bytes(self) -> bytes:
         """The line as JSON, with its end."""
-        entry: dict[str, Any] = {"run": self.run, "at": self.at, "origin": self.origin}
-        place = {"indices": self.indices} if self.first is None else {"first": self.first}
-        return json.dumps({**entry, **place, "names": self.names}).encode() + b"\n"
+        entry = {
+            name: value
+            for name, value in vars(self).items()
+            if value not in ((), None) and (name != "origin" or self.names)
+        }
+        return json.dumps(entry).encode() + b"\n"
 
     def assigned(self) -> Iterator[tuple[str, int]]:
         """Each name with its index."""
@@ -122,7 +146,10 @@ def _read(layout: Layout) -> list[_Line]:
 def _line_of(entry: Mapping[str, Any]) -> _Line:
     line = _Line(**entry)
     texts = (line.run, line.origin, *line.names)
-    places = (*line.indices, *([] if line.first is None else [line.first]))
+    moved = [place for _, *both in line.moves for place in both]
+    places = (*line.indices, *moved, *([] if line.first is None else [line.first]))
+    if any(len(move) != 3 for move in line.moves) or not is_time(line.at):
+        raise ValueError("a move or a time is none")
     if not all(type(text) is str for text in texts):
         raise ValueError("a name is no text")
     if not all(type(place) is int and 0 <= place < MAX_INDEX for place in places):
@@ -147,7 +174,7 @@ class _Metadata:
                 origin, name = told
                 found.setdefault(origin, {}).setdefault(name, idx)
         for origin, names in found.items():
-            yield _Line("", 0.0, origin, list(names), indices=list(names.values()))
+            yield _Line("", time.time(), origin, list(names), indices=list(names.values()))
 
     def of(self, idx: int) -> tuple[str, str] | None:
         """The origin and name of a sample; None where it does not tell."""
@@ -163,19 +190,82 @@ class _Metadata:
 _TELLING = ("origin", "file")
 
 
-def _owners(layout: Layout, lines: Sequence[_Line], told: _Metadata) -> dict[int, tuple[str, str]]:
-    """What each index is assigned to.
+class _Owners:
+    """What each index is assigned to, by all lines and moves in the order of time.
 
     What a run assigned that was undone is free again, but where the undo was undone in its turn.
     """
-    undone = _undone_keys(layout)
-    owners: dict[int, tuple[str, str]] = {}
-    for line in lines:
-        stands = line.run not in undone
-        for name, idx in line.assigned():
-            if stands or told.of(idx) == (line.origin, name):
-                owners[idx] = line.origin, name
-    return owners
+
+    def __init__(self, layout: Layout, lines: Sequence[_Line], told: _Metadata) -> None:
+        self._at: dict[int, tuple[str, str]] = {}
+        self._displaced: set[tuple[str, str]] = set()
+        undone = _undone_keys(layout)
+        moves = _moves(layout, lines)
+        for line in sorted(lines, key=lambda line: line.at):
+            self._follow(moves, until=line.at)
+            for name, idx in line.assigned():
+                owner = line.origin, name
+                if line.run not in undone or told.of(idx) == owner:
+                    self._at[idx] = owner
+                    self._displaced.discard(owner)
+        self._follow(moves, until=inf)
+
+    def _follow(self, moves: deque[tuple[float, int, int]], until: float) -> None:
+        while moves and moves[0][0] < until:
+            _, old, new = moves.popleft()
+            if new in self._at:  # its sample was removed, else it would have moved before
+                self._displaced.add(self._at.pop(new))
+            if old in self._at:
+                self._at[new] = self._at.pop(old)
+
+    def indices_of(self, origin: str) -> dict[str, int]:
+        """The index of each name of an origin."""
+        return {name: idx for idx, (of, name) in self._at.items() if of == origin}
+
+    def displaced_of(self, origin: str) -> set[str]:
+        """The names of an origin whose indices other samples have by now."""
+        return {name for of, name in self._displaced if of == origin}
+
+    def end(self) -> int:
+        """The first index behind all that are assigned."""
+        return max(self._at, default=-1) + 1
+
+
+def _moves(layout: Layout, lines: Sequence[_Line]) -> deque[tuple[float, int, int]]:
+    """The moves of all compactions that stand, or were pruned, by time."""
+    moves = [move for line in lines for move in line.moves]
+    kept = {line.run for line in lines if line.moves}
+    for run in compactions(layout):
+        found = run.moves()
+        moves += (
+            ()
+            if run.key in kept
+            else zip(found.at.tolist(), found.old.tolist(), found.new.tolist(), strict=True)
+        )
+    return deque(sorted(moves, key=itemgetter(0)))
+
+
+def _moves_of(run: Run) -> list[tuple[float, int, int]]:
+    found = run.moves()
+    return list(zip(found.at.tolist(), found.old.tolist(), found.new.tolist(), strict=True))
+
+
+def keep_imports(run: Run) -> None:
+    """Keeps where a compaction that is about to be removed moved samples.
+
+    Raises:
+        DatasetError: If the index cannot be read.
+        OSError: If it cannot be written.
+    """
+    layout, moves = run.layout, _moves_of(run)
+    if not is_there(layout.imported) or not moves:
+        return
+    with commit_lock(layout):
+        _write(layout, [*_read(layout), _Line(run.key, moves[0][0], moves=moves)])
+
+
+def _write(layout: Layout, lines: Sequence[_Line]) -> None:
+    write_anew(layout.imported, b"".join(map(_Line.to_bytes, lines)), layout.staged)
 
 
 def _undone_keys(layout: Layout) -> set[str]:

@@ -27,8 +27,8 @@ taken back.
 UNDO_KEY = "undo:"
 ROLLBACK_KEY = "rollback:"
 """What the keys of runs begin with that take others back."""
-_HAVE_AN_END = {"fingerprint", "undoes", "decision"}
-"""What a run of a transform, an undo, or a review notes as it begins."""
+_HAVE_AN_END = {"fingerprint", "undoes", "decision", "compacts"}
+"""What a run of a transform, an undo, a review or a compaction notes as it begins."""
 
 
 @dataclass(frozen=True, slots=True)

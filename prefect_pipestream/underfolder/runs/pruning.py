@@ -9,7 +9,8 @@ from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
+from prefect_pipestream.underfolder.ledger.signatures import keep_moves, keep_signatures
+from prefect_pipestream.underfolder.runs.imported import keep_imports
 from prefect_pipestream.underfolder.runs.listing import RunInfo, list_runs, started_s
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 
@@ -43,6 +44,9 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
             run = Run(layout, info.folder)
             if info.fingerprint is not None and info.undone is None:
                 keep_signatures(run, info.fingerprint)
+            if run.is_compaction and info.undone is None:
+                keep_moves(run)
+                keep_imports(run)
             # Whatever of it is left if this process dies now is swept like a dead staging.
             doomed = layout.at("staged", f"pruned-{secrets.token_hex(4)}")
             os.rename(run.folder, doomed)

@@ -122,8 +122,10 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
             plan = _checked_plan(layout, runs, dataset, changes, force)
         undo = Run.of(layout, intent.undo_key)
         if plan.todo:
-            facts = {"undoes": ", ".join(keys), "undoes_folders": list(intent.retired.values())}
-            undo.note(facts)
+            undone = list(intent.retired.values())
+            is_whole = all(change.is_whole for change in changes.values())
+            facts = {"undoes": ", ".join(keys), "undoes_folders": undone}
+            undo.note({**facts, "whole": True} if is_whole else facts)
             writer = _writer(dataset, intent.undo_key, force)
             for batch in _batches(plan.todo):
                 with writer.staging() as staging:

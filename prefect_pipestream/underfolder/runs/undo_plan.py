@@ -10,7 +10,7 @@ from prefect_pipestream.storage.asking import is_there, status_of
 from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
-from prefect_pipestream.underfolder.format.names import is_shared, key_of
+from prefect_pipestream.underfolder.format.names import index_in, is_shared, key_of
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 
@@ -51,17 +51,23 @@ def net_changes(commits: Commits) -> dict[str, Change]:
             between = (*earlier.between, (earlier.mark, kept_in))
             changes[name] = Change(idx, earlier.kept_in, mark, is_whole, between)
 
+    whole: dict[str, bool] = {}
     for run, commit in commits:
         undo = run.undo_of(commit.id)
+        if run.name not in whole:
+            facts = run.facts()
+            whole[run.name] = bool(facts.get("compacts") or facts.get("whole"))
+        is_of_whole = whole[run.name]
         for name, mark in commit.shared.items():
             idx = commit.samples[0].idx if commit.samples else 0
             changes.setdefault(name, Change(idx, None, mark))
         for sample in commit.samples:
-            idx, is_whole = sample.written_at, sample.outcome == "removed"
+            idx, is_whole = sample.written_at, is_of_whole or sample.outcome == "removed"
             for name, mark in (sample.writes or {}).items():
                 note(name, idx, undo if name in sample.replaces else None, mark, is_whole)
-            for name in sample.removes:
-                note(name, idx, undo, None, is_whole)
+            for name in sample.removes:  # one that was moved left them under its old index
+                found = index_in(name)
+                note(name, idx if found is None else found, undo, None, is_whole)
     return changes
 
 

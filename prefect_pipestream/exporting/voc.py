@@ -1,0 +1,138 @@
+"""Images with objects, as Pascal VOC has them."""
+
+import os
+import posixpath
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr
+
+from prefect_pipestream.errors import DatasetWriteError, ItemError, SampleError
+from prefect_pipestream.exporting.exporter import Exporter, is_below
+from prefect_pipestream.exporting.objects import (
+    Categories,
+    depth_of,
+    file_in_split,
+    objects_of,
+    size_of,
+    split_of,
+)
+from prefect_pipestream.items import ImageItem, Item
+from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences.sources.from_voc import MASKS, SETS, VOC
+from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS
+from prefect_pipestream.sequences.sources.voc_xml import written
+
+
+class VocExporter(Exporter):
+    """Writes images, an XML file for the objects of each, masks, and the sets of images.
+
+    `JPEGImages`, `Annotations`, `ImageSets/Main/<split>.txt`; `SegmentationClass` and
+    `SegmentationObject` where samples have such PNG items. What is said of images and objects is
+    written as it is, and with the same spelling; lists that XML cannot tell from others are JSON
+    in an element. The class of an object is its `label`; its `category_id`, which VOC has not, is
+    left out; a box of less than a pixel becomes one. A sample without the item of objects gets no
+    XML file.
+    """
+
+    annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")
+
+    _categories: Categories = PrivateAttr(default_factory=Categories)
+    _stems: set[str] = PrivateAttr(default_factory=set)
+    _sets: dict[str, list[str]] = PrivateAttr(default_factory=dict)
+
+    def add(self, idx: int, sample: Sample) -> None:
+        """Writes the image, its objects and its masks.
+
+        Raises:
+            SampleError: If there is no image, or an object is none, has no box or no label.
+            ItemError: If an item cannot be read or written.
+        """
+        image, facts = self.image_of(idx, sample), self.metadata_of(sample)
+        self._categories.take(idx, sample)
+        objects = objects_of(idx, sample, self.annotations_key, self._categories)
+        sets = _sets_of(idx, facts)
+        stem, extension = self._place_of(idx, sample, facts)
+        content = None
+        if objects is not None:
+            said = _said_of(image, facts, f"{stem}{extension}")
+            try:
+                content = written(said, objects)
+            except ValueError as error:
+                raise SampleError(
+                    f"sample {idx} cannot be written as VOC: {error}. Correct `metadata` or "
+                    f"{self.annotations_key!r}."
+                ) from error
+        masks = {f"{folder}/{stem}.png": sample.get(key) for key, folder in MASKS.items()}
+        self._put_all({f"JPEGImages/{stem}{extension}": image, **masks})
+        if content is not None:
+            self._write(f"Annotations/{stem}.xml", content)
+        self._stems.add(stem)
+        for name in sets:
+            self._sets.setdefault(name, []).append(stem)
+
+    def _place_of(self, idx: int, sample: Sample, facts: dict[str, Any]) -> tuple[str, str]:
+        """The stem, which is no other sample's, and the extension of an image."""
+        file = posixpath.normpath(self.file_of(idx, sample))
+        if VOC not in facts:
+            file = file_in_split(file, split_of(idx, facts))
+        stem, extension = os.path.splitext(file)
+        return f"{stem}-{idx}" if stem in self._stems else stem, extension
+
+    def _put_all(self, items: dict[str, Item[Any] | None]) -> None:
+        """Writes the files of a sample, or none of them."""
+        done: list[Path] = []
+        try:
+            for name, item in items.items():
+                path = self.folder / name
+                if isinstance(item, ImageItem) and item.extension_in_use() == path.suffix:
+                    os.makedirs(path.parent, exist_ok=True)
+                    self.put(item, path)
+                    done.append(path)
+        except ItemError:
+            for path in done:
+                path.unlink()
+            raise
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        with DatasetWriteError.explaining(f"{path} cannot be written"):
+            os.makedirs(path.parent, exist_ok=True)
+            path.write_bytes(content)
+
+    def finish(self) -> None:
+        """Writes the sets."""
+        for name, stems in self._sets.items():
+            self._write(f"{SETS}/{name}.txt", "".join(f"{stem}\n" for stem in stems).encode())
+
+
+def _sets_of(idx: int, facts: dict[str, Any]) -> list[str]:
+    """The sets of a sample: those that it was in, if its split is still among them."""
+    split = split_of(idx, facts)
+    said = facts.get("sets")
+    sets = said if isinstance(said, list) else []
+    for name in sets:
+        if not isinstance(name, str) or not is_below(name) or not name:
+            raise SampleError(
+                f"sample {idx}: `sets` has {name!r}, expected names as `Main/train`. Correct "
+                "`metadata.sets`."
+            )
+    if split is None or f"Main/{split}" in sets:
+        return sets
+    return [f"Main/{split}"]
+
+
+def _said_of(image: Item[Any], facts: dict[str, Any], file: str) -> dict[str, Any]:
+    """What is said of an image in its XML: what was, with the name that it has now."""
+    known = facts.get(VOC)
+    if isinstance(known, dict):
+        name = os.path.basename(file)
+        was_renamed = name != os.path.basename(str(facts.get("file")))
+        return {**known, "filename": name} if was_renamed else known
+    width, height = size_of(image, facts)
+    return {
+        "folder": "JPEGImages",
+        "filename": os.path.basename(file),
+        "size": {"width": width, "height": height, "depth": depth_of(image)},
+        "segmented": 0,
+    }

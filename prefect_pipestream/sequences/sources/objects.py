@@ -1,0 +1,60 @@
+"""What the layouts of detection have in common: boxes, and paths that annotation files name."""
+
+import os
+import posixpath
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from prefect_pipestream.errors import DecodeError
+from prefect_pipestream.storage.asking import is_file
+from prefect_pipestream.storage.untrusted import is_name
+
+_LARGEST = 1e15  # pixels; a float tells such numbers apart to an eighth
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number of a size that coordinates can have."""
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return is_real and bool(-_LARGEST < value < _LARGEST)  # type: ignore[operator] # a number
+
+
+def check_box(box: object) -> None:
+    """Raises `ValueError` unless a box is [x, y, width, height], all of them numbers.
+
+    It may be outside of the image: that is left as it is.
+    """
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_number, box)):
+        raise ValueError(
+            f"its bbox is {str(box)[:80]}, expected four numbers: x, y, width and height in pixels"
+        )
+
+
+def path_below(said: object) -> str | None:
+    """A path that an annotation file names, without `.` in it; None if it leads out or is none."""
+    if not isinstance(said, str) or not said or said.startswith("/"):
+        return None
+    path = posixpath.normpath(said)
+    return path if all(is_name(part) for part in path.split("/")) else None
+
+
+def content_of(path: Path) -> bytes:
+    """Returns the content of an annotation file.
+
+    Raises:
+        DecodeError: If it cannot be read, or is no regular file: a pipe would not end.
+    """
+    try:
+        if not is_file(os.fspath(path)):
+            raise DecodeError(f"{path}: this is no file. Put one there, or remove it.")
+        return path.read_bytes()
+    except OSError as error:
+        raise DecodeError(
+            f"{path}: cannot be read ({error.strerror}). Check the file and its permissions."
+        ) from error
+
+
+def said(value: Any) -> str:
+    """A value as it is shown in a message: the beginning of it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
