@@ -19,7 +19,8 @@ from PIL import Image
 from prefect_pipestream import SamplesSequence
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DecodeError
 from prefect_pipestream.exporting import ExportError, export
-from prefect_pipestream.items import ImageItem, Item, UnknownItem
+from prefect_pipestream.items import ImageItem, Item, JsonMetadataItem, UnknownItem
+from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.building import PipeBuildingError
 
 
@@ -177,6 +178,19 @@ def test_a_folder_of_classes_becomes_shards(tmp_path):
         ("data-000000/cat/2", "cat"),
         ("data-000000/dog/1", "dog"),
     ]
+
+
+def test_objects_in_a_sample_come_back_bit_by_bit(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"x.jpg": picture(0)})
+    objects = [{"label": "cat", "category_id": 1, "bbox": [0.1, 1 / 3, 1e-7, 2.0], "more": None}]
+    shared = JsonMetadataItem([{"id": 1, "name": "cat", "supercategory": "pet"}], shared=True)
+    (sample,) = SamplesSequence.from_webdataset(path, origin="o")
+    items = {**sample, "annotations": JsonMetadataItem(objects), "categories": shared}
+    export(SamplesSequence.from_list([Sample(items)]), "webdataset", tmp_path / "again")
+    (again,) = SamplesSequence.from_webdataset(tmp_path / "again", origin="o")
+    assert {key: item() for key, item in again.items() if key != "image"} == {
+        key: item() for key, item in items.items() if key != "image"
+    }
 
 
 def test_extensions_become_keys_and_the_other_way(tmp_path):
