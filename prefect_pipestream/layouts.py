@@ -66,4 +66,4 @@ LAYOUTS: Mapping[LayoutKind, LayoutOf] = {
         "hf:HfExporter",
     ),
 }
-assert set(LAYOUTS) <= set(get_args(LayoutKind))
+assert set(LAYOUTS) == set(get_args(LayoutKind))

@@ -1,6 +1,21 @@
 """The names of pipelime: none is missing here, and the page of the docs says what each is."""
 
+import sys
+from collections.abc import Iterator
+
+import pytest
+
 from tests.interop import public_surface
+
+
+@pytest.fixture(autouse=True)
+def _no_stand_in_is_left() -> Iterator[None]:
+    """Other tests of this process ask whether PyTorch is there."""
+    known = set(sys.modules)
+    yield
+    for name in {*sys.modules} - known:
+        if name.partition(".")[0] == "torch" or name == "prefect_pipestream.sequences.torch":
+            del sys.modules[name]
 
 
 def test_no_name_is_missing() -> None:

@@ -426,6 +426,28 @@ def test_tasks_and_what_yolo_has_not(tmp_path):
     assert joined["area"] == 8 + 4.5
 
 
+def test_keypoints_of_coco_are_written_and_come_back(tmp_path):
+    def sample(*names: str, **more: Any) -> Sample:
+        man = {"label": "man", "bbox": [1.1, 2.2, 30.3, 40.4], **more}
+        listed = [{"id": 1, "name": "man", "keypoints": names}]
+        return of_coco(man).set_item("categories", JsonMetadataItem(listed, shared=True))
+
+    points = [3.3, 4.4, 2, 5.5, 6.6, 1, 0, 0, 0]
+    three = sample("nose", "eye", "ear", keypoints=points)
+    samples = SamplesSequence.from_list([three, sample("nose", "eye", "ear")])
+    export(samples, "yolo", tmp_path / "out", task="pose")
+    assert yaml.safe_load((tmp_path / "out/data.yaml").read_text())["kpt_shape"] == [3, 3]
+    unseen, seen = (one["annotations"]()[0] for one in read(tmp_path / "out"))
+    assert (seen["bbox"], seen["keypoints"]) == ([1.1, 2.2, 30.3, 40.4], points)
+    assert unseen["keypoints"] == [0] * 9
+    other = SamplesSequence.from_list([three, sample("nose", keypoints=[1, 1, 1])])
+    with pytest.raises(ExportError, match="has other keypoints"):
+        export(other, "yolo", tmp_path / "no", task="pose")
+    few = SamplesSequence.from_list([sample("nose", "eye", keypoints=[1, 1, 1])])
+    with pytest.raises(ExportError, match="not a list of 6 numbers"):
+        export(few, "yolo", tmp_path / "no", task="pose")
+
+
 def test_a_failed_sample_leaves_nothing_in_the_export(tmp_path):
     bad = of_coco({"label": "new", "bbox": [0, 0, 1, 1]}, {"label": "dog", "bbox": [0, 0, -1, 1]})
     good = of_coco({"label": "dog", "bbox": [0, 0, 1, 1]}, file="good.png")

@@ -18,7 +18,7 @@ from prefect_pipestream.storage.asking import is_file, is_folder
 _MOST_FILES = 50_000
 _MOST_JSON = 1 << 26  # bytes of a file that is read just to see what it is
 _SHOWN = 3
-_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,11 @@ def _voc(seen: _Seen) -> Found | None:
 
 def _yolo(seen: _Seen) -> Found | None:
     labels = [name for name in seen.ending(".txt") if "labels" in name.split("/")[:-1]]
+    if not labels and "classes.txt" in seen.files:
+        images = {os.path.splitext(name)[0] for name in seen.images()}
+        labels = [name for name in seen.ending(".txt") if name[:-4] in images]
     if labels and seen.images():
-        return Found("yolo", f"{len(labels):,} label files in `labels`", seen.root)
+        return Found("yolo", f"{len(labels):,} label files", seen.root)
     return None
 
 

@@ -399,24 +399,25 @@ class Staging:
 
     def _keep_or_replace(self, key: str, name: str, item: Item[Any], staged: StagedSample) -> None:
         """Leaves a shared item that is there as it is, unless it is among those to replace."""
-        if not item.has_value or item.is_stored_at(self.layout.final(name)):
-            return
-        if key not in self._replace_shared:
-            warnings.warn(
-                f"{self.layout.root}: the shared item {name[1:]} is there already and stays as it "
-                "is. To change it for one sample, give that sample an item of its own "
-                "(`set_value_as(..., shared_item=False)`).",
-                stacklevel=2,
-            )
+        final = self.layout.final(name)
+        if not item.has_value or item.is_stored_at(final):
             return
         if any(file.name == name for sample in self.samples.values() for file in sample.files):
             return  # staged with another sample
         source = self._store(f"Shared item {key!r}", name, item)
-        if _has_content(self.layout.final(name), source.digest):
+        is_equal = _has_content(final, source.digest)
+        if is_equal or key not in self._replace_shared:
             os.unlink(source.path)
+            if not is_equal:
+                warnings.warn(
+                    f"{self.layout.root}: the shared item {name[1:]} is there already and stays as "
+                    "it is. To change it for one sample, give that sample an item of its own "
+                    "(`set_value_as(..., shared_item=False)`).",
+                    stacklevel=2,
+                )
             return
         was = item.made_from
-        is_of_it = was is not None and was.path == self.layout.final(name)
+        is_of_it = was is not None and was.path == final
         found = was.version.mark if is_of_it and was and was.version else None
         staged.files.append(StagedFile(key, name, source, weakref.ref(item), found))
 
