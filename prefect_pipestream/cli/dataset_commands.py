@@ -26,6 +26,7 @@ from prefect_pipestream.cli.output import (
 )
 from prefect_pipestream.underfolder import CheckReport, Problem, RunInfo, UndoReport
 
+_SHOWN_GAPS = 10
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
 
 Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
@@ -95,6 +96,30 @@ def _write_undo(report: UndoReport) -> None:
         write_line(f"To have {whose} changes back, undo {report.undo_run_key!r}.")
 
 
+def compact(
+    dataset: Dataset,
+    run_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="A name for the run, or an interrupted one to go on with."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close the gaps that removed samples left: the others move down, in their order."""
+    with told_errors(as_json):
+        if as_json:
+            write_json(underfolder.compact(dataset, run_key))
+            return
+        with terminal_bar("Moving samples") as advance:
+            report = underfolder.compact(dataset, run_key, on_progress=advance)
+    if not report.moved:
+        write_line(f"{counted(report.samples, 'sample')}: there is no gap.")
+        return
+    write_line(f"{report.moved:,} of {counted(report.samples, 'sample')} moved: no gap is left.")
+    write_line(f"To have the old indices back, undo {report.run_key!r}.")
+
+
 def check(
     dataset: Dataset,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended.")] = False,
@@ -121,8 +146,17 @@ def _write_check(report: CheckReport) -> None:
         f"{counted(report.samples, 'sample')}, {counted(report.items, 'item')} decoded: {problems}"
         f"{f', {mended} of them mended' if mended else ''}."
     )
+    if report.gaps:
+        write_line(_described_gaps(report))
     for reason, number in report.unchecked.items():
         write_line(f"{counted(number, 'item')} not decoded: {reason}")
+
+
+def _described_gaps(report: CheckReport) -> str:
+    """Which indices have no sample: no defect, as samples may be removed."""
+    shown = [f"{a}" if a == b else f"{a}-{b}" for a, b in report.gaps[:_SHOWN_GAPS]]
+    more = f" and {len(report.gaps) - _SHOWN_GAPS:,} more gaps" * (len(report.gaps) > _SHOWN_GAPS)
+    return f"No samples {', '.join(shown)}{more}. `pipestream compact` closes gaps."
 
 
 def _age(text: str) -> timedelta:

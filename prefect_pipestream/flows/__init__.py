@@ -6,6 +6,7 @@ prefect deploy prefect_pipestream.flows.clean_dataset --name on-demand --pool PO
 from prefect_pipestream.flows.dataset_flows import (
     build_dataset,
     clean_dataset,
+    compact_dataset,
     reprocess_failed,
     undo_run,
 )
@@ -17,6 +18,7 @@ from prefect_pipestream.flows.validating import validate_dataset
 __all__ = [
     "build_dataset",
     "clean_dataset",
+    "compact_dataset",
     "export_dataset",
     "import_dataset",
     "process_samples",

@@ -1,4 +1,4 @@
-"""Flows whose parameters a form can show: clean, build and reprocess a dataset, undo a run."""
+"""Flows whose parameters a form can show: on the samples of a dataset, and on its runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +17,13 @@ from prefect_pipestream.blocks import (
 from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.selection import Select
-from prefect_pipestream.reporting.artifacts import publish_undo
+from prefect_pipestream.reporting.artifacts import publish_compaction, publish_undo
 from prefect_pipestream.reporting.reports import RunReport, describe_counts
-from prefect_pipestream.underfolder import RunInfo, list_runs
+from prefect_pipestream.underfolder import RunInfo, compact, list_runs
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.runs.listing import needed_last_run
+from prefect_pipestream.work.streams import run_key_in_force
 
 Dataset = ReadWriteUnderfolder | Path
 """A dataset as a form takes it: a saved block, which is chosen, or the folder, which is seen."""
@@ -210,6 +211,36 @@ def undo_run(dataset: Dataset, run_key: str | list[str] | None = None, force: bo
     )
     publish_undo(report, Path(Layout.of(folder).root), log)
     return report.undo_run_key
+
+
+@flow(name="compact-dataset")
+def compact_dataset(dataset: Dataset, run_key: str | None = None, durable: bool = False) -> str:
+    """Closes the gaps that removed samples left: the others move to lower indices, in their order.
+
+    Args:
+        dataset: The dataset to compact, or its folder. Nobody else is to write it meanwhile.
+        run_key: Empty for a new run; or the key of one that was interrupted, to go on with it.
+        durable: Make sure that each commit survives a loss of power; it takes longer.
+
+    Returns:
+        The key of the run: undo it to have the old indices back.
+
+    Raises:
+        DatasetError: If another run is being written, or an item is a link to another sample's.
+        ConflictError: If other writers got in the way again and again.
+    """
+    log = get_run_logger()
+    folder = Path(Layout.of(block_of(dataset).folder).root)
+    key = run_key or run_key_in_force()
+    report = compact(folder, key, durable=durable)
+    log.info(
+        "Run %s: %d samples moved, of %d; there is no gap any more.",
+        report.run_key,
+        report.moved,
+        report.samples,
+    )
+    publish_compaction(report, folder, log)
+    return report.run_key
 
 
 @contextmanager

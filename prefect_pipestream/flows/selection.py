@@ -1,6 +1,6 @@
 """Which samples a run is to process, and what its ledger has of the others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from prefect_pipestream.reporting.reports import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder.format.index import checked_indices
+from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import signatures
 from prefect_pipestream.underfolder.runs.listing import failed_indices, last_run
@@ -75,8 +76,11 @@ def select_samples(
     Raises:
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and there is no such run.
+        DatasetError: If the dataset was compacted since such a run, or since this one began: its
+            ledger has the indices of before.
     """
     run, folder, indices = target.run, target.output_folder, choice.indices
+    _refuse_if_compacted(run, source, target)
     done = run.done_indices()
     if indices is None:
         wanted = source.indices()
@@ -87,6 +91,8 @@ def select_samples(
         failed_in = str(run.facts().get("failed_in", run.key))
         if not (choice.is_named or run.exists()):
             failed_in = last_run(folder)
+        for key in _chain(folder, failed_in):
+            _refuse_if_compacted(Run.of(folder, key), source, target)
         wanted = np.intersect1d(wanted, _failed(folder, failed_in))
     elif choice.select == "changed":
         wanted = _changed(source, wanted, signatures(folder, fingerprint))
@@ -101,14 +107,25 @@ def _failed(folder: Path, run_key: str | None) -> list[int]:
     as failed.
     """
     failed, done = set(failed_indices(folder, run_key)), set[int]()
+    for key in _chain(folder, run_key):
+        run = Run.of(folder, key)
+        failed |= set(run.failed_indices()) - done
+        done |= run.done_indices()
+    return sorted(failed)
+
+
+def _chain(folder: Path, run_key: str | None) -> Iterator[str]:
+    """The key of a run, of the one whose failed samples it took again, and so on."""
     known = set[str]()
     while run_key is not None and run_key not in known:
         known.add(run_key)
-        run = Run.of(folder, run_key)
-        failed |= set(run.failed_indices()) - done
-        done |= run.done_indices()
-        run_key = run.facts().get("failed_in")
-    return sorted(failed)
+        yield run_key
+        run_key = Run.of(folder, run_key).facts().get("failed_in")
+
+
+def _refuse_if_compacted(run: Run, source: DataStream, target: DataStream) -> None:
+    folders = dict.fromkeys((source.input_folder, target.output_folder))
+    refuse_if_compacted_since(run, *(folder for folder in folders if folder is not None))
 
 
 def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | None:

@@ -33,6 +33,7 @@ from prefect_pipestream.reporting.reports import ChunkTime, FailedSample, RunRep
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.runs.compacting import CompactReport
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 from prefect_pipestream.views.changes import changes_of_run
 
@@ -176,6 +177,21 @@ def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:
         log.warning("The undo could not be added to the flow run's artifacts: %s", error)
     for key in report.run_keys:
         emit_dataset_event("run.undone", folder, run_key=key, samples=report.samples)
+
+
+def publish_compaction(report: CompactReport, folder: Path, log: Log) -> None:
+    """Tells of a compaction: an artifact, and an event of the dataset."""
+    lines = [
+        f"# The gaps of {folder.name} are closed",
+        f"Dataset `{folder}`",
+        f"Run key `{report.run_key}` (by which it can be undone)",
+        f"**{report.moved:,}** of {report.samples:,} samples moved to lower indices.",
+    ]
+    try:
+        add_markdown("\n\n".join(lines) + "\n", artifact_key("compact", folder), "What was moved")
+    except API_ERRORS as error:
+        log.warning("The compaction could not be added to the flow run's artifacts: %s", error)
+    emit_dataset_event("run.compacted", folder, run_key=report.run_key, moved=report.moved)
 
 
 # -- artifacts and links -------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prefect_pipestream.underfolder import Run, check, list_runs, undo_run
-from tests.runs.datasets import contents, copy_of, differences, make_dataset
+from tests.runs.datasets import contents, copy_of, differences, image_of, labels, make_dataset
 from tests.runs.processes import FlowProcess, Host, wait_until
 
 SAMPLES = 2000
@@ -150,3 +150,26 @@ def test_killed_build_of_a_new_dataset_writes_each_sample_once(
     print(f"build: {died} kills")
     assert died > 1
     assert_ended_well(new, contents(wanted))
+
+
+def test_killed_run_that_removes_does_so_once_and_is_undone(
+    host: Host, template: Path, tmp_path: Path
+) -> None:
+    folder = copy_of(template, tmp_path / "dataset")
+    arguments = {"folder": str(folder), "runner": "processes"}
+    died = Killer(host, {**arguments, "transform": "count_or_remove_slowly"}, folder, 6).run().kills
+
+    with FlowProcess(host, **arguments, run_key=KEY, transform="count_or_remove") as process:
+        report = process.result()
+
+    print(f"removal: {died} kills")
+    assert died > 1
+    kept = [idx for idx in range(SAMPLES) if image_of(idx)[0, 0] % 5 != 3]
+    removed = SAMPLES - len(kept)
+    assert (report["counts"]["written"], report["counts"]["removed"]) == (len(kept), removed)
+    assert labels(folder) == [idx + 1 for idx in kept]
+    assert check(folder).ok
+
+    undo_run(folder, KEY)
+
+    assert differences(contents(folder), contents(template)) == []

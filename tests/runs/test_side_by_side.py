@@ -142,3 +142,21 @@ def test_build_from_a_dataset_that_another_run_changes(
     assert check(tmp_path / "new").ok
     unchanged = {name for name in before if not name.endswith("label.txt")}
     assert not unchanged.intersection(differences(contents(folder), before))
+
+
+def test_one_that_removes_and_one_that_counts(host: Host, folder: Path) -> None:
+    common = {"folder": str(folder)}
+    with (
+        FlowProcess(
+            host, **common, transform="count_or_remove_slowly", chunk_size=40, runner="processes"
+        ) as first,
+        FlowProcess(host, **common, transform="count_slowly", chunk_size=60) as second,
+    ):
+        counts = [process.result()["counts"] for process in (first, second)]
+
+    kept = [idx for idx in range(SAMPLES) if image_of(idx)[0, 0] % 5 != 3]
+    assert labels(folder) == [idx + 2 for idx in kept]
+    assert (counts[0]["written"], counts[0]["removed"]) == (len(kept), SAMPLES - len(kept))
+    assert counts[1]["written"] + counts[1]["skipped"] == SAMPLES
+    assert [one["failed"] for one in counts] == [0, 0]
+    assert check(folder).ok

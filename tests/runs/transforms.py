@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences import REMOVE, Sample
 
 SLOWLY_S = float(os.environ.get("TESTS_SLOWLY_S", "0.002"))
 
@@ -36,6 +36,18 @@ def count_slowly(sample: Sample) -> Sample:
     return sample.set_value("label", value + 1)
 
 
+def count_or_remove(sample: Sample) -> Any:
+    """Removes one sample in five, by its image; counts in the others."""
+    return REMOVE if sample["image"]()[0, 0] % 5 == 3 else count(sample)
+
+
+def count_or_remove_slowly(sample: Sample) -> Any:
+    """The same, slowly."""
+    found = count_or_remove(sample)
+    time.sleep(SLOWLY_S)
+    return found
+
+
 class KillsOnce:
     """Counts, and kills its own process at one sample, but once only.
 
@@ -55,4 +67,5 @@ class KillsOnce:
         return count(sample)
 
 
-BY_NAME: dict[str, Any] = {f.__name__: f for f in (invert, invert_slowly, count, count_slowly)}
+_ALL = (invert, invert_slowly, count, count_slowly, count_or_remove, count_or_remove_slowly)
+BY_NAME: dict[str, Any] = {f.__name__: f for f in _ALL}

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prefect_pipestream.cli import main
 from prefect_pipestream.errors import DatasetNotFoundError
-from prefect_pipestream.items import JpegImageItem, PickleItem, PngImageItem
+from prefect_pipestream.items import JpegImageItem, PickleItem, PngImageItem, TxtNumpyItem
+from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.underfolder import (
     CheckReport,
     Run,
@@ -371,3 +374,43 @@ def test_checking_while_others_write_finds_nothing(dataset: Path) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+# -- gaps ----------------------------------------------------------------------------------
+
+
+def test_gaps_are_told_and_are_no_problem(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = DataStream.read_write_underfolder(dataset)
+    assert check(dataset).gaps == ()
+    stream.set_output(1000, stream[0])
+    stream.remove(0)
+    stream.remove(3)
+    report = check(dataset, fix=True)
+    assert report.ok
+    assert report.problems == ()
+    assert report.gaps == ((0, 0), (3, 3), (6, 999))
+    assert main(["check", str(dataset)]) == 0
+    assert "No samples 0, 3, 6-999. `pipestream compact` closes gaps." in capsys.readouterr().out
+    assert main(["check", str(dataset), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gaps"] == [[0, 0], [3, 3], [6, 999]]
+    assert main(["compact", str(dataset), "--run-key", "c"]) == 0
+    shown = capsys.readouterr().out
+    assert "5 of 5 samples moved: no gap is left." in shown
+    assert "undo 'c'" in shown
+    assert check(dataset).gaps == ()
+    assert main(["compact", str(dataset)]) == 0
+    assert "5 samples: there is no gap." in capsys.readouterr().out
+    assert main(["compact", str(dataset / "none"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["type"] == "DatasetNotFoundError"
+
+
+def test_of_many_gaps_the_first_are_named(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = DataStream.read_write_underfolder(dataset)
+    for idx in range(6, 40, 2):
+        stream.set_output(idx + 1, Sample({"x": TxtNumpyItem([1])}))
+    assert main(["check", str(dataset)]) == 0
+    assert "20, 22, 24 and 7 more gaps" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from prefect_pipestream.errors import (
     DatasetNotFoundError,
     UndoRefusedError,
 )
-from prefect_pipestream.items import TxtNumpyItem
+from prefect_pipestream.items import TxtNumpyItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder import (
@@ -439,7 +439,8 @@ def test_any_history_of_what_was_seen(steps: list[tuple[str, set[int]]]) -> None
             elif what == "change":
                 for idx in there:
                     stream = stream_of(folder, f"c{number}")
-                    stream.set_output(idx, stream[idx].set_value("metadata", {"new": number}))
+                    metadata = YamlMetadataItem({"new": number})
+                    stream.set_output(idx, stream[idx].set_item("metadata", metadata))
                     known -= {at[idx]}
                 last = ""
             elif what == "compact":

@@ -18,6 +18,7 @@ from prefect_pipestream.underfolder import (
     check,
     end_run,
     list_runs,
+    undo_commits,
     undo_run,
 )
 
@@ -268,6 +269,30 @@ def test_a_sample_written_since_in_its_place_is_not_mixed_with_it(dataset: Path,
     assert contents(dataset) == after
     undo_run(dataset, ["k", "later"])
     assert len(names_of(dataset, 2)) == 3
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_rollback_brings_it_back(dataset: Path, packed: bool) -> None:
+    before = contents(dataset)
+    stream = stream_of(dataset)
+    with stream.commit_group(tag="chunk") as batch:
+        batch.remove(1)
+    if packed:
+        end_run(Run.of(dataset, "k"))
+    assert undo_commits(Run.of(dataset, "k"), tag="chunk").samples == 1
+    assert contents(dataset) == before
+    assert Run.of(dataset, "k").done_indices() == set()
+
+
+def test_an_item_is_added_beside_a_broken_link(dataset: Path) -> None:
+    for path in (dataset / "data").glob("000002_*"):
+        path.unlink()
+    (dataset / "data/000002_image.png").symlink_to("../nowhere.png")
+    stream = stream_of(dataset)
+    stream.set_output(2, stream[2].set_item("new", TxtNumpyItem(np.ones(1))), keys=["new"])
+    assert names_of(dataset, 2) == ["000002_image.png", "000002_new.txt"]
+    stream.remove(2, stream[2])
+    assert names_of(dataset, 2) == []
 
 
 def test_files_of_a_removed_sample_keep_mode_and_links(dataset: Path) -> None:

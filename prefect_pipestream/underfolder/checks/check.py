@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+import numpy as np
+import numpy.typing as npt
+
 from prefect_pipestream.errors import (
     DatasetError,
     DecodeError,
@@ -75,13 +78,22 @@ def check(
         index = UnderfolderIndex.scan(layout.data)
     problems += _check_duplicates(layout, index, aside)
     found = _decode_all(layout, index, on_progress)
+    indices = index.indices()
     return CheckReport(
         folder=layout.root,
-        samples=len(index.indices()),
+        samples=len(indices),
         items=found.decoded,
         unchecked=dict(found.unchecked),
         problems=(*problems, *found.problems),
+        gaps=tuple(_gaps_in(indices)),
     )
+
+
+def _gaps_in(indices: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """The first and the last of each range of indices that are not there, below the last one."""
+    before = np.concatenate([[-1], indices])
+    for at in np.flatnonzero(np.diff(before) > 1).tolist():
+        yield int(before[at]) + 1, int(before[at + 1]) - 1
 
 
 # -- names ---------------------------------------------------------------------------------

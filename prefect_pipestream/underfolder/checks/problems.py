@@ -66,6 +66,8 @@ class CheckReport:
         items: How many items were decoded, the shared ones among them.
         unchecked: How many items were not, by reason.
         problems: What is wrong: in private files first, in names next, then sample by sample.
+        gaps: The indices below the last that have no sample, as ranges: the first and the last of
+            each. That is no problem: samples may be removed, and `compact` closes gaps.
     """
 
     folder: str
@@ -73,6 +75,7 @@ class CheckReport:
     items: int
     unchecked: Mapping[str, int]
     problems: tuple[Problem, ...]
+    gaps: tuple[tuple[int, int], ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -90,7 +90,8 @@ def _is_another(origin: SampleOrigin, replaced: Container[str | None]) -> bool:
     own = {name: source for name, source in origin.sources.items() if not is_shared(name)}
     if any(one.digest is not None or key_of(name) in replaced for name, one in own.items()):
         return False
-    return bool(own) and not any(source.is_current() for source in own.values())
+    # Of a link that led nowhere there is no version: whether it is another one is not known.
+    return bool(own) and not any(one.version is None or one.is_current() for one in own.values())
 
 
 def _has_others(staged: StagedSample, known: Container[str]) -> bool:

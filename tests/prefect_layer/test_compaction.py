@@ -1,0 +1,101 @@
+"""A dataset that is compacted between its runs, against a real Prefect API."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefect_pipestream import REMOVE
+from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.errors import DatasetError, UndoRefusedError
+from prefect_pipestream.flows import compact_dataset, process_samples
+from prefect_pipestream.reporting.reports import RunReport
+from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.underfolder import Run, compactions, list_runs, moves_of, undo_run
+
+from .datasets import count_runs, files_of, make_dataset
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+N = 12
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_dataset(tmp_path / "set", N)
+
+
+def number(sample: Sample) -> int:
+    return int(sample["metadata"]()["number"])
+
+
+def count_or_remove(sample: Sample) -> Any:
+    return REMOVE if number(sample) in (0, 3, 4, 11) else count_runs(sample)
+
+
+def process(folder: Path, transform: Any = count_or_remove, **arguments: Any) -> RunReport:
+    arguments = {"sample_retries": 0, "artifacts": False, **arguments}
+    return process_samples(ReadWriteUnderfolder(folder=folder), transform, **arguments)
+
+
+def counts(folder: Path) -> dict[int, int]:
+    """How often each sample was counted, by its number, in their order."""
+    stream = DataStream.read_write_underfolder(folder)
+    found = (stream[idx]["metadata"]() for idx in stream.indices().tolist())
+    return {one["number"]: one["runs"] for one in found}
+
+
+KEPT = [idx for idx in range(N) if idx not in (0, 3, 4, 11)]
+
+
+def test_the_nightly_run_after_it_has_nothing_to_do(folder: Path) -> None:
+    first = process(folder, select="changed")
+    between = files_of(folder)
+    key = compact_dataset(folder)
+    assert counts(folder) == dict.fromkeys(KEPT, 1)
+    assert process(folder, select="changed").total == 0
+    (run,) = compactions(folder)
+    assert run.key == key
+    assert moves_of(run)[0].tolist() == [1, 0]
+    assert {r.run_key: r.state for r in list_runs(folder)}[key] == "finished"
+    stream = DataStream.read_write_underfolder(folder)
+    stream.set_output(2, stream[2].deep_set("metadata.runs", 7))
+    assert process(folder, select="changed").counts["written"] == 1
+    with pytest.raises(UndoRefusedError):
+        undo_run(folder, key)
+    later = [r.run_key for r in list_runs(folder)[2:]]
+    undo_run(folder, [key, *later])
+    assert files_of(folder) == between
+    assert process(folder, select="changed").total == 0
+    undo_run(folder, first.run_key)
+    assert len(counts(folder)) == N
+
+
+def test_what_earlier_runs_noted_of_indices_is_not_used(folder: Path) -> None:
+    def fails(sample: Sample) -> Any:
+        if number(sample) in (6, 7):
+            raise ValueError("not now")
+        return count_or_remove(sample)
+
+    process(folder, fails, run_key="k", max_failed=1.0)
+    assert Run.of(folder, "k").failed_indices() == [6, 7]
+    key = compact_dataset(str(folder), "c")
+    after = files_of(folder)
+    for arguments in ({"select": "failed"}, {"run_key": "k"}, {"run_key": "k", "select": "failed"}):
+        with pytest.raises(DatasetError, match="run 'k' began before run 'c' moved samples"):
+            process(folder, **arguments)
+    assert files_of(folder) == after
+    # What failed was never noted as seen.
+    assert process(folder, fails, select="changed", max_failed=1.0).counts["failed"] == 2
+    report = process(folder, fails, select="changed", run_key="new", max_failed=1.0)
+    assert report.total == 2
+    undo_run(folder, key)
+    assert process(folder, run_key="k", select="failed").done_before == 10
+    assert counts(folder)[6] == 1
+
+
+def test_a_flow_by_that_name_may_be_run_again(folder: Path) -> None:
+    process(folder)
+    assert compact_dataset(folder, "c") == compact_dataset(ReadWriteUnderfolder(folder=folder), "c")
+    assert compact_dataset(folder, "d") == "d"
+    assert [run.key for run in compactions(folder)] == ["c"]
