@@ -79,7 +79,8 @@ def import_dataset(
     Raises:
         PipeBuildingError: If an option is wrong.
         DatasetNotFoundError: If the source is not there.
-        DatasetError: If the source cannot be understood as a whole, or the dataset is inside of it.
+        DatasetError: If the source cannot be understood as a whole, the dataset is inside of it, or
+            all samples would be removed, as the source is empty.
         TooManyFailedError: If more than the share `max_failed` failed.
     """
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
@@ -99,6 +100,11 @@ def import_dataset(
         metadata_key=found.metadata_key,
         take_back=select == "all",
     )
+    if vanished == "remove" and assigned.vanished and not names:
+        raise DatasetError(
+            f"{source}: there is no sample in it, and all that came from it would be removed from "
+            f"{folder}. Is it mounted? To remove them all the same, undo the imports."
+        )
     samples = ImportedSamples(
         source=found,
         assigned=assigned.indices,

@@ -118,6 +118,15 @@ def test_what_vanished_is_told_and_removed_on_wish(photos: Path, dataset: Path) 
     assert files_below(dataset) == whole
 
 
+def test_an_empty_source_removes_nothing(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset)
+    for path in photos.iterdir():
+        path.unlink()  # as a drive that is not mounted looks
+    with pytest.raises(DatasetError, match="Is it mounted"):
+        imported(photos, dataset, vanished="remove")
+    assert len(files_by_index(dataset)) == 3
+
+
 def test_what_was_removed_from_the_dataset_does_not_come_back(photos: Path, dataset: Path) -> None:
     imported(photos, dataset)
     DataStream.read_write_underfolder(dataset).remove(1)
