@@ -23,7 +23,7 @@ from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.sources.from_coco import COCO
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS
-from prefect_pipestream.sequences.sources.objects import path_below
+from prefect_pipestream.sequences.sources.objects import are_polygons, path_below
 
 Entry = dict[str, Any]
 
@@ -64,6 +64,7 @@ class CocoExporter(Exporter):
         self._categories.take(idx, sample)
         objects = objects_of(idx, sample, self.annotations_key, self._categories)
         entry = _entry_of(image, facts)
+        listed = self._listed_in(split, sample)
         folder = split or "images"
         wanted = self._wanted(idx, sample, entry.get("file_name"), split)
         path = self.free_path(idx, f"{folder}/{wanted}")
@@ -71,7 +72,9 @@ class CocoExporter(Exporter):
         written = path.relative_to(self.folder / folder).as_posix()
         if path_below(entry.get("file_name")) != written:
             entry["file_name"] = written
-        self._note(split, sample, entry, objects)
+        listed.images.append((entry, [self._object(one) for one in objects or ()]))
+        listed.has_objects |= objects is not None
+        self._splits[split] = listed
 
     def _wanted(self, idx: int, sample: Sample, said: Any, split: str | None) -> str:
         """The path below the split's folder: what COCO said, or that of the source."""
@@ -81,15 +84,13 @@ class CocoExporter(Exporter):
             return name
         return posixpath.normpath(file_in_split(file, split))
 
-    def _note(
-        self, split: str | None, sample: Sample, entry: Entry, objects: list[Entry] | None
-    ) -> None:
-        listed = self._splits.setdefault(split, _Split())
-        if not listed.images and COCO in sample:
-            beside = sample[COCO]()
-            listed.beside = beside.get(split or "", {}) if isinstance(beside, dict) else {}
-        listed.has_objects |= objects is not None
-        listed.images.append((entry, [self._object(one) for one in objects or ()]))
+    def _listed_in(self, split: str | None, sample: Sample) -> _Split:
+        """What is listed of a split: at first what its file said beside the lists."""
+        if split in self._splits:
+            return self._splits[split]
+        known = sample[COCO]() if COCO in sample else None
+        beside = known.get(split or "") if isinstance(known, dict) else None
+        return _Split(beside=beside if isinstance(beside, dict) else {})
 
     def _object(self, entry: Entry) -> Entry:
         """An object as it is listed: with the number of its class in place of its label."""
@@ -153,7 +154,7 @@ def _numbers(entries: Iterable[Entry]) -> list[int | str]:
 def _area(entry: Entry) -> float:
     """The area of an object in pixels: of its polygons, else of its box."""
     polygons = entry.get("segmentation")
-    if isinstance(polygons, list) and polygons:
+    if polygons and are_polygons(polygons):
         return float(sum(map(_area_of, polygons)))
     box = entry.get("bbox")
     return 0.0 if box is None else float(box[2] * box[3])

@@ -4,26 +4,23 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import EncodeError, SampleError
 from prefect_pipestream.exporting.classes import Classes
 from prefect_pipestream.exporting.exporter import Exporter
-from prefect_pipestream.items import ImageItem, Item, MetadataItem
+from prefect_pipestream.exporting.hf_rows import DTYPES, Row, filled, is_split, list_of
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.sources.hf_columns import (
     HF,
     OWN_FACTS,
     Column,
-    array_bytes,
     datasets,
     described,
     from_plain,
-    is_list,
 )
 
 _MOST_ROWS = 200  # of a batch, and its bytes:
@@ -60,17 +57,12 @@ class HfExporter(Exporter):
             ItemError: If an item cannot be written.
         """
         self._begin(sample)
-        facts = self.metadata_of(sample)
-        split = facts.get("split")
-        split = split if isinstance(split, str) and _is_name(split) else ""
-        row: dict[str, Any] = {}
-        files: dict[str, Item[Any]] = {}
-        kinds = dict(self._kinds)
+        row = Row(idx, sample, self.metadata_of(sample), dict(self._kinds))
         for column in self._columns:
-            row[column.name] = self._known_value(idx, column, sample, facts, files)
-        self._add_others(idx, sample, facts, row, files, kinds)
-        self._note(split, row, {name: self._bytes_of(item) for name, item in files.items()})
-        self._kinds = kinds
+            row.values[column.name] = self._known_value(column, row)
+        self._add_others(row)
+        self._note(row)
+        self._kinds = row.kinds
 
     def _begin(self, sample: Sample) -> None:
         if not self._is_begun:
@@ -87,35 +79,25 @@ class HfExporter(Exporter):
 
     # -- rows of known columns -------------------------------------------------------------
 
-    def _known_value(
-        self,
-        idx: int,
-        column: Column,
-        sample: Sample,
-        facts: Mapping[str, Any],
-        files: dict[str, Item[Any]],
-    ) -> Any:
+    def _known_value(self, column: Column, row: Row) -> Any:
         if column.role == "file":
-            return _file_of(sample, column.key, facts, files)
+            return row.file(column.key)
         if column.role == "files":
-            found: list[Any] = []
-            while f"{column.key}_{len(found)}" in sample:
-                found.append(_file_of(sample, f"{column.key}_{len(found)}", facts, files))
-            return found
+            return row.files_of_list(column.key)
         if column.role == "label":
-            return self._number_of(facts)
+            return self._number_of(row)
         feature = self._known[column.name]
         try:
             if column.role == "array":
-                return _list_of(feature, sample.get(column.key))
-            value = facts.get(column.key)
+                return list_of(feature, row.sample.get(column.key))
+            value = row.facts.get(column.key)
             json.dumps(value)
             self._require_fitting(column.name, from_plain(feature, value))
             return value
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise SampleError(
-                f"sample {idx}: {column.key!r} does not fit the column {column.name!r}, {feature} "
-                f"({error})."
+                f"sample {row.idx}: {column.key!r} does not fit the column {column.name!r}, "
+                f"{feature} ({error})."
             ) from error
 
     def _require_fitting(self, name: str, value: Any) -> None:
@@ -125,43 +107,31 @@ class HfExporter(Exporter):
         if not isinstance(kind, pyarrow.BaseExtensionType):
             pyarrow.array([value], kind)
 
-    def _number_of(self, facts: Mapping[str, Any]) -> int | None:
-        if facts.get("label") is None and facts.get("label_id") is None:
-            return None
-        number = self._classes.id_of(facts)
-        if number is None or number < -1:
-            raise SampleError(f"`label_id` {number!r}: expected the number of a class, or -1.")
+    def _number_of(self, row: Row) -> int | None:
+        number = self._classes.id_of(row.facts)
+        is_known = number in (None, -1) or number in self._places or not self._classes.listed
+        if not is_known:
+            raise SampleError(f"sample {row.idx}: `label_id` {number!r} is that of no class.")
         return number
 
     # -- rows of what else there is --------------------------------------------------------
 
-    def _add_others(
-        self,
-        idx: int,
-        sample: Sample,
-        facts: Mapping[str, Any],
-        row: dict[str, Any],
-        files: dict[str, Item[Any]],
-        kinds: dict[str, str],
-    ) -> None:
+    def _add_others(self, row: Row) -> None:
         """Adds columns for items and facts that no column is known for."""
-        for key, item in sample.items():
-            if not (item.is_shared or key == self.metadata_key or self._has_column(key)):
-                self._add_item(idx, key, item, facts, row, files, kinds)
+        for key in sorted(row.sample, key=lambda key: key != self.image_key):
+            is_own = not row.sample[key].is_shared and key != self.metadata_key
+            if is_own and not self._has_column(key):
+                row.add_item(key)
         plain = {column.key for column in self._columns if column.role == "plain"}
-        for name, value in facts.items():
+        for name, value in row.facts.items():
             if name not in OWN_FACTS and name not in plain:
-                _require_new(idx, name, row)
-                row[name] = value
-                kinds[name] = _kind_with(kinds.get(name), value)
+                row.add_fact(name, value)
         if not self._columns:
-            row["file"] = facts.get("file")
-            kinds["file"] = _kind_with(kinds.get("file"), row["file"])
+            row.add_fact("file", row.facts.get("file"))
         if not any(column.role == "label" for column in self._columns):
-            number = self._number_of(facts)
+            number = self._number_of(row)
             if number is not None:
-                _require_new(idx, "label", row)
-                row["label"] = number
+                row.add("label", number)
                 self._has_new_label = True
 
     def _has_column(self, key: str) -> bool:
@@ -174,40 +144,18 @@ class HfExporter(Exporter):
                 return True
         return False
 
-    def _add_item(
-        self,
-        idx: int,
-        key: str,
-        item: Item[Any],
-        facts: Mapping[str, Any],
-        row: dict[str, Any],
-        files: dict[str, Item[Any]],
-        kinds: dict[str, str],
-    ) -> None:
-        _require_new(idx, key, row)
-        if isinstance(item, ImageItem):
-            stem = PurePosixPath(str(facts.get("file", f"{idx:06d}"))).stem
-            files[key] = item
-            row[key] = {"file": key, "path": stem + item.extension_in_use()}
-            kind = "image"
-        elif isinstance(item, MetadataItem):
-            row[key], kind = item(), "json"
-        else:
-            files[key] = item
-            row[key], kind = {"file": key}, "bytes"
-        if kinds.setdefault(key, kind) != kind:
-            raise SampleError(f"sample {idx}: {key!r} is another kind of item than in others.")
-
     # -- what is noted until all is known --------------------------------------------------
 
-    def _bytes_of(self, item: Item[Any]) -> bytes:
-        return self.bytes_of(item, item.extension_in_use())
-
-    def _note(self, split: str, row: dict[str, Any], contents: Mapping[str, bytes]) -> None:
+    def _note(self, row: Row) -> None:
+        contents = {
+            key: self.bytes_of(item, item.extension_in_use()) for key, item in row.files.items()
+        }
         try:
-            line = json.dumps([row, {key: len(content) for key, content in contents.items()}])
+            line = json.dumps([row.values, {key: len(found) for key, found in contents.items()}])
         except (TypeError, ValueError) as error:
-            raise EncodeError(f"its metadata is no JSON: {error}.") from error
+            raise EncodeError(f"sample {row.idx}: its metadata is no JSON: {error}.") from error
+        said = row.facts.get("split")
+        split = said if isinstance(said, str) and is_split(said) else ""
         self._splits.setdefault(split, len(self._splits))
         rows, files = self._spool(split)
         rows.parent.mkdir(exist_ok=True)
@@ -227,20 +175,18 @@ class HfExporter(Exporter):
         features = self._features()
         with _quiet(library):
             tables = {split: self._table(split, features) for split in self._splits}
-            options: dict[str, Any] = {}
+            counts = {split or "other": self._file_count(table) for split, table in tables.items()}
             if list(tables) == [""]:
-                if self.samples_per_file:
-                    options["num_shards"] = -(-len(tables[""]) // self.samples_per_file)
-                tables[""].save_to_disk(str(self.folder), **options)
+                tables[""].save_to_disk(str(self.folder), num_shards=counts["other"])
             else:
                 named = {split or "other": table for split, table in tables.items()}
-                if self.samples_per_file:
-                    options["num_shards"] = {
-                        split: -(-len(table) // self.samples_per_file)
-                        for split, table in named.items()
-                    }
-                library.DatasetDict(named).save_to_disk(str(self.folder), **options)
+                many = counts if self.samples_per_file else None
+                library.DatasetDict(named).save_to_disk(str(self.folder), num_shards=many)
         shutil.rmtree(self.folder / _SPOOL, ignore_errors=True)
+
+    def _file_count(self, table: Any) -> int | None:
+        """How many files a table gets; None: as the library has it."""
+        return -(-len(table) // self.samples_per_file) if self.samples_per_file else None
 
     def _features(self) -> Any:
         library = datasets()
@@ -252,11 +198,11 @@ class HfExporter(Exporter):
             names = self._class_names()
             features["label"] = library.ClassLabel(names=names) if names else _value("int64")
         for name, kind in self._kinds.items():
-            features[name] = library.Image() if kind == "image" else _value(_DTYPES[kind])
+            features[name] = library.Image() if kind == "image" else _value(DTYPES[kind])
         return features
 
     @property
-    def _places(self) -> dict[int, int]:
+    def _places(self) -> dict[int | None, int]:
         """The number of each class in the column: they go from 0 there, without gaps."""
         numbers = sorted(one["id"] for one in self._classes.listed)
         return {number: place for place, number in enumerate(numbers)}
@@ -301,103 +247,30 @@ class HfExporter(Exporter):
     def _example(
         self, row: Mapping[str, Any], contents: Mapping[str, bytes], features: Any
     ) -> dict[str, Any]:
+        """A row as the library takes it."""
         roles = {column.name: column.role for column in self._columns}
         example = {}
         for name, feature in features.items():
+            role = roles.get(name) or self._kinds.get(name, "label")
             value = row.get(name)
-            role = roles.get(name)
             if role == "plain":
-                example[name] = from_plain(feature, value)
-            elif is_list(feature) and role == "files":
-                example[name] = [_filled(one, contents) for one in value or ()]
-            elif self._kinds.get(name) == "json":
-                example[name] = json.dumps(value) if name in row else None
-            elif self._kinds.get(name) == "bytes":
-                example[name] = None if value is None else contents[value["file"]]
-            elif self._kinds.get(name) == "image" or role == "file":
-                example[name] = _filled(value, contents)
-            elif name == "label" and role is None and self._classes.listed:
-                example[name] = None if value is None else self._places.get(value)
-            else:
-                example[name] = value
+                value = from_plain(feature, value)
+            elif role == "files":
+                value = [filled(one, contents) for one in value or ()]
+            elif role == "json":
+                value = json.dumps(value) if name in row else None
+            elif role in ("file", "image"):
+                value = filled(value, contents)
+            elif role == "bytes":
+                value = None if value is None else contents[value["file"]]
+            elif role == "label" and self._classes.listed and value != -1:
+                value = self._places.get(value)
+            example[name] = value
         return example
-
-
-_DTYPES = {
-    "none": "string",
-    "true or false": "bool",
-    "whole": "int64",
-    "number": "float64",
-    "text": "string",
-    "json": "string",
-    "bytes": "binary",
-}
 
 
 def _value(dtype: str) -> Any:
     return datasets().Value(dtype)
-
-
-def _kind_with(known: str | None, value: Any) -> str:
-    """What a column holds that held `known` until now, and holds this value, too."""
-    kind = "json"
-    if value is None:
-        kind = "none"
-    elif isinstance(value, bool):
-        kind = "true or false"
-    elif isinstance(value, int):
-        kind = "whole" if -(2**63) <= value < 2**63 else "json"
-    elif isinstance(value, float):
-        kind = "number"
-    elif isinstance(value, str):
-        kind = "text"
-    if known is None or known == "none" or known == kind:
-        return kind
-    if kind == "none":
-        return known
-    return "number" if {known, kind} == {"whole", "number"} else "json"
-
-
-def _require_new(idx: int, name: str, row: Mapping[str, Any]) -> None:
-    if name in row:
-        raise SampleError(f"sample {idx}: two columns would be called {name!r}. Rename one.")
-
-
-def _file_of(
-    sample: Sample, key: str, facts: Mapping[str, Any], files: dict[str, Item[Any]]
-) -> dict[str, Any] | None:
-    """What is noted of a file; the file itself is among `files`."""
-    item = sample.get(key)
-    if item is None:
-        return None
-    files[key] = item
-    paths = facts.get("paths")
-    path = paths.get(key) if isinstance(paths, Mapping) else None
-    return {"file": key, "path": path if isinstance(path, str) else None}
-
-
-def _filled(value: Any, contents: Mapping[str, bytes]) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    return {"bytes": contents[value["file"]], "path": value["path"]}
-
-
-def _list_of(feature: Any, item: Item[Any] | None) -> Any:
-    if item is None:
-        return None
-    value = np.asarray(item())
-    is_fitting = len(value.shape) == len(feature.shape) and all(
-        wanted in (None, length) for wanted, length in zip(feature.shape, value.shape, strict=True)
-    )
-    if not is_fitting or not np.can_cast(value.dtype, feature.dtype, "same_kind"):
-        raise ValueError(f"an array of {value.dtype} with shape {value.shape}")
-    array_bytes(feature, value)
-    return value.astype(feature.dtype).tolist()
-
-
-def _is_name(split: str) -> bool:
-    """Whether the library takes a name for one of a split."""
-    return split.replace("_", "").replace(".", "").isalnum() and split.strip(".") != ""
 
 
 @contextmanager

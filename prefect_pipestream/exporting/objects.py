@@ -11,7 +11,7 @@ from prefect_pipestream.exporting.exporter import is_below
 from prefect_pipestream.items import Item, MetadataItem
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES
-from prefect_pipestream.sequences.sources.objects import check_box
+from prefect_pipestream.sequences.sources.objects import check_box, is_category, is_id
 
 
 class Categories:
@@ -36,7 +36,7 @@ class Categories:
         if listed == self._taken:
             return
         for entry in listed if isinstance(listed, list) else [listed]:
-            if not isinstance(entry, dict) or not {"id", "name"} <= set(entry):
+            if not is_category(entry):
                 raise SampleError(
                     f"sample {idx}: `{CATEGORIES}` has {entry!r}, expected a mapping with an `id` "
                     "and a `name`. Correct that item."
@@ -72,7 +72,7 @@ class Categories:
 
     def number_of(self, label: str, number: Any = None) -> int | str:
         """The number of a class: the one that is said, if it is right; a new one gets the next."""
-        if number is not None and self._names.get(number) == label:
+        if is_id(number) and self._names.get(number) == label:
             known: int | str = number
             return known
         if label not in self._numbers:

@@ -29,10 +29,10 @@ class VocExporter(Exporter):
 
     `JPEGImages`, `Annotations`, `ImageSets/Main/<split>.txt`; `SegmentationClass` and
     `SegmentationObject` where samples have such PNG items. What is said of images and objects is
-    written as it is, and with the same spelling; lists that XML cannot tell from others are JSON
-    in an element. The class of an object is its `label`; its `category_id`, which VOC has not, is
-    left out; a box of less than a pixel becomes one. A sample without the item of objects gets no
-    XML file.
+    written as it is, and with the same spelling; nothing and empty lists are left out, and lists
+    that XML cannot tell from others are JSON in an element. The class of an object is its `label`;
+    its `category_id`, which VOC has not, is left out; a box of less than a pixel becomes one. A
+    sample without the item of objects gets no XML file.
     """
 
     annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")
@@ -58,7 +58,7 @@ class VocExporter(Exporter):
             said = _said_of(image, facts, f"{stem}{extension}")
             try:
                 content = written(said, objects)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise SampleError(
                     f"sample {idx} cannot be written as VOC: {error}. Correct `metadata` or "
                     f"{self.annotations_key!r}."

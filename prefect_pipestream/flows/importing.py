@@ -79,7 +79,8 @@ def import_dataset(
     Raises:
         PipeBuildingError: If an option is wrong.
         DatasetNotFoundError: If the source is not there.
-        DatasetError: If the source cannot be understood as a whole, or the dataset is inside of it.
+        DatasetError: If the source cannot be understood as a whole, the dataset is inside of it, or
+            all samples would be removed, as the source is empty.
         TooManyFailedError: If more than the share `max_failed` failed.
     """
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
@@ -99,6 +100,11 @@ def import_dataset(
         metadata_key=found.metadata_key,
         take_back=select == "all",
     )
+    if vanished == "remove" and assigned.vanished and not names:
+        raise DatasetError(
+            f"{source}: there is no sample in it, and all that came from it would be removed from "
+            f"{folder}. Is it mounted? To remove them all the same, undo the imports."
+        )
     samples = ImportedSamples(
         source=found,
         assigned=assigned.indices,
@@ -181,9 +187,19 @@ def _with_all_categories(found: ImportSource, known: Item[Any] | None) -> Items 
     if known is None or CATEGORIES not in found.shared_items:
         return None
     entries = _entries(known)
-    numbers = [entry["id"] for entry in entries]
-    more = [one for one in _entries(found.shared_items[CATEGORIES]) if one["id"] not in numbers]
+    more: list[dict[str, Any]] = []
+    for one in _entries(found.shared_items[CATEGORIES]):
+        if one.get("name") not in [entry.get("name") for entry in (*entries, *more)]:
+            more.append({**one, "id": _free_number(one["id"], [*entries, *more])})
     return {CATEGORIES: known.make_new([*entries, *more], shared=True) if more else known}
+
+
+def _free_number(wanted: Any, entries: list[dict[str, Any]]) -> Any:
+    """A number for a class, another one where a class of another name has it: names count."""
+    taken = [entry["id"] for entry in entries]
+    if wanted not in taken:
+        return wanted
+    return max((number for number in taken if isinstance(number, int)), default=-1) + 1
 
 
 def _refuse_inside(source: ImportSource, folder: Path) -> None:

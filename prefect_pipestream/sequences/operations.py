@@ -367,7 +367,7 @@ class Operations:
 
         Args:
             folder: What `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
-            image_key: The key of the first column of images.
+            image_key: The key of the image: the column of images that is called so, else the first.
             metadata_key: The key of the metadata.
             keys: Keys of items, or fields of the metadata, by their columns.
             id_column: The column by which a row is known; by default its number: rows that are

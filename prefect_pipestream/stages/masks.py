@@ -13,7 +13,7 @@ from prefect_pipestream.items import ImageItem, MetadataItem, PngImageItem
 from prefect_pipestream.items.pictures.codec import check_pixels
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS, CATEGORIES
-from prefect_pipestream.sequences.sources.objects import check_box, is_number, said
+from prefect_pipestream.sequences.sources.objects import check_box, check_polygon, said
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import Key, read_image, require_key, where
 
@@ -207,7 +207,7 @@ def runs_of(entry: Mapping[str, Any], size: tuple[int, int], boxes: bool = True)
         raise ValueError(f"its segmentation is {said(segmentation)}, expected polygons or an RLE")
     if segmentation:
         for polygon in segmentation:
-            _check_polygon(polygon)
+            check_polygon(polygon)
         return _from_polygons([one for one in segmentation if len(one) >= 6], size)
     if not boxes or "bbox" not in entry:
         return None
@@ -215,13 +215,6 @@ def runs_of(entry: Mapping[str, Any], size: tuple[int, int], boxes: bool = True)
     x, y, width, height = entry["bbox"]
     corners = [x, y, x, y + height, x + width, y + height, x + width, y]
     return _from_polygons([corners], size)
-
-
-def _check_polygon(polygon: Any) -> None:
-    if not isinstance(polygon, list) or len(polygon) % 2 or not all(map(is_number, polygon)):
-        raise ValueError(
-            f"a polygon is {said(polygon)}, expected numbers x0, y0, x1, y1, … in pixels"
-        )
 
 
 def _from_polygons(polygons: list[list[float]], size: tuple[int, int]) -> Runs | None:

@@ -423,6 +423,7 @@ def export_of(tmp_path: Path, **items: Any) -> None:
         ({"annotations": [{"label": "a", "bbox": [1, 2, 3, float("nan")]}]}, "bbox"),
         ({"annotations": {"a": 1}}, "no list of objects"),
         ({"categories": [1]}, "`categories` has 1"),
+        ({"categories": [{"id": [], "name": "a"}]}, "`categories` has"),
         ({"metadata": {"split": "../x"}}, "`split`"),
         ({"metadata": {"split": 3}}, "`split`"),
     ],
@@ -438,6 +439,19 @@ def test_a_name_that_leads_out_is_not_written_there(tmp_path):
     assert (tmp_path / "out/images/x.png").is_file()
     content = json.loads((tmp_path / "out/annotations/instances.json").read_text())
     assert content["images"] == [{"file_name": "x.png", "id": 1}]
+
+
+def test_what_is_odd_is_written_as_it_is(tmp_path):
+    objects = [
+        {"label": "a", "category_id": [], "segmentation": [["x", 1]], "bbox": [1, 2, 3, 4]},
+        {"label": "a", "segmentation": 3},
+    ]
+    export_of(tmp_path, annotations=objects, coco={"": 3}, metadata={"coco": 7, "width": "9"})
+    content = json.loads((tmp_path / "out/annotations/instances.json").read_text())
+    assert content["images"] == [{"width": 4, "height": 4, "file_name": "000000.png", "id": 1}]
+    assert [one["segmentation"] for one in content["annotations"]] == [[["x", 1]], 3]
+    assert [one["area"] for one in content["annotations"]] == [12.0, 0.0]
+    assert [one["category_id"] for one in content["annotations"]] == [1, 1]
 
 
 def test_a_failed_sample_leaves_nothing(tmp_path):

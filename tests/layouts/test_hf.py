@@ -18,7 +18,8 @@ from PIL import Image
 from prefect_pipestream import SamplesSequence
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DecodeError
 from prefect_pipestream.exporting import ExportError, export
-from prefect_pipestream.items import Item, JsonMetadataItem
+from prefect_pipestream.items import Item, JsonMetadataItem, PngImageItem
+from prefect_pipestream.sequences import Sample
 
 datasets = pytest.importorskip("datasets")  # heavy: the extra `hf`, not `test`
 pyarrow = pytest.importorskip("pyarrow")
@@ -216,7 +217,10 @@ def test_a_folder_of_classes_becomes_a_saved_dataset(tmp_path):
         path.write_bytes(picture(len(name)))
     folder = SamplesSequence.from_image_folder(tmp_path / "folder")
     boxes = JsonMetadataItem([{"label": "cat", "bbox": [1, 2, 3, 4]}])
-    samples = [sample.set_item("annotations", boxes) for sample in folder]
+    samples = [
+        Sample({"annotations": boxes, "a_mask": PngImageItem(np.zeros((3, 4), np.uint8)), **sample})
+        for sample in folder
+    ]
     export(SamplesSequence.from_list(samples), "hf", tmp_path / "saved")
     loaded = datasets.load_from_disk(str(tmp_path / "saved"))
     assert {name: len(one) for name, one in loaded.items()} == {"train": 2, "val": 1}
@@ -227,6 +231,8 @@ def test_a_folder_of_classes_becomes_a_saved_dataset(tmp_path):
     samples = SamplesSequence.from_hf(tmp_path / "saved", id_column="file")
     assert samples[2]["metadata"]()["file"] == "val/val/dog/2.jpg"
     assert samples[2]["metadata"]()["label"] == "dog"
+    assert samples[2]["image"].file_sources[0].read() == picture(len("val/dog/2.jpg"))
+    assert samples[2]["a_mask"]().shape == (3, 4)
 
 
 def test_samples_are_pickled(saved):
@@ -323,11 +329,12 @@ def test_a_value_that_does_not_fit_its_column_fails_its_sample(saved, tmp_path):
     samples[1] = samples[1].deep_set("metadata.score", "high")
     samples[2] = samples[2].set_value("grid", np.zeros((9, 9), np.int16))
     samples[3] = samples[3].deep_set("metadata.when", "some day")
+    samples[4] = samples[4].deep_set("metadata.label", None).deep_set("metadata.label_id", 9)
     sequence = SamplesSequence.from_list(samples)
-    with pytest.raises(ExportError, match=r"3 of 5 .*'score' does not fit the column 'score'"):
+    with pytest.raises(ExportError, match=r"4 of 5 .*'score' does not fit the column 'score'"):
         export(sequence, "hf", tmp_path / "again")
-    report = export(sequence, "hf", tmp_path / "again", max_failed=0.7)
-    assert (report.samples, sorted(report.failures)) == (2, [1, 2, 3])
+    report = export(sequence, "hf", tmp_path / "again", max_failed=0.8)
+    assert (report.samples, sorted(report.failures)) == (1, [1, 2, 3, 4])
 
 
 plain_values = st.fixed_dictionaries(

@@ -118,6 +118,15 @@ def test_what_vanished_is_told_and_removed_on_wish(photos: Path, dataset: Path) 
     assert files_below(dataset) == whole
 
 
+def test_an_empty_source_removes_nothing(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset)
+    for path in photos.iterdir():
+        path.unlink()  # as a drive that is not mounted looks
+    with pytest.raises(DatasetError, match="Is it mounted"):
+        imported(photos, dataset, vanished="remove")
+    assert len(files_by_index(dataset)) == 3
+
+
 def test_what_was_removed_from_the_dataset_does_not_come_back(photos: Path, dataset: Path) -> None:
     imported(photos, dataset)
     DataStream.read_write_underfolder(dataset).remove(1)
@@ -323,3 +332,22 @@ def test_images_go_in_and_out_by_flows(photos: Path, dataset: Path, tmp_path: Pa
     again = SamplesSequence.from_image_folder(tmp_path / "out", classes=False, origin="o")
     first = SamplesSequence.from_image_folder(photos, classes=False, origin="o")
     assert all_values(again) == all_values(first)
+
+
+def test_classes_of_two_sources_that_have_one_number_are_both_listed(
+    tmp_path: Path, dataset: Path
+) -> None:
+    for name, label in (("one", "person"), ("two", "helmet")):
+        make_photos(tmp_path / name, "images/a.jpg")
+        (tmp_path / name / "labels").mkdir()
+        (tmp_path / name / "labels/a.txt").write_text("0 .5 .5 .5 .5\n")
+        (tmp_path / name / "data.yaml").write_text(f"train: images\nnames: [{label}]\n")
+        import_dataset("yolo", tmp_path / name, dataset)
+
+    listed = json.loads((dataset / "categories.json").read_text())
+    assert listed == [{"id": 0, "name": "person"}, {"id": 1, "name": "helmet"}]
+    export_dataset(dataset, "coco", tmp_path / "out")
+    (found,) = json.loads(next((tmp_path / "out/annotations").iterdir()).read_text())[
+        "annotations"
+    ][1:]
+    assert found["category_id"] == 1

@@ -59,6 +59,17 @@ def test_each_layout_is_known_by_its_looks(kind: str, tmp_path: Path) -> None:
     assert layouts_at(source)[0].kind == kind
 
 
+def test_voc_is_found_inside_of_its_kit_and_beside_images(tmp_path: Path) -> None:
+    kit = make(tmp_path / "VOCdevkit/VOC2012", "voc").parent
+    write(kit / "VOC2007/Annotations/b.xml", "<annotation/>")
+    assert layouts_at(kit)[0].source == str(kit / "VOC2007")
+    beside = make_photos(tmp_path / "beside", "train/a.jpg", "train/b.jpg")
+    write(beside / "train/a.xml", "<html/>")
+    assert "voc" not in [found.kind for found in layouts_at(beside)]
+    write(beside / "train/a.xml", "<annotation/>")
+    assert (layouts_at(beside)[0].kind, layouts_at(beside)[0].source) == ("voc", str(beside))
+
+
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_each_layout_has_a_source_and_an_exporter(kind: str) -> None:
     from prefect_pipestream.exporting.exporter import exporter_of

@@ -429,6 +429,20 @@ def test_what_cannot_be_exported(tmp_path, items, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_odd_is_written_as_text(tmp_path):
+    entry = {"label": "a", "bbox": [1, 2, 3, 4], "segmentation": [["x", 1]], "bndbox": 3}
+    sample = Sample(
+        {
+            "image": PngImageItem(np.zeros((4, 4), np.uint8)),
+            "annotations": JsonMetadataItem([entry]),
+            "metadata": JsonMetadataItem({"voc": 3, "sets": 4}),
+        }
+    )
+    export(SamplesSequence.from_list([sample]), "voc", tmp_path / "out")
+    again = SamplesSequence.from_voc(tmp_path / "out")[0]["annotations"]()[0]
+    assert again == {"label": "a", "bbox": [1.0, 2.0, 3.0, 4.0], "segmentation": '[["x", 1]]'}
+
+
 # -- round trips -----------------------------------------------------------------------------
 
 texts = st.text(

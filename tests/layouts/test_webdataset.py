@@ -5,6 +5,7 @@ import io
 import pickle
 import tarfile
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from PIL import Image
 from prefect_pipestream import SamplesSequence
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DecodeError
 from prefect_pipestream.exporting import ExportError, export
-from prefect_pipestream.items import ImageItem, Item, UnknownItem
+from prefect_pipestream.items import ImageItem, Item, JsonMetadataItem, UnknownItem
+from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.building import PipeBuildingError
 
 
@@ -176,6 +178,19 @@ def test_a_folder_of_classes_becomes_shards(tmp_path):
         ("data-000000/cat/2", "cat"),
         ("data-000000/dog/1", "dog"),
     ]
+
+
+def test_objects_in_a_sample_come_back_bit_by_bit(tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"x.jpg": picture(0)})
+    objects = [{"label": "cat", "category_id": 1, "bbox": [0.1, 1 / 3, 1e-7, 2.0], "more": None}]
+    shared = JsonMetadataItem([{"id": 1, "name": "cat", "supercategory": "pet"}], shared=True)
+    (sample,) = SamplesSequence.from_webdataset(path, origin="o")
+    items = {**sample, "annotations": JsonMetadataItem(objects), "categories": shared}
+    export(SamplesSequence.from_list([Sample(items)]), "webdataset", tmp_path / "again")
+    (again,) = SamplesSequence.from_webdataset(tmp_path / "again", origin="o")
+    assert {key: item() for key, item in again.items() if key != "image"} == {
+        key: item() for key, item in items.items() if key != "image"
+    }
 
 
 def test_extensions_become_keys_and_the_other_way(tmp_path):
@@ -419,6 +434,44 @@ def test_whatever_files_a_sample_has_come_back(samples):
             written = {info.name: tar.extractfile(info).read() for info in tar}
         kept = {name for name in members if not name.endswith(".metadata.json")}
         assert {name: written[name] for name in kept} == {name: members[name] for name in kept}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_whatever_is_damaged_is_told_or_read(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_tar(Path(folder, "a.tar"), {f"{n}.jpg": b"x" * 40 for n in range(3)})
+        content = bytearray(path.read_bytes()[:4096])
+        header = data.draw(st.sampled_from([0, 1024, 2048]))
+        for at in data.draw(st.lists(st.integers(0, 511), min_size=1, max_size=5)):
+            content[header + at] = data.draw(st.integers(0, 255))
+        if data.draw(st.booleans()):  # else the checksum tells
+            head = content[header : header + 512]
+            number = sum(head[:148]) + sum(head[156:]) + 8 * 32
+            content[header + 148 : header + 156] = b"%06o\0 " % number
+        path.write_bytes(content)
+        samples = SamplesSequence.from_webdataset(path)
+        told = [error_of(lambda: len(samples))]
+        for idx in [] if told[0] else range(len(samples)):
+            told.append(error_of(lambda at=idx: values(SamplesSequence.from_list([samples[at]]))))
+        assert all(str(path) in str(error) for error in told if error)
+
+
+def error_of(call: Callable[[], object]) -> Exception | None:
+    try:
+        call()
+    except (DatasetError, DecodeError) as error:
+        return error
+    return None
+
+
+def test_headers_that_follow_headers_without_end_are_told(tmp_path):
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 5
+    header = info.tobuf(tarfile.USTAR_FORMAT) + b"name".ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(header * 3000)
+    with pytest.raises(DatasetError, match=r"a\.tar: is no tar file"):
+        len(SamplesSequence.from_webdataset(tmp_path))
 
 
 # -- as a run -------------------------------------------------------------------------------

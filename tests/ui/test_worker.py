@@ -7,6 +7,7 @@ import pytest
 
 from prefect_pipestream.sequences import Sample, sample_stage
 from prefect_pipestream.underfolder import Run
+from tests.layouts.photos import files_below, make_photos
 from tests.prefect_layer.datasets import count_runs, make_dataset, runs_of, truncate_image
 from tests.ui.api import Api, waited
 from tests.ui.conftest import POOL
@@ -120,6 +121,29 @@ def test_dataset_that_is_built_is_an_asset_of_its_source_and_its_undo_is_told(
     assert run in shown["data"]
     (note,) = [one for one in api.artifacts(run) if one["description"] == "Note"]
     assert undo in note["data"]
+
+
+def test_photographs_come_in_and_go_out_by_deployments(api: Api, folder: Path) -> None:
+    photos = make_photos(folder / "photos", "cat/a.jpg", "dog/b.png")
+    run = api.start(
+        "import-dataset/import-on-demand",
+        kind="image-folder",
+        source=str(photos),
+        dataset=str(folder / "pets"),
+        options={"origin": "camera"},
+    )
+    api.wait_for_state(run, "Completed")
+    assert Run.of(folder / "pets", run).counts()["written"] == 2
+    assert [one["key"].split("-")[0] for one in api.artifacts(run) if one["key"]]
+
+    out = api.start(
+        "export-dataset/export-on-demand",
+        dataset={"folder": str(folder / "pets")},
+        kind="image-folder",
+        target=str(folder / "out"),
+    )
+    api.wait_for_state(out, "Completed")
+    assert files_below(folder / "out") == files_below(photos)
 
 
 def _events_of(api: Api, run: str, name: str) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
-from prefect_pipestream.items import Item, JsonMetadataItem
+from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.from_image_folder import is_image
 from prefect_pipestream.sequences.sources.import_source import (
@@ -21,7 +21,14 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.objects import check_box, content_of, path_below, said
+from prefect_pipestream.sequences.sources.objects import (
+    check_box,
+    content_of,
+    is_category,
+    is_id,
+    path_below,
+    said,
+)
 from prefect_pipestream.storage.asking import is_file, is_folder, names_in, status_through_links
 
 COCO = "coco"
@@ -115,9 +122,9 @@ class FromCoco(ImportSource, title="from_coco"):
 
     @cached_property
     @DatasetError.explaining_questions()
-    def _folders(self) -> dict[Path, Path]:
-        """The folder of the images of each file."""
-        return {file.path: self._folder_of(file) for file in self._files}
+    def _folders(self) -> dict[Path, str]:
+        """The folder of the images of each file, absolute."""
+        return {file.path: os.path.abspath(self._folder_of(file)) for file in self._files}
 
     def _folder_of(self, file: Listed) -> Path:
         split = file.split or ""
@@ -161,7 +168,7 @@ class FromCoco(ImportSource, title="from_coco"):
 
     @cached_property
     def shared_items(self) -> Items:
-        """The classes, and what the files say beside their lists."""
+        """The list of classes, and what files say beside their lists."""
         items: Items = {CATEGORIES: JsonMetadataItem(self.categories, shared=True)}
         if beside := {file.split or "": file.beside for file in self._files if file.beside}:
             items[COCO] = JsonMetadataItem(beside, shared=True)
@@ -202,7 +209,7 @@ class FromCoco(ImportSource, title="from_coco"):
             )
         elif not is_image(path):
             problem = f"{path!r} has no extension of an image"
-        elif not _is_id(entry.get("id")):
+        elif not is_id(entry.get("id")):
             problem = f"its `id` is {said(entry.get('id'))}, expected a number"
         elif entry["id"] in file.twice:
             problem = f"another image has its id {entry['id']!r}, so that their objects are mixed"
@@ -220,7 +227,8 @@ class FromCoco(ImportSource, title="from_coco"):
     def items_of(self, idx: int) -> Items:
         """Returns the image and its objects."""
         file, entry, path = self._entry(idx)
-        items: Items = {self.image_key: Item.get_instance(self._folders[file.path] / path)}
+        image = Item.from_source(FileSource(os.path.join(self._folders[file.path], path)))
+        items: Items = {self.image_key: image}
         if file.objects is not None:
             objects = [self._object(file, entry, one) for one in file.objects[entry["id"]]]
             items[ANNOTATIONS] = JsonMetadataItem(objects)
@@ -234,7 +242,7 @@ class FromCoco(ImportSource, title="from_coco"):
             if "category_id" not in entry:
                 return dict(entry)
             number = entry["category_id"]
-            if not _is_id(number) or number not in self._labels:
+            if not is_id(number) or number not in self._labels:
                 raise ValueError(f"its category {said(number)} is none of `categories`")
         except ValueError as error:
             raise DecodeError(
@@ -324,11 +332,7 @@ def _by_image(
 
 
 def _check_category(path: Path, number: int, entry: Any) -> None:
-    if (
-        not isinstance(entry, dict)
-        or not _is_id(entry.get("id"))
-        or not isinstance(entry.get("name"), str)
-    ):
+    if not is_category(entry):
         raise DecodeError(
             f"{path}: categories[{number}] is {said(entry)}, expected a mapping with an `id` and "
             "a `name`. Correct the entry."
@@ -338,10 +342,6 @@ def _check_category(path: Path, number: int, entry: Any) -> None:
 def _id_in(entry: Any, name: str) -> _Id | None:
     found = entry.get(name) if isinstance(entry, dict) else None
     return found if isinstance(found, int | str) else None
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def path_of(image: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
-from prefect_pipestream.items import Item, JsonMetadataItem
+from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.from_image_folder import SPLITS, files_below, is_image
 from prefect_pipestream.sequences.sources.import_source import (
@@ -142,8 +142,8 @@ class FromVoc(ImportSource, title="from_voc"):
 
         These are found by reading all files; what cannot be read has none.
         """
-        numbers = self.numbered(self.classes or natsorted(sorted(self._classes_found())), first=1)
-        return [{"id": number, "name": name} for name, number in numbers.items()]
+        names = self.classes or natsorted(sorted(self._classes_found()))
+        return [{"id": n, "name": name} for name, n in self.numbered(names, first=1).items()]
 
     def _classes_found(self) -> set[str]:
         found: set[str] = set()
@@ -160,7 +160,7 @@ class FromVoc(ImportSource, title="from_voc"):
 
     @cached_property
     def shared_items(self) -> Items:
-        """The classes."""
+        """The list of classes, if there are any."""
         if not self.categories:
             return {}
         return {CATEGORIES: JsonMetadataItem(self.categories, shared=True)}
@@ -227,25 +227,29 @@ class FromVoc(ImportSource, title="from_voc"):
         name = self.names[idx]
         stem = os.path.splitext(name)[0]
         found = self._said_of(idx)
-        items: Items = {self.image_key: Item.get_instance(self._images / name)}
+        items: Items = {self.image_key: _item_at(self._images, name)}
         if found is not None:
             objects = [self._numbered(stem, entry) for entry in found[1]]
             items[ANNOTATIONS] = JsonMetadataItem(objects)
         for key, files in self._masks.items():
             if f"{stem}.png" in files:
-                items[key] = Item.get_instance(self.folder / MASKS[key] / f"{stem}.png")
+                items[key] = _item_at(self.folder / MASKS[key], f"{stem}.png")
         return items
 
     def _numbered(self, stem: str, entry: dict[str, Any]) -> dict[str, Any]:
         """An object, with the number of its class where the classes were given."""
         if self.classes is None:
             return entry
-        if entry["label"] not in self._numbers:
+        if entry["label"] not in self.classes:
             raise DecodeError(
                 f"{self._annotations / stem}.xml: the class {entry['label']!r} is none of "
                 "`classes`. Add it there, or correct the file."
             )
         return {**entry, "category_id": self._numbers[entry["label"]]}
+
+
+def _item_at(folder: Path, name: str) -> Item[Any]:
+    return Item.from_source(FileSource(os.path.join(os.path.abspath(folder), name)))
 
 
 def _is_of_masks(name: str) -> bool:

@@ -72,7 +72,8 @@ def columns_of(
 ) -> list[Column]:
     """Tells what each column is to be.
 
-    The first column of images is the image, the first of classes the label.
+    The column of images that is called so is the image, else the first of them; the first one of
+    classes is the label.
 
     Args:
         features: The features of the columns.
@@ -93,11 +94,12 @@ def columns_of(
         )
     label = label_column or next(iter(labels), None)
     images = [name for name, feature in features.items() if _type_of(feature) == "Image"]
+    image = image_key if image_key in images else next(iter(images), None)
     for name, feature in features.items():
         role: Role = "label" if name == label else _role_of(name, feature)
         used = used_facts if role == "plain" else used_keys
         key = keys.get(name)
-        if key is None and images[:1] == [name] and image_key not in used:
+        if key is None and name == image and image_key not in used:
             key = image_key
         elif key is None:
             key = name if role == "plain" else _cleaned(name)

@@ -20,6 +20,15 @@ from prefect_pipestream.storage.file_part import Container
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+# What `tarfile` raises of headers that are damaged, or made to harm: names that follow names, …
+_NOT_READABLE = (
+    tarfile.TarError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+)
 _MOST_SHARDS = 1_000_000
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -215,7 +224,7 @@ def _members_in(container: Container) -> Iterator[tarfile.TarInfo]:
                     )
                 yield info
             where = tar.offset
-        except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        except _NOT_READABLE as error:
             what = f"cannot be read from byte {where:,} on" if where else "is no tar file"
             raise _Damage(f"{path}: {what} ({error}).") from error
         file.seek(where)

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import DecodeError
-from prefect_pipestream.sequences.sources.objects import check_box, content_of, said
+from prefect_pipestream.sequences.sources.objects import are_polygons, check_box, content_of, said
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _OF_OURS = ("label", "bbox", "category_id")
 _NAME = re.compile(r"@?[A-Za-z_][\w.-]*")
 _DEPTH = 30
+_DIGITS = 32  # more than the longest float has
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -110,7 +111,7 @@ def _plain(element: ET.Element, depth: int, but: str = "") -> Any:
 
 def _scalar(text: str) -> str | int | float:
     """The number that is written so, and no other way; else the text."""
-    if len(text) > 20 or not text or text[0] not in "-0123456789":
+    if len(text) > _DIGITS or not text or text[0] not in "-0123456789":
         return text
     for kind in (int, float):
         try:
@@ -268,7 +269,7 @@ def fields_of(entry: Mapping[str, Any]) -> dict[str, Any]:
             fields["name"] = value
         elif key == "bbox":
             fields["bndbox"] = _kept_box(entry)
-        elif key == "segmentation" and _are_polygons(value):
+        elif key == "segmentation" and value and are_polygons(value):
             fields["polygon"] = _kept_polygons(entry)
         elif key not in ("category_id", "bndbox") and key not in fields:
             fields[key] = value
@@ -290,17 +291,13 @@ def _kept_polygons(entry: Mapping[str, Any]) -> Any:
     return [polygon_of(one) for one in entry["segmentation"]]
 
 
-def _are_polygons(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, list) for one in value)
-
-
 def _append_all(parent: ET.Element, fields: Mapping[str, Any]) -> None:
     for tag, value in fields.items():
         _append(parent, tag, value)
 
 
 def _append(parent: ET.Element, tag: str, value: Any) -> None:
-    if value is None:
+    if value is None or value == []:
         return
     if not _NAME.fullmatch(tag) and tag != "#text":
         raise ValueError(f"{tag!r} cannot be the name of an element")

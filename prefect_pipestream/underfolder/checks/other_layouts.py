@@ -136,10 +136,23 @@ def _coco_in(path: str) -> str | None:
 
 
 def _voc(seen: _Seen) -> Found | None:
-    described = [name for name in seen.ending(".xml") if "Annotations/" in name]
-    return (
-        Found("voc", f"{len(described):,} files in Annotations", seen.root) if described else None
-    )
+    files = seen.ending(".xml")
+    if described := [name for name in files if "Annotations" in name.split("/")[:-1]]:
+        above = f"/{described[0]}".partition("/Annotations/")[0]  # as VOC2012 in VOCdevkit
+        source = seen.at(above[1:]) if above else seen.root
+        described = [name for name in described if f"/{name}".startswith(f"{above}/Annotations/")]
+        return Found("voc", f"{len(described):,} files in Annotations", source)
+    images = {os.path.splitext(name)[0] for name in seen.images()} if files else set()
+    beside = [name for name in files if os.path.splitext(name)[0] in images]
+    if beside and _is_annotation(seen.at(beside[0])):
+        return Found("voc", f"{len(beside):,} files of VOC beside their images", seen.root)
+    return None
+
+
+def _is_annotation(path: str) -> bool:
+    """Whether an XML file begins as those of VOC do."""
+    with open(path, "rb") as file:
+        return b"<annotation" in file.read(4096)
 
 
 def _yolo(seen: _Seen) -> Found | None:
