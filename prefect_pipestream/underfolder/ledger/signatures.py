@@ -10,12 +10,7 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_there, names_in
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.format.layout import (
-    Folder,
-    Layout,
-    folder_of,
-    run_key_of,
-)
+from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
 from prefect_pipestream.underfolder.ledger.compactions import carried, compactions
 from prefect_pipestream.underfolder.ledger.packed import read_arrays
 from prefect_pipestream.underfolder.ledger.rows import FAILED, REMOVED, Moves, Rows
@@ -74,7 +69,9 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
     layout = Layout.of(folder)
     noted = _noted(layout, fingerprint)
     moves = Moves.joined(run.moves() for run in compactions(layout))
-    rows = _by_time([noted, _carried(fingerprint, noted, moves)]).last_of_each()
+    rows = _by_time(
+        [noted, carried(noted, moves, is_import=fingerprint.startswith(IMPORT))]
+    ).last_of_each()
     rows = rows.where(rows.signature != 0)
     return Signatures(rows.idx, rows.signature)
 
@@ -119,21 +116,17 @@ def keep_signatures(run: Run, fingerprint: str) -> None:
 def keep_moves(run: Run) -> None:
     """Keeps what a compaction that is about to be removed means for all signatures."""
     layout, moves = run.layout, run.moves()
-    kept = (name.removesuffix(".npz") for name in names_in(layout.seen))
-    noted = {run_key_of(name): Rows.joined([]) for name in kept}
+    noted = {layout.at("seen", name): Rows.joined([]) for name in names_in(layout.seen)}
     for one in _standing(layout):
         fingerprint = _fingerprint_of(one)
         if fingerprint is not None:
-            known = noted.get(fingerprint, Rows.joined([]))
-            noted[fingerprint] = Rows.joined([known, _signed(one)])
-    for fingerprint, rows in noted.items():
-        path = _seen_path(layout, fingerprint)
+            path = _seen_path(layout, fingerprint)
+            noted[path] = Rows.joined([noted.get(path, Rows.joined([])), _signed(one)])
+    for path, rows in noted.items():
         seen = _seen(path)
-        _keep(layout, path, [seen, _carried(fingerprint, _by_time([seen, rows]), moves)])
-
-
-def _carried(fingerprint: str, rows: Rows, moves: Moves) -> Rows:
-    return carried(rows, moves, is_import=fingerprint.startswith(IMPORT))
+        is_import = os.path.basename(path).startswith(folder_of(IMPORT))
+        moved = carried(_by_time([seen, rows]), moves, is_import=is_import)
+        _keep(layout, path, [seen, moved])
 
 
 def _keep(layout: Layout, path: str, parts: list[Rows]) -> None:
