@@ -208,7 +208,10 @@ class _Owners:
                 taken_back.update((line.origin, name) for name in line.names)
             else:
                 for name, idx in line.assigned():
-                    self._assign(idx, (line.origin, name))
+                    owner, before = (line.origin, name), self._at.get(idx)
+                    # What a compaction that was undone had freed may be another's again.
+                    if before in (None, owner) or told.of(idx) != before:
+                        self._assign(idx, owner)
         self._follow(moves, until=inf)
         for line in told.lines(taken_back - self._index_of.keys()) if taken_back else ():
             for name, idx in line.assigned():  # an undo that was undone brought it back
