@@ -213,9 +213,11 @@ class _Owners:
                     if before in (None, owner) or told.of(idx) != before:
                         self._assign(idx, owner)
         self._follow(moves, until=inf)
-        for line in told.lines(taken_back - self._index_of.keys()) if taken_back else ():
+        for line in told.lines(taken_back) if taken_back else ():
             for name, idx in line.assigned():  # an undo that was undone brought it back
-                self._assign(idx, (line.origin, name))
+                owner = line.origin, name
+                if owner not in self._index_of or told.of(self._index_of[owner]) != owner:
+                    self._assign(idx, owner)
 
     def _assign(self, idx: int, owner: tuple[str, str]) -> None:
         was = self._index_of.get(owner)
