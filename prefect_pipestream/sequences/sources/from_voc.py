@@ -19,6 +19,7 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
+from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out
 from prefect_pipestream.sequences.sources.objects import content_of
 from prefect_pipestream.sequences.sources.voc_xml import labels_in, read_voc
 from prefect_pipestream.storage.asking import is_folder
@@ -79,7 +80,12 @@ class FromVoc(ImportSource, title="from_voc"):
     def _place(self, given: str | None, *usual: str) -> Path:
         names = usual if given is None else [given]
         there = [name for name in names if is_folder(os.fspath(self.folder / name))]
+        if there and given is None:
+            self._refuse_linked(there[0], f"name that folder as `{usual[-1]}`")
         return self.folder / there[0] if there else self.folder
+
+    def _refuse_linked(self, name: str, way: str = "put a folder in place of the link") -> None:
+        refuse_leading_out(os.path.abspath(self.folder), f"{name}/x", way)
 
     @cached_property
     def _stems(self) -> frozenset[str]:
@@ -102,12 +108,12 @@ class FromVoc(ImportSource, title="from_voc"):
 
     @cached_property
     def _masks(self) -> Mapping[str, frozenset[str]]:
-        there = {key: self.folder / folder for key, folder in MASKS.items()}
-        return {
-            key: frozenset(files_below(folder))
-            for key, folder in there.items()
-            if is_folder(os.fspath(folder))
+        there = {
+            key: name for key, name in MASKS.items() if is_folder(os.fspath(self.folder / name))
         }
+        for name in there.values():
+            self._refuse_linked(name)
+        return {key: frozenset(files_below(self.folder / name)) for key, name in there.items()}
 
     @cached_property
     @DatasetError.explaining_questions()
@@ -134,6 +140,7 @@ class FromVoc(ImportSource, title="from_voc"):
     @cached_property
     @DatasetError.explaining_questions()
     def _has_sets(self) -> bool:
+        self._refuse_linked(SETS)
         return is_folder(os.fspath(self.folder / SETS))
 
     @cached_property
