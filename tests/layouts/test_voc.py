@@ -255,6 +255,16 @@ def test_classes_that_are_given_have_their_numbers(tmp_path):
     assert (tmp_path / "out/Annotations/2011_003285.xml").read_text() == VOC2012
 
 
+@pytest.mark.parametrize("classes", [["person"], []])
+def test_a_class_that_only_the_dataset_knows_is_not_one_of_those_given(tmp_path, classes):
+    folder = specimen(tmp_path / "voc")
+    source = SamplesSequence.from_voc(folder, classes=classes).knowing({"dog": 3})
+    assert source.categories[0] == {"id": 3, "name": "dog"}
+    assert [one["name"] for one in source.categories[1:]] == classes
+    with pytest.raises(DecodeError, match=r"the class '(dog|person)' is none of `classes`"):
+        source[1]
+
+
 def test_a_class_and_a_box_are_changed_by_the_item(tmp_path):
     source = SamplesSequence.from_voc(specimen(tmp_path / "voc"))
     sample = source[2]

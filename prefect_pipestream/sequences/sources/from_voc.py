@@ -149,7 +149,8 @@ class FromVoc(ImportSource, title="from_voc"):
 
         These are found by reading all files; what cannot be read has none.
         """
-        names = self.classes or natsorted(sorted(self._classes_found()))
+        given = self.classes
+        names = natsorted(sorted(self._classes_found())) if given is None else given
         return [{"id": n, "name": name} for name, n in self.numbered(names, first=1).items()]
 
     def _classes_found(self) -> set[str]:
