@@ -79,12 +79,6 @@ class FromCoco(ImportSource, title="from_coco"):
         if self.images is not None:
             self.refuse_missing(self.images, "folder of images")
 
-    def __getstate__(self) -> dict[Any, Any]:
-        """Leaves what was read out of pickles."""
-        state = super().__getstate__()
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**state, "__dict__": fields}
-
     @property
     def location(self) -> Path:
         """The annotation file, or the folder that was given."""

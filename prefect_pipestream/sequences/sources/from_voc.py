@@ -54,12 +54,6 @@ class FromVoc(ImportSource, title="from_voc"):
             if given is not None:
                 self.refuse_missing(self.folder / given, "folder")
 
-    def __getstate__(self) -> dict[Any, Any]:
-        """Leaves what was read out of pickles."""
-        state = super().__getstate__()
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**state, "__dict__": fields}
-
     @property
     def location(self) -> Path:
         """The folder."""
