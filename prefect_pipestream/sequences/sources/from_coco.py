@@ -13,8 +13,8 @@ from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
+from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.registry import source_sequence
-from prefect_pipestream.sequences.sources.from_image_folder import is_image
 from prefect_pipestream.sequences.sources.import_source import (
     ANNOTATIONS,
     CATEGORIES,

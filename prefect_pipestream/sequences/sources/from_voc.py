@@ -11,8 +11,9 @@ from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
+from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.registry import source_sequence
-from prefect_pipestream.sequences.sources.from_image_folder import SPLITS, files_below, is_image
+from prefect_pipestream.sequences.sources.from_image_folder import SPLITS
 from prefect_pipestream.sequences.sources.import_source import (
     ANNOTATIONS,
     CATEGORIES,
@@ -22,7 +23,7 @@ from prefect_pipestream.sequences.sources.import_source import (
 from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out
 from prefect_pipestream.sequences.sources.objects import content_of
 from prefect_pipestream.sequences.sources.voc_xml import labels_in, read_voc
-from prefect_pipestream.storage.asking import is_folder
+from prefect_pipestream.storage.asking import files_below, is_folder
 
 VOC = "voc"
 """The key in the metadata of what an annotation file says of its image."""
@@ -82,12 +83,14 @@ class FromVoc(ImportSource, title="from_voc"):
         refuse_leading_out(os.path.abspath(self.folder), f"{name}/x", way)
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _stems(self) -> frozenset[str]:
         """The annotation files, without their extension."""
         files = files_below(self._annotations)
         return frozenset(name[:-4] for name in files if name.endswith(".xml"))
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _images_of(self) -> dict[str, list[str]]:
         """The images by the stem that they share with an annotation file."""
         found: dict[str, list[str]] = {}
@@ -101,6 +104,7 @@ class FromVoc(ImportSource, title="from_voc"):
         return self._images == self.folder
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _masks(self) -> Mapping[str, frozenset[str]]:
         there = {
             key: name for key, name in MASKS.items() if is_folder(os.fspath(self.folder / name))

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prefect_pipestream.errors import DecodeError
+from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.items.pictures.size import size_as_seen
 from prefect_pipestream.sequences.registry import source_sequence
@@ -57,6 +57,7 @@ class FromYolo(ImportSource, title="from_yolo"):
         return self.folder
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _found(self) -> YoloFolder:
         return read_folder(self.folder, self.root)
 

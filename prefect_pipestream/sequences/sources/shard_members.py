@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from prefect_pipestream.sequences.sources.from_image_folder import is_image
+from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.sources.named_keys import key_like
 
 CLASS = "cls"
