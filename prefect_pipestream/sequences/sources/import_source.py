@@ -50,6 +50,12 @@ class ImportSource(SamplesSequence):
 
     _known_classes: Mapping[str, int] = PrivateAttr(default_factory=dict)
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leaves what was read out of pickles."""
+        state = super().__getstate__()
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {**state, "__dict__": fields}
+
     @property
     @abstractmethod
     def location(self) -> Path:
