@@ -1,10 +1,7 @@
 """Paths that files of unknown origin name, and that must stay below a folder."""
 
-import os
 import posixpath
 
-from prefect_pipestream.errors import DecodeError
-from prefect_pipestream.storage.asking import is_link
 from prefect_pipestream.storage.untrusted import is_name
 
 
@@ -18,24 +15,3 @@ def relative(said: object) -> str | None:
         return None
     path = posixpath.normpath(said)
     return path if all(is_name(part) for part in path.split("/")) else None
-
-
-def refuse_leading_out(folder: str, relative: str) -> None:
-    """Raises `DecodeError` if links lead the folder of a path out of the folder that it is below.
-
-    A link in place of the file itself is the user's: data sets are made of such ones.
-    """
-    path = folder
-    for part in relative.split("/")[:-1]:
-        path = os.path.join(path, part)
-        if is_link(path):
-            break
-    else:
-        return
-    path = os.path.join(folder, os.path.dirname(relative))
-    real, allowed = os.path.realpath(path), os.path.realpath(folder)
-    if real != allowed and not real.startswith(allowed.rstrip("/") + "/"):
-        raise DecodeError(
-            f"{path}: leads out of {folder} by a link, to {real}. If that is meant, name a folder "
-            "that has both by `root`."
-        )
