@@ -27,10 +27,10 @@ from prefect_pipestream.sequences.sources.objects import (
     content_of,
     is_category,
     is_id,
-    path_below,
     said,
 )
 from prefect_pipestream.storage.asking import is_file, is_folder, names_in, status_through_links
+from prefect_pipestream.storage.paths_below import relative
 
 COCO = "coco"
 """The key of the shared item with what a file says beside its lists (`info`, `licenses`), by
@@ -354,7 +354,7 @@ def _id_in(entry: Any, name: str) -> _Id | None:
 
 def path_of(image: Any) -> str | None:
     """The path of an image below its folder; None if the entry has none that stays there."""
-    return path_below(image.get("file_name")) if isinstance(image, dict) else None
+    return relative(image.get("file_name")) if isinstance(image, dict) else None
 
 
 def _name_said(image: Any) -> str | None:
