@@ -22,14 +22,13 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out
 from prefect_pipestream.sequences.sources.objects import (
     check_box,
     content_of,
     said,
 )
 from prefect_pipestream.storage.asking import is_file, is_folder, names_in, status_through_links
-from prefect_pipestream.storage.paths_below import relative
+from prefect_pipestream.storage.paths_below import refuse_leading_out, relative
 
 COCO = "coco"
 """The key of the shared item with what a file says beside its lists (`info`, `licenses`), by
