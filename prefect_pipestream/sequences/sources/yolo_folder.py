@@ -265,7 +265,8 @@ def _classes(
     return [{"id": at, "name": str(at)} for at in range(count)], f"{root} (no file names them)"
 
 
-_SHORTLY = reprlib.Repr(
+_SHORTLY = reprlib.Repr()  # of what aliases may make endless
+_SHORTLY.maxlevel = 1
     maxlevel=1, maxdict=3, maxlist=3, maxstring=40
 )  # of what aliases may make endless
 
