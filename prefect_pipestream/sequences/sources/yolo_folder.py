@@ -15,24 +15,15 @@ from prefect_pipestream.sequences.sources.listed_paths import (
     refuse_leading_out,
     text_of,
 )
+from prefect_pipestream.sequences.sources.splits import SPLITS, split_called
 from prefect_pipestream.sequences.sources.yolo_labels import LabelError, Pose, class_in
 from prefect_pipestream.storage.asking import files_below, is_file, is_folder
 
-SPLITS = ("train", "val", "test")
 IMAGES, LABELS = "images", "labels"
-_SPLIT_OF = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _CLASS_FILES = ("classes.txt", "obj.names", f"{LABELS}/classes.txt")
 _MOST_CLASSES = 10_000
-_PARTS = frozenset({*SPLITS, "validation"})
+_PARTS = (*SPLITS, "validation")
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ def read_folder(location: Path, root: Path | None) -> YoloFolder:
     home = location if described_in is None else described_in.parent
     whole = os.path.abspath(home if root is None else root)
     said = {} if described_in is None else _read_description(described_in)
-    if described_in is not None and said.keys() & _PARTS:
+    if described_in is not None and said.keys() & {*_PARTS}:
         splits = _Described(described_in, said, whole).splits()
     else:
         splits = _found_splits(whole)
@@ -114,11 +105,6 @@ def split_in(name: str) -> tuple[str, ...]:
     return ()
 
 
-def split_called(name: str) -> str | None:
-    """The split that a folder's name stands for: `val2017`, `valid` and others are `val`."""
-    return _SPLIT_OF.get(name.lower().rstrip("0123456789"))
-
-
 def _refuse_without_labels(root: str, names: Iterable[str]) -> None:
     first = next(iter(names), None)
     if first is None or any(label_path(root, name) is not None for name in names):
@@ -164,7 +150,7 @@ class _Described:
 
     def splits(self) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
-        for split in (*SPLITS, "validation"):
+        for split in _PARTS:
             for name in self._images(split):
                 known, called = found.get(name, ()), split_called(split) or split
                 found[name] = known if called in known else (*known, called)
