@@ -1,13 +1,14 @@
 """What the exporters of objects have in common: the classes, the splits, the sizes of images."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from prefect_pipestream.errors import SampleError
-from prefect_pipestream.exporting.exporter import is_below
+from prefect_pipestream.exporting.exporter import is_folder_name
 from prefect_pipestream.items import Item, MetadataItem
 from prefect_pipestream.items.pictures.size import size_of_picture
 from prefect_pipestream.sequences import Sample
@@ -48,8 +49,21 @@ class Categories:
                     f"{self._names[entry['id']]!r} in a sample before. Give one another number."
                 )
             if entry["id"] not in self._names:
+                _require_json(idx, entry)
                 self._add(entry)
         self._taken = listed
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are added from now on."""
+        known, taken = len(self.entries), self._taken
+
+        def take_back() -> None:
+            entries, self.entries = self.entries[:known], []
+            self._taken, self._names, self._numbers = taken, {}, {}
+            for entry in entries:
+                self._add(entry)
+
+        return take_back
 
     def _add(self, entry: dict[str, Any]) -> None:
         self.entries.append(entry)
@@ -67,7 +81,7 @@ class Categories:
             raise ValueError(f"its `label` is {label!r}, expected a text")
         if label is not None or number is None:
             return label
-        if number not in self._names:
+        if not is_id(number) or number not in self._names:
             raise ValueError(f"its category {number!r} is none of `{CATEGORIES}`, and no label")
         return self._names[number]
 
@@ -80,6 +94,15 @@ class Categories:
             numbers = [one for one in self._names if isinstance(one, int)]
             self._add({"id": max(numbers, default=0) + 1, "name": label})
         return self._numbers[label]
+
+
+def _require_json(idx: int, entry: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(entry)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SampleError(
+            f"sample {idx}: `{CATEGORIES}` has what JSON cannot have: {error}. Correct that item."
+        ) from error
 
 
 def objects_of(
@@ -123,7 +146,7 @@ def split_of(idx: int, facts: Mapping[str, Any]) -> str | None:
     split = facts.get("split")
     if split is None:
         return None
-    if not isinstance(split, str) or split in ("", ".") or "/" in split or not is_below(split):
+    if not isinstance(split, str) or not is_folder_name(split):
         raise SampleError(
             f"sample {idx}: `split` {split!r} is to be part of a file's name. Give it a text "
             "without slashes as `metadata.split`."

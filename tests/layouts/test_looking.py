@@ -100,6 +100,15 @@ def test_the_command_looks_and_imports_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
+def test_a_folder_that_is_called_as_a_layout_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "images", "images")
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", "images"]) == 0
+    assert "looks like `images`" in capsys.readouterr().out
+
+
 def test_a_check_of_such_a_folder_says_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,10 +24,10 @@ from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out
 from prefect_pipestream.sequences.sources.objects import (
     check_box,
     is_id,
-    path_below,
     said,
 )
 from prefect_pipestream.storage.asking import is_file, is_folder, names_in, status_through_links
+from prefect_pipestream.storage.paths_below import relative
 
 COCO = "coco"
 """The key of the shared item with what a file says beside its lists (`info`, `licenses`), by
@@ -245,7 +245,7 @@ class FromCoco(ImportSource, title="from_coco"):
 
 def path_of(image: Any) -> str | None:
     """The path of an image below its folder; None if the entry has none that stays there."""
-    return path_below(image.get("file_name")) if isinstance(image, dict) else None
+    return relative(image.get("file_name")) if isinstance(image, dict) else None
 
 
 def _name_said(image: Any) -> str | None:

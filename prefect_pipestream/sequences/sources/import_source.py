@@ -89,7 +89,8 @@ class ImportSource(SamplesSequence):
     def knowing(self, classes: Mapping[str, int]) -> "ImportSource":
         """Returns the same source, in which these classes have these numbers.
 
-        Sources whose classes have numbers of their own do not heed it.
+        Sources whose classes have numbers of their own do not heed it. It is to be called before
+        the source is asked for anything.
         """
         other = self.model_copy()
         other._known_classes = dict(classes)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.storage.asking import is_link
 from prefect_pipestream.storage.file_source import FileSource
+from prefect_pipestream.storage.paths_below import relative
 
 
 def first_below(folder: str, paths: Iterable[str]) -> str | None:
@@ -20,8 +21,9 @@ def first_below(folder: str, paths: Iterable[str]) -> str | None:
     above = folder.rstrip("/") + "/"
     for path in paths:
         whole = os.path.normpath(os.path.join(folder, path))
-        if whole.startswith(above) and is_path(path):
-            return whole.removeprefix(above)
+        found = relative(whole.removeprefix(above)) if whole.startswith(above) else None
+        if found is not None:
+            return found
     return None
 
 
