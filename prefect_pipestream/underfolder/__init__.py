@@ -27,7 +27,13 @@ from prefect_pipestream.underfolder.runs.listing import (
 )
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.pruning import prune_runs
-from prefect_pipestream.underfolder.runs.undo import UndoReport, undo_commits, undo_run
+from prefect_pipestream.underfolder.runs.undo import (
+    UndoPlan,
+    UndoReport,
+    plan_undo,
+    undo_commits,
+    undo_run,
+)
 
 __all__ = [
     "OUTCOMES",
@@ -48,6 +54,7 @@ __all__ = [
     "StagedSample",
     "Underfolder",
     "UnderfolderWriter",
+    "UndoPlan",
     "UndoReport",
     "check",
     "compact",
@@ -57,6 +64,7 @@ __all__ = [
     "last_run",
     "list_runs",
     "moves_of",
+    "plan_undo",
     "prune_runs",
     "signatures",
     "undo_commits",

@@ -226,3 +226,41 @@ def test_names_that_are_no_text_or_command_a_terminal_are_shown_escaped(dataset:
     assert "data/\\udcff\\x1b]0;x\\x07" in shell("check", dataset)[1]
     assert "\x1b[2J" not in terminal("runs", dataset)
     assert "\x1b]0" not in terminal("check", dataset)
+
+
+def test_a_part_of_a_run_is_planned_and_undone(dataset: Path) -> None:
+    before = contents(dataset)
+    a_run(dataset, indices=(1, 2, 3))
+    after = contents(dataset)
+    status, out, _ = shell("undo", dataset, "k", "--indices", "2-3", "--plan")
+    assert status == 0
+    assert out.splitlines()[1].split("\t") == ["2", "000002_image.png", ""]
+    assert out.splitlines()[-1].startswith("2 samples would be restored, 2 files put back")
+    assert contents(dataset) == after
+    assert [run["run_key"] for run in json.loads(shell("runs", dataset, "--json")[1])] == ["k"]
+    status, out, _ = shell("undo", dataset, "k", "--indices", "2-3")
+    assert status == 0
+    assert out.startswith("A part of 'k' is undone: 2 samples restored, 2 files")
+    part = {name for name in after if contents(dataset)[name] != before[name]}
+    assert part == {"data/000001_image.png"}
+    status, out, _ = shell("undo", dataset, "k", "--indices", "1", "--json")
+    assert (status, json.loads(out)["indices"]) == (0, [1])
+    assert contents(dataset) == before
+
+
+def test_a_plan_tells_of_a_refusal(dataset: Path) -> None:
+    a_run(dataset, indices=(1, 2))
+    (dataset / "data/000002_image.png").write_bytes(b"other")
+    status, out, _ = shell("undo", dataset, "k", "--plan", "--json")
+    plan = json.loads(out)
+    assert status == 1
+    assert "changed since" in plan["refusal"]
+    assert plan["changed"] == {"2": ["000002_image.png"]}
+    assert plan["samples"] == {"1": ["000001_image.png"], "2": ["000002_image.png"]}
+    status, out, _ = shell("undo", dataset, "k", "--plan", "--indices", "1,x")
+    assert status == 2
+    status, out, _ = shell("undo", dataset, "k", "--plan", "--indices", "5")
+    assert status == 1
+    assert "has nothing of sample 5" in out
+    status, out, _ = shell("undo", dataset, "k", "--plan", "--indices", "1")
+    assert status == 0

@@ -13,6 +13,7 @@ from prefect_pipestream.underfolder.ledger.signatures import keep_moves, keep_si
 from prefect_pipestream.underfolder.runs.imported import keep_imports
 from prefect_pipestream.underfolder.runs.listing import RunInfo, list_runs, started_s
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
+from prefect_pipestream.underfolder.runs.part_undo import settle_parts
 
 
 @DatasetError.explaining_questions()
@@ -44,6 +45,7 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
             run = Run(layout, info.folder)
             if info.fingerprint is not None and info.undone is None:
                 keep_signatures(run, info.fingerprint)
+            settle_parts(run)
             if run.is_compaction and info.undone is None:
                 keep_moves(run)
                 keep_imports(run)
