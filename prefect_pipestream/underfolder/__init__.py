@@ -18,6 +18,8 @@ from prefect_pipestream.underfolder.ledger.records import (
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
 from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
+from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
+from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile
 from prefect_pipestream.underfolder.runs.listing import (
     RunInfo,
     RunState,
@@ -27,6 +29,7 @@ from prefect_pipestream.underfolder.runs.listing import (
 )
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.pruning import prune_runs
+from prefect_pipestream.underfolder.runs.run_differences import SampleDifference, run_differences
 from prefect_pipestream.underfolder.runs.undo import (
     UndoPlan,
     UndoReport,
@@ -41,12 +44,16 @@ __all__ = [
     "CommitRecord",
     "CompactReport",
     "Batch",
+    "ItemChange",
+    "KeptFile",
     "Outcome",
     "Problem",
     "ProblemKind",
     "Run",
     "RunInfo",
     "RunState",
+    "SampleDifference",
+    "SampleEvent",
     "SampleFailure",
     "SampleOrigin",
     "SampleRecord",
@@ -66,6 +73,8 @@ __all__ = [
     "moves_of",
     "plan_undo",
     "prune_runs",
+    "run_differences",
+    "sample_history",
     "signatures",
     "undo_commits",
     "undo_run",

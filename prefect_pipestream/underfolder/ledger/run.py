@@ -117,6 +117,10 @@ class Run:
         """The folder of the ids of commits that were taken back."""
         return self.at("dropped")
 
+    def taken_back(self) -> TakenBack:
+        """What of it was taken back, and counts no more."""
+        return taken_back(self.layout, self.name, names_in(self.dropped))
+
     def part_notes(self) -> list[PartNote]:
         """The notes of samples that were, or are being, taken back of it."""
         return part_notes(self.layout, self.name)
@@ -248,7 +252,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(lambda: self._some_commits(most))
+        return reread_if_moved(lambda: self._some_commits(most))
 
     def _some_commits(self, most: int) -> list[CommitRecord]:
         loose, gone, packed = self._open(None)
@@ -264,7 +268,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(lambda: self._rows(tag))
+        return reread_if_moved(lambda: self._rows(tag))
 
     def _rows(self, tag: str | None) -> Rows:
         loose, gone, packed = self._open(tag)
@@ -279,7 +283,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(self._moves)
+        return reread_if_moved(self._moves)
 
     def _moves(self) -> Moves:
         loose, gone, packed = self._open(None)
@@ -295,7 +299,7 @@ class Run:
         is found twice counts once.
         """
         found = self.loose_records(tag)
-        gone = taken_back(self.layout, self.name, names_in(self.dropped))
+        gone = self.taken_back()
         newest = self.packed_folders()[-1:]
         packed = PackedLedger(newest[0], self.key) if newest else None
         known = gone.commits.union(packed.ids()) if packed and found else gone.commits
@@ -329,7 +333,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(
+        return reread_if_moved(
             lambda: {
                 record.idx: record for commit in self.commits(tag) for record in commit.samples
             }
@@ -363,7 +367,7 @@ class Run:
         failed = set(self.failed_indices(tag))
         found: dict[int, SampleRecord] = {}
         if failed:
-            for record in _reread_if_moved(lambda: list(self._failure_records(tag))):
+            for record in reread_if_moved(lambda: list(self._failure_records(tag))):
                 if record.idx in failed:
                     found[record.idx] = record
         return [found.get(idx) or SampleRecord(idx, "failed") for idx in sorted(failed)]
@@ -399,7 +403,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(
+        return reread_if_moved(
             lambda: [
                 (commit.at, record)
                 for commit in self.commits(idx=idx)
@@ -450,8 +454,12 @@ def _read_record(path: str) -> CommitRecord:
         ) from error
 
 
-def _reread_if_moved(read: Callable[[], T]) -> T:
-    """Reads a ledger again if it was packed, or its run undone, meanwhile."""
+def reread_if_moved(read: Callable[[], T]) -> T:
+    """Reads a ledger again if it was packed, or its run undone, meanwhile.
+
+    Raises:
+        DatasetError: If a file of it is missing for good.
+    """
     for _ in range(_TRIES):
         try:
             return read()
