@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from prefect_pipestream.items import PngImageItem
+from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import Run, UnderfolderWriter, end_run
 
 from .conftest import contents
@@ -264,3 +265,54 @@ def test_a_plan_tells_of_a_refusal(dataset: Path) -> None:
     assert "has nothing of sample 5" in out
     status, out, _ = shell("undo", dataset, "k", "--plan", "--indices", "1")
     assert status == 0
+
+
+def test_the_differences_of_a_run_are_told_in_words(dataset: Path) -> None:
+    stream = DataStream.read_write_underfolder(dataset, run_key="k")
+    sample = stream[2].set_value("metadata", {"idx": 2, "note": "new"})
+    image = sample["image"]().copy()
+    image[0] += 10
+    stream.set_output(2, sample.set_value("image", image).set_value("label", np.array([7])))
+    stream.remove(4)
+    stream.set_output(5, stream[5].set_value("label", np.array([5])))
+    status, out, _ = shell("diff", dataset, "k", "--indices", "2")
+    assert status == 0
+    lines = {line.split("\t")[1]: line.split("\t")[2:] for line in out.splitlines()[1:-1]}
+    assert lines == {
+        "metadata": ["changed", "metadata.note: (none) → new"],
+        "image": [
+            "changed",
+            "image: mean 2 → 4.5; image: a share of 0.25 of the pixels differs, by 2.5 on average "
+            "of all",
+        ],
+        "label": ["changed", "label: 2 → 7"],
+    }
+    assert out.splitlines()[-1] == "1 sample changed by run 'k'."
+    status, out, _ = shell("diff", dataset, "k", "--json")
+    found = json.loads(out)
+    assert [(one["idx"], one["outcome"]) for one in found[:2]] == [(2, "written"), (4, "removed")]
+    assert {item["kind"] for item in found[1]["items"]} == {"removed"}
+    assert all(Path(item["before"]["path"]).is_file() for item in found[1]["items"])
+    status, _, err = shell("diff", dataset, "other")
+    assert (status, "no run 'other'" in err) == (1, True)
+
+
+def test_the_history_of_a_sample_is_told(dataset: Path) -> None:
+    a_run(dataset, "a")
+    shell("undo", dataset, "a", "--indices", "1")
+    status, out, _ = shell("history", dataset, "1")
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert status == 0
+    assert [line[1:4] for line in lines[1:-1]] == [
+        ["a", "written", "taken back"],
+        ["undo:a", "written", "yes"],
+    ]
+    assert "mean 1 → 200" in lines[1][4]
+    assert "mean 200 → 1" in lines[2][4]
+    assert lines[-1] == ["2 changes known of sample 1."]
+    status, out, _ = shell("history", dataset, "1", "--json")
+    assert [event["counts"] for event in json.loads(out)] == [False, True]
+    assert "image changed" in terminal("history", dataset, "1")
+    assert shell("history", dataset, "x")[0] == 2
+    status, _, err = shell("history", dataset, "--", "-1")
+    assert (status, "-1" in err) == (1, True)
