@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +59,41 @@ def history(
         if events:
             write_table(events, _EVENT_COLUMNS)
     write_line(f"{counted(len(events), 'change')} known of sample {idx}.")
+
+
+def restore(
+    dataset: Dataset,
+    idx: Annotated[int, typer.Argument(metavar="IDX", help="The sample's index.")],
+    run_key: Annotated[
+        str, typer.Option("--run", metavar="KEY", help="A run that `history` lists.")
+    ],
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="ITEM", help="An item to restore; again for more. Else all."),
+    ] = None,
+    after: Annotated[
+        bool, typer.Option("--after", help="To what it was right after the run, not before it.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where somebody changed the sample by hand since.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a sample, or some items of it, back to what it was before a run."""
+    state: Literal["before", "after"] = "after" if after else "before"
+    with told_errors(as_json):
+        report = underfolder.restore_sample(
+            dataset, idx, run_key, keys or None, state=state, force=force
+        )
+    if as_json:
+        write_json(report)
+        return
+    if report.run_key is None:
+        write_line(f"Sample {idx} is as it was {state} run {run_key!r}: nothing was to be done.")
+        return
+    files = counted(len(report.written), "file")
+    write_line(f"Sample {idx} is restored: {files} put back, {len(report.removed)} removed.")
+    write_line(f"To have it back as it was just now, undo {report.run_key!r}.")
 
 
 # -- what is shown -------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from prefect_pipestream.underfolder.runs.listing import (
 )
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.pruning import prune_runs
+from prefect_pipestream.underfolder.runs.restore import RestoreReport, restore_sample
 from prefect_pipestream.underfolder.runs.run_differences import SampleDifference, run_differences
 from prefect_pipestream.underfolder.runs.undo import (
     UndoPlan,
@@ -49,6 +50,7 @@ __all__ = [
     "Outcome",
     "Problem",
     "ProblemKind",
+    "RestoreReport",
     "Run",
     "RunInfo",
     "RunState",
@@ -73,6 +75,7 @@ __all__ = [
     "moves_of",
     "plan_undo",
     "prune_runs",
+    "restore_sample",
     "run_differences",
     "sample_history",
     "signatures",

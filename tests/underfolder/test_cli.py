@@ -316,3 +316,23 @@ def test_the_history_of_a_sample_is_told(dataset: Path) -> None:
     assert shell("history", dataset, "x")[0] == 2
     status, _, err = shell("history", dataset, "--", "-1")
     assert (status, "-1" in err) == (1, True)
+
+
+def test_a_sample_is_restored(dataset: Path) -> None:
+    before = contents(dataset)
+    a_run(dataset, "a")
+    after = contents(dataset)
+    status, out, _ = shell("restore", dataset, "1", "--run", "a", "--key", "image")
+    assert status == 0
+    assert out.splitlines() == [
+        "Sample 1 is restored: 1 file put back, 0 removed.",
+        "To have it back as it was just now, undo 'restore:a'.",
+    ]
+    changed = {name for name in after if contents(dataset)[name] != after[name]}
+    assert changed == {"data/000001_image.png"}
+    assert "nothing was to be done" in shell("restore", dataset, "1", "--run", "a")[1]
+    status, out, _ = shell("restore", dataset, "1", "--run", "a", "--after", "--json")
+    assert (status, json.loads(out)["run_key"]) == (0, "restore:a#2")
+    assert contents(dataset) == after != before
+    status, _, err = shell("restore", dataset, "1", "--run", "b")
+    assert (status, "Those that did: 'a'" in err) == (1, True)

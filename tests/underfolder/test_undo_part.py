@@ -273,7 +273,7 @@ def test_incremental_runs_take_what_was_taken_back_for_new(dataset: Path) -> Non
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
     """Stops an undo after its first commit, as a kill would."""
-    publish = undo._publish
+    publish = undo.publish_restored
 
     def publish_and_die(*arguments: object) -> None:
         publish(*arguments)  # type: ignore[arg-type]
@@ -281,7 +281,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> 
 
     with monkeypatch.context() as patch:
         patch.setattr(undo, "_BATCH", 1)
-        patch.setattr(undo, "_publish", publish_and_die)
+        patch.setattr(undo, "publish_restored", publish_and_die)
         with pytest.raises(KeyboardInterrupt):
             work()
 

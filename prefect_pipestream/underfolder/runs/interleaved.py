@@ -48,12 +48,16 @@ def _last_commit_s(run: Run) -> float:
 
 def undo_key_of(layout: Layout, keys: Sequence[str]) -> str:
     """A key for the undo of these runs that no run has."""
+    return free_key(layout, UNDO_KEY + ",".join(keys))
+
+
+def free_key(layout: Layout, first: str) -> str:
+    """This key, or one like it that no run has."""
     taken = {run.name for run in runs_of(layout)}
-    first = undo_key = UNDO_KEY + ",".join(keys)
-    number = 2
-    while Run.of(layout, undo_key).name in taken:  # of an earlier run of this key
-        undo_key, number = f"{first}#{number}", number + 1
-    return undo_key
+    key, number = first, 2
+    while Run.of(layout, key).name in taken:  # of an earlier run of this key
+        key, number = f"{first}#{number}", number + 1
+    return key
 
 
 def describe_runs(keys: Sequence[str]) -> str:

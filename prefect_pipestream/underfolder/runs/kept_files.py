@@ -19,10 +19,12 @@ class KeptFile:
     Attributes:
         name: Its name then.
         path: Where it is now, with the content of then; None: it is kept nowhere any more.
+        mark: What tells it from others, of one that a run placed: its size and time.
     """
 
     name: str
     path: str | None
+    mark: str | None = None
 
     def item(self) -> Item[Any] | None:
         """The item, to be called for its value; None where the file is kept nowhere."""
@@ -104,4 +106,6 @@ Finder = Callable[[Step], Iterable[str]]
 
 def file_after(step: Step, where: Finder) -> KeptFile | None:
     """The file that a step placed."""
-    return None if step.new is None else KeptFile(step.new, found_at(step.mark, where(step)))
+    if step.new is None:
+        return None
+    return KeptFile(step.new, found_at(step.mark, where(step)), step.mark)

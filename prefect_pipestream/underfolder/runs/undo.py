@@ -5,24 +5,19 @@ the same commits as any write, so that a process killed on the way leaves no sam
 and the next undo of the run goes on from there.
 """
 
-import logging
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from prefect_pipestream.errors import (
-    ConflictError,
     DatasetError,
     RunKeyError,
     UndoRefusedError,
 )
-from prefect_pipestream.storage.asking import is_folder
-from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits, recover
+from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
-from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
@@ -30,8 +25,8 @@ from prefect_pipestream.underfolder.ledger.taken_back import PARTS
 from prefect_pipestream.underfolder.runs.interleaved import (
     describe_runs,
 )
-from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY, existing_run
-from prefect_pipestream.underfolder.runs.packing import forget_dropped, ledger_lock, pack
+from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY
+from prefect_pipestream.underfolder.runs.packing import forget_dropped
 from prefect_pipestream.underfolder.runs.part_undo import (
     Taken,
     chosen_samples,
@@ -39,6 +34,12 @@ from prefect_pipestream.underfolder.runs.part_undo import (
     samples_of,
     spelled,
     take_back,
+)
+from prefect_pipestream.underfolder.runs.restoring import (
+    end_restoring,
+    opened,
+    publish_restored,
+    restoring_writer,
 )
 from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing, intent_for, retire
 from prefect_pipestream.underfolder.runs.undo_checks import (
@@ -54,7 +55,6 @@ from prefect_pipestream.underfolder.runs.undo_plan import (
     plan_of,
 )
 
-_log = logging.getLogger(__name__)
 _BATCH = 1000
 
 
@@ -130,7 +130,7 @@ def undo_run(
     """
     keys = _checked_keys(run_key)
     some = None if indices is None else chosen_samples(indices)
-    with _opened(folder, keys) as layout:
+    with opened(folder, keys) as layout:
         intent = intent_for(layout, keys, some)
         runs = intent.runs(layout)
         refuse_at_first(layout, intent, runs, force)
@@ -142,15 +142,15 @@ def undo_run(
             plan = checked_plan(layout, runs, dataset, changes, force, intent.indices)
         if plan.todo or intent.indices is not None:
             undo.note(_facts_of(intent, runs, changes))
-        writer = _writer(dataset, intent.undo_key, force)
+        writer = restoring_writer(dataset, intent.undo_key, force)
         for batch in _batches(plan.todo):
             with writer.staging() as staging:
                 _restore(staging, batch, changes, force)
-                _publish(writer, staging)
+                publish_restored(writer, staging)
         with commit_lock(layout):
             _let_count_no_more(layout, intent, undo, taken)
         if undo.exists():
-            _end(undo)
+            end_restoring(undo)
         return _report([run.key for run in runs], intent.undo_key, plan, intent.indices)
 
 
@@ -261,7 +261,7 @@ def plan_undo(
     """
     keys = _checked_keys(run_key)
     some = None if indices is None else chosen_samples(indices)
-    with _opened(folder, keys) as layout:
+    with opened(folder, keys) as layout:
         intent = intent_for(layout, keys, some)
         runs = intent.runs(layout)
         dataset = Underfolder(layout.root, watch=True)
@@ -302,15 +302,6 @@ def _shut(layout: Layout, intent: Intent, runs: Sequence[Run]) -> Iterator[None]
         raise
 
 
-def _end(undo: Run) -> None:
-    """Notes that an undo is done, and packs it: which may wait, where the disk is full."""
-    try:
-        undo.update(finished=time.time())
-        pack(undo)
-    except OSError as error:
-        _log.warning("%s stays unpacked: %s", undo, error)
-
-
 @DatasetError.explaining_questions()
 def undo_commits(
     run: Run,
@@ -344,7 +335,7 @@ def undo_commits(
     nothing = UndoReport((key,), undo.key, 0, 0)
     if not run.exists():
         return nothing
-    with _opened(run.layout, [key]) as layout:
+    with opened(run.layout, [key]) as layout:
         ids = None if commit_ids is None else set(commit_ids)
         commits = [c for c in run.commits(tag) if ids is None or c.id in ids]
         if not commits:
@@ -356,37 +347,15 @@ def undo_commits(
         drops = tuple(f"{run.name}/{commit.id}" for commit in commits)
         if plan.todo:
             undo.note({"rolls_back": key})
-            writer = _writer(dataset, undo.key, force)
+            writer = restoring_writer(dataset, undo.key, force)
             with writer.staging() as staging:
                 _restore(staging, plan.todo, changes, force)
-                _publish(writer, staging, tag or "main", drops)
+                publish_restored(writer, staging, tag or "main", drops)
         else:
             with commit_lock(layout):
                 drop_commits(layout, drops)
         forget_dropped(run)
         return _report([key], undo.key, plan)
-
-
-@contextmanager
-def _opened(dataset: Folder | Layout, keys: Sequence[str]) -> Iterator[Layout]:
-    """The dataset, with the ledger to ourselves and nobody's commit half applied."""
-    layout = Layout.of(dataset)
-    layout.refuse_missing()
-    if not is_folder(layout.runs):
-        existing_run(layout, keys[0])  # raises: nothing was ever committed here
-    with ledger_lock(layout):
-        recover(layout.root)
-        yield layout
-
-
-def _writer(dataset: Underfolder, run_key: str, force: bool) -> UnderfolderWriter:
-    return UnderfolderWriter(
-        dataset.folder,
-        exists_ok=True,
-        run_key=run_key,
-        dataset=dataset,
-        on_conflict="overwrite" if force else "raise",
-    )
 
 
 def _report(
@@ -426,15 +395,3 @@ def _restore(
             removes=[name for name, path in kept.items() if path is None],
             found=None if force else {name: changes[name].mark for name in names},
         )
-
-
-def _publish(
-    writer: UnderfolderWriter, staging: Staging, tag: str = "main", drops: tuple[str, ...] = ()
-) -> None:
-    try:
-        writer.publish(staging, tag, drops=drops)
-    except ConflictError as error:
-        raise UndoRefusedError(
-            f"The undo stopped, for {error} Those samples were changed while it was under way.",
-            error.indices,
-        ) from error
