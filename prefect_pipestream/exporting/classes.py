@@ -1,6 +1,6 @@
 """The classes of samples that are exported: their numbers, and new ones for new labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prefect_pipestream.errors import SampleError
@@ -14,6 +14,16 @@ class Classes:
     def __init__(self) -> None:
         self.listed: list[dict[str, Any]] = []
         self._ids: dict[str, int] = {}
+        self._nameless: set[int] = set()
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are added from now on."""
+        known, ids, nameless = len(self.listed), dict(self._ids), set(self._nameless)
+
+        def take_back() -> None:
+            self.listed, self._ids, self._nameless = self.listed[:known], ids, nameless
+
+        return take_back
 
     def know(self, sample: Sample) -> None:
         """Takes what the shared item says, if it says anything, before the first sample.
@@ -25,17 +35,23 @@ class Classes:
             return
         value = sample[CATEGORIES]()
         found: dict[str, int] = {}
-        for one in value if isinstance(value, list) else [value]:
+        listed = value if isinstance(value, list) else [value]
+        for one in listed:
             name = one.get("name") if isinstance(one, Mapping) else None
             number = one.get("id") if isinstance(one, Mapping) else None
-            if not isinstance(name, str) or not isinstance(number, int):
+            if not isinstance(name, str) or not isinstance(number, int) or isinstance(number, bool):
                 raise SampleError(
                     f"`{CATEGORIES}` has {one!r}: expected a list of mappings with `id`, a whole "
                     "number, and `name`."
                 )
             found.setdefault(name, number)
         self._ids = found
-        self.listed = [dict(one) for one in value]
+        self.listed = [dict(one) for one in listed]
+
+    @property
+    def are_nameless(self) -> bool:
+        """Whether samples have numbers that are those of no class."""
+        return bool(self._nameless)
 
     def begin_with(self, names: Iterable[str]) -> None:
         """Takes names in the order of their numbers, if no class is known yet."""
@@ -53,12 +69,15 @@ class Classes:
         if label is None:
             if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
                 raise SampleError(f"`label_id` {number!r}: expected a whole number.")
+            if number is not None and number not in self._ids.values():
+                self._nameless.add(number)
             return number
         if not isinstance(label, str):
             raise SampleError(f"`label` {label!r}: expected a text.")
         if label not in self._ids:
-            if not isinstance(number, int) or number < 0 or number in self._ids.values():
-                number = max(self._ids.values(), default=-1) + 1
+            taken = {*self._ids.values(), *self._nameless}
+            if type(number) is not int or number < 0 or number in taken:
+                number = max(taken, default=-1) + 1
             self._ids[label] = number
             self.listed.append({"id": self._ids[label], "name": label})
         return self._ids[label]

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class HfExporter(Exporter):
     _has_new_label: bool = PrivateAttr(False)
     _is_begun: bool = PrivateAttr(False)
 
-    def add(self, idx: int, sample: Sample) -> None:
+    def write(self, idx: int, sample: Sample) -> None:
         """Notes the row of a sample beside the export, which is written once all are known.
 
         Raises:
@@ -60,9 +60,14 @@ class HfExporter(Exporter):
         row = Row(idx, sample, self.metadata_of(sample), dict(self._kinds))
         for column in self._columns:
             row.values[column.name] = self._known_value(column, row)
-        self._add_others(row)
+        has_new_label = self._add_others(row)
         self._note(row)
         self._kinds = row.kinds
+        self._has_new_label |= has_new_label
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are noted from now on."""
+        return self._classes.noted()
 
     def _begin(self, sample: Sample) -> None:
         if not self._is_begun:
@@ -111,13 +116,21 @@ class HfExporter(Exporter):
         number = self._classes.id_of(row.facts)
         is_known = number in (None, -1) or number in self._places or not self._classes.listed
         if not is_known:
-            raise SampleError(f"sample {row.idx}: `label_id` {number!r} is that of no class.")
+            raise SampleError(
+                f"sample {row.idx}: `label_id` {number!r} is that of no class. Add it to "
+                "`categories`, or correct it."
+            )
+        if self._classes.listed and self._classes.are_nameless:
+            raise SampleError(
+                f"sample {row.idx} has a class with a name, and samples before have `label_id` "
+                "without one. Add their classes to `categories`."
+            )
         return number
 
     # -- rows of what else there is --------------------------------------------------------
 
-    def _add_others(self, row: Row) -> None:
-        """Adds columns for items and facts that no column is known for."""
+    def _add_others(self, row: Row) -> bool:
+        """Adds columns for items and facts that no column is known for; whether one for a class."""
         for key in sorted(row.sample, key=lambda key: key != self.image_key):
             is_own = not row.sample[key].is_shared and key != self.metadata_key
             if is_own and not self._has_column(key):
@@ -132,7 +145,8 @@ class HfExporter(Exporter):
             number = self._number_of(row)
             if number is not None:
                 row.add("label", number)
-                self._has_new_label = True
+                return True
+        return False
 
     def _has_column(self, key: str) -> bool:
         """Whether a column is known for an item."""
@@ -154,8 +168,7 @@ class HfExporter(Exporter):
             line = json.dumps([row.values, {key: len(found) for key, found in contents.items()}])
         except (TypeError, ValueError) as error:
             raise EncodeError(f"sample {row.idx}: its metadata is no JSON: {error}.") from error
-        said = row.facts.get("split")
-        split = said if isinstance(said, str) and is_split(said) else ""
+        split = _split_of(row)
         self._splits.setdefault(split, len(self._splits))
         rows, files = self._spool(split)
         rows.parent.mkdir(exist_ok=True)
@@ -175,14 +188,22 @@ class HfExporter(Exporter):
         features = self._features()
         with _quiet(library):
             tables = {split: self._table(split, features) for split in self._splits}
-            counts = {split or "other": self._file_count(table) for split, table in tables.items()}
+            named = {split or self._rest: table for split, table in tables.items()}
+            counts = {split: self._file_count(table) for split, table in named.items()}
             if list(tables) == [""]:
-                tables[""].save_to_disk(str(self.folder), num_shards=counts["other"])
+                tables[""].save_to_disk(str(self.folder), num_shards=counts[self._rest])
             else:
-                named = {split or "other": table for split, table in tables.items()}
                 many = counts if self.samples_per_file else None
                 library.DatasetDict(named).save_to_disk(str(self.folder), num_shards=many)
         shutil.rmtree(self.folder / _SPOOL, ignore_errors=True)
+
+    @property
+    def _rest(self) -> str:
+        """What the samples without a split are called beside those of splits."""
+        name = "other"
+        while name in self._splits:
+            name += "_"
+        return name
 
     def _file_count(self, table: Any) -> int | None:
         """How many files a table gets; None: as the library has it."""
@@ -267,6 +288,23 @@ class HfExporter(Exporter):
                 value = self._places.get(value)
             example[name] = value
         return example
+
+
+def _split_of(row: Row) -> str:
+    """The split of a sample; a text without a letter if it has none.
+
+    Raises:
+        SampleError: If the library takes it for no name of one.
+    """
+    said = row.facts.get("split")
+    if said is None:
+        return ""
+    if not isinstance(said, str) or not is_split(said):
+        raise SampleError(
+            f"sample {row.idx}: `split` {said!r} is no name of a split, which has letters, digits "
+            "and `_`. Give it one as `metadata.split`."
+        )
+    return said
 
 
 def _value(dtype: str) -> Any:

@@ -1,14 +1,16 @@
 """What the exporters of objects have in common: the classes, the splits, the sizes of images."""
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from prefect_pipestream.errors import SampleError
-from prefect_pipestream.exporting.exporter import is_below
+from prefect_pipestream.exporting.exporter import is_folder_name
 from prefect_pipestream.items import Item, MetadataItem
+from prefect_pipestream.items.pictures.size import size_of_picture
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES
 from prefect_pipestream.sequences.sources.objects import check_box, is_category, is_id
@@ -47,8 +49,21 @@ class Categories:
                     f"{self._names[entry['id']]!r} in a sample before. Give one another number."
                 )
             if entry["id"] not in self._names:
+                _require_json(idx, entry)
                 self._add(entry)
         self._taken = listed
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are added from now on."""
+        known, taken = len(self.entries), self._taken
+
+        def take_back() -> None:
+            entries, self.entries = self.entries[:known], []
+            self._taken, self._names, self._numbers = taken, {}, {}
+            for entry in entries:
+                self._add(entry)
+
+        return take_back
 
     def _add(self, entry: dict[str, Any]) -> None:
         self.entries.append(entry)
@@ -66,7 +81,7 @@ class Categories:
             raise ValueError(f"its `label` is {label!r}, expected a text")
         if label is not None or number is None:
             return label
-        if number not in self._names:
+        if not is_id(number) or number not in self._names:
             raise ValueError(f"its category {number!r} is none of `{CATEGORIES}`, and no label")
         return self._names[number]
 
@@ -79,6 +94,15 @@ class Categories:
             numbers = [one for one in self._names if isinstance(one, int)]
             self._add({"id": max(numbers, default=0) + 1, "name": label})
         return self._numbers[label]
+
+
+def _require_json(idx: int, entry: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(entry)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SampleError(
+            f"sample {idx}: `{CATEGORIES}` has what JSON cannot have: {error}. Correct that item."
+        ) from error
 
 
 def objects_of(
@@ -122,7 +146,7 @@ def split_of(idx: int, facts: Mapping[str, Any]) -> str | None:
     split = facts.get("split")
     if split is None:
         return None
-    if not isinstance(split, str) or split in ("", ".") or "/" in split or not is_below(split):
+    if not isinstance(split, str) or not is_folder_name(split):
         raise SampleError(
             f"sample {idx}: `split` {split!r} is to be part of a file's name. Give it a text "
             "without slashes as `metadata.split`."
@@ -136,38 +160,49 @@ def file_in_split(file: str, split: str | None) -> str:
 
 
 def size_of(image: Item[Any], facts: Mapping[str, Any]) -> tuple[int, int]:
-    """The width and height that are known of an image, else those of its file.
+    """The width and height that are known of an image, else those with which it is seen.
 
     Raises:
         DecodeError: If the file has to be asked, and cannot be decoded.
     """
-    known = [facts.get(name) for name in ("width", "height")]
-    if all(isinstance(one, int) for one in known):
-        return known[0], known[1]  # type: ignore[return-value] # both are
-    height, width = _shape_of(image)[:2]
-    return width, height
+    return _size_in(facts) or size_of_picture(image)
+
+
+def refuse_drawn_as_stored(idx: int, image: Item[Any], facts: Mapping[str, Any]) -> None:
+    """Raises `SampleError` if objects were drawn on a picture that lies on its other side.
+
+    So it is where a file of COCO has the size of the pixels as they are stored, turned by EXIF.
+    """
+    known = _size_in(facts)
+    if known is None or known[0] == known[1]:
+        return
+    seen = size_of_picture(image)
+    if known[::-1] == seen:
+        raise SampleError(
+            f"sample {idx}: its objects were drawn on a picture of {known[0]}×{known[1]}, by its "
+            f"metadata, and the image is seen as {seen[0]}×{seen[1]}, to which this layout refers. "
+            "Turn the objects, or correct `width` and `height`."
+        )
+
+
+def _size_in(facts: Mapping[str, Any]) -> tuple[int, int] | None:
+    width, height = facts.get("width"), facts.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
 def depth_of(image: Item[Any]) -> int:
-    """The number of channels of an image.
+    """The number of channels of an image: by the head of its file, where Pillow knows it.
 
     Raises:
-        DecodeError: If it cannot be decoded.
+        DecodeError: If it has to be decoded, and cannot be.
     """
-    shape = _shape_of(image)
-    return shape[2] if len(shape) == 3 else 1
-
-
-def _shape_of(image: Item[Any]) -> Sequence[int]:
-    """The shape of an image: by the head of its file, where Pillow knows it, else by its pixels."""
     from PIL import Image, UnidentifiedImageError
 
     for source in image.file_sources[:1]:
         try:
             with Image.open(os.fspath(source.path)) as picture:
-                bands = 3 if picture.mode == "P" else len(picture.getbands())
-                return (picture.height, picture.width, bands)
+                return 3 if picture.mode == "P" else len(picture.getbands())
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
             break  # decoding says what is wrong with it
-    shape: Sequence[int] = np.shape(image())
-    return shape
+    shape = np.shape(image())
+    return shape[2] if len(shape) == 3 else 1

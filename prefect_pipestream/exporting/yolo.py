@@ -1,7 +1,7 @@
 """YOLO data sets in Ultralytics' layout: `data.yaml`, images, and a file of labels for each."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.exporting.exporter import Exporter
+from prefect_pipestream.exporting.objects import refuse_drawn_as_stored
 from prefect_pipestream.items import MetadataItem
 from prefect_pipestream.items.pictures.size import size_as_seen
 from prefect_pipestream.sequences import Sample
@@ -27,7 +28,6 @@ from prefect_pipestream.sequences.sources.yolo_labels import (
     joined,
     line_of,
 )
-from prefect_pipestream.storage.asking import is_there
 
 _FORMS: Mapping[str, Form] = {"detect": "box", "segment": "polygon", "pose": "pose"}
 
@@ -64,7 +64,7 @@ class YoloExporter(Exporter):
     _of_label_file: dict[str, int] = PrivateAttr(default_factory=dict)
     _files: dict[str | None, list[str]] = PrivateAttr(default_factory=dict)
 
-    def add(self, idx: int, sample: Sample) -> None:
+    def write(self, idx: int, sample: Sample) -> None:
         """Writes the image and its labels.
 
         Raises:
@@ -75,21 +75,29 @@ class YoloExporter(Exporter):
         splits = self._splits_of(idx, facts)
         objects = self._objects_of(idx, sample)
         image = self.image_of(idx, sample)
+        if objects:
+            refuse_drawn_as_stored(idx, image, facts)
         path = self.free_path(idx, self._place_of(idx, sample, facts, splits))
         self.put(image, path)
-        try:
-            new_classes: list[str] = []
-            text = None
-            numbers = self._numbers_of(idx, sample)
-            if objects or (ANNOTATIONS in sample and facts.get("label_file", "") is not None):
-                text = self._text_of(idx, objects, numbers, new_classes, path)
-            path = self._with_labels(idx, path, text)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        new_classes: list[str] = []
+        text = None
+        numbers = self._numbers_of(idx, sample)
+        if objects or (ANNOTATIONS in sample and facts.get("label_file", "") is not None):
+            text = self._text_of(idx, objects, numbers, new_classes, path)
+        path = self._with_labels(idx, path, text)
         self._classes += new_classes
         for split in splits:
             self._files.setdefault(split, []).append(path.relative_to(self.folder).as_posix())
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are noted from now on."""
+        known, categories, keypoints = len(self._classes), self._categories, self._keypoints
+
+        def take_back() -> None:
+            del self._classes[known:]
+            self._categories, self._keypoints = categories, keypoints
+
+        return take_back
 
     def finish(self) -> None:
         """Writes `data.yaml`, and a list of the images of a split that has no folder of its own."""
@@ -142,12 +150,16 @@ class YoloExporter(Exporter):
         """Writes the labels; an image whose labels would be those of another is called anew."""
         known = hash(text)
         labels = label_file_of(image.relative_to(self.folder).as_posix())
-        if self._of_label_file.setdefault(labels, known) != known:
-            return self._with_labels(idx, image.rename(_with_number(image, idx)), text)
-        if text is not None:
-            path = self.folder / labels
-            os.makedirs(path.parent, exist_ok=True)
+        if self._of_label_file.get(labels, known) != known:
+            file = image.with_stem(f"{image.stem}-{idx}").relative_to(self.folder).as_posix()
+            other = self.free_path(idx, file)
+            self.begin(other)
+            return self._with_labels(idx, image.rename(other), text)
+        path = self.folder / labels
+        if text is not None and labels not in self._of_label_file:
+            self.begin(path)
             path.write_text(text, encoding="utf-8")
+        self._of_label_file[labels] = known
         return image
 
     def _place_of_split(self, split: str) -> str:
@@ -265,8 +277,3 @@ class YoloExporter(Exporter):
             found = {**found, "segmentation": [joined(polygons)]}
         form = None if self.task is None else _FORMS[self.task]
         return line_of(found, number, size, form, pose)
-
-
-def _with_number(path: Path, idx: int) -> Path:
-    other = path.with_stem(f"{path.stem}-{idx}")
-    return _with_number(other, idx) if is_there(str(other)) else other

@@ -353,3 +353,15 @@ def test_images_beside_go_back_with_their_sample(dataset: Path) -> None:
         "data/000002_image.png",
         "data/000002_new.txt",
     }
+
+
+def test_where_samples_were_moved_since_that_is_to_be_undone_first(dataset: Path) -> None:
+    add_one(dataset)
+    DataStream.read_write_underfolder(dataset, run_key="removal").remove(3)
+    key = compact(dataset).run_key
+    undo_run(dataset, "k", indices=[1])  # it is where it was
+    with pytest.raises(UndoRefusedError, match=rf"Undo that first: .* {key}`"):
+        undo_run(dataset, "k", indices=[4])
+    undo_run(dataset, key)
+    undo_run(dataset, "k", indices=[4])
+    assert Run.of(dataset, "k").done_indices() == {0, 2, 3, 5}

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.storage.asking import is_link
 from prefect_pipestream.storage.file_source import FileSource
+from prefect_pipestream.storage.paths_below import relative
 
 
 def first_below(folder: str, paths: Iterable[str]) -> str | None:
@@ -20,8 +21,9 @@ def first_below(folder: str, paths: Iterable[str]) -> str | None:
     above = folder.rstrip("/") + "/"
     for path in paths:
         whole = os.path.normpath(os.path.join(folder, path))
-        if whole.startswith(above) and is_path(path):
-            return whole.removeprefix(above)
+        found = relative(whole.removeprefix(above)) if whole.startswith(above) else None
+        if found is not None:
+            return found
     return None
 
 
@@ -33,10 +35,15 @@ def is_path(text: str) -> bool:
         return False
 
 
-def refuse_leading_out(folder: str, relative: str) -> None:
+def refuse_leading_out(folder: str, relative: str, way: str | None = None) -> None:
     """Raises `DecodeError` if links lead the folder of a path out of the folder that it is below.
 
     A link in place of the file itself is the user's: data sets are made of such ones.
+
+    Args:
+        folder: An absolute path.
+        relative: A path below it.
+        way: What to do if that is meant; by default, to name another `root`.
     """
     path = folder
     for part in relative.split("/")[:-1]:
@@ -49,8 +56,8 @@ def refuse_leading_out(folder: str, relative: str) -> None:
     real, allowed = os.path.realpath(path), os.path.realpath(folder)
     if real != allowed and not real.startswith(allowed.rstrip("/") + "/"):
         raise DecodeError(
-            f"{path}: leads out of {folder} by a link, to {real}. If that is meant, name a folder "
-            "that has both by `root`."
+            f"{path}: leads out of {folder} by a link, to {real}. If that is meant, "
+            f"{way or 'name a folder that has both by `root`'}."
         )
 
 

@@ -4,9 +4,14 @@ import heapq
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+import numpy as np
+
+from prefect_pipestream.errors import UndoRefusedError
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.ledger.compactions import compactions
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.listing import UNDO_KEY
 from prefect_pipestream.underfolder.runs.part_undo import only, spelled
@@ -70,6 +75,49 @@ def undo_command(layout: Layout, keys: Sequence[str], indices: Sequence[int] | N
     some = ["--indices", spelled(indices)] if indices else []
     dashes = ["--"] if any(key.startswith("-") for key in keys) else []
     return f"`pipestream undo {shlex.join([*some, *dashes, layout.root, *keys])}`"
+
+
+def refuse_if_moved(
+    layout: Layout, runs: Sequence[Run], indices: Sequence[int] | None = None
+) -> None:
+    """Checks that what runs wrote is still where they wrote it.
+
+    Args:
+        layout: The dataset.
+        runs: The runs.
+        indices: The samples that are to be taken back; None is all.
+
+    Raises:
+        UndoRefusedError: If compactions that stand moved samples from or to there since.
+    """
+    known = {run.folder for run in runs}
+    for compaction in compactions(layout):
+        moves = compaction.moves()
+        if compaction.folder in known or not any(_is_moved(run, moves, indices) for run in runs):
+            continue
+        keys = [run.key for run in newest_first([compaction, *runs])]
+        together = f"{undo_command(layout, keys)} undoes them together."
+        first = f"Undo that first: {undo_command(layout, [compaction.key])}."
+        raise UndoRefusedError(
+            f"{layout.root}: {describe_runs([run.key for run in runs])} is not undone, for run "
+            f"{compaction.key!r} moved samples to other indices since. "
+            f"{together if indices is None else first}"
+        )
+
+
+def _is_moved(run: Run, moves: Moves, indices: Sequence[int] | None) -> bool:
+    """Whether samples were moved from or to where a run wrote some before."""
+    rows, own = run.rows(), run.moves()
+    idx, at = np.concatenate([rows.idx, own.new]), np.concatenate([rows.at, own.at])
+    if indices is not None:
+        chosen = np.isin(idx, indices)
+        idx, at = idx[chosen], at[chosen]
+    places, times = np.concatenate([moves.old, moves.new]), np.concatenate([moves.at, moves.at])
+    order = np.lexsort((times, places))
+    places, times = places[order], times[order]
+    last = places.searchsorted(idx, side="right") - 1  # the last move of each place
+    is_there = (last >= 0) & (places[last.clip(0)] == idx) if len(places) else np.zeros(0, bool)
+    return bool(is_there.any() and (times[last[is_there]] > at[is_there]).any())
 
 
 def way_out(

@@ -45,6 +45,7 @@ from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing,
 from prefect_pipestream.underfolder.runs.undo_checks import (
     all_commits,
     checked_plan,
+    plan_for,
     refuse_at_first,
 )
 from prefect_pipestream.underfolder.runs.undo_plan import (
@@ -52,7 +53,6 @@ from prefect_pipestream.underfolder.runs.undo_plan import (
     Plan,
     kept_path,
     net_changes,
-    plan_of,
 )
 
 _BATCH = 1000
@@ -68,7 +68,8 @@ class UndoReport:
         samples: How many samples were restored.
         files: How many files were put back or removed.
         overwritten: Files that someone changed since, and that were restored by force.
-        left: Shared items that someone changed since, and that were left as they are.
+        left: Shared items that someone changed since, or that samples of other imports have too,
+            and that were left as they are.
         indices: The samples that were taken back, where that was not all of the runs.
     """
 
@@ -212,7 +213,8 @@ class UndoPlan:
         samples: The names of the files that would be put back or removed, by sample, ascending.
             A name with a leading slash is a shared item.
         changed: Of these samples, names of files that someone changed since.
-        left: Shared items that someone changed since, and that would be left as they are.
+        left: Shared items that someone changed since, or that samples of other imports have too,
+            and that would be left as they are.
         lost: Paths of files that would be needed and are not there any more.
         refusal: Why the undo would be refused; None: it would not.
         indices: The samples that would be taken back, where that is not all of the runs.
@@ -274,7 +276,7 @@ def plan_undo(
             checked_plan(layout, runs, dataset, changes, force, intent.indices)
         except DatasetError as error:
             refusal = str(error)
-        plan = plan_of(layout, dataset, changes, force=force)
+        plan = plan_for(layout, runs, dataset, changes, force)
         return UndoPlan(
             run_keys=tuple(run.key for run in runs),
             undo_run_key=intent.undo_key,

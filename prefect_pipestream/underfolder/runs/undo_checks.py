@@ -9,16 +9,18 @@ from prefect_pipestream.errors import DatasetError, UndoRefusedError
 from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.format.names import is_shared
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.interleaved import (
     commits_in_turn,
     describe_runs,
+    refuse_if_moved,
     way_out,
 )
 from prefect_pipestream.underfolder.runs.listing import live_writers
 from prefect_pipestream.underfolder.runs.part_undo import refuse_out_of_turn, refuse_part_of
 from prefect_pipestream.underfolder.runs.retiring import Intent
-from prefect_pipestream.underfolder.runs.undo_plan import Change, Commits, Plan, plan_of
+from prefect_pipestream.underfolder.runs.undo_plan import Change, Commits, Plan, kept_path, plan_of
 
 _SHOWN = 5
 
@@ -33,6 +35,7 @@ def refuse_at_first(layout: Layout, intent: Intent, runs: Sequence[Run], force: 
         _refuse_if_running(layout, [run.key for run in runs])
     if intent.indices is not None:
         refuse_part_of(layout, runs)
+    refuse_if_moved(layout, runs, intent.indices)
     if not any(run.is_half_undone() for run in runs):
         refuse_out_of_turn(layout, runs)
 
@@ -65,7 +68,7 @@ def checked_plan(
         DatasetError: If files that are needed are not there any more.
     """
     what = describe_runs([run.key for run in runs])
-    plan = plan_of(layout, dataset, changes, force=force)
+    plan = plan_for(layout, runs, dataset, changes, force)
     if plan.changed and not force:
         shown = [f"{idx} ({', '.join(n)})" for idx, n in islice(plan.changed.items(), _SHOWN)]
         more = len(plan.changed) - len(shown)
@@ -82,6 +85,39 @@ def checked_plan(
             f"it replaced are not there any more, the first of them {plan.lost[0]}."
         )
     return plan
+
+
+def plan_for(
+    layout: Layout,
+    runs: Sequence[Run],
+    dataset: Underfolder,
+    changes: Mapping[str, Change],
+    force: bool,
+) -> Plan:
+    """What is to be done to take changes of runs back, whether or not it may be done."""
+    plan = plan_of(layout, dataset, changes, force=force)
+    _leave_needed(layout, runs, changes, plan)
+    return plan
+
+
+def _leave_needed(
+    layout: Layout, runs: Sequence[Run], changes: Mapping[str, Change], plan: Plan
+) -> None:
+    """Leaves the shared items there that imports brought, as long as other imports stand."""
+    undone = {run.folder for run in runs}
+    others = [run for run in runs_of(layout) if _is_import(run) and run.folder not in undone]
+    if not (others and any(map(_is_import, runs))):
+        return
+    for idx, names in list(plan.todo.items()):
+        needed = [n for n in names if is_shared(n) and kept_path(n, changes[n]) is None]
+        plan.left += needed
+        plan.todo[idx] = [name for name in names if name not in needed]
+        if not plan.todo[idx]:
+            del plan.todo[idx]
+
+
+def _is_import(run: Run) -> bool:
+    return "imported_from" in run.facts() and not run.is_undone()
 
 
 def all_commits(runs: Sequence[Run], force: bool, indices: Sequence[int] | None = None) -> Commits:
