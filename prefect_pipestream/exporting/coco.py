@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import DatasetWriteError, SampleError
+from prefect_pipestream.exporting.classes import Classes
 from prefect_pipestream.exporting.exporter import Exporter
 from prefect_pipestream.exporting.objects import (
-    Categories,
     file_in_split,
     objects_of,
     size_of,
@@ -52,7 +52,7 @@ class CocoExporter(Exporter):
     annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")
 
     _splits: dict[str | None, _Split] = PrivateAttr(default_factory=dict)
-    _categories: Categories = PrivateAttr(default_factory=Categories)
+    _classes: Classes = PrivateAttr(default_factory=lambda: Classes(first=1))
 
     def write(self, idx: int, sample: Sample) -> None:
         """Writes the image, and notes its objects.
@@ -63,8 +63,8 @@ class CocoExporter(Exporter):
         """
         image, facts = self.image_of(idx, sample), self.metadata_of(sample)
         split = split_of(idx, facts)
-        self._categories.take(idx, sample)
-        objects = objects_of(idx, sample, self.annotations_key, self._categories)
+        self._classes.take(idx, sample)
+        objects = objects_of(idx, sample, self.annotations_key, self._classes)
         entry = _entry_of(image, facts)
         listed = self._listed_in(idx, split, sample)
         entries = [self._object(one) for one in objects or ()]
@@ -90,7 +90,7 @@ class CocoExporter(Exporter):
 
     def noted(self) -> Callable[[], None]:
         """Returns what takes back the classes that are noted from now on."""
-        return self._categories.noted()
+        return self._classes.noted()
 
     def _listed_in(self, idx: int, split: str | None, sample: Sample) -> _Split:
         """What is listed of a split: at first what its file said beside the lists."""
@@ -108,7 +108,7 @@ class CocoExporter(Exporter):
         found = {name: value for name, value in entry.items() if name != "label"}
         if "label" in entry:
             number = entry.get("category_id")
-            found["category_id"] = self._categories.number_of(entry["label"], number)
+            found["category_id"] = self._classes.number_of(entry["label"], number)
         if "id" not in entry:
             found.setdefault("iscrowd", 0)
             found.setdefault("area", _area(entry))
@@ -138,7 +138,7 @@ class CocoExporter(Exporter):
         content = {**listed.beside, "images": images, "annotations": objects}
         if not listed.has_objects:
             del content["annotations"]
-        return {**content, "categories": self._categories.entries}
+        return {**content, "categories": list(self._classes.known)}
 
 
 def _require_json(idx: int, said: Any) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from prefect_pipestream.exporting.classes import Classes
 from prefect_pipestream.exporting.exporter import Exporter
 from prefect_pipestream.exporting.hf_rows import DTYPES, Row, filled, is_split, list_of
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences.categories import Categories
 from prefect_pipestream.sequences.sources.hf_columns import (
     HF,
     OWN_FACTS,
@@ -40,7 +42,7 @@ class HfExporter(Exporter):
         None, ge=1, description="How many rows a file has; by default as the library has it."
     )
 
-    _classes: Classes = PrivateAttr(default_factory=Classes)
+    _classes: Classes = PrivateAttr(default_factory=lambda: Classes(0, are_whole=True))
     _known: Any = PrivateAttr(None)
     _columns: list[Column] = PrivateAttr(default_factory=list)
     _types: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -56,7 +58,7 @@ class HfExporter(Exporter):
             SampleError: If a value does not fit its column.
             ItemError: If an item cannot be written.
         """
-        self._begin(sample)
+        self._begin(idx, sample)
         row = Row(idx, sample, self.metadata_of(sample), dict(self._kinds))
         for column in self._columns:
             row.values[column.name] = self._known_value(column, row)
@@ -69,7 +71,7 @@ class HfExporter(Exporter):
         """Returns what takes back the classes that are noted from now on."""
         return self._classes.noted()
 
-    def _begin(self, sample: Sample) -> None:
+    def _begin(self, idx: int, sample: Sample) -> None:
         if not self._is_begun:
             datasets()
             if HF in sample and sample[HF].is_shared:
@@ -77,7 +79,7 @@ class HfExporter(Exporter):
                 schema = self._known.arrow_schema
                 self._types = {name: schema.field(name).type for name in self._known}
             self._is_begun = True
-        self._classes.know(sample)
+        self._classes.take(idx, sample)
         for column in self._columns:
             if column.role == "label":
                 self._classes.begin_with(self._known[column.name].names)
@@ -114,13 +116,13 @@ class HfExporter(Exporter):
 
     def _number_of(self, row: Row) -> int | None:
         number = self._classes.id_of(row.facts)
-        is_known = number in (None, -1) or number in self._places or not self._classes.listed
+        is_known = number in (None, -1) or number in self._places or not self._classes.known
         if not is_known:
             raise SampleError(
                 f"sample {row.idx}: `label_id` {number!r} is that of no class. Add it to "
                 "`categories`, or correct it."
             )
-        if self._classes.listed and self._classes.are_nameless:
+        if self._classes.known and self._classes.are_nameless:
             raise SampleError(
                 f"sample {row.idx} has a class with a name, and samples before have `label_id` "
                 "without one. Add their classes to `categories`."
@@ -223,13 +225,11 @@ class HfExporter(Exporter):
         return features
 
     @property
-    def _places(self) -> dict[int | None, int]:
-        """The number of each class in the column: they go from 0 there, without gaps."""
-        numbers = sorted(one["id"] for one in self._classes.listed)
-        return {number: place for place, number in enumerate(numbers)}
+    def _places(self) -> Mapping[int | None, int]:
+        return _column_of(self._classes.known)[1]
 
     def _class_names(self) -> list[str]:
-        return [one["name"] for one in sorted(self._classes.listed, key=lambda one: one["id"])]
+        return _column_of(self._classes.known)[0]
 
     def _table(self, split: str, features: Any) -> Any:
         """The rows of a split as a table that is mapped into memory."""
@@ -284,10 +284,22 @@ class HfExporter(Exporter):
                 value = filled(value, contents)
             elif role == "bytes":
                 value = None if value is None else contents[value["file"]]
-            elif role == "label" and self._classes.listed and value != -1:
+            elif role == "label" and self._classes.known and value != -1:
                 value = self._places.get(value)
             example[name] = value
         return example
+
+
+@lru_cache(maxsize=1)
+def _column_of(known: Categories) -> tuple[list[str], Mapping[int | None, int]]:
+    """The names of classes in a column, and the number there of each: from 0 on, without gaps.
+
+    Classes of one name are one there, as the library has it.
+    """
+    listed = sorted(known, key=lambda one: one["id"])
+    names = list(dict.fromkeys(one["name"] for one in listed))
+    places = {name: place for place, name in enumerate(names)}
+    return names, {one["id"]: places[one["name"]] for one in listed}
 
 
 def _split_of(row: Row) -> str:

@@ -1,113 +1,21 @@
 """What the exporters of objects have in common: the classes, the splits, the sizes of images."""
 
-import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from prefect_pipestream.errors import SampleError
+from prefect_pipestream.exporting.classes import Classes
 from prefect_pipestream.exporting.exporter import is_folder_name
 from prefect_pipestream.items import Item, MetadataItem
 from prefect_pipestream.items.pictures.size import size_of_picture
 from prefect_pipestream.sequences import Sample
-from prefect_pipestream.sequences.sources.import_source import CATEGORIES
-from prefect_pipestream.sequences.sources.objects import check_box, is_category, is_id
+from prefect_pipestream.sequences.sources.objects import check_box
 
 
-class Categories:
-    """The classes of all samples that are exported, as COCO lists them."""
-
-    def __init__(self) -> None:
-        self.entries: list[dict[str, Any]] = []
-        self._taken: Any = None
-        self._names: dict[int | str, str] = {}
-        self._numbers: dict[str, int | str] = {}
-
-    def take(self, idx: int, sample: Sample) -> None:
-        """Adds the classes that a sample's shared item lists, if they are not there yet.
-
-        Raises:
-            SampleError: If they are no classes, or one has the number of another.
-        """
-        item = sample.get(CATEGORIES)
-        if item is None:
-            return
-        listed = item()
-        if listed == self._taken:
-            return
-        for entry in listed if isinstance(listed, list) else [listed]:
-            if not is_category(entry):
-                raise SampleError(
-                    f"sample {idx}: `{CATEGORIES}` has {entry!r}, expected a mapping with an `id` "
-                    "and a `name`. Correct that item."
-                )
-            if self._names.get(entry["id"], entry["name"]) != entry["name"]:
-                raise SampleError(
-                    f"sample {idx}: category {entry['id']!r} is {entry['name']!r}, but "
-                    f"{self._names[entry['id']]!r} in a sample before. Give one another number."
-                )
-            if entry["id"] not in self._names:
-                _require_json(idx, entry)
-                self._add(entry)
-        self._taken = listed
-
-    def noted(self) -> Callable[[], None]:
-        """Returns what takes back the classes that are added from now on."""
-        known, taken = len(self.entries), self._taken
-
-        def take_back() -> None:
-            entries, self.entries = self.entries[:known], []
-            self._taken, self._names, self._numbers = taken, {}, {}
-            for entry in entries:
-                self._add(entry)
-
-        return take_back
-
-    def _add(self, entry: dict[str, Any]) -> None:
-        self.entries.append(entry)
-        self._names[entry["id"]] = entry["name"]
-        self._numbers.setdefault(entry["name"], entry["id"])
-
-    def label_of(self, entry: Mapping[str, Any]) -> str | None:
-        """The name of an object's class: its `label`, else that of its number.
-
-        Raises:
-            ValueError: If the number is that of no class.
-        """
-        label, number = entry.get("label"), entry.get("category_id")
-        if label is not None and not isinstance(label, str):
-            raise ValueError(f"its `label` is {label!r}, expected a text")
-        if label is not None or number is None:
-            return label
-        if not is_id(number) or number not in self._names:
-            raise ValueError(f"its category {number!r} is none of `{CATEGORIES}`, and no label")
-        return self._names[number]
-
-    def number_of(self, label: str, number: Any = None) -> int | str:
-        """The number of a class: the one that is said, if it is right; a new one gets the next."""
-        if is_id(number) and self._names.get(number) == label:
-            known: int | str = number
-            return known
-        if label not in self._numbers:
-            numbers = [one for one in self._names if isinstance(one, int)]
-            self._add({"id": max(numbers, default=0) + 1, "name": label})
-        return self._numbers[label]
-
-
-def _require_json(idx: int, entry: Mapping[str, Any]) -> None:
-    try:
-        json.dumps(entry)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise SampleError(
-            f"sample {idx}: `{CATEGORIES}` has what JSON cannot have: {error}. Correct that item."
-        ) from error
-
-
-def objects_of(
-    idx: int, sample: Sample, key: str, categories: Categories
-) -> list[dict[str, Any]] | None:
+def objects_of(idx: int, sample: Sample, key: str, classes: Classes) -> list[dict[str, Any]] | None:
     """The objects of a sample, each with the `label` that it has; None if it has no such item.
 
     Raises:
@@ -128,7 +36,7 @@ def objects_of(
         try:
             if "bbox" in entry:
                 check_box(entry["bbox"])
-            label = categories.label_of(entry)
+            label = classes.label_of(entry)
         except (ValueError, TypeError) as error:
             raise SampleError(
                 f"sample {idx}: object {number} of {key!r}: {error}. Correct it."

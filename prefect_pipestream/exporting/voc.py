@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import DatasetWriteError, SampleError
+from prefect_pipestream.exporting.classes import Classes
 from prefect_pipestream.exporting.exporter import Exporter, free_name, place_below
 from prefect_pipestream.exporting.objects import (
-    Categories,
     depth_of,
     file_in_split,
     objects_of,
@@ -37,7 +37,7 @@ class VocExporter(Exporter):
 
     annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")
 
-    _categories: Categories = PrivateAttr(default_factory=Categories)
+    _classes: Classes = PrivateAttr(default_factory=lambda: Classes(first=1))
     _stems: set[str] = PrivateAttr(default_factory=set)
     _sets: dict[str, list[str]] = PrivateAttr(default_factory=dict)
 
@@ -49,8 +49,8 @@ class VocExporter(Exporter):
             ItemError: If an item cannot be read or written.
         """
         image, facts = self.image_of(idx, sample), self.metadata_of(sample)
-        self._categories.take(idx, sample)
-        objects = objects_of(idx, sample, self.annotations_key, self._categories)
+        self._classes.take(idx, sample)
+        objects = objects_of(idx, sample, self.annotations_key, self._classes)
         sets = _sets_of(idx, facts)
         stem, extension = self._place_of(idx, sample, facts)
         content = None
@@ -76,7 +76,7 @@ class VocExporter(Exporter):
 
     def noted(self) -> Callable[[], None]:
         """Returns what takes back the classes that are noted from now on."""
-        return self._categories.noted()
+        return self._classes.noted()
 
     def _place_of(self, idx: int, sample: Sample, facts: dict[str, Any]) -> tuple[str, str]:
         """The stem, which is no other sample's, and the extension of an image."""

@@ -40,7 +40,7 @@ class WebDatasetExporter(Exporter):
         f"{_USUAL:,} of what does not come from shards.",
     )
 
-    _classes: Classes = PrivateAttr(default_factory=Classes)
+    _classes: Classes = PrivateAttr(default_factory=lambda: Classes(0, are_whole=True))
     _written: Counter[str] = PrivateAttr(default_factory=Counter)
     _shards: dict[str, None] = PrivateAttr(default_factory=dict)
     _names: set[tuple[str, str]] = PrivateAttr(default_factory=set)
@@ -77,8 +77,8 @@ class WebDatasetExporter(Exporter):
             with open(self.folder / f"{shard}.tar", "ab") as file:
                 file.write(bytes(2 * tarfile.BLOCKSIZE))
                 file.write(bytes(-file.tell() % tarfile.RECORDSIZE))
-        if self._classes.listed:
-            self.put(JsonMetadataItem(self._classes.listed), self.folder / "categories.json")
+        if self._classes.known:
+            self.put(JsonMetadataItem(list(self._classes.known)), self.folder / "categories.json")
 
     def _place_of(self, idx: int, facts: Mapping[str, Any]) -> tuple[str, str, str]:
         """The shard, the key in it, and the series of shards that it is one of."""
@@ -107,7 +107,7 @@ class WebDatasetExporter(Exporter):
             if extension in members:
                 raise SampleError(f"sample {idx}: two items would be its file .{extension}.")
             members[extension] = self.bytes_of(item, item.extension_in_use())
-        self._classes.know(sample)
+        self._classes.take(idx, sample)
         for extension, content in self._facts_as_members(idx, facts).items():
             if extension in members:
                 raise SampleError(

@@ -13,13 +13,10 @@ from prefect_pipestream.exporting.objects import refuse_drawn_as_stored
 from prefect_pipestream.items import MetadataItem
 from prefect_pipestream.items.pictures.size import size_as_seen
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences.categories import Categories, is_number
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS, CATEGORIES
-from prefect_pipestream.sequences.sources.yolo_folder import (
-    IMAGES,
-    SPLITS,
-    label_file_of,
-    split_called,
-)
+from prefect_pipestream.sequences.sources.splits import SPLITS, split_called
+from prefect_pipestream.sequences.sources.yolo_folder import IMAGES, label_file_of
 from prefect_pipestream.sequences.sources.yolo_labels import (
     Form,
     LabelError,
@@ -199,12 +196,12 @@ class YoloExporter(Exporter):
 
     def _learned(self, idx: int, listed: Any) -> dict[Any, int]:
         try:
-            names = {one["id"]: str(one["name"]) for one in listed}
-        except (TypeError, KeyError) as error:
+            known = Categories.of(listed)
+        except ValueError as error:
             raise SampleError(
-                f"sample {idx}: `{CATEGORIES}` {str(listed)[:80]} is not a list of mappings with "
-                "`id` and `name`. Correct that item."
+                f"sample {idx}: `{CATEGORIES}` has {error}. Correct that item."
             ) from error
+        names = dict(known.names)
         if set(names) == set(range(len(names))):
             names = dict(sorted(names.items()))
         numbers: dict[Any, int] = {}
@@ -215,7 +212,7 @@ class YoloExporter(Exporter):
                 numbers[key] = len(self._classes) - 1
             else:
                 numbers[key] = self._classes.index(name)
-        self._learn_keypoints(idx, listed)
+        self._learn_keypoints(idx, known.entries)
         return numbers
 
     def _learn_keypoints(self, idx: int, listed: Sequence[Mapping[str, Any]]) -> None:
@@ -258,7 +255,7 @@ class YoloExporter(Exporter):
         self, found: Mapping[str, Any], numbers: Mapping[Any, int], new_classes: list[str]
     ) -> int:
         label, key = found.get("label"), found.get("category_id")
-        number = numbers.get(key) if isinstance(key, int | str) else None
+        number = numbers.get(key) if is_number(key) else None
         if number is not None and (label is None or self._classes[number] == label):
             return number
         if not isinstance(label, str):

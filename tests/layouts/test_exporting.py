@@ -191,6 +191,32 @@ def test_webdataset_gives_no_number_of_no_class_to_a_class_that_comes_later(tmp_
     assert [one["metadata"]().get("label") for one in again] == [None, "cat"]
 
 
+@pytest.mark.parametrize("kind", ["coco", "voc", "webdataset", "hf"])
+def test_number_of_another_class_in_a_sample_before_fails_the_sample(tmp_path, photo, kind):
+    samples = [
+        photo(f"{name}.png", label_id=1).set_item("categories", categories({"id": 1, "name": name}))
+        for name in ("cat", "dog")
+    ]
+
+    report = written(kind, tmp_path / "out", *samples)
+
+    assert report.failures[1].error_type == "SampleError"
+
+
+def test_hf_has_classes_of_one_name_as_one(tmp_path, photo):
+    listed = categories(
+        {"id": 1, "name": "cat"}, {"id": 2, "name": "cat"}, {"id": 3, "name": "dog"}
+    )
+    samples = [
+        photo(f"{id_}.png", label_id=id_).set_item("categories", listed) for id_ in (1, 2, 3)
+    ]
+
+    written("hf", tmp_path / "out", *samples)
+
+    again = SamplesSequence.from_hf(tmp_path / "out")
+    assert [one["metadata"]()["label"] for one in again] == ["cat", "cat", "dog"]
+
+
 @pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "webdataset", "hf"])
 @pytest.mark.parametrize(
     "listed",

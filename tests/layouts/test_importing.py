@@ -306,6 +306,20 @@ def test_classes_stay_listed_while_samples_of_another_import_have_them(
     assert not files_below(dataset / "data")
 
 
+def test_copies_do_not_change_with_the_source(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset, link=False)
+    before = files_below(dataset)
+    with (photos / "b.jpg").open("r+b") as file:  # as some programs overwrite a file
+        file.write(b"no image any more")
+    assert files_below(dataset) == before
+
+
+def test_the_samples_of_a_dataset_are_not_imported_into_it(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset)
+    with pytest.raises(DatasetError, match=r"the samples of .* itself"):
+        imported(dataset / "data", dataset)
+
+
 def test_first_folders_stay_what_they_were(tmp_path: Path, dataset: Path) -> None:
     photos = make_photos(tmp_path / "photos", "train/cat/a.jpg", "val/cat/b.jpg")
     import_dataset("image-folder", photos, dataset)

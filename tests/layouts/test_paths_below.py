@@ -2,8 +2,7 @@
 
 import pytest
 
-from prefect_pipestream.sequences.sources.listed_paths import first_below
-from prefect_pipestream.storage.paths_below import relative
+from prefect_pipestream.storage.paths_below import first_below, relative
 
 
 @pytest.mark.parametrize(

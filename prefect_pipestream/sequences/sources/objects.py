@@ -17,16 +17,6 @@ def is_number(value: object) -> bool:
     return is_real and bool(-_LARGEST < value < _LARGEST)  # type: ignore[operator] # a number
 
 
-def is_id(value: object) -> bool:
-    """Whether a value can be an id in COCO's lists: a whole number, or a text."""
-    return isinstance(value, int | str) and not isinstance(value, bool)
-
-
-def is_category(entry: object) -> bool:
-    """Whether an entry is a class as COCO lists it."""
-    return isinstance(entry, dict) and is_id(entry.get("id")) and isinstance(entry.get("name"), str)
-
-
 def check_polygon(polygon: object) -> None:
     """Raises `ValueError` unless a polygon is [x0, y0, x1, y1, …], all of them numbers."""
     if not isinstance(polygon, list) or len(polygon) % 2 or not all(map(is_number, polygon)):

@@ -1,6 +1,7 @@
 """What a folder in Ultralytics' layout says: its splits, its classes, where its images are."""
 
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,30 +10,16 @@ from typing import Any
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
-from prefect_pipestream.sequences.sources.listed_paths import (
-    first_below,
-    is_path,
-    refuse_leading_out,
-    text_of,
-)
+from prefect_pipestream.sequences.sources.splits import SPLITS, split_called
 from prefect_pipestream.sequences.sources.yolo_labels import LabelError, Pose, class_in
 from prefect_pipestream.storage.asking import files_below, is_file, is_folder
+from prefect_pipestream.storage.paths_below import first_below, is_path, refuse_leading_out
 
-SPLITS = ("train", "val", "test")
 IMAGES, LABELS = "images", "labels"
-_SPLIT_OF = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _CLASS_FILES = ("classes.txt", "obj.names", f"{LABELS}/classes.txt")
 _MOST_CLASSES = 10_000
-_PARTS = frozenset({*SPLITS, "validation"})
+_PARTS = (*SPLITS, "validation")
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,7 @@ def read_folder(location: Path, root: Path | None) -> YoloFolder:
     home = location if described_in is None else described_in.parent
     whole = os.path.abspath(home if root is None else root)
     said = {} if described_in is None else _read_description(described_in)
-    if described_in is not None and said.keys() & _PARTS:
+    if described_in is not None and said.keys() & {*_PARTS}:
         splits = _Described(described_in, said, whole).splits()
     else:
         splits = _found_splits(whole)
@@ -114,11 +101,6 @@ def split_in(name: str) -> tuple[str, ...]:
     return ()
 
 
-def split_called(name: str) -> str | None:
-    """The split that a folder's name stands for: `val2017`, `valid` and others are `val`."""
-    return _SPLIT_OF.get(name.lower().rstrip("0123456789"))
-
-
 def _refuse_without_labels(root: str, names: Iterable[str]) -> None:
     first = next(iter(names), None)
     if first is None or any(label_path(root, name) is not None for name in names):
@@ -164,7 +146,7 @@ class _Described:
 
     def splits(self) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
-        for split in (*SPLITS, "validation"):
+        for split in _PARTS:
             for name in self._images(split):
                 known, called = found.get(name, ()), split_called(split) or split
                 found[name] = known if called in known else (*known, called)
@@ -268,6 +250,10 @@ def _classes(
     return [{"id": at, "name": str(at)} for at in range(count)], f"{root} (no file names them)"
 
 
+_SHORTLY = reprlib.Repr()  # of what aliases may make endless
+_SHORTLY.maxlevel = 1
+
+
 def _declared(file: Path, said: Mapping[str, Any]) -> dict[int, str]:
     names, count = said.get("names"), said.get("nc")
     is_count = isinstance(count, int) and 0 <= count <= _MOST_CLASSES
@@ -281,7 +267,7 @@ def _declared(file: Path, said: Mapping[str, Any]) -> dict[int, str]:
     is_right = pairs is not None and all(_is_class(at, name) for at, name in pairs)
     if pairs is None or not is_right or len(pairs) > _MOST_CLASSES:
         raise DecodeError(
-            f"{file}: `names` {str(names)[:80]} is neither a list of names nor a mapping of "
+            f"{file}: `names` {_SHORTLY.repr(names)} is neither a list of names nor a mapping of "
             "numbers to names. Correct it."
         )
     if count is not None and count != len(pairs):
@@ -292,7 +278,7 @@ def _declared(file: Path, said: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _is_class(at: object, name: object) -> bool:
-    is_number = (isinstance(at, int) and not isinstance(at, bool) and at >= 0) or (
+    is_number = (type(at) is int and 0 <= at <= _MOST_CLASSES) or (
         isinstance(at, str) and at.isascii() and at.isdigit() and len(at) < 9
     )
     return is_number and isinstance(name, str | int | float)
