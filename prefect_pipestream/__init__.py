@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from prefect_pipestream.underfolder import check as check
     from prefect_pipestream.underfolder import list_runs as list_runs
     from prefect_pipestream.underfolder import prune_runs as prune_runs
+    from prefect_pipestream.underfolder import restore_sample as restore_sample
+    from prefect_pipestream.underfolder import run_differences as run_differences
+    from prefect_pipestream.underfolder import sample_history as sample_history
     from prefect_pipestream.underfolder import undo_run as undo_run
     from prefect_pipestream.validation import InvalidDatasetError as InvalidDatasetError
 
@@ -81,6 +84,9 @@ _NAMES_OF = {
     ),
     "underfolder": (
         "list_runs",
+        "restore_sample",
+        "run_differences",
+        "sample_history",
         "undo_run",
         "check",
         "prune_runs",

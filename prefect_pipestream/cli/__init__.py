@@ -12,7 +12,12 @@ from typing import Annotated
 
 import typer
 
-from prefect_pipestream.cli import dataset_commands, flow_commands, layout_commands
+from prefect_pipestream.cli import (
+    dataset_commands,
+    flow_commands,
+    history_commands,
+    layout_commands,
+)
 from prefect_pipestream.cli.output import flush, write_line
 
 __all__ = ["main"]
@@ -80,6 +85,9 @@ _app.command("import", rich_help_panel=_LAYOUTS)(layout_commands.import_)
 _app.command(rich_help_panel=_LAYOUTS)(layout_commands.export)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.runs)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.undo)
+_app.command(rich_help_panel=_RUNS)(history_commands.diff)
+_app.command(rich_help_panel=_RUNS)(history_commands.history)
+_app.command(rich_help_panel=_RUNS)(history_commands.restore)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.check)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.compact)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.prune)

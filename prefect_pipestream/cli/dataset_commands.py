@@ -13,6 +13,7 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from prefect_pipestream import underfolder
+from prefect_pipestream.cli.indices import Indices, chosen_indices
 from prefect_pipestream.cli.output import (
     AsJson,
     Column,
@@ -24,7 +25,7 @@ from prefect_pipestream.cli.output import (
     write_line,
     write_table,
 )
-from prefect_pipestream.underfolder import CheckReport, Problem, RunInfo, UndoReport
+from prefect_pipestream.underfolder import CheckReport, Problem, RunInfo, UndoPlan, UndoReport
 
 _SHOWN_GAPS = 10
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
@@ -67,21 +68,56 @@ def undo(
         bool,
         typer.Option("--force", help="Also where samples were changed since, or the run is on."),
     ] = False,
+    indices: Indices = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be done, and do nothing of it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Restore a dataset to what it was before a run, byte by byte."""
+    """Restore a dataset, or some samples, to what it was before a run, byte by byte."""
+    some = chosen_indices(indices)
+    if plan:
+        with told_errors(as_json):
+            planned = underfolder.plan_undo(dataset, run_keys, force, indices=some)
+        _write_plan(planned, as_json)
+        raise typer.Exit(0 if planned.refusal is None else 1)
     with told_errors(as_json):
-        report = underfolder.undo_run(dataset, run_keys, force)
+        report = underfolder.undo_run(dataset, run_keys, force, indices=some)
     if as_json:
         write_json({**asdict(report), "run_key": report.run_key})
     else:
         _write_undo(report)
 
 
+def _write_plan(plan: UndoPlan, as_json: bool) -> None:
+    if as_json:
+        write_json({**asdict(plan), "files": plan.files})
+        return
+    if plan.samples:
+        write_table(
+            plan.samples.items(),
+            (
+                ("sample", lambda pair: str(pair[0])),
+                ("files to be put back or removed", lambda pair: ", ".join(pair[1])),
+                ("changed since", lambda pair: ", ".join(plan.changed.get(pair[0], ()))),
+            ),
+        )
+    for name in plan.left:
+        write_line(f"Shared item {name[1:]} was changed since and would be left as it is.")
+    write_line(
+        f"{counted(len(plan.samples), 'sample')} would be restored, {counted(plan.files, 'file')} "
+        "put back or removed. Nothing was done."
+    )
+    if plan.refusal is not None:
+        write_line(f"It would be refused. {plan.refusal}")
+
+
 def _write_undo(report: UndoReport) -> None:
     what = " and ".join(map(repr, report.run_keys))
     are_several = len(report.run_keys) > 1
     are_undone = f"Runs {what} are undone" if are_several else f"Run {what} is undone"
+    if report.indices is not None:
+        are_undone = f"A part of {what} is undone"
     write_line(
         f"{are_undone}: {counted(report.samples, 'sample')} restored, "
         f"{counted(report.files, 'file')} put back or removed."
@@ -91,7 +127,7 @@ def _write_undo(report: UndoReport) -> None:
         write_line(f"Among them: {changed} that had been changed since.")
     for name in report.left:
         write_line(f"Shared item {name[1:]} was changed since and is left as it is.")
-    if report.samples:
+    if report.samples or report.indices:
         whose = "their" if are_several else "its"
         write_line(f"To have {whose} changes back, undo {report.undo_run_key!r}.")
 

@@ -8,6 +8,7 @@ import typer
 import yaml
 
 from prefect_pipestream.cli import demo
+from prefect_pipestream.cli.indices import chosen_indices
 from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_note
 from prefect_pipestream.errors import RunKeyError
 from prefect_pipestream.underfolder.format.run_key import check_run_key
@@ -174,7 +175,7 @@ def review(
 ) -> None:
     """Show changes in Prefect's UI before and after, and write those that a person approves."""
     operations = parse_operations(transform)
-    chosen = None if indices is None else _parse_indices(indices)
+    chosen = chosen_indices(indices)
     _check(dataset, operations, as_json)
     from prefect_pipestream.cli import prefect_terminal
     from prefect_pipestream.flows import review_changes
@@ -314,12 +315,3 @@ def parse_operations(text: str) -> Operations:
             **_TRANSFORM,
         )
     return operations
-
-
-def _parse_indices(text: str) -> list[int]:
-    from prefect_pipestream.review import parse_indices
-
-    try:
-        return sorted(parse_indices(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--indices") from error

@@ -182,7 +182,12 @@ def reprocess_failed(
 
 
 @flow(name="undo-run")
-def undo_run(dataset: Dataset, run_key: str | list[str] | None = None, force: bool = False) -> str:
+def undo_run(
+    dataset: Dataset,
+    run_key: str | list[str] | None = None,
+    force: bool = False,
+    indices: list[int] | None = None,
+) -> str:
     """Restores a dataset to what it was before a run, or several, byte by byte.
 
     Args:
@@ -190,17 +195,20 @@ def undo_run(dataset: Dataset, run_key: str | list[str] | None = None, force: bo
         run_key: Empty for the last run; or the key of one, as its report names it; or those of
             several that took turns on some samples.
         force: Restore also samples that someone changed since the run.
+        indices: Restore these samples alone: the rest of the run stands. Empty for all.
 
     Returns:
         The key of the run that the undo is: undo that one to have the changes back.
 
     Raises:
         RunNotFoundError: If there is no such run, or none at all; it lists the last ones.
-        UndoRefusedError: If someone changed samples of the run since. Nothing was changed.
+        UndoRefusedError: If someone changed samples of the run since; or it has none of those
+            that are given. Nothing was changed.
     """
     folder = block_of(dataset).folder
     with _listing_runs(folder):
-        report = undo(folder, run_key or needed_last_run(folder), force=force)
+        key = run_key or needed_last_run(folder)
+        report = undo(folder, key, force=force, indices=indices or None)
     log = get_run_logger()
     log.info(
         "Run %s undone: %d samples restored, %d files; by run %s.",

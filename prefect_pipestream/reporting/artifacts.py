@@ -162,16 +162,18 @@ def write_failures(folder: Path, report: RunReport) -> Path | None:
 def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:
     """Tells of an undo: an artifact here, and a note at the flow run that was taken back."""
     try:
+        part = "" if report.indices is None else "A part of a"
         lines = [
-            f"# A run of {folder.name} was taken back",
+            f"# {part or 'A'} run of {folder.name} was taken back",
             f"Dataset `{folder}`",
-            f"Run key {', '.join(f'`{key}`' for key in report.run_keys)}, now undone by run "
-            f"`{report.undo_run_key}`",
+            f"Run key {', '.join(f'`{key}`' for key in report.run_keys)}, now undone "
+            f"{'in part ' if part else ''}by run `{report.undo_run_key}`",
             f"**{report.samples:,}** samples restored, {report.files:,} files.",
         ]
         for undone in filter(None, map(flow_run_of, report.run_keys)):
             lines.append(f"The flow run that was taken back: {link_to_flow_run(undone)}")
-            add_note(undone, f"This run was taken back by {link_to_flow_run(flow_run.id)}.", log)
+            what = "A part of this run" if part else "This run"
+            add_note(undone, f"{what} was taken back by {link_to_flow_run(flow_run.id)}.", log)
         add_markdown("\n\n".join(lines) + "\n", artifact_key("undo", folder), "What was undone")
     except API_ERRORS as error:
         log.warning("The undo could not be added to the flow run's artifacts: %s", error)

@@ -18,6 +18,8 @@ from prefect_pipestream.underfolder.ledger.records import (
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
 from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
+from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
+from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile
 from prefect_pipestream.underfolder.runs.listing import (
     RunInfo,
     RunState,
@@ -27,7 +29,15 @@ from prefect_pipestream.underfolder.runs.listing import (
 )
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.pruning import prune_runs
-from prefect_pipestream.underfolder.runs.undo import UndoReport, undo_commits, undo_run
+from prefect_pipestream.underfolder.runs.restore import RestoreReport, restore_sample
+from prefect_pipestream.underfolder.runs.run_differences import SampleDifference, run_differences
+from prefect_pipestream.underfolder.runs.undo import (
+    UndoPlan,
+    UndoReport,
+    plan_undo,
+    undo_commits,
+    undo_run,
+)
 
 __all__ = [
     "OUTCOMES",
@@ -35,12 +45,17 @@ __all__ = [
     "CommitRecord",
     "CompactReport",
     "Batch",
+    "ItemChange",
+    "KeptFile",
     "Outcome",
     "Problem",
     "ProblemKind",
+    "RestoreReport",
     "Run",
     "RunInfo",
     "RunState",
+    "SampleDifference",
+    "SampleEvent",
     "SampleFailure",
     "SampleOrigin",
     "SampleRecord",
@@ -48,6 +63,7 @@ __all__ = [
     "StagedSample",
     "Underfolder",
     "UnderfolderWriter",
+    "UndoPlan",
     "UndoReport",
     "check",
     "compact",
@@ -57,7 +73,11 @@ __all__ = [
     "last_run",
     "list_runs",
     "moves_of",
+    "plan_undo",
     "prune_runs",
+    "restore_sample",
+    "run_differences",
+    "sample_history",
     "signatures",
     "undo_commits",
     "undo_run",

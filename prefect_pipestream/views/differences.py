@@ -68,6 +68,47 @@ def change_between(
     return ShownChange(idx, *inline_pair(*shown), tuple(lines), target)
 
 
+def item_differences(key: str, before: Item[Any] | None, after: Item[Any] | None) -> list[str]:
+    """Says what differs between two values of an item, a line each; nothing where none does.
+
+    Of metadata, the fields; of images and other arrays, shape, type and how many elements differ;
+    of a single number, both. A value that cannot be read is not compared.
+
+    Args:
+        key: The item's key.
+        before: The item before; None for none, or where it is not kept any more.
+        after: Likewise.
+    """
+    if before is None or after is None:
+        return []
+    old, new = _value(before), _value(after)
+    if isinstance(before, MetadataItem) and isinstance(after, MetadataItem):
+        return metadata_differences(key, old, new)
+    if not isinstance(old, np.ndarray) or not isinstance(new, np.ndarray):
+        return []
+    if old.size == new.size == 1 and old.dtype == new.dtype:
+        a, b = old.item(), new.item()
+        return [] if a == b else [f"{key}: {_shown(a)} → {_shown(b)}"]
+    return [*_form_differences(key, old, new), *_element_differences(key, old, new)]
+
+
+def _element_differences(key: str, old: AnyImage, new: AnyImage) -> list[str]:
+    """How many pixels of images of one shape differ, or elements, and how much on average."""
+    is_number = old.dtype.kind in "buif" and new.dtype.kind in "buif"
+    if not is_number or old.shape != new.shape or not old.size:
+        return []
+    apart = np.abs(old.astype(np.float64) - new.astype(np.float64))
+    differs = apart != 0
+    if not differs.any():
+        return []
+    is_image = _image(old) is not None
+    if is_image and differs.ndim == 3:
+        differs = differs.any(axis=2)
+    share, mean = f"{differs.mean():.3g}", f"{np.nanmean(apart):.4g}"
+    what = "pixels" if is_image else "elements"
+    return [f"{key}: a share of {share} of the {what} differs, by {mean} on average of all"]
+
+
 def removal_of(idx: int, before: Items) -> ShownChange:
     """Shows a sample that is removed: the first image that it had."""
     return ShownChange(idx, *inline_pair(_any_image(before), None), ("removed",), idx)
@@ -101,7 +142,8 @@ def _form_differences(key: str, old: AnyImage | None, new: AnyImage | None) -> l
     lines = []
     if old is None or new is None:
         return []
-    if (means := (_mean(old), _mean(new)))[0] != means[1]:
+    are_numbers = old.dtype.kind in "buif" and new.dtype.kind in "buif"
+    if are_numbers and (means := (_mean(old), _mean(new)))[0] != means[1]:
         lines.append(f"{key}: mean {means[0]} → {means[1]}")
     if old.shape != new.shape:
         lines.append(f"{key}: {_shape(old)} → {_shape(new)}")

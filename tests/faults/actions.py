@@ -10,6 +10,7 @@ from prefect_pipestream.underfolder import Run, Underfolder, UnderfolderWriter
 from prefect_pipestream.underfolder.commits.apply import recover
 
 RUN = "the-run"
+PART = (1, 4)
 
 
 def image(value: int) -> PngImageItem:
@@ -67,6 +68,20 @@ def undo(folder: Path) -> None:
     from prefect_pipestream.underfolder import undo_run
 
     undo_run(folder, RUN)
+
+
+def undo_part(folder: Path) -> None:
+    """Takes the run back for two of its samples, which are of different commits."""
+    from prefect_pipestream.underfolder import undo_run
+
+    undo_run(folder, RUN, indices=PART)
+
+
+def redo_part(folder: Path) -> None:
+    """Takes that back."""
+    from prefect_pipestream.underfolder import undo_run
+
+    undo_run(folder, f"undo:{RUN}")
 
 
 def create(folder: Path) -> None:

@@ -262,6 +262,21 @@ def test_forms_take_the_folder_of_a_dataset_or_its_block(folder: Path, tmp_path:
     assert files_of(folder) == before
 
 
+def test_some_samples_are_taken_back_and_the_run_does_them_again(folder: Path) -> None:
+    before = files_of(folder)
+    clean_dataset(folder, ["invert"], run_key="k")
+    after = files_of(folder)
+    undo_run(folder, indices=[1, 2])
+    changed = {name for name in after if after[name] != files_of(folder)[name]}
+    assert {int(Path(name).name.split("_")[0]) for name in changed} == {1, 2}
+    report = clean_dataset(folder, ["invert"], run_key="k")
+    assert (report.total, report.counts["written"]) == (6, 6)
+    again = files_of(folder)
+    assert {name: again[name] == after[name] for name in again} == dict.fromkeys(after, True)
+    undo_run(folder, "k")
+    assert files_of(folder) == before
+
+
 def test_without_a_key_the_last_run_is_meant_and_a_wrong_key_lists_the_last_ones(
     folder: Path,
 ) -> None:

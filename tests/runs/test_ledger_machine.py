@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from prefect_pipestream.errors import RunNotFoundError, UndoRefusedError
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
@@ -25,9 +26,11 @@ from prefect_pipestream.underfolder import (
     check,
     end_run,
     list_runs,
+    prune_runs,
     undo_run,
 )
 from prefect_pipestream.underfolder.commits.apply import recover
+from prefect_pipestream.underfolder.runs import pruning
 
 SAMPLES = 6
 RUNS = st.sampled_from(["a", "b", "c"])
@@ -35,7 +38,7 @@ SOME = st.sets(st.integers(0, SAMPLES - 1), min_size=1)
 CALLS = {"open", "write", "close", "mkdir", "rename", "replace", "link", "unlink", "rmdir"}
 CALLS |= {"utime", "flock", "listdir"}
 MOMENTS = st.integers(1, 200)
-KILLS = {"in a commit": 0, "in an undo": 0}
+KILLS = {"in a commit": 0, "in an undo": 0, "in an undo of a part": 0}
 
 Name = tuple[int, str]
 
@@ -47,6 +50,29 @@ class Expected:
     done: set[int] = field(default_factory=set)
     before: dict[Name, int] = field(default_factory=dict)
     after: dict[Name, int] = field(default_factory=dict)
+
+    def part(self, indices: set[int]) -> "Expected":
+        """What it says of some samples."""
+        return Expected(
+            self.done & indices,
+            {name: version for name, version in self.before.items() if name[0] in indices},
+            {name: version for name, version in self.after.items() if name[0] in indices},
+        )
+
+    def updated(self, other: "Expected") -> None:
+        """Takes over what another says."""
+        self.done |= other.done
+        self.before.update(other.before)
+        self.after.update(other.after)
+
+
+@dataclass
+class PartUndo:
+    """What an undo of a part of a run took back."""
+
+    run: Expected
+    taken: Expected
+    found: dict[Name, int]
 
 
 def transform_all(folder: Path, run_key: str, indices: list[int], count: int) -> None:
@@ -104,6 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.values: list[int] = []  # of each version of a file that there ever was
         self.files: dict[Name, int] = {}  # the version that is there
         self.runs: dict[str, Expected] = {}
+        self.part_undos: dict[str, PartUndo] = {}
 
     @initialize()
     def make(self) -> None:
@@ -189,11 +216,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def take_back(self, run_key: str) -> None:
         self.files.update(self.runs.pop(run_key).before)
 
-    @precondition(lambda self: any(run.after for run in self.runs.values()))
-    @rule(data=st.data())
-    def undo(self, data: st.DataObject) -> None:
-        known = sorted(key for key, run in self.runs.items() if run.after)
-        run_key = data.draw(st.sampled_from(known))
+    def has_changes(self, run_key: str) -> bool:
+        """Whether a run is there to be undone: a kill may come a little sooner or later.
+
+        So it is no precondition of a rule, which must be drawn the same when tried again.
+        """
+        return run_key in self.runs and bool(self.runs[run_key].after)
+
+    @rule(run_key=RUNS)
+    def undo(self, run_key: str) -> None:
+        if not self.has_changes(run_key):
+            return
         if self.may_be_undone(self.runs[run_key]):
             undo_run(self.folder, run_key)
             self.take_back(run_key)
@@ -201,18 +234,85 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(UndoRefusedError):
                 undo_run(self.folder, run_key)
 
-    @precondition(lambda self: any(run.after for run in self.runs.values()))
-    @rule(data=st.data(), at=MOMENTS, then=st.sampled_from(["recover", "open"]))
-    def undo_and_be_killed(self, data: st.DataObject, at: int, then: str) -> None:
-        known = sorted(key for key, run in self.runs.items() if run.after)
-        run_key = data.draw(st.sampled_from(known))
-        if not self.may_be_undone(self.runs[run_key]):
+    @rule(run_key=RUNS, at=MOMENTS, then=st.sampled_from(["recover", "open"]))
+    def undo_and_be_killed(self, run_key: str, at: int, then: str) -> None:
+        if not self.has_changes(run_key) or not self.may_be_undone(self.runs[run_key]):
             return
         KILLS["in an undo"] += killed_in(lambda: undo_run(self.folder, run_key), at)
         self.reopen(then)
         if run_key in {run.run_key for run in list_runs(self.folder) if run.state != "undone"}:
             undo_run(self.folder, run_key)
         self.take_back(run_key)
+
+    @rule(run_key=RUNS, indices=SOME, at=st.one_of(st.none(), MOMENTS))
+    def undo_part(self, run_key: str, indices: set[int], at: int | None) -> None:
+        if not self.has_changes(run_key):
+            return
+        run = self.runs[run_key]
+        part = run.part(indices)
+        if not part.done or not self.may_be_undone(part):
+            with pytest.raises(UndoRefusedError):
+                undo_run(self.folder, run_key, indices=indices)
+            return
+        report = self.undo_part_and_be_killed(run_key, indices, at)
+        self.note_part_undone(run, part, report)
+
+    def undo_part_and_be_killed(self, run_key: str, indices: set[int], at: int | None) -> str:
+        """Undoes some samples of a run, in two goes if it is killed; returns the undo's key."""
+        before = {run.folder for run in list_runs(self.folder)}
+        if at is not None:
+            KILLS["in an undo of a part"] += killed_in(
+                lambda: undo_run(self.folder, run_key, indices=indices), at
+            )
+            recover(os.fspath(self.folder))
+        run = Run.of(self.folder, run_key)
+        if run.is_half_undone() or self.runs[run_key].done == run.done_indices():
+            return undo_run(self.folder, run_key, indices=indices).undo_run_key
+        (new,) = (run for run in list_runs(self.folder) if run.folder not in before)
+        return new.run_key
+
+    def note_part_undone(self, run: Expected, part: Expected, undo_key: str) -> None:
+        found = {name: self.files[name] for name in part.before}
+        self.files.update(part.before)
+        run.done -= part.done
+        for name in part.before:
+            del run.before[name], run.after[name]
+        self.part_undos[undo_key] = PartUndo(run, part, found)
+
+    @rule(number=st.integers(0, 9), at=st.one_of(st.none(), MOMENTS))
+    def undo_the_undo_of_a_part(self, number: int, at: int | None) -> None:
+        key = self.a_part_undo(number)
+        if key is None:
+            return
+        undo = self.part_undos[key]
+        is_retired = all(run is not undo.run for run in self.runs.values())
+        is_changed = any(self.files[name] != old for name, old in undo.taken.before.items())
+        if is_retired or is_changed:
+            with pytest.raises(UndoRefusedError):
+                undo_run(self.folder, key)
+            return
+        if at is not None:
+            KILLS["in an undo of a part"] += killed_in(lambda: undo_run(self.folder, key), at)
+            recover(os.fspath(self.folder))
+        if key in {run.run_key for run in list_runs(self.folder) if run.state != "undone"}:
+            undo_run(self.folder, key)
+        self.files.update(undo.found)
+        undo.run.updated(undo.taken)
+        del self.part_undos[key]
+
+    def a_part_undo(self, number: int) -> str | None:
+        keys = sorted(self.part_undos)
+        return keys[number % len(keys)] if keys else None
+
+    @rule(number=st.integers(0, 9))
+    def prune_the_undo_of_a_part(self, number: int) -> None:
+        key = self.a_part_undo(number)
+        if key is None:
+            return
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pruning, "_is_prunable", lambda _, info, __: info.run_key == key)
+            prune_runs(self.folder, timedelta(0))
+        del self.part_undos[key]
 
     @rule(idx=st.integers(0, SAMPLES - 1), value=st.integers(0, 200), in_place=st.booleans())
     def somebody_changes_a_counter(self, idx: int, value: int, in_place: bool) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from prefect_pipestream.items import PngImageItem
+from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import Run, UnderfolderWriter, end_run
 
 from .conftest import contents
@@ -226,3 +227,112 @@ def test_names_that_are_no_text_or_command_a_terminal_are_shown_escaped(dataset:
     assert "data/\\udcff\\x1b]0;x\\x07" in shell("check", dataset)[1]
     assert "\x1b[2J" not in terminal("runs", dataset)
     assert "\x1b]0" not in terminal("check", dataset)
+
+
+def test_a_part_of_a_run_is_planned_and_undone(dataset: Path) -> None:
+    before = contents(dataset)
+    a_run(dataset, indices=(1, 2, 3))
+    after = contents(dataset)
+    status, out, _ = shell("undo", dataset, "k", "--indices", "2-3", "--plan")
+    assert status == 0
+    assert out.splitlines()[1].split("\t") == ["2", "000002_image.png", ""]
+    assert out.splitlines()[-1].startswith("2 samples would be restored, 2 files put back")
+    assert contents(dataset) == after
+    assert [run["run_key"] for run in json.loads(shell("runs", dataset, "--json")[1])] == ["k"]
+    status, out, _ = shell("undo", dataset, "k", "--indices", "2-3")
+    assert status == 0
+    assert out.startswith("A part of 'k' is undone: 2 samples restored, 2 files")
+    part = {name for name in after if contents(dataset)[name] != before[name]}
+    assert part == {"data/000001_image.png"}
+    status, out, _ = shell("undo", dataset, "k", "--indices", "1", "--json")
+    assert (status, json.loads(out)["indices"]) == (0, [1])
+    assert contents(dataset) == before
+
+
+def test_a_plan_tells_of_a_refusal(dataset: Path) -> None:
+    a_run(dataset, indices=(1, 2))
+    (dataset / "data/000002_image.png").write_bytes(b"other")
+    status, out, _ = shell("undo", dataset, "k", "--plan", "--json")
+    plan = json.loads(out)
+    assert status == 1
+    assert "changed since" in plan["refusal"]
+    assert plan["changed"] == {"2": ["000002_image.png"]}
+    assert plan["samples"] == {"1": ["000001_image.png"], "2": ["000002_image.png"]}
+    status, out, _ = shell("undo", dataset, "k", "--plan", "--indices", "1,x")
+    assert status == 2
+    status, out, _ = shell("undo", dataset, "k", "--plan", "--indices", "5")
+    assert status == 1
+    assert "has nothing of sample 5" in out
+    status, out, _ = shell("undo", dataset, "k", "--plan", "--indices", "1")
+    assert status == 0
+
+
+def test_the_differences_of_a_run_are_told_in_words(dataset: Path) -> None:
+    stream = DataStream.read_write_underfolder(dataset, run_key="k")
+    sample = stream[2].set_value("metadata", {"idx": 2, "note": "new"})
+    image = sample["image"]().copy()
+    image[0] += 10
+    stream.set_output(2, sample.set_value("image", image).set_value("label", np.array([7])))
+    stream.remove(4)
+    stream.set_output(5, stream[5].set_value("label", np.array([5])))
+    status, out, _ = shell("diff", dataset, "k", "--indices", "2")
+    assert status == 0
+    lines = {line.split("\t")[1]: line.split("\t")[2:] for line in out.splitlines()[1:-1]}
+    assert lines == {
+        "metadata": ["changed", "metadata.note: (none) → new"],
+        "image": [
+            "changed",
+            "image: mean 2 → 4.5; image: a share of 0.25 of the pixels differs, by 2.5 on average "
+            "of all",
+        ],
+        "label": ["changed", "label: 2 → 7"],
+    }
+    assert out.splitlines()[-1] == "1 sample changed by run 'k'."
+    status, out, _ = shell("diff", dataset, "k", "--json")
+    found = json.loads(out)
+    assert [(one["idx"], one["outcome"]) for one in found[:2]] == [(2, "written"), (4, "removed")]
+    assert {item["kind"] for item in found[1]["items"]} == {"removed"}
+    assert all(Path(item["before"]["path"]).is_file() for item in found[1]["items"])
+    status, _, err = shell("diff", dataset, "other")
+    assert (status, "no run 'other'" in err) == (1, True)
+
+
+def test_the_history_of_a_sample_is_told(dataset: Path) -> None:
+    a_run(dataset, "a")
+    shell("undo", dataset, "a", "--indices", "1")
+    status, out, _ = shell("history", dataset, "1")
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert status == 0
+    assert [line[1:4] for line in lines[1:-1]] == [
+        ["a", "written", "taken back"],
+        ["undo:a", "written", "yes"],
+    ]
+    assert "mean 1 → 200" in lines[1][4]
+    assert "mean 200 → 1" in lines[2][4]
+    assert lines[-1] == ["2 changes known of sample 1."]
+    status, out, _ = shell("history", dataset, "1", "--json")
+    assert [event["counts"] for event in json.loads(out)] == [False, True]
+    assert "image changed" in terminal("history", dataset, "1")
+    assert shell("history", dataset, "x")[0] == 2
+    status, _, err = shell("history", dataset, "--", "-1")
+    assert (status, "-1" in err) == (1, True)
+
+
+def test_a_sample_is_restored(dataset: Path) -> None:
+    before = contents(dataset)
+    a_run(dataset, "a")
+    after = contents(dataset)
+    status, out, _ = shell("restore", dataset, "1", "--run", "a", "--key", "image")
+    assert status == 0
+    assert out.splitlines() == [
+        "Sample 1 is restored: 1 file put back, 0 removed.",
+        "To have it back as it was just now, undo 'restore:a'.",
+    ]
+    changed = {name for name in after if contents(dataset)[name] != after[name]}
+    assert changed == {"data/000001_image.png"}
+    assert "nothing was to be done" in shell("restore", dataset, "1", "--run", "a")[1]
+    status, out, _ = shell("restore", dataset, "1", "--run", "a", "--after", "--json")
+    assert (status, json.loads(out)["run_key"]) == (0, "restore:a#2")
+    assert contents(dataset) == after != before
+    status, _, err = shell("restore", dataset, "1", "--run", "b")
+    assert (status, "Those that did: 'a'" in err) == (1, True)

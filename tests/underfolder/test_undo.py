@@ -611,7 +611,7 @@ def test_a_run_that_could_not_be_noted_is_pruned_like_others(dataset: Path) -> N
 def test_nothing_is_committed_to_a_run_that_is_being_undone(
     dataset: Path, force: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, planned = contents(dataset), undo._checked_plan
+    before, planned = contents(dataset), undo.checked_plan
     a_run(dataset)
     others = [writer_of(dataset, "k"), writer_of(dataset, "other")]
 
@@ -622,7 +622,7 @@ def test_nothing_is_committed_to_a_run_that_is_being_undone(
         others[1].write(4, {"image": image(9)})
         return plan
 
-    monkeypatch.setattr(undo, "_checked_plan", while_it_is_planned)
+    monkeypatch.setattr(undo, "checked_plan", while_it_is_planned)
     undo_run(dataset, "k", force=force)
     monkeypatch.undo()
     undo_run(dataset, "other")

@@ -84,6 +84,62 @@ def test_a_killed_undo_tells_what_it_did(tmp_path: Path, done: Path) -> None:
     assert kills > 40
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_killed_undo_of_a_part_tells_what_it_did(
+    tmp_path: Path, done: Path, is_packed: bool
+) -> None:
+    new, old = contents(done), contents(make_dataset(tmp_path / "old"))
+    if is_packed:
+        actions.end_it(done)
+    back = {name for idx in actions.PART for name in of_sample(new, idx)}
+    between = {name: (old if name in back else new)[name] for name in new}
+    rest = set(range(6)) - set(actions.PART)
+
+    def verify(folder: Path) -> None:
+        recover(os.fspath(folder))
+        state = {run.run_key: run.state for run in list_runs(folder)}[actions.RUN]
+        if state == "undoing":
+            with pytest.raises(DatasetError):
+                Run.of(folder, actions.RUN).done_indices()
+            assert check(folder, fix=True).ok
+        elif Run.of(folder, actions.RUN).done_indices() == set(range(6)):
+            assert contents(folder) == new
+            actions.undo_part(folder)
+        assert contents(folder) == between
+        assert Run.of(folder, actions.RUN).done_indices() == rest
+        assert strays(folder) == []
+        actions.add_to_labels(folder)
+        assert Run.of(folder, actions.RUN).done_indices() == set(range(6))
+        undo_run(folder, actions.RUN)
+        assert contents(folder) == old
+
+    kills = kill_everywhere("undo_part", done, tmp_path, verify, step=2)
+    print(f"undo of a part: {kills} kills")
+    assert kills > 40
+
+
+def test_a_killed_redo_of_a_part_is_finished_by_the_next(tmp_path: Path, done: Path) -> None:
+    new = contents(done)
+    part_undone = tmp_path / "part-undone"
+    fresh(done, part_undone)
+    actions.undo_part(part_undone)
+    between = contents(part_undone)
+
+    def verify(folder: Path) -> None:
+        recover(os.fspath(folder))
+        states = {run.run_key: run.state for run in list_runs(folder)}
+        if states[f"undo:{actions.RUN}"] != "undone":
+            assert contents(folder) in (between, new)
+            actions.redo_part(folder)
+        assert contents(folder) == new
+        assert Run.of(folder, actions.RUN).done_indices() == set(range(6))
+        undo_run(folder, actions.RUN)
+
+    kills = kill_everywhere("redo_part", part_undone, tmp_path, verify, step=2)
+    print(f"redo of a part: {kills} kills")
+    assert kills > 40
+
+
 def test_a_killed_redo_is_finished_by_the_next(tmp_path: Path, done: Path) -> None:
     new = contents(done)
     undone = tmp_path / "undone"

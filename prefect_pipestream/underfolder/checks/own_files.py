@@ -15,7 +15,7 @@ from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
-from prefect_pipestream.underfolder.runs.retiring import forget_undoing
+from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
 _DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
@@ -207,7 +207,9 @@ def _check_undoing(run: Run, fix: bool) -> Iterator[Problem]:
     mended, remedy = False, "`pipestream check --fix` finishes it, as does `pipestream undo`."
     if fix:
         try:
-            undo_run(run.layout.root, run.key)
+            begun = Intent.noted_by(run)
+            indices = None if begun is None else begun.indices
+            undo_run(run.layout.root, run.key, indices=indices)
             mended, remedy = True, "Finished."
         except DatasetWriteError:
             raise

@@ -105,11 +105,12 @@ def refuse_if_undoing(run: Run) -> None:
     Raises:
         RunTakenOverError: If the run is being undone, or its undo was interrupted.
     """
-    if run.is_half_undone():
+    undone = run.key if run.is_half_undone() else run.half_given_back_by()
+    if undone is not None:
         raise RunTakenOverError(
-            f"{run.layout.root}: run {run.key!r} is being undone, or its undo was interrupted: "
-            "nothing more is written as part of it. Let the undo end (`pipestream undo` finishes "
-            "one that was interrupted), then start the run anew."
+            f"{run.layout.root}: run {undone!r} is being undone, or its undo was interrupted: "
+            f"nothing more is written as part of run {run.key!r}. Let the undo end (`pipestream "
+            "undo` finishes one that was interrupted), then start the run anew."
         )
 
 

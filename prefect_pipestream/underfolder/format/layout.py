@@ -16,6 +16,7 @@
     runs/<run>/undo/<commit>/   the files that the commit replaced or removed
     runs/<run>/compact-<n>/     the done commits of a run that has ended, packed
     runs/<run>/dropped/         ids of commits that were taken back
+    runs/<run>/taken-back/      which of its samples were taken back alone (see `taken_back`)
     runs/<run>/failures.csv     its failed samples, for a spreadsheet
     runs/<run>/undoing.json     there as long as an undo of the run is under way
     runs/<run>/attempt.json     the attempt at the run that may write, where one has it to itself

@@ -34,6 +34,7 @@ from prefect_pipestream.underfolder.ledger.records import (
     refuse_paths,
 )
 from prefect_pipestream.underfolder.ledger.rows import Columns, Moves, Rows, checked_column
+from prefect_pipestream.underfolder.ledger.taken_back import TakenBack
 
 _SAMPLES = "samples.npz"
 _FAILURES = "failures.jsonl.gz"
@@ -206,8 +207,13 @@ class PackedLedger:
         """The ids of its commits."""
         return [commit_id.decode() for commit_id in self._arrays["commit_id"].tolist()]
 
-    def rows(self, keep: Callable[[str, str], bool] | None = None) -> Rows:
-        """The rows of all commits, or of those for which ``keep(id, tag)`` is true."""
+    def rows(self, gone: TakenBack | None = None, tag: str | None = None) -> Rows:
+        """The rows of all commits.
+
+        Args:
+            gone: Without these.
+            tag: Only those of one part of the run; None is all.
+        """
         arrays = self._arrays
         lengths = np.diff(arrays["commit_end"], prepend=0)
         rows = Rows.checked(
@@ -217,10 +223,20 @@ class PackedLedger:
             arrays["signature"],
             np.repeat(arrays["commit_at"], lengths),
         )
-        if keep is None:
+        if not gone and tag is None:
             return rows
-        kept = np.fromiter(map(keep, self.ids(), self._tags()), dtype=bool, count=len(lengths))
-        return rows.where(np.repeat(kept, lengths))
+        kept = np.ones(len(rows.idx), dtype=bool)
+        if tag is not None:
+            kept &= np.repeat(np.array([of == tag for of in self._tags()], dtype=bool), lengths)
+        if gone:
+            kept &= gone.stands(self.ids(), arrays["commit_end"], self._written_at())
+        return rows.where(kept)
+
+    def _written_at(self) -> npt.NDArray[np.int64]:
+        """The index at which each sample was written."""
+        idx, target = self._arrays["idx"], self._arrays["target"]
+        written_at: npt.NDArray[np.int64] = np.where(target >= 0, target, idx)
+        return written_at
 
     def moves(self, keep: Callable[[str], bool]) -> Moves:
         """The moves of the commits for which ``keep(id)`` is true."""
@@ -249,27 +265,31 @@ class PackedLedger:
         except (ValueError, TypeError, IndexError) as error:
             raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
 
-    def commits(self, idx: int | None = None) -> Iterator[CommitRecord]:
+    def commits(self, indices: Collection[int] | None = None) -> Iterator[CommitRecord]:
         """The commits, as they were recorded.
 
         Args:
-            idx: Only those with the sample that was read under this index, for which the lines of
-                others are not decoded; None is all.
+            indices: Only those with a sample that was read, or written, under one of these, for
+                which the lines of others are not decoded; None is all.
 
         Raises:
             DatasetError: If the files do not fit together.
         """
         try:
-            yield from self._commits(*self._chosen(idx))
+            yield from self._commits(*self._chosen(indices))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise DatasetError(f"{self._folder}: this ledger cannot be right: {error}.") from error
 
-    def _chosen(self, idx: int | None) -> tuple[Collection[int], Container[int] | None]:
-        """The numbers of the commits with a sample, and of their rows; None for all rows."""
+    def _chosen(
+        self, indices: Collection[int] | None
+    ) -> tuple[Collection[int], Container[int] | None]:
+        """The numbers of the commits with some samples, and of their rows; None for all rows."""
         ends = self._arrays["commit_end"]
-        if idx is None:
+        if indices is None:
             return range(len(ends)), None
-        numbers = np.unique(ends.searchsorted(np.flatnonzero(self._arrays["idx"] == idx), "right"))
+        some = np.fromiter(indices, np.int64, len(indices))
+        is_one = np.isin(self._arrays["idx"], some) | np.isin(self._written_at(), some)
+        numbers = np.unique(ends.searchsorted(np.flatnonzero(is_one), "right"))
         starts = np.concatenate([[0], ends])[numbers]
         rows = {
             row for at in zip(starts, ends[numbers], strict=True) for row in range(*map(int, at))

@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -28,14 +28,21 @@ from prefect_pipestream.underfolder.ledger.records import (
     is_time,
 )
 from prefect_pipestream.underfolder.ledger.rows import FAILED, Moves, Rows, moves_in, rows_of
+from prefect_pipestream.underfolder.ledger.taken_back import (
+    PARTS,
+    PartNote,
+    TakenBack,
+    part_notes,
+    taken_back,
+)
 
 T = TypeVar("T")
 
 _PACKED = re.compile(r"compact-\d+")
 _TRIES = 5
 _KEYS = {"run_key", "fingerprint"}
-_TEXTS = {"undoes", "rolls_back", "failed_in", "user", "host"}
-_NAMES = {"undoes_folders"}
+_TEXTS = {"undoes", "undoes_samples", "rolls_back", "restores", "failed_in", "user", "host"}
+_NAMES = {"undoes_folders", PARTS}
 _TIMES = {"started", "finished", "undone", "pruned"}
 _FLAGS = {"compacts", "whole"}
 
@@ -110,6 +117,14 @@ class Run:
         """The folder of the ids of commits that were taken back."""
         return self.at("dropped")
 
+    def taken_back(self) -> TakenBack:
+        """What of it was taken back, and counts no more."""
+        return taken_back(self.layout, self.name, names_in(self.dropped))
+
+    def part_notes(self) -> list[PartNote]:
+        """The notes of samples that were, or are being, taken back of it."""
+        return part_notes(self.layout, self.name)
+
     @property
     def undoing(self) -> str:
         """The note that an undo of the run is under way."""
@@ -171,8 +186,17 @@ class Run:
         return "pruned" in self.facts()
 
     def is_half_undone(self) -> bool:
-        """Whether an undo of it is under way, or was interrupted."""
+        """Whether an undo of it, or of a part of it, is under way, or was interrupted."""
         return is_there(self.undoing)
+
+    def half_given_back_by(self) -> str | None:
+        """The undo of a part of it which is itself half undone: its key."""
+        for note in self.part_notes():
+            if note.undo is not None and note.holds():
+                undo = Run(self.layout, note.undo)
+                if undo.is_half_undone():
+                    return undo.key
+        return None
 
     @property
     def is_compaction(self) -> bool:
@@ -186,23 +210,43 @@ class Run:
 
     # -- its commits -------------------------------------------------------------------
 
-    def commits(self, tag: str | None = None, idx: int | None = None) -> Iterator[CommitRecord]:
+    def commits(
+        self,
+        tag: str | None = None,
+        idx: int | Collection[int] | None = None,
+        *,
+        with_taken_back: bool = False,
+    ) -> Iterator[CommitRecord]:
         """The done commits of the run, in the order of their making.
 
         Args:
             tag: Those of one part of the run; None is all.
-            idx: Leaves out packed ones without the sample that was read under this index.
+            idx: Leaves out packed ones without a sample that was read, or written, under this
+                index, or one of these.
+            with_taken_back: Whether they still have the samples that were taken back alone.
 
         Raises:
             DatasetError: If a record cannot be read.
             FileNotFoundError: If the ledger was packed meanwhile: read it again.
         """
-        loose, dropped, packed = self._open(tag)
+        loose, gone, packed = self._open(tag)
+        if with_taken_back:
+            gone = TakenBack(gone.commits)
         if packed is not None:
-            for commit in packed.commits(idx):
-                if commit.id not in dropped and tag in (None, commit.tag):
-                    yield commit
-        yield from map(_read_record, loose)
+            for commit in packed.commits([idx] if isinstance(idx, int) else idx):
+                if commit.id not in gone.commits and tag in (None, commit.tag):
+                    yield gone.rest_of(commit)
+        yield from (gone.rest_of(_read_record(path)) for path in loose)
+
+    def commit_ids(self) -> set[str]:
+        """The ids of all commits in its ledger, and of those that were taken back.
+
+        Raises:
+            DatasetError: If the packed ledger cannot be read.
+        """
+        found = {commit_id for commit_id, _ in self.loose_records()}
+        _, gone, packed = self._open(None)
+        return found.union(gone.commits, () if packed is None else packed.ids())
 
     def some_commits(self, most: int) -> list[CommitRecord]:
         """Some commits, spread over the run's course, at a cost that does not grow with it.
@@ -212,16 +256,15 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(lambda: self._some_commits(most))
+        return reread_if_moved(lambda: self._some_commits(most))
 
     def _some_commits(self, most: int) -> list[CommitRecord]:
-        loose, dropped, packed = self._open(None)
+        loose, gone, packed = self._open(None)
         step = max(1, len(loose) / most)
         chosen = [loose[int(number * step)] for number in range(min(most, len(loose)))]
         found = [] if packed is None else islice(packed.commits(), most - len(chosen))
-        return [commit for commit in found if commit.id not in dropped] + [
-            _read_record(path) for path in chosen
-        ]
+        standing = [commit for commit in found if commit.id not in gone.commits]
+        return list(map(gone.rest_of, standing + list(map(_read_record, chosen))))
 
     def rows(self, tag: str | None = None) -> Rows:
         """What became of the samples (or of those of one part), in the order of commits.
@@ -229,17 +272,14 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(lambda: self._rows(tag))
+        return reread_if_moved(lambda: self._rows(tag))
 
     def _rows(self, tag: str | None) -> Rows:
-        loose, dropped, packed = self._open(tag)
-        rows = rows_of(map(_read_record, loose))
+        loose, gone, packed = self._open(tag)
+        rows = rows_of(gone.rest_of(_read_record(path)) for path in loose)
         if packed is None:
             return rows
-        if not dropped and tag is None:
-            return Rows.joined([packed.rows(), rows])
-        kept = packed.rows(lambda commit_id, of: commit_id not in dropped and tag in (None, of))
-        return Rows.joined([kept, rows])
+        return Rows.joined([packed.rows(gone, tag), rows])
 
     def moves(self) -> Moves:
         """The samples that it moved to other indices, in the order of moving.
@@ -247,27 +287,27 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(self._moves)
+        return reread_if_moved(self._moves)
 
     def _moves(self) -> Moves:
-        loose, dropped, packed = self._open(None)
+        loose, gone, packed = self._open(None)
         moves = moves_in(map(_read_record, loose))
         if packed is None:
             return moves
-        return Moves.joined([packed.moves(lambda commit_id: commit_id not in dropped), moves])
+        return Moves.joined([packed.moves(lambda commit_id: commit_id not in gone.commits), moves])
 
-    def _open(self, tag: str | None) -> tuple[list[str], set[str], PackedLedger | None]:
-        """The records that are not packed, the ids of commits taken back, and what is packed.
+    def _open(self, tag: str | None) -> tuple[list[str], TakenBack, PackedLedger | None]:
+        """The records that are not packed, what was taken back, and what is packed.
 
         They are looked up in the order in which packing moves them, so that none is missed; what
         is found twice counts once.
         """
         found = self.loose_records(tag)
-        dropped = set(names_in(self.dropped))
+        gone = self.taken_back()
         newest = self.packed_folders()[-1:]
         packed = PackedLedger(newest[0], self.key) if newest else None
-        known = dropped.union(packed.ids()) if packed and found else dropped
-        return [path for commit_id, path in found if commit_id not in known], dropped, packed
+        known = gone.commits.union(packed.ids()) if packed and found else gone.commits
+        return [path for commit_id, path in found if commit_id not in known], gone, packed
 
     def loose_records(self, tag: str | None = None) -> list[tuple[str, str]]:
         """The id and path of each record that stands alone, in the order of their making."""
@@ -297,7 +337,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(
+        return reread_if_moved(
             lambda: {
                 record.idx: record for commit in self.commits(tag) for record in commit.samples
             }
@@ -310,11 +350,12 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read, or the run is half undone.
         """
-        if self.is_half_undone():
+        undone = self.key if self.is_half_undone() else self.half_given_back_by()
+        if undone is not None:
             raise DatasetError(
-                f"{self.layout.root}: run {self.key!r} is being undone, or its undo was "
+                f"{self.layout.root}: run {undone!r} is being undone, or its undo was "
                 "interrupted. Finish it by calling `undo_run` again (`pipestream undo`), then run "
-                "it anew."
+                f"{'it' if undone == self.key else repr(self.key)} anew."
             )
         rows = self.rows(tag).last_of_each()
         return set(rows.idx[rows.outcome != FAILED].tolist())
@@ -330,7 +371,7 @@ class Run:
         failed = set(self.failed_indices(tag))
         found: dict[int, SampleRecord] = {}
         if failed:
-            for record in _reread_if_moved(lambda: list(self._failure_records(tag))):
+            for record in reread_if_moved(lambda: list(self._failure_records(tag))):
                 if record.idx in failed:
                     found[record.idx] = record
         return [found.get(idx) or SampleRecord(idx, "failed") for idx in sorted(failed)]
@@ -343,16 +384,18 @@ class Run:
         return failed
 
     def _failure_records(self, tag: str | None) -> Iterator[SampleRecord]:
-        loose, dropped, packed = self._open(tag)
+        loose, gone, packed = self._open(tag)
         if packed is not None:
-            if tag is None and not dropped:
+            if tag is None and not gone:
                 yield from packed.failures()
             else:
                 for commit in packed.commits():
-                    if commit.id not in dropped and tag in (None, commit.tag):
-                        yield from (s for s in commit.samples if s.failure is not None)
+                    if commit.id not in gone.commits and tag in (None, commit.tag):
+                        rest = gone.rest_of(commit)
+                        yield from (s for s in rest.samples if s.failure is not None)
         for path in loose:
-            yield from (s for s in _read_record(path).samples if s.failure is not None)
+            rest = gone.rest_of(_read_record(path))
+            yield from (s for s in rest.samples if s.failure is not None)
 
     @DatasetError.explaining_questions()
     def history(self, idx: int) -> list[tuple[float, SampleRecord]]:
@@ -364,7 +407,7 @@ class Run:
         Raises:
             DatasetError: If a record cannot be read.
         """
-        return _reread_if_moved(
+        return reread_if_moved(
             lambda: [
                 (commit.at, record)
                 for commit in self.commits(idx=idx)
@@ -415,8 +458,12 @@ def _read_record(path: str) -> CommitRecord:
         ) from error
 
 
-def _reread_if_moved(read: Callable[[], T]) -> T:
-    """Reads a ledger again if it was packed, or its run undone, meanwhile."""
+def reread_if_moved(read: Callable[[], T]) -> T:
+    """Reads a ledger again if it was packed, or its run undone, meanwhile.
+
+    Raises:
+        DatasetError: If a file of it is missing for good.
+    """
     for _ in range(_TRIES):
         try:
             return read()

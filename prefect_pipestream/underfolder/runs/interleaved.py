@@ -2,7 +2,7 @@
 
 import heapq
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -14,20 +14,31 @@ from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.listing import UNDO_KEY
+from prefect_pipestream.underfolder.runs.part_undo import only, spelled
 from prefect_pipestream.underfolder.runs.undo_plan import Plan, net_changes, plan_of
 
 
-def commits_in_turn(runs: Iterable[Run]) -> Iterator[tuple[Run, CommitRecord]]:
+def commits_in_turn(
+    runs: Iterable[Run], indices: Collection[int] | None = None
+) -> Iterator[tuple[Run, CommitRecord]]:
     """The commits of several runs in the order of their making, each with its run.
+
+    Args:
+        runs: The runs.
+        indices: What they did to these samples alone; None is all.
 
     Raises:
         DatasetError: If a record cannot be read.
     """
-    return heapq.merge(*map(_commits, runs), key=lambda pair: pair[1].id)
+    return heapq.merge(*(_commits(run, indices) for run in runs), key=lambda pair: pair[1].id)
 
 
-def _commits(run: Run) -> Iterator[tuple[Run, CommitRecord]]:
-    return ((run, commit) for commit in run.commits())
+def _commits(
+    run: Run, indices: Collection[int] | None = None
+) -> Iterator[tuple[Run, CommitRecord]]:
+    if indices is None:
+        return ((run, commit) for commit in run.commits())
+    return ((run, only(commit, indices)) for commit in run.commits(idx=indices))
 
 
 def newest_first(runs: Iterable[Run]) -> list[Run]:
@@ -42,12 +53,16 @@ def _last_commit_s(run: Run) -> float:
 
 def undo_key_of(layout: Layout, keys: Sequence[str]) -> str:
     """A key for the undo of these runs that no run has."""
+    return free_key(layout, UNDO_KEY + ",".join(keys))
+
+
+def free_key(layout: Layout, first: str) -> str:
+    """This key, or one like it that no run has."""
     taken = {run.name for run in runs_of(layout)}
-    first = undo_key = UNDO_KEY + ",".join(keys)
-    number = 2
-    while Run.of(layout, undo_key).name in taken:  # of an earlier run of this key
-        undo_key, number = f"{first}#{number}", number + 1
-    return undo_key
+    key, number = first, 2
+    while Run.of(layout, key).name in taken:  # of an earlier run of this key
+        key, number = f"{first}#{number}", number + 1
+    return key
 
 
 def describe_runs(keys: Sequence[str]) -> str:
@@ -55,14 +70,22 @@ def describe_runs(keys: Sequence[str]) -> str:
     return f"run{'s' if len(keys) > 1 else ''} {' and '.join(map(repr, keys))}"
 
 
-def undo_command(layout: Layout, keys: Sequence[str]) -> str:
-    """The command that undoes runs together."""
+def undo_command(layout: Layout, keys: Sequence[str], indices: Sequence[int] | None = None) -> str:
+    """The command that undoes runs together, or some samples of them."""
+    some = ["--indices", spelled(indices)] if indices else []
     dashes = ["--"] if any(key.startswith("-") for key in keys) else []
-    return f"`pipestream undo {shlex.join([*dashes, layout.root, *keys])}`"
+    return f"`pipestream undo {shlex.join([*some, *dashes, layout.root, *keys])}`"
 
 
-def refuse_if_moved(layout: Layout, runs: Sequence[Run]) -> None:
+def refuse_if_moved(
+    layout: Layout, runs: Sequence[Run], indices: Sequence[int] | None = None
+) -> None:
     """Checks that what runs wrote is still where they wrote it.
+
+    Args:
+        layout: The dataset.
+        runs: The runs.
+        indices: The samples that are to be taken back; None is all.
 
     Raises:
         UndoRefusedError: If compactions that stand moved samples from or to there since.
@@ -70,20 +93,25 @@ def refuse_if_moved(layout: Layout, runs: Sequence[Run]) -> None:
     known = {run.folder for run in runs}
     for compaction in compactions(layout):
         moves = compaction.moves()
-        if compaction.folder in known or not any(_is_moved(run, moves) for run in runs):
+        if compaction.folder in known or not any(_is_moved(run, moves, indices) for run in runs):
             continue
         keys = [run.key for run in newest_first([compaction, *runs])]
+        together = f"{undo_command(layout, keys)} undoes them together."
+        first = f"Undo that first: {undo_command(layout, [compaction.key])}."
         raise UndoRefusedError(
             f"{layout.root}: {describe_runs([run.key for run in runs])} is not undone, for run "
             f"{compaction.key!r} moved samples to other indices since. "
-            f"{undo_command(layout, keys)} undoes them together."
+            f"{together if indices is None else first}"
         )
 
 
-def _is_moved(run: Run, moves: Moves) -> bool:
+def _is_moved(run: Run, moves: Moves, indices: Sequence[int] | None) -> bool:
     """Whether samples were moved from or to where a run wrote some before."""
     rows, own = run.rows(), run.moves()
     idx, at = np.concatenate([rows.idx, own.new]), np.concatenate([rows.at, own.at])
+    if indices is not None:
+        chosen = np.isin(idx, indices)
+        idx, at = idx[chosen], at[chosen]
     places, times = np.concatenate([moves.old, moves.new]), np.concatenate([moves.at, moves.at])
     order = np.lexsort((times, places))
     places, times = places[order], times[order]
@@ -92,7 +120,13 @@ def _is_moved(run: Run, moves: Moves) -> bool:
     return bool(is_there.any() and (times[last[is_there]] > at[is_there]).any())
 
 
-def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[Run], plan: Plan) -> str:
+def way_out(
+    layout: Layout,
+    dataset: Underfolder,
+    runs: Sequence[Run],
+    plan: Plan,
+    indices: Sequence[int] | None = None,
+) -> str:
     """Says what to do where samples were changed since the runs that are to be undone.
 
     Args:
@@ -100,27 +134,30 @@ def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[Run], plan: Pla
         dataset: The same, opened.
         runs: The runs that are to be undone.
         plan: Their plan, which tells what was changed since.
+        indices: The samples that are to be taken back; None is all.
     """
+    some = None if indices is None else frozenset(indices)
     together = list(runs)
-    while plan.changed and (later := _later_runs(layout, together, plan)):
+    while plan.changed and (later := _later_runs(layout, together, plan, some)):
         together += later
-        plan = plan_of(layout, dataset, net_changes(commits_in_turn(together)), force=False)
+        changes = net_changes(commits_in_turn(together, some))
+        plan = plan_of(layout, dataset, changes, force=False)
     others = [run.key for run in newest_first(together[len(runs) :])]
     force = "use `--force` (`force=True`), which keeps what is there now for another undo."
     if plan.changed or not others:
         by = f" ({describe_runs(others)} among them)" if others else ""
         return f"Undo what changed them first{by}, or {force}"
     keys = [run.key for run in newest_first(together)]
-    return (
-        f"That was {describe_runs(others)}: {undo_command(layout, keys)} undoes them together. Or "
-        f"{force}"
-    )
+    command = undo_command(layout, keys, indices)
+    return f"That was {describe_runs(others)}: {command} undoes them together. Or {force}"
 
 
-def _later_runs(layout: Layout, runs: Sequence[Run], plan: Plan) -> list[Run]:
+def _later_runs(
+    layout: Layout, runs: Sequence[Run], plan: Plan, indices: Collection[int] | None
+) -> list[Run]:
     """The other runs that later wrote a file which differs now from what these runs left."""
     began: dict[str | int, str] = {}
-    for pair in commits_in_turn(runs):
+    for pair in commits_in_turn(runs, indices):
         for name, change in net_changes([pair]).items():
             began.setdefault(name, pair[1].id)
             began.setdefault(change.idx, pair[1].id)  # for files of its items under other names

@@ -26,9 +26,11 @@ taken back.
 
 UNDO_KEY = "undo:"
 ROLLBACK_KEY = "rollback:"
-"""What the keys of runs begin with that take others back."""
-_HAVE_AN_END = {"fingerprint", "undoes", "decision", "compacts"}
-"""What a run of a transform, an undo, a review or a compaction notes as it begins."""
+RESTORE_KEY = "restore:"
+"""What the keys of runs begin with that take others back, or samples."""
+_HAVE_AN_END = {"fingerprint", "undoes", "restores", "decision", "compacts"}
+"""What a run of a transform, an undo, a review and so on notes as it begins."""
+_TAKING_BACK = (UNDO_KEY, ROLLBACK_KEY, RESTORE_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ def last_run(folder: Folder) -> str | None:
     every = sorted(runs_of(folder), key=started_s)
     runs = [run for run in every if not run.is_undone() and not run.is_pruned()]
     keys = [run.key for run in runs if "fingerprint" in run.facts()]
-    others = [run.key for run in runs if not run.key.startswith((UNDO_KEY, ROLLBACK_KEY))]
+    others = [run.key for run in runs if not run.key.startswith(_TAKING_BACK)]
     return (keys or others)[-1] if keys or others else None
 
 

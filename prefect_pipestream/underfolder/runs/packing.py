@@ -72,7 +72,7 @@ def _write_anew(run: Run, old: list[str]) -> None:
     """Packs all records of a run into one more folder, after the old ones."""
     number = int(old[-1].rpartition("-")[2]) + 1 if old else 1
     with _place_to_pack(run.layout) as fresh:
-        write_packed(fresh, run.commits())
+        write_packed(fresh, run.commits(with_taken_back=True))
         os.rename(fresh, os.path.join(run.folder, f"compact-{number}"))
     sync_folder(run.folder)
 

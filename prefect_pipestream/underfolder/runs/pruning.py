@@ -14,6 +14,7 @@ from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
 from prefect_pipestream.underfolder.runs.imported import forget_imports
 from prefect_pipestream.underfolder.runs.listing import RunInfo, list_runs, started_s
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
+from prefect_pipestream.underfolder.runs.part_undo import settle_parts
 
 
 @DatasetError.explaining_questions()
@@ -45,6 +46,7 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
             run = Run(layout, info.folder)
             if info.fingerprint is not None and info.undone is None:
                 keep_signatures(run, info.fingerprint)
+            settle_parts(run)
             if info.undone is not None:
                 forget_imports(run)
             if run.is_compaction:  # it says which sample an index meant before

@@ -22,6 +22,7 @@ from prefect_pipestream.underfolder.runs.interleaved import (
     undo_key_of,
 )
 from prefect_pipestream.underfolder.runs.listing import existing_run
+from prefect_pipestream.underfolder.runs.part_undo import described
 
 _UNDONE = "~undone-"
 
@@ -32,11 +33,19 @@ class Intent:
 
     Attributes:
         undo_key: The key of the undo's run.
-        retired: The name that the folder of each run gets, by its name now; the newest first.
+        retired: The name that the folder of each run gets, by its name now; the newest first. Of
+            runs that are undone in part, which stand, it only tells the undo from others.
+        indices: The samples that are taken back, ascending; None is all.
     """
 
     undo_key: str
     retired: Mapping[str, str]
+    indices: tuple[int, ...] | None = None
+
+    @property
+    def stamp(self) -> str:
+        """What tells it from other undos."""
+        return next(iter(self.retired.values())).rpartition(_UNDONE)[2]
 
     def runs(self, layout: Layout) -> list[Run]:
         """The runs, where they are now: those that are retired already among them."""
@@ -50,28 +59,41 @@ class Intent:
         """Lets each run that is not retired yet say so."""
         for run in self.runs(layout):
             if run.name in self.retired:
-                layout.write_json(run.undoing, {"undo": self.undo_key, "runs": dict(self.retired)})
+                content = {"undo": self.undo_key, "runs": dict(self.retired)}
+                some = {} if self.indices is None else {"indices": self.indices}
+                layout.write_json(run.undoing, {**content, **some})
 
     @classmethod
     def noted_by(cls, run: Run) -> "Intent | None":
         """What a run notes; None where it is not being undone."""
         noted = read_json(run.undoing)
-        key, runs = noted.get("undo"), noted.get("runs")
+        key, runs, indices = (noted.get(name) for name in ("undo", "runs", "indices"))
         if not (is_run_key(key) and isinstance(runs, dict) and run.name in runs):
             return None
         is_right = all(
             isinstance(retired, str) and retired.startswith(name + _UNDONE)
             for name, retired in runs.items()
         )
-        return cls(str(key), runs) if is_right else None
+        if indices is not None:
+            is_list = isinstance(indices, list) and all(type(idx) is int for idx in indices)
+            is_right, indices = is_right and is_list and bool(indices), tuple(indices)
+        return cls(str(key), runs, indices) if is_right else None
 
 
-def intent_for(layout: Layout, keys: Sequence[str]) -> Intent:
+def intent_for(
+    layout: Layout, keys: Sequence[str], indices: tuple[int, ...] | None = None
+) -> Intent:
     """The undo of these runs that was begun, or a new one.
+
+    Args:
+        layout: The dataset's paths.
+        keys: The keys of the runs.
+        indices: The samples that are taken back, ascending; None is all.
 
     Raises:
         RunNotFoundError: If there is no such run.
-        UndoRefusedError: If an undo of some of them and of others was interrupted.
+        UndoRefusedError: If an undo of some of them and of others was interrupted, or of other
+            samples.
     """
     wanted = {Run.of(layout, key).name for key in keys}
     for run in runs_of(layout):
@@ -80,17 +102,19 @@ def intent_for(layout: Layout, keys: Sequence[str]) -> Intent:
             continue
         begun = Intent.noted_by(run)
         if begun is not None and not wanted.isdisjoint(begun.retired):
-            if not wanted.issubset(begun.retired):
+            if not wanted.issubset(begun.retired) or begun.indices != indices:
                 others = [run_key_of(name) for name in begun.retired]
+                part = f"{described(begun.indices)} of " if begun.indices else ""
                 raise UndoRefusedError(
-                    f"{layout.root}: an undo of {describe_runs(others)} was interrupted. Finish it "
-                    f"first: {undo_command(layout, others)}."
+                    f"{layout.root}: an undo of {part}{describe_runs(others)} was interrupted. "
+                    f"Finish it first: {undo_command(layout, others, begun.indices)}."
                 )
             return begun
     runs = newest_first(existing_run(layout, key) for key in dict.fromkeys(keys))
     undo_key = undo_key_of(layout, [run.key for run in runs])
     now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    return Intent(undo_key, {run.name: f"{run.name}{_UNDONE}{now}" for run in runs})
+    retired = {run.name: f"{run.name}{_UNDONE}{now}" for run in runs}
+    return Intent(undo_key, retired, indices)
 
 
 def _undone_by(run: Run) -> list[str]:

@@ -5,51 +5,57 @@ the same commits as any write, so that a process killed on the way leaves no sam
 and the next undo of the run goes on from there.
 """
 
-import logging
-import os
-import socket
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from typing import Any
 
 from prefect_pipestream.errors import (
-    ConflictError,
     DatasetError,
     RunKeyError,
     UndoRefusedError,
 )
-from prefect_pipestream.storage.asking import is_folder, names_in
-from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits, recover
+from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
-from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
-from prefect_pipestream.underfolder.format.names import is_shared
 from prefect_pipestream.underfolder.format.run_key import check_run_key
-from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.taken_back import PARTS
 from prefect_pipestream.underfolder.runs.interleaved import (
-    commits_in_turn,
     describe_runs,
-    refuse_if_moved,
-    way_out,
 )
-from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY, existing_run, live_writers
-from prefect_pipestream.underfolder.runs.packing import forget_dropped, ledger_lock, pack
+from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY
+from prefect_pipestream.underfolder.runs.packing import forget_dropped
+from prefect_pipestream.underfolder.runs.part_undo import (
+    Taken,
+    chosen_samples,
+    described,
+    samples_of,
+    spelled,
+    take_back,
+)
+from prefect_pipestream.underfolder.runs.restoring import (
+    end_restoring,
+    opened,
+    publish_restored,
+    restoring_writer,
+)
 from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing, intent_for, retire
+from prefect_pipestream.underfolder.runs.undo_checks import (
+    all_commits,
+    checked_plan,
+    plan_for,
+    refuse_at_first,
+)
 from prefect_pipestream.underfolder.runs.undo_plan import (
     Change,
-    Commits,
     Plan,
     kept_path,
     net_changes,
-    plan_of,
 )
 
-_log = logging.getLogger(__name__)
 _BATCH = 1000
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class UndoReport:
         overwritten: Files that someone changed since, and that were restored by force.
         left: Shared items that someone changed since, or that samples of other imports have too,
             and that were left as they are.
+        indices: The samples that were taken back, where that was not all of the runs.
     """
 
     run_keys: tuple[str, ...]
@@ -72,6 +79,7 @@ class UndoReport:
     files: int
     overwritten: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    indices: tuple[int, ...] | None = None
 
     @property
     def run_key(self) -> str:
@@ -80,12 +88,21 @@ class UndoReport:
 
 
 @DatasetError.explaining_questions()
-def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) -> UndoReport:
+def undo_run(
+    folder: Folder,
+    run_key: str | Sequence[str],
+    force: bool = False,
+    *,
+    indices: Iterable[int] | None = None,
+) -> UndoReport:
     """Restores a dataset to what it was before a run, or several runs, byte by byte.
 
     Afterwards the run counts for nothing: run again with its key, it starts afresh. The undo is
     the run ``undo:<run key>``; undone in its turn, it gives the run's changes back. If it is
     killed, call it again: until then the run can be neither resumed nor relied upon.
+
+    Of a part of its samples, likewise: those count no more as done by the run, which goes on with
+    them where it is run again with its key, and the rest of it stands. Shared items stay.
 
     Args:
         folder: The dataset's root.
@@ -93,6 +110,8 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
             where their commits took turns, so that none of them can be undone alone.
         force: Whether to restore also what others changed since (kept in the undo's own undo
             files), and a run that is still running.
+        indices: Take back these samples alone, by the indices at which the run wrote them; those
+            that a run has nothing of are passed over. None is the whole run.
 
     Returns:
         What was done.
@@ -101,46 +120,173 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
         RunKeyError: If that cannot be a run's key.
         RunNotFoundError: If there is no such run, or it was undone already.
         UndoRefusedError: If someone changed samples of the run since, or the run is running in
-            another process; the message names a later run that did so. Nothing was changed; but
-            for samples that someone changes in this very moment, which are refused after others
-            were restored.
+            another process; the message names a later run that did so. If the run has none of
+            the samples; or some are asked for of one that moved samples or took others back. If
+            it took back samples of a run that was undone since. Nothing was changed; but for
+            samples that someone changes in this very moment, which are refused after others were
+            restored.
+        ItemNameError: If one of the indices cannot be a sample's.
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written.
     """
+    keys = _checked_keys(run_key)
+    some = None if indices is None else chosen_samples(indices)
+    with opened(folder, keys) as layout:
+        intent = intent_for(layout, keys, some)
+        runs = intent.runs(layout)
+        refuse_at_first(layout, intent, runs, force)
+        undo = Run.of(layout, intent.undo_key)
+        dataset = Underfolder(layout.root, watch=True)
+        with _shut(layout, intent, runs):
+            taken = _taken(layout, undo, intent, runs)
+            changes = net_changes(all_commits(runs, force, intent.indices))
+            plan = checked_plan(layout, runs, dataset, changes, force, intent.indices)
+        if plan.todo or intent.indices is not None:
+            undo.note(_facts_of(intent, runs, changes))
+        writer = restoring_writer(dataset, intent.undo_key, force)
+        for batch in _batches(plan.todo):
+            with writer.staging() as staging:
+                _restore(staging, batch, changes, force)
+                publish_restored(writer, staging)
+        with commit_lock(layout):
+            _let_count_no_more(layout, intent, undo, taken)
+        if undo.exists():
+            end_restoring(undo)
+        return _report([run.key for run in runs], intent.undo_key, plan, intent.indices)
+
+
+def _checked_keys(run_key: str | Sequence[str]) -> list[str]:
     several = isinstance(run_key, Sequence) and not isinstance(run_key, str | bytes)
     keys = [check_run_key(key) for key in (run_key if several else [run_key])]
     if not keys:
         raise RunKeyError(
             "No run key was given, expected at least one: `pipestream runs` lists them."
         )
-    with _opened(folder, keys) as layout:
-        intent = intent_for(layout, keys)
+    return keys
+
+
+def _facts_of(intent: Intent, runs: Sequence[Run], changes: Mapping[str, Change]) -> dict[str, Any]:
+    """What the undo's run notes of itself."""
+    facts: dict[str, Any] = {"undoes": ", ".join(run.key for run in runs)}
+    if intent.indices is not None:
+        return {**facts, "undoes_samples": spelled(intent.indices)}
+    facts["undoes_folders"] = list(intent.retired.values())
+    is_whole = all(change.is_whole for change in changes.values())
+    return {**facts, "whole": True} if is_whole else facts
+
+
+def _taken(layout: Layout, undo: Run, intent: Intent, runs: Sequence[Run]) -> Taken | None:
+    """The samples to be taken back of runs that stand; None: they are so already, or go whole."""
+    if intent.indices is None or intent.stamp in undo.facts().get(PARTS, ()):
+        return None
+    taken = samples_of(runs, frozenset(intent.indices))
+    if not taken:
+        raise UndoRefusedError(
+            f"{layout.root}: {describe_runs([run.key for run in runs])} has nothing of "
+            f"{described(intent.indices)}: there is nothing to take back. `pipestream diff` lists "
+            "what a run changed.",
+            list(intent.indices),
+        )
+    return taken
+
+
+def _let_count_no_more(layout: Layout, intent: Intent, undo: Run, taken: Taken | None) -> None:
+    """Takes what is restored out of the ledger. The caller holds the commit lock."""
+    if intent.indices is None:
+        for name, retired_name in intent.retired.items():
+            retire(Run(layout, name), Run(layout, retired_name))
+        return
+    runs = [Run(layout, name) for name in intent.retired]
+    if taken is not None:
+        take_back(undo, runs, intent.stamp, taken)
+    for run in runs:
+        forget_undoing(run)
+
+
+@dataclass(frozen=True, slots=True)
+class UndoPlan:
+    """What an undo would do.
+
+    Attributes:
+        run_keys: The runs that would be undone, the newest first.
+        undo_run_key: The run that the undo would be.
+        samples: The names of the files that would be put back or removed, by sample, ascending.
+            A name with a leading slash is a shared item.
+        changed: Of these samples, names of files that someone changed since.
+        left: Shared items that someone changed since, or that samples of other imports have too,
+            and that would be left as they are.
+        lost: Paths of files that would be needed and are not there any more.
+        refusal: Why the undo would be refused; None: it would not.
+        indices: The samples that would be taken back, where that is not all of the runs.
+    """
+
+    run_keys: tuple[str, ...]
+    undo_run_key: str
+    samples: Mapping[int, tuple[str, ...]]
+    changed: Mapping[int, tuple[str, ...]]
+    left: tuple[str, ...]
+    lost: tuple[str, ...]
+    refusal: str | None
+    indices: tuple[int, ...] | None = None
+
+    @property
+    def files(self) -> int:
+        """How many files would be put back or removed."""
+        return sum(map(len, self.samples.values()))
+
+
+@DatasetError.explaining_questions()
+def plan_undo(
+    folder: Folder,
+    run_key: str | Sequence[str],
+    force: bool = False,
+    *,
+    indices: Iterable[int] | None = None,
+) -> UndoPlan:
+    """Says what `undo_run` of these arguments would do now, and does nothing of it.
+
+    Of writers that are dead, what they left is finished, as by each use of a dataset.
+
+    Args:
+        folder: The dataset's root.
+        run_key: The run, or several.
+        force: Whether it would restore also what others changed since.
+        indices: The samples that would be taken back; None is the whole run.
+
+    Raises:
+        RunKeyError: If that cannot be a run's key.
+        RunNotFoundError: If there is no such run, or it was undone already.
+        UndoRefusedError: If an undo of others with it was interrupted, and is to be finished
+            first.
+        ItemNameError: If one of the indices cannot be a sample's.
+        DatasetError: If a ledger cannot be read.
+    """
+    keys = _checked_keys(run_key)
+    some = None if indices is None else chosen_samples(indices)
+    with opened(folder, keys) as layout:
+        intent = intent_for(layout, keys, some)
         runs = intent.runs(layout)
-        keys = [run.key for run in runs]
-        if not force:
-            _refuse_if_running(layout, keys)
-        refuse_if_moved(layout, runs)
         dataset = Underfolder(layout.root, watch=True)
-        with _shut(layout, intent, runs):
-            changes = net_changes(_all_commits(runs, force))
-            plan = _checked_plan(layout, runs, dataset, changes, force)
-        undo = Run.of(layout, intent.undo_key)
-        if plan.todo:
-            undone = list(intent.retired.values())
-            is_whole = all(change.is_whole for change in changes.values())
-            facts = {"undoes": ", ".join(keys), "undoes_folders": undone}
-            undo.note({**facts, "whole": True} if is_whole else facts)
-            writer = _writer(dataset, intent.undo_key, force)
-            for batch in _batches(plan.todo):
-                with writer.staging() as staging:
-                    _restore(staging, batch, changes, force)
-                    _publish(writer, staging)
-        with commit_lock(layout):
-            for name, retired_name in intent.retired.items():
-                retire(Run(layout, name), Run(layout, retired_name))
-        if undo.exists():
-            _end(undo)
-        return _report(keys, intent.undo_key, plan)
+        refusal = None
+        changes: Mapping[str, Change] = {}
+        try:
+            refuse_at_first(layout, intent, runs, force)
+            _taken(layout, Run.of(layout, intent.undo_key), intent, runs)
+            changes = net_changes(all_commits(runs, force, intent.indices))
+            checked_plan(layout, runs, dataset, changes, force, intent.indices)
+        except DatasetError as error:
+            refusal = str(error)
+        plan = plan_for(layout, runs, dataset, changes, force)
+        return UndoPlan(
+            run_keys=tuple(run.key for run in runs),
+            undo_run_key=intent.undo_key,
+            samples={idx: tuple(plan.todo[idx]) for idx in sorted(plan.todo)},
+            changed={idx: tuple(plan.changed[idx]) for idx in sorted(plan.changed)},
+            left=tuple(plan.left),
+            lost=tuple(plan.lost),
+            refusal=refusal,
+            indices=intent.indices,
+        )
 
 
 @contextmanager
@@ -156,15 +302,6 @@ def _shut(layout: Layout, intent: Intent, runs: Sequence[Run]) -> Iterator[None]
             for run in runs:
                 forget_undoing(run)
         raise
-
-
-def _end(undo: Run) -> None:
-    """Notes that an undo is done, and packs it: which may wait, where the disk is full."""
-    try:
-        undo.update(finished=time.time())
-        pack(undo)
-    except OSError as error:
-        _log.warning("%s stays unpacked: %s", undo, error)
 
 
 @DatasetError.explaining_questions()
@@ -200,7 +337,7 @@ def undo_commits(
     nothing = UndoReport((key,), undo.key, 0, 0)
     if not run.exists():
         return nothing
-    with _opened(run.layout, [key]) as layout:
+    with opened(run.layout, [key]) as layout:
         ids = None if commit_ids is None else set(commit_ids)
         commits = [c for c in run.commits(tag) if ids is None or c.id in ids]
         if not commits:
@@ -208,14 +345,14 @@ def undo_commits(
             return nothing
         dataset = Underfolder(layout.root, watch=True)
         changes = net_changes((run, commit) for commit in commits)
-        plan = _checked_plan(layout, [run], dataset, changes, force)
+        plan = checked_plan(layout, [run], dataset, changes, force)
         drops = tuple(f"{run.name}/{commit.id}" for commit in commits)
         if plan.todo:
             undo.note({"rolls_back": key})
-            writer = _writer(dataset, undo.key, force)
+            writer = restoring_writer(dataset, undo.key, force)
             with writer.staging() as staging:
                 _restore(staging, plan.todo, changes, force)
-                _publish(writer, staging, tag or "main", drops)
+                publish_restored(writer, staging, tag or "main", drops)
         else:
             with commit_lock(layout):
                 drop_commits(layout, drops)
@@ -223,29 +360,9 @@ def undo_commits(
         return _report([key], undo.key, plan)
 
 
-@contextmanager
-def _opened(dataset: Folder | Layout, keys: Sequence[str]) -> Iterator[Layout]:
-    """The dataset, with the ledger to ourselves and nobody's commit half applied."""
-    layout = Layout.of(dataset)
-    layout.refuse_missing()
-    if not is_folder(layout.runs):
-        existing_run(layout, keys[0])  # raises: nothing was ever committed here
-    with ledger_lock(layout):
-        recover(layout.root)
-        yield layout
-
-
-def _writer(dataset: Underfolder, run_key: str, force: bool) -> UnderfolderWriter:
-    return UnderfolderWriter(
-        dataset.folder,
-        exists_ok=True,
-        run_key=run_key,
-        dataset=dataset,
-        on_conflict="overwrite" if force else "raise",
-    )
-
-
-def _report(keys: Iterable[str], undo_key: str, plan: Plan) -> UndoReport:
+def _report(
+    keys: Iterable[str], undo_key: str, plan: Plan, indices: tuple[int, ...] | None = None
+) -> UndoReport:
     return UndoReport(
         run_keys=tuple(keys),
         undo_run_key=undo_key,
@@ -253,98 +370,8 @@ def _report(keys: Iterable[str], undo_key: str, plan: Plan) -> UndoReport:
         files=sum(map(len, plan.todo.values())),
         overwritten=tuple(name for names in plan.changed.values() for name in names),
         left=tuple(plan.left),
+        indices=indices,
     )
-
-
-# -- may it be done? -----------------------------------------------------------------------
-
-
-def _refuse_if_running(layout: Layout, keys: Iterable[str]) -> None:
-    here = (socket.gethostname(), os.getpid())
-    alive = live_writers(layout)
-    for key in keys:
-        for writer in alive.get(key, ()):
-            if (writer.get("host"), writer.get("pid")) != here:
-                raise UndoRefusedError(
-                    f"{layout.root}: run {key!r} is still being written, by process "
-                    f"{writer.get('pid')} on {writer.get('host')}. Stop it first, or use `force` "
-                    "(`--force`)."
-                )
-
-
-def _checked_plan(
-    layout: Layout,
-    runs: Sequence[Run],
-    dataset: Underfolder,
-    changes: Mapping[str, Change],
-    force: bool,
-) -> Plan:
-    what = describe_runs([run.key for run in runs])
-    plan = plan_of(layout, dataset, changes, force=force)
-    _leave_needed(layout, runs, changes, plan)
-    if plan.changed and not force:
-        shown = [f"{idx} ({', '.join(n)})" for idx, n in islice(plan.changed.items(), _SHOWN)]
-        more = len(plan.changed) - len(shown)
-        raise UndoRefusedError(
-            f"{layout.root}: {what} is not undone, for samples that it wrote were "
-            f"changed since: {'; '.join(shown)}{f' and {more} more' if more else ''}. "
-            f"{way_out(layout, dataset, runs, plan)}",
-            list(plan.changed),
-            [name for names in plan.changed.values() for name in names],
-        )
-    if plan.lost:
-        raise DatasetError(
-            f"{layout.root}: {what} cannot be undone: {len(plan.lost)} of the files that "
-            f"it replaced are not there any more, the first of them {plan.lost[0]}."
-        )
-    return plan
-
-
-def _leave_needed(
-    layout: Layout, runs: Sequence[Run], changes: Mapping[str, Change], plan: Plan
-) -> None:
-    """Leaves the shared items there that imports brought, as long as other imports stand."""
-    undone = {run.folder for run in runs}
-    others = [run for run in runs_of(layout) if _is_import(run) and run.folder not in undone]
-    if not (others and any(map(_is_import, runs))):
-        return
-    for idx, names in list(plan.todo.items()):
-        needed = [n for n in names if is_shared(n) and kept_path(n, changes[n]) is None]
-        plan.left += needed
-        plan.todo[idx] = [name for name in names if name not in needed]
-        if not plan.todo[idx]:
-            del plan.todo[idx]
-
-
-def _is_import(run: Run) -> bool:
-    return "imported_from" in run.facts() and not run.is_undone()
-
-
-def _all_commits(runs: Sequence[Run], force: bool) -> Commits:
-    """The commits of runs in the order of their making.
-
-    Raises:
-        DatasetError: If not all of them can be read; with `force`, those that are missing are
-            left out.
-    """
-    known = {commit_id for run in runs for commit_id in names_in(run.dropped)}
-    try:
-        for run, commit in commits_in_turn(runs):
-            known.add(commit.id)
-            yield run, commit
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"{error.filename}: this file of a ledger is missing. `pipestream check --fix` puts "
-            "aside what is left of it."
-        ) from error
-    for run in runs:
-        lost = [commit_id for commit_id in names_in(run.undo) if commit_id not in known]
-        if lost and not force:
-            raise DatasetError(
-                f"{run.layout.root}: run {run.key!r} cannot be undone: its ledger lacks "
-                f"{len(lost)} of its commits, as where a damaged part of it was put aside. What "
-                f"they replaced is kept in {run.undo}. To undo the others, use `force`."
-            )
 
 
 # -- doing it ------------------------------------------------------------------------------
@@ -370,15 +397,3 @@ def _restore(
             removes=[name for name, path in kept.items() if path is None],
             found=None if force else {name: changes[name].mark for name in names},
         )
-
-
-def _publish(
-    writer: UnderfolderWriter, staging: Staging, tag: str = "main", drops: tuple[str, ...] = ()
-) -> None:
-    try:
-        writer.publish(staging, tag, drops=drops)
-    except ConflictError as error:
-        raise UndoRefusedError(
-            f"The undo stopped, for {error} Those samples were changed while it was under way.",
-            error.indices,
-        ) from error

@@ -1,0 +1,145 @@
+"""May runs be undone? What is in the way of it, and the plan where nothing is."""
+
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+from prefect_pipestream.errors import DatasetError, UndoRefusedError
+from prefect_pipestream.storage.asking import names_in
+from prefect_pipestream.underfolder.commits.reader import Underfolder
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.names import is_shared
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.runs.interleaved import (
+    commits_in_turn,
+    describe_runs,
+    refuse_if_moved,
+    way_out,
+)
+from prefect_pipestream.underfolder.runs.listing import live_writers
+from prefect_pipestream.underfolder.runs.part_undo import refuse_out_of_turn, refuse_part_of
+from prefect_pipestream.underfolder.runs.retiring import Intent
+from prefect_pipestream.underfolder.runs.undo_plan import Change, Commits, Plan, kept_path, plan_of
+
+_SHOWN = 5
+
+
+def refuse_at_first(layout: Layout, intent: Intent, runs: Sequence[Run], force: bool) -> None:
+    """Refuses what need not be looked at further.
+
+    Raises:
+        UndoRefusedError: If a run is still running; or cannot be undone in part, or before others.
+    """
+    if not force:
+        _refuse_if_running(layout, [run.key for run in runs])
+    if intent.indices is not None:
+        refuse_part_of(layout, runs)
+    refuse_if_moved(layout, runs, intent.indices)
+    if not any(run.is_half_undone() for run in runs):
+        refuse_out_of_turn(layout, runs)
+
+
+def _refuse_if_running(layout: Layout, keys: Iterable[str]) -> None:
+    here = (socket.gethostname(), os.getpid())
+    alive = live_writers(layout)
+    for key in keys:
+        for writer in alive.get(key, ()):
+            if (writer.get("host"), writer.get("pid")) != here:
+                raise UndoRefusedError(
+                    f"{layout.root}: run {key!r} is still being written, by process "
+                    f"{writer.get('pid')} on {writer.get('host')}. Stop it first, or use `force` "
+                    "(`--force`)."
+                )
+
+
+def checked_plan(
+    layout: Layout,
+    runs: Sequence[Run],
+    dataset: Underfolder,
+    changes: Mapping[str, Change],
+    force: bool,
+    indices: Sequence[int] | None = None,
+) -> Plan:
+    """What is to be done to take changes back, if it may be done.
+
+    Raises:
+        UndoRefusedError: If someone changed samples of the runs since.
+        DatasetError: If files that are needed are not there any more.
+    """
+    what = describe_runs([run.key for run in runs])
+    plan = plan_for(layout, runs, dataset, changes, force)
+    if plan.changed and not force:
+        shown = [f"{idx} ({', '.join(n)})" for idx, n in islice(plan.changed.items(), _SHOWN)]
+        more = len(plan.changed) - len(shown)
+        raise UndoRefusedError(
+            f"{layout.root}: {what} is not undone, for samples that it wrote were "
+            f"changed since: {'; '.join(shown)}{f' and {more} more' if more else ''}. "
+            f"{way_out(layout, dataset, runs, plan, indices)}",
+            list(plan.changed),
+            [name for names in plan.changed.values() for name in names],
+        )
+    if plan.lost:
+        raise DatasetError(
+            f"{layout.root}: {what} cannot be undone: {len(plan.lost)} of the files that "
+            f"it replaced are not there any more, the first of them {plan.lost[0]}."
+        )
+    return plan
+
+
+def plan_for(
+    layout: Layout,
+    runs: Sequence[Run],
+    dataset: Underfolder,
+    changes: Mapping[str, Change],
+    force: bool,
+) -> Plan:
+    """What is to be done to take changes of runs back, whether or not it may be done."""
+    plan = plan_of(layout, dataset, changes, force=force)
+    _leave_needed(layout, runs, changes, plan)
+    return plan
+
+
+def _leave_needed(
+    layout: Layout, runs: Sequence[Run], changes: Mapping[str, Change], plan: Plan
+) -> None:
+    """Leaves the shared items there that imports brought, as long as other imports stand."""
+    undone = {run.folder for run in runs}
+    others = [run for run in runs_of(layout) if _is_import(run) and run.folder not in undone]
+    if not (others and any(map(_is_import, runs))):
+        return
+    for idx, names in list(plan.todo.items()):
+        needed = [n for n in names if is_shared(n) and kept_path(n, changes[n]) is None]
+        plan.left += needed
+        plan.todo[idx] = [name for name in names if name not in needed]
+        if not plan.todo[idx]:
+            del plan.todo[idx]
+
+
+def _is_import(run: Run) -> bool:
+    return "imported_from" in run.facts() and not run.is_undone()
+
+
+def all_commits(runs: Sequence[Run], force: bool, indices: Sequence[int] | None = None) -> Commits:
+    """The commits of runs in the order of their making, or what they did to some samples.
+
+    Raises:
+        DatasetError: If not all of them can be read; with `force`, those that are missing are
+            left out.
+    """
+    try:
+        yield from commits_in_turn(runs, None if indices is None else frozenset(indices))
+        known = {commit_id for run in runs for commit_id in run.commit_ids()}
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{error.filename}: this file of a ledger is missing. `pipestream check --fix` puts "
+            "aside what is left of it."
+        ) from error
+    for run in runs:
+        lost = [commit_id for commit_id in names_in(run.undo) if commit_id not in known]
+        if lost and not force:
+            raise DatasetError(
+                f"{run.layout.root}: run {run.key!r} cannot be undone: its ledger lacks "
+                f"{len(lost)} of its commits, as where a damaged part of it was put aside. What "
+                f"they replaced is kept in {run.undo}. To undo the others, use `force`."
+            )
