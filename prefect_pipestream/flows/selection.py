@@ -100,6 +100,11 @@ def select_samples(
         wanted = source.indices()
     else:  # of what the run itself removed there is none any more
         wanted = checked_indices([idx for idx in indices if idx not in done], len(source))
+    where = _query_of(run, choice)
+    if where is not None:
+        found = source.found(where, target.output_folder)
+        tell_of_problems(found, log)
+        wanted = np.intersect1d(wanted, found.indices)
     failed_in = None
     if choice.select == "failed":
         failed_in = str(run.facts().get("failed_in", run.key))
@@ -110,11 +115,6 @@ def select_samples(
         wanted = np.intersect1d(wanted, _failed(folder, failed_in))
     elif choice.select == "changed":
         wanted = _changed(source, wanted, signatures(folder, fingerprint))
-    where = _query_of(run, choice)
-    if where is not None:
-        found = source.found(where, target.output_folder)
-        tell_of_problems(found, log)
-        wanted = np.intersect1d(wanted, found.indices)
     todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
     return Selection(todo, _before(run, todo), failed_in, where)
 

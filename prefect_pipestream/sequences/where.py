@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import QueryError
+from prefect_pipestream.errors import ItemError, QueryError
 from prefect_pipestream.sequences.query import parse_where
 from prefect_pipestream.sequences.query_meaning import RUN
 from prefect_pipestream.sequences.query_nodes import Asked, Coded, Query
@@ -130,12 +130,21 @@ def found_in(
 ) -> Found:
     """Finds the samples of a sequence of which a query is true; see `find`.
 
-    Those that are not just read from a folder are matched one by one.
+    Those that are not just read from a folder are matched one by one. There, a sample with an
+    item that the query names and that cannot be decoded is not found.
 
     Raises:
-        PipestreamError: As `find`; or whatever a sample raises that is matched.
+        PipestreamError: As `find`; or whatever the sequence raises where a sample is asked for.
     """
     if isinstance(samples, FromUnderfolder):
         return find(samples.dataset, query, ledger)
-    matched = [idx for idx in samples.indices().tolist() if samples[idx].match(query)]
-    return Found(np.array(matched, dtype=np.int64))
+    matched, problems = [], {}
+    asked = parse_where(query)
+    for idx in samples.indices().tolist():
+        sample = samples[idx]
+        try:
+            if sample.match(asked.text):
+                matched.append(idx)
+        except ItemError as error:
+            problems[idx] = str(error)
+    return Found(np.array(matched, dtype=np.int64), problems)

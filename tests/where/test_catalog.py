@@ -180,6 +180,14 @@ def test_the_pipe_tells_the_sources_indices(folder: Path) -> None:
     assert again.source_indices.tolist() == [1, 5]  # type: ignore[attr-defined]
 
 
+def test_in_another_sequence_a_sample_that_does_not_decode_is_not_found(folder: Path) -> None:
+    (folder / "data" / "0003_metadata.yaml").write_text("[")
+    chosen = SamplesSequence.from_underfolder(folder)[:8].where("metadata.label == 3")
+    with pytest.warns(UserWarning, match=r"1 samples .* sample 3"):
+        assert len(chosen) == 1
+    assert chosen.source_indices.tolist() == [7]  # type: ignore[attr-defined]
+
+
 def test_outcomes_in_a_run(folder: Path) -> None:
     stream = DataStream.read_write_underfolder(folder, run_key="night.1")
     for idx in (2, 4):
