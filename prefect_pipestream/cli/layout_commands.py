@@ -51,7 +51,7 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Bring samples of another layout into a dataset: what is new or changed at their source."""
-    if words[0] not in _KINDS:
+    if words[0] not in _KINDS or (len(words) == 1 and Path(words[0]).exists()):
         _look(words, as_json)
         return
     if len(words) != 3:

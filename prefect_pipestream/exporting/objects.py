@@ -1,7 +1,7 @@
 """What the exporters of objects have in common: the classes, the splits, the sizes of images."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.exporting.exporter import is_below
 from prefect_pipestream.items import Item, MetadataItem
+from prefect_pipestream.items.pictures.size import size_of_picture
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES
 from prefect_pipestream.sequences.sources.objects import check_box, is_category, is_id
@@ -136,38 +137,49 @@ def file_in_split(file: str, split: str | None) -> str:
 
 
 def size_of(image: Item[Any], facts: Mapping[str, Any]) -> tuple[int, int]:
-    """The width and height that are known of an image, else those of its file.
+    """The width and height that are known of an image, else those with which it is seen.
 
     Raises:
         DecodeError: If the file has to be asked, and cannot be decoded.
     """
-    known = [facts.get(name) for name in ("width", "height")]
-    if all(isinstance(one, int) for one in known):
-        return known[0], known[1]  # type: ignore[return-value] # both are
-    height, width = _shape_of(image)[:2]
-    return width, height
+    return _size_in(facts) or size_of_picture(image)
+
+
+def refuse_drawn_as_stored(idx: int, image: Item[Any], facts: Mapping[str, Any]) -> None:
+    """Raises `SampleError` if objects were drawn on a picture that lies on its other side.
+
+    So it is where a file of COCO has the size of the pixels as they are stored, turned by EXIF.
+    """
+    known = _size_in(facts)
+    if known is None or known[0] == known[1]:
+        return
+    seen = size_of_picture(image)
+    if known[::-1] == seen:
+        raise SampleError(
+            f"sample {idx}: its objects were drawn on a picture of {known[0]}×{known[1]}, by its "
+            f"metadata, and the image is seen as {seen[0]}×{seen[1]}, to which this layout refers. "
+            "Turn the objects, or correct `width` and `height`."
+        )
+
+
+def _size_in(facts: Mapping[str, Any]) -> tuple[int, int] | None:
+    width, height = facts.get("width"), facts.get("height")
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
 def depth_of(image: Item[Any]) -> int:
-    """The number of channels of an image.
+    """The number of channels of an image: by the head of its file, where Pillow knows it.
 
     Raises:
-        DecodeError: If it cannot be decoded.
+        DecodeError: If it has to be decoded, and cannot be.
     """
-    shape = _shape_of(image)
-    return shape[2] if len(shape) == 3 else 1
-
-
-def _shape_of(image: Item[Any]) -> Sequence[int]:
-    """The shape of an image: by the head of its file, where Pillow knows it, else by its pixels."""
     from PIL import Image, UnidentifiedImageError
 
     for source in image.file_sources[:1]:
         try:
             with Image.open(os.fspath(source.path)) as picture:
-                bands = 3 if picture.mode == "P" else len(picture.getbands())
-                return (picture.height, picture.width, bands)
+                return 3 if picture.mode == "P" else len(picture.getbands())
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
             break  # decoding says what is wrong with it
-    shape: Sequence[int] = np.shape(image())
-    return shape
+    shape = np.shape(image())
+    return shape[2] if len(shape) == 3 else 1

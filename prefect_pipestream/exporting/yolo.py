@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.exporting.exporter import Exporter
+from prefect_pipestream.exporting.objects import refuse_drawn_as_stored
 from prefect_pipestream.items import MetadataItem
 from prefect_pipestream.items.pictures.size import size_as_seen
 from prefect_pipestream.sequences import Sample
@@ -75,6 +76,8 @@ class YoloExporter(Exporter):
         splits = self._splits_of(idx, facts)
         objects = self._objects_of(idx, sample)
         image = self.image_of(idx, sample)
+        if objects:
+            refuse_drawn_as_stored(idx, image, facts)
         path = self.free_path(idx, self._place_of(idx, sample, facts, splits))
         self.put(image, path)
         try:

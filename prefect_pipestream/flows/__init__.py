@@ -10,7 +10,8 @@ from prefect_pipestream.flows.dataset_flows import (
     reprocess_failed,
     undo_run,
 )
-from prefect_pipestream.flows.importing import export_dataset, import_dataset
+from prefect_pipestream.flows.exporting import export_dataset
+from prefect_pipestream.flows.importing import import_dataset
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.reviewing import review_changes
 from prefect_pipestream.flows.validating import validate_dataset

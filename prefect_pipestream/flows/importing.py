@@ -1,6 +1,5 @@
-"""Flows between a dataset and other layouts: import what people have, and give it back."""
+"""`import-dataset`: what people have in other layouts comes into a dataset."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,18 +7,18 @@ from typing import Annotated, Any, Literal
 from prefect import flow, get_run_logger
 from pydantic import Field
 
-from prefect_pipestream.blocks import OutputUnderfolder, ReadWriteUnderfolder
+from prefect_pipestream.blocks import OutputUnderfolder
 from prefect_pipestream.errors import DatasetError, PipeBuildingError
-from prefect_pipestream.exporting import ExportReport, export
 from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.flows.processing import run_to_its_end
-from prefect_pipestream.flows.selection import Choice, Select, chosen_indices
+from prefect_pipestream.flows.selection import Choice, Select
 from prefect_pipestream.items import Item, MetadataItem
 from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.reporting.reports import RunReport
-from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence, SampleStage
+from prefect_pipestream.sequences import DataStream, Sample, SampleStage
 from prefect_pipestream.sequences.imported import ImportedSamples
 from prefect_pipestream.sequences.registry import make_source
+from prefect_pipestream.sequences.sources.from_image_folder import FromImageFolder
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
 from prefect_pipestream.sequences.stage import REMOVE, StageResult
@@ -27,9 +26,12 @@ from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.underfolder.ledger.signatures import IMPORT
-from prefect_pipestream.underfolder.runs.imported import assign
+from prefect_pipestream.underfolder.runs.imported import Assigned, assign
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import run_key_in_force
+
+Vanished = Literal["report", "remove"]
+"""What becomes of samples that are gone from their source."""
 
 _NAMED = 5
 
@@ -41,7 +43,7 @@ def import_dataset(
     dataset: OutputUnderfolder | Path,
     options: dict[str, Any] | None = None,
     select: Select = "changed",
-    vanished: Literal["report", "remove"] = "report",
+    vanished: Vanished = "report",
     indices: list[int] | None = None,
     chunk_size: Annotated[int, Field(gt=0)] | None = None,
     sample_retries: Annotated[int, Field(ge=0)] = 2,
@@ -79,7 +81,8 @@ def import_dataset(
     Raises:
         PipeBuildingError: If an option is wrong.
         DatasetNotFoundError: If the source is not there.
-        DatasetError: If the source cannot be understood as a whole, or the dataset is inside of it.
+        DatasetError: If the source cannot be understood as a whole, the dataset is inside of it, or
+            all samples would be removed, as the source is empty.
         TooManyFailedError: If more than the share `max_failed` failed.
     """
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
@@ -87,30 +90,65 @@ def import_dataset(
     known = _known_categories(folder)
     found = source_of(kind, source, options or {}).knowing(_numbers_in(known))
     _refuse_inside(found, folder)
-    names = found.names
+    names = found.names  # what is wrong with the source is seen before anything is made
     key = run_key_in_force() if not run_key else check_run_key(run_key)
-    key = key or new_run_key("import")
-    origin = found.origin_name
+    output = {"folder": folder, "zfill": block.zfill, "exists_ok": True}
+    pipe = [{"to_underfolder": {**output, "replace_shared": [CATEGORIES]}}]
+    stream = DataStream(None, pipe, run_key=key or new_run_key("import")).for_attempt()
     assigned = assign(
         folder,
-        key,
-        origin,
+        stream.run_key,
+        found.origin_name,
         names,
         metadata_key=found.metadata_key,
         take_back=select == "all",
     )
+    _refuse_to_remove_all(found, folder, names, assigned, vanished)
+    if isinstance(found, FromImageFolder) and found.splits is None:
+        found = found.model_copy(update={"splits": _had_splits(folder, found, assigned)})
     samples = ImportedSamples(
         source=found,
         assigned=assigned.indices,
         gone=tuple(assigned.vanished.values()) if vanished == "remove" else (),
         shared=_with_all_categories(found, known),
     )
-    output = {"folder": folder, "zfill": block.zfill, "exists_ok": True}
-    pipe = [{"to_underfolder": {**output, "replace_shared": [CATEGORIES]}}]
-    stream = DataStream(samples, pipe, run_key=key).for_attempt()
     transform = Transform(_TakeIn(layout=kind, options=options or {}))
-    log = get_run_logger()
-    run = ProcessRun(stream, stream, transform, None, sample_retries, log)
+    stream = stream.with_input(samples)
+    run = ProcessRun(stream, stream, transform, None, sample_retries, get_run_logger())
+    _warn(run, assigned, found.origin_name, vanished)
+    return run_to_its_end(
+        run,
+        Choice(select, indices or None, is_named=bool(run_key)),
+        chunk_size=chunk_size,
+        max_failed=max_failed,
+        fingerprint=IMPORT + transform.fingerprint(None),
+        imported_from=found.origin_name,
+    )
+
+
+def _refuse_to_remove_all(
+    found: ImportSource, folder: Path, names: Sequence[str], assigned: Assigned, vanished: Vanished
+) -> None:
+    if vanished == "remove" and assigned.vanished and not names:
+        raise DatasetError(
+            f"{found.location}: there is no sample in it, and all that came from it would be "
+            f"removed from {folder}. Is it mounted? To remove them all the same, undo the imports."
+        )
+
+
+def _had_splits(folder: Path, found: FromImageFolder, assigned: Assigned) -> bool | None:
+    """Whether first folders were splits in earlier imports; None where there were none."""
+    there = Underfolder(folder, must_exist=False)
+    for name, idx in zip(found.names, assigned.indices.tolist(), strict=True):
+        if "/" in name and idx in there.index():
+            item = there.read(idx).get(found.metadata_key)
+            said = item() if isinstance(item, MetadataItem) else None
+            if isinstance(said, dict) and said.get("file") == name:
+                return "split" in said
+    return None
+
+
+def _warn(run: ProcessRun, assigned: Assigned, origin: str, vanished: Vanished) -> None:
     if vanished == "report" and assigned.vanished:
         run.warn(
             f"{_listed(list(assigned.vanished))} gone from {origin}, and stay in the dataset. To "
@@ -121,14 +159,6 @@ def import_dataset(
             f"{_listed(assigned.left_out)} left out, as they were removed from the dataset before "
             "it was compacted. To bring them in again, import with `select` as `all`."
         )
-    return run_to_its_end(
-        run,
-        Choice(select, indices or None, is_named=bool(run_key)),
-        chunk_size=chunk_size,
-        max_failed=max_failed,
-        fingerprint=IMPORT + transform.fingerprint(None),
-        imported_from=origin,
-    )
 
 
 class _TakeIn(SampleStage):
@@ -213,45 +243,3 @@ def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     are = "sample is" if len(names) == 1 else "samples are"
     return f"{shown}{more}: {len(names):,} {are}"
-
-
-@flow(name="export-dataset")
-def export_dataset(
-    dataset: ReadWriteUnderfolder | Path,
-    kind: LayoutKind,
-    target: Path,
-    options: dict[str, Any] | None = None,
-    indices: list[int] | None = None,
-    max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
-    where: str | None = None,
-) -> ExportReport:
-    """Writes a dataset in another layout: the whole of it, or nothing.
-
-    Args:
-        dataset: The dataset to export, or its folder; it is not changed.
-        kind: The layout to write.
-        target: The folder to make; it must not be there. A relative one begins at the folder in
-            which the flow runs (a worker's).
-        options: Options of the layout, such as {"link": true}. Empty for none.
-        indices: The samples to export; empty for all.
-        max_failed: The share of samples that may be left out, as they cannot be written so.
-        where: A query that is to be true of the samples to export, such as: metadata.label == 3.
-            Empty for none.
-
-    Returns:
-        How many samples were written, and why others were not.
-
-    Raises:
-        DatasetExistsError: If there is something at the target.
-        ExportError: If more than the share `max_failed` cannot be written.
-        PipeBuildingError: If an option or the query is wrong.
-    """
-    folder = dataset if isinstance(dataset, Path) else dataset.folder
-    samples = SamplesSequence.from_underfolder(folder)
-    log = get_run_logger()
-    chosen = chosen_indices(Underfolder(folder), indices, where, log).tolist()
-    report = export(samples, kind, target, indices=chosen, max_failed=max_failed, **(options or {}))
-    for idx, failure in report.failures.items():
-        log.warning("Sample %d is left out: %s: %s", idx, failure.error_type, failure.message)
-    log.info("%d samples of %s exported to %s.", report.samples, os.fspath(folder), report.folder)
-    return report

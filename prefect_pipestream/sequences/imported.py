@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import PrivateAttr
 
-from prefect_pipestream.errors import DatasetError, ItemError
+from prefect_pipestream.errors import DecodeError, PipestreamError
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
@@ -95,8 +95,9 @@ class _SomeSamples(SamplesSequence):
     def _take(self, idx: int) -> Sample | Exception:
         try:
             return self.get_sample(idx)
-        except (ItemError, DatasetError) as error:  # of this sample alone: it fails where it is
-            return error
+        except Exception as error:  # noqa: BLE001 # of this sample: it fails where it is asked for
+            what = f"{type(error).__name__}: {error}"
+            return error if isinstance(error, PipestreamError) else DecodeError(what)
 
 
 def _unpickled(indices: tuple[int, ...], taken: dict[int, Sample | Exception]) -> _SomeSamples:

@@ -436,6 +436,12 @@ class DataStream(Sequence[Sample]):
         part._writer = self._writer.for_part(chosen, shared)
         return part
 
+    def with_input(self, input_sequence: SamplesSequence) -> "DataStream":
+        """Returns the same stream, of the same attempt at its run, that reads other samples."""
+        other = copy.copy(self)
+        other._input = input_sequence
+        return other
+
     def with_run(self, run_key: str) -> "DataStream":
         """Returns the same stream as part of another run."""
         other = copy.copy(self)

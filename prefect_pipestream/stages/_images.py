@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from prefect_pipestream.errors import SampleError
-from prefect_pipestream.items import ImageItem, Item, JpegImageItem, NumpyItem
+from prefect_pipestream.items import FileSource, ImageItem, Item, JpegImageItem, NumpyItem
 from prefect_pipestream.sequences.fields import format_key
 from prefect_pipestream.sequences.sample import Sample
 
@@ -104,6 +104,11 @@ def require_pixels(image: Image) -> None:
 
 
 # -- images in a sample --------------------------------------------------------------------
+
+
+def replaced_by(sample: Sample, key: str) -> FileSource | None:
+    """Returns the file that a new one of this item replaces, if the sample was read from one."""
+    return None if sample.origin is None else sample.origin.source_of(key)
 
 
 def select_images(sample: Sample, keys: Sequence[str]) -> list[str]:

@@ -11,11 +11,12 @@ from pydantic import Field
 from prefect_pipestream.errors import MissingExtraError, SampleError
 from prefect_pipestream.items import ImageItem, MetadataItem, PngImageItem
 from prefect_pipestream.items.pictures.codec import check_pixels
+from prefect_pipestream.items.pictures.size import size_of_picture
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS, CATEGORIES
 from prefect_pipestream.sequences.sources.objects import check_box, check_polygon, said
 from prefect_pipestream.sequences.stage import SampleStage
-from prefect_pipestream.stages._images import Key, read_image, require_key, where
+from prefect_pipestream.stages._images import Key, replaced_by, require_key, where
 
 Mask = NDArray[Any]
 Runs = dict[str, Any]
@@ -31,6 +32,9 @@ class StageAnnotationsToMask(SampleStage, title="annotations-to-mask"):
     A semantic mask (H×W, uint8, or uint16 where a class has a number over 255) has the number of
     the class, which is that of the `label` if the sample has `categories`, else `category_id`. A
     mask of instances (H×W, uint16) has the place of the object in the list, from 1 on.
+
+    Its size is that which the metadata tell, else that of the image as it is seen, upright. So it
+    lies on the picture; not on the pixels of a file whose EXIF turns them: see `rotate-flip`.
     """
 
     annotations_key: Key = Field(ANNOTATIONS, description="Key of the objects.")
@@ -101,12 +105,14 @@ class StageAnnotationsToMask(SampleStage, title="annotations-to-mask"):
         facts = facts if isinstance(facts, dict) else {}
         known = [one for one in (facts.get("height"), facts.get("width")) if type(one) is int]
         if len(known) < 2 or min(known) < 1:
-            if not isinstance(sample.get(self.image_key), ImageItem):
+            image = sample.get(self.image_key)
+            if not isinstance(image, ImageItem):
                 raise SampleError(
                     f"the size of the mask is not known: there is no image {self.image_key!r}, and "
                     f"no `width` and `height` in {self.metadata_key!r}."
                 )
-            known = list(read_image(sample, self.image_key).shape)
+            width, height = size_of_picture(image, replaced_by(sample, self.image_key))
+            known = [height, width]
         check_pixels(known[1], known[0])
         return known[0], known[1]
 

@@ -7,9 +7,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from prefect_pipestream.errors import DecodeError, SampleError
-from prefect_pipestream.items import ImageItem
 from prefect_pipestream.items.pictures.orientation import UPRIGHT, upright
-from prefect_pipestream.items.storing import content_of
+from prefect_pipestream.items.pictures.size import orientation_of
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.stage import SampleStage
 from prefect_pipestream.stages._images import (
@@ -17,6 +16,7 @@ from prefect_pipestream.stages._images import (
     KeyList,
     change_images,
     images_field,
+    replaced_by,
     require_image,
     select_images,
     where,
@@ -112,20 +112,10 @@ def common_orientation(sample: Sample, keys: Sequence[str], doing: str) -> int:
 
 
 def _orientation_of(sample: Sample, key: str) -> int:
-    item, origin = sample[key], sample.origin
-    # Only of such an item is the orientation of the old file that of the new one, too.
-    if not isinstance(item, ImageItem) or "orientation" not in item.encoder_defaults:
-        return UPRIGHT
-    original = item.original(None if origin is None else origin.source_of(key))
-    if original is None or item.encoder_options.get("orientation") == "upright":
-        return UPRIGHT
     try:
-        return item.orientation_in(content_of(original))
-    except (FileNotFoundError, DecodeError) as error:
-        raise SampleError(
-            f"image {where(key, item)}: its orientation cannot be read from {original.path} "
-            f"({error}). Restore the file or remove it."
-        ) from error
+        return orientation_of(sample[key], replaced_by(sample, key))
+    except DecodeError as error:
+        raise SampleError(f"image {where(key, sample[key])}: {error}") from error
 
 
 def marked_upright(sample: Sample, keys: Sequence[str]) -> Sample:

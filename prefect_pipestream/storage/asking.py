@@ -8,6 +8,8 @@ lose it.
 import errno
 import os
 import stat
+from collections import deque
+from collections.abc import Iterator
 
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}
 _LEADS_NOWHERE = {*_NOT_THERE, errno.ELOOP}
@@ -83,3 +85,26 @@ def names_in(folder: str) -> list[str]:
         return [name for name in os.listdir(folder) if name[0] != "."]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def files_below(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Yields the path of each file below a folder, relative, with slashes; hidden ones are not.
+
+    Those of a folder come before those of the folders in it, by their names. Links to folders are
+    left out; others are not looked at.
+
+    Raises:
+        OSError: If a folder cannot be listed.
+    """
+    todo = deque([("", os.fspath(folder))])
+    while todo:
+        prefix, path = todo.popleft()
+        with os.scandir(path) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                todo.append((f"{prefix}{entry.name}/", entry.path))
+            elif not entry.is_dir():
+                yield prefix + entry.name

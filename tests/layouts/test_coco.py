@@ -181,6 +181,35 @@ def test_images_are_found_in_the_usual_places(tmp_path, place):
     assert Path(given.file_sources[0].path).samefile(target)
 
 
+def test_a_linked_folder_is_not_a_way_out(tmp_path):
+    path = specimen(tmp_path / "coco")
+    (tmp_path / "coco/val2017").rename(tmp_path / "elsewhere")
+    (tmp_path / "coco/val2017").symlink_to(tmp_path / "elsewhere")
+    source = SamplesSequence.from_coco(path)
+    assert len(source) == 3
+    with pytest.raises(DecodeError, match=r"val2017: leads out of .* by a link.* as `images`"):
+        source[0]
+    meant = SamplesSequence.from_coco(path, images=tmp_path / "coco/val2017")
+    assert meant[0]["image"]().shape == (8, 12, 3)
+
+
+def test_annotations_in_a_linked_folder_are_to_be_named_themselves(tmp_path):
+    specimen(tmp_path / "coco")
+    (tmp_path / "coco/annotations").rename(tmp_path / "annotations")
+    (tmp_path / "coco/annotations").symlink_to(tmp_path / "annotations")
+    with pytest.raises(DecodeError, match=r"leads out of .* by a link.*name the file itself"):
+        len(SamplesSequence.from_coco(tmp_path / "coco"))
+    source = SamplesSequence.from_coco(tmp_path / "coco/annotations/instances_val2017.json")
+    assert source[0]["image"]().shape == (8, 12, 3)
+
+
+def test_a_folder_that_is_linked_within_the_source_is_read(tmp_path):
+    path = specimen(tmp_path / "coco")
+    (tmp_path / "coco/val2017").rename(tmp_path / "coco/all")
+    (tmp_path / "coco/val2017").symlink_to("all")
+    assert SamplesSequence.from_coco(path)[0]["image"]().shape == (8, 12, 3)
+
+
 def test_images_that_are_nowhere_are_asked_for(tmp_path):
     path = specimen(tmp_path)
     (tmp_path / "val2017").rename(tmp_path / "elsewhere")

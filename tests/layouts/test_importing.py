@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prefect_pipestream.errors import DatasetError, PipeBuildingError
+from prefect_pipestream.errors import DatasetError, PipeBuildingError, RunTakenOverError
 from prefect_pipestream.flows import clean_dataset, export_dataset, import_dataset
 from prefect_pipestream.sequences import DataStream, SamplesSequence
 from prefect_pipestream.underfolder import (
@@ -116,6 +116,15 @@ def test_what_vanished_is_told_and_removed_on_wish(photos: Path, dataset: Path) 
     kept.rename(photos / "d.jpg")  # it is back, and gets its place again
     assert imported(photos, dataset).counts["written"] == 1
     assert files_below(dataset) == whole
+
+
+def test_an_empty_source_removes_nothing(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset)
+    for path in photos.iterdir():
+        path.unlink()  # as a drive that is not mounted looks
+    with pytest.raises(DatasetError, match="Is it mounted"):
+        imported(photos, dataset, vanished="remove")
+    assert len(files_by_index(dataset)) == 3
 
 
 def test_what_was_removed_from_the_dataset_does_not_come_back(photos: Path, dataset: Path) -> None:
@@ -278,6 +287,50 @@ def test_new_classes_get_new_numbers_and_are_listed(tmp_path: Path, dataset: Pat
     assert Underfolder(dataset).read(2)["metadata"]()["label_id"] == 2
     undo_run(dataset, report.run_key)
     assert len(json.loads((dataset / "categories.json").read_text())) == 2
+
+
+def test_first_folders_stay_what_they_were(tmp_path: Path, dataset: Path) -> None:
+    photos = make_photos(tmp_path / "photos", "train/cat/a.jpg", "val/cat/b.jpg")
+    import_dataset("image-folder", photos, dataset)
+    make_photos(photos, "extra/cat/c.jpg")  # not called as a split is
+    report = import_dataset("image-folder", photos, dataset)
+    assert report.counts["written"] == 1
+    said = [Underfolder(dataset).read(idx)["metadata"]() for idx in range(3)]
+    assert [(one["split"], one["label"]) for one in said] == [
+        ("train", "cat"),
+        ("val", "cat"),
+        ("extra", "cat"),
+    ]
+
+
+def test_what_is_no_option_of_a_layout_is_refused(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset)
+    for name in ("max_failed", "indices", "samples", "folder"):
+        with pytest.raises(PipeBuildingError, match=name):
+            export_dataset(dataset, "images", dataset.parent / "out", {name: 1})
+
+
+def test_an_import_that_chose_before_a_compaction_writes_nothing(
+    photos: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported(photos, dataset)
+    DataStream.read_write_underfolder(dataset).remove(0)
+    make_photos(photos, "g.jpg")
+    from prefect_pipestream.flows import importing
+
+    def compacted_meanwhile(*arguments: Any, **named: Any) -> Any:
+        assigned = assign(*arguments, **named)
+        compact(dataset)
+        return assigned
+
+    assign = importing.assign
+    monkeypatch.setattr(importing, "assign", compacted_meanwhile)
+    with pytest.raises(RunTakenOverError, match="moved samples"):
+        imported(photos, dataset, select="all")
+    assert files_by_index(dataset) == {0: "d.jpg", 1: "f.jpg"}
+    monkeypatch.undo()
+    imported(photos, dataset)
+    assert files_by_index(dataset)[3] == "g.jpg"
 
 
 def test_an_import_that_failed_for_some_goes_on_with_them(photos: Path, dataset: Path) -> None:

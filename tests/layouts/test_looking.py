@@ -1,13 +1,16 @@
 """A folder that is no dataset is looked at, and the command that imports it is said."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from prefect_pipestream.cli import main
-from prefect_pipestream.errors import DatasetNotFoundError
+from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
 from prefect_pipestream.layouts import LAYOUTS
+from prefect_pipestream.sequences import SamplesSequence
 from prefect_pipestream.sequences.registry import find_operation
 from prefect_pipestream.underfolder import Underfolder, check
 from prefect_pipestream.underfolder.checks.other_layouts import layouts_at
@@ -97,6 +100,15 @@ def test_the_command_looks_and_imports_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
+def test_a_folder_that_is_called_as_a_layout_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "images", "images")
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", "images"]) == 0
+    assert "looks like `images`" in capsys.readouterr().out
+
+
 def test_a_check_of_such_a_folder_says_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +132,23 @@ def test_what_looks_like_nothing_is_said(
     assert "looks like no layout" in capsys.readouterr().out
     problem = next(p for p in check(tmp_path / "empty").problems if p.kind == "no-data")
     assert problem.remedy == "Give the folder that `data` is in."
+
+
+def test_a_folder_inside_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "photos/a.jpg")
+    flags, name = os.O_RDONLY | os.O_DIRECTORY, "d" * 250
+    folder = os.open(tmp_path, flags)
+    for _ in range(17):  # a path longer than an operating system takes
+        os.mkdir(name, dir_fd=folder)
+        folder, above = os.open(name, flags, dir_fd=folder), folder
+        os.close(above)
+    os.close(folder)
+    try:
+        for look in (layouts_at, lambda path: SamplesSequence.from_image_folder(path).names):
+            with pytest.raises(DatasetError, match="could not be asked for"):
+                look(tmp_path)
+    finally:
+        shutil.rmtree(tmp_path / name)
 
 
 @pytest.mark.parametrize(

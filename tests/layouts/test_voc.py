@@ -216,6 +216,33 @@ def test_folders_of_other_names(tmp_path):
         SamplesSequence.from_voc(folder, annotations="none")
 
 
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("Annotations", "as `annotations`"),
+        ("JPEGImages", "as `images`"),
+        ("SegmentationClass", "put a folder in place"),
+        ("ImageSets", "put a folder in place"),
+    ],
+)
+def test_a_linked_folder_is_not_a_way_out(tmp_path, name, way):
+    folder = specimen(tmp_path / "voc")
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DecodeError, match=f"{name}: leads out of .* by a link.*{way}"):
+        SamplesSequence.from_voc(folder)[0]
+
+
+def test_linked_folders_that_are_named_are_read(tmp_path):
+    folder = specimen(tmp_path / "voc")
+    for name in ("Annotations", "JPEGImages"):
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+    source = SamplesSequence.from_voc(folder, annotations="Annotations", images="JPEGImages")
+    assert len(source[1]["annotations"]()) == 2
+    assert source[1]["image"]().shape == (8, 12, 3)
+
+
 def test_classes_that_are_given_have_their_numbers(tmp_path):
     folder = specimen(tmp_path / "voc")
     source = SamplesSequence.from_voc(folder, classes=["person", "cat"])
@@ -226,6 +253,16 @@ def test_classes_that_are_given_have_their_numbers(tmp_path):
     report = export(source, "voc", tmp_path / "out", max_failed=0.5)
     assert (report.samples, list(report.failures)) == (2, [1])
     assert (tmp_path / "out/Annotations/2011_003285.xml").read_text() == VOC2012
+
+
+@pytest.mark.parametrize("classes", [["person"], []])
+def test_a_class_that_only_the_dataset_knows_is_not_one_of_those_given(tmp_path, classes):
+    folder = specimen(tmp_path / "voc")
+    source = SamplesSequence.from_voc(folder, classes=classes).knowing({"dog": 3})
+    assert source.categories[0] == {"id": 3, "name": "dog"}
+    assert [one["name"] for one in source.categories[1:]] == classes
+    with pytest.raises(DecodeError, match=r"the class '(dog|person)' is none of `classes`"):
+        source[1]
 
 
 def test_a_class_and_a_box_are_changed_by_the_item(tmp_path):

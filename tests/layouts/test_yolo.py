@@ -106,6 +106,8 @@ def test_objects_are_as_coco_has_them(folder):
         "origin": "here",
         "split": "train",
         "label_file": "labels/train/1.txt",
+        "width": 53,
+        "height": 37,
     }
 
 
@@ -121,12 +123,68 @@ def test_the_order_is_natural_and_no_labels_are_not_empty_labels(folder):
     assert [s["annotations"]() for s in read(folder)][3:] == [[], []]
 
 
-def test_a_picture_on_its_side_has_its_labels_as_it_is_seen(folder):
-    path = folder / "images/train/2.jpg"
+def picture_on_its_side(path: Path) -> None:
+    """20 pixels wide and 40 high as it is seen, and 40 by 20 as it is stored."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 20)).save(path, exif=exif)
-    assert read(folder)[1]["annotations"]()[0]["bbox"] == [7.5, 13.334, 5.0, 13.332]
+
+
+def test_a_picture_on_its_side_has_its_labels_as_it_is_seen(folder):
+    picture_on_its_side(folder / "images/train/2.jpg")
+    sample = read(folder)[1]
+    assert sample["annotations"]()[0]["bbox"] == [7.5, 13.334, 5.0, 13.332]
+    facts = sample["metadata"]()
+    assert (facts["width"], facts["height"]) == (20, 40)
+
+
+def without_size(sample: Sample) -> Sample:
+    facts = sample["metadata"]()
+    return sample.set_value("metadata", {key: facts[key] for key in ("name", "file", "split")})
+
+
+@pytest.mark.parametrize("change", [None, without_size], ids=["known", "asked"])
+@pytest.mark.parametrize("inverted", [False, True])
+def test_all_that_comes_of_a_picture_on_its_side_is_as_it_is_seen(
+    folder, tmp_path, change, inverted
+):
+    picture_on_its_side(folder / "images/train/2.jpg")
+    sample = read(folder)[1]
+    if inverted:  # the new file has the EXIF of the old one
+        image = sample["image"]
+        sample = sample.set_item("image", image.make_new(255 - image()))
+    samples = SamplesSequence.from_list([sample if change is None else change(sample)])
+    (masked,) = samples.map({"annotations-to-mask": {"background": 255}})
+    mask = masked["mask"]()
+    assert mask.shape == (40, 20)
+    assert (np.argwhere(mask == 0).min(axis=0) == (13, 8)).all()
+    export(samples, "coco", tmp_path / "coco")
+    (path,) = (tmp_path / "coco/annotations").iterdir()
+    (entry,) = json.loads(path.read_text())["images"]
+    assert (entry["width"], entry["height"]) == (20, 40)
+    export(samples, "voc", tmp_path / "voc")
+    (path,) = (tmp_path / "voc/Annotations").rglob("*.xml")
+    assert "<width>20</width>" in path.read_text()
+    assert "<depth>3</depth>" in path.read_text()
+    export(samples, "yolo", tmp_path / "yolo")
+    (path,) = (tmp_path / "yolo/labels").rglob("*.txt")
+    assert path.read_text() == f"{BOX}\n"
+
+
+def test_a_picture_on_its_side_in_a_shard_is_as_it_is_seen(folder, tmp_path):
+    picture_on_its_side(folder / "images/train/2.jpg")
+    export(read(folder)[1:2].map(without_size), "webdataset", tmp_path / "shards")
+    export(SamplesSequence.from_webdataset(tmp_path / "shards"), "coco", tmp_path / "coco")
+    (path,) = (tmp_path / "coco/annotations").iterdir()
+    (entry,) = json.loads(path.read_text())["images"]
+    assert (entry["width"], entry["height"]) == (20, 40)
+
+
+def test_objects_that_were_drawn_on_a_picture_on_its_side_as_it_is_stored_fail(folder, tmp_path):
+    picture_on_its_side(folder / "images/train/2.jpg")
+    sample = read(folder)[1].deep_set("metadata.width", 40).deep_set("metadata.height", 20)
+    with pytest.raises(ExportError, match=r"drawn on a picture of 40×20.*is seen as 20×40"):
+        export(SamplesSequence.from_list([sample]), "yolo", tmp_path / "out")
 
 
 def test_a_png_whose_pixels_are_damaged_has_a_size_all_the_same(folder):
@@ -369,9 +427,7 @@ def test_a_label_that_was_changed_wins_and_a_moved_box_is_written_anew(folder, t
 
 
 def test_a_picture_that_was_turned_upright_has_its_lines_as_they_were(folder, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (40, 20)).save(folder / "images/train/2.jpg", exif=exif)
+    picture_on_its_side(folder / "images/train/2.jpg")
     upright = read(folder)[1:2].map({"rotate-flip": {"rotate": 0}})
     assert upright[0]["image"]().shape == (40, 20, 3)
     export(upright, "yolo", tmp_path / "out")

@@ -7,11 +7,11 @@ import pytest
 
 from prefect_pipestream import REMOVE
 from prefect_pipestream.blocks import ReadWriteUnderfolder
-from prefect_pipestream.errors import DatasetError, UndoRefusedError
+from prefect_pipestream.errors import DatasetError, RunTakenOverError, UndoRefusedError
 from prefect_pipestream.flows import compact_dataset, process_samples
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream, Sample
-from prefect_pipestream.underfolder import Run, compactions, list_runs, moves_of, undo_run
+from prefect_pipestream.underfolder import Run, compact, compactions, list_runs, moves_of, undo_run
 
 from .datasets import count_runs, files_of, make_dataset
 
@@ -92,6 +92,32 @@ def test_what_earlier_runs_noted_of_indices_is_not_used(folder: Path) -> None:
     undo_run(folder, key)
     assert process(folder, run_key="k", select="failed").done_before == 10
     assert counts(folder)[6] == 1
+
+
+@pytest.mark.parametrize("at", [1, 6])
+def test_a_run_that_chose_its_samples_before_stops(folder: Path, at: int) -> None:
+    stream = DataStream.read_write_underfolder(folder)
+    stream.remove(0)
+
+    def interrupted(sample: Sample) -> Any:
+        if number(sample) == at:
+            compact(folder, "c")
+        return count_runs(sample)
+
+    with pytest.raises(RunTakenOverError, match="run 'c' moved samples to other indices"):
+        process(folder, interrupted, run_key="k", chunk_size=3)
+    done = len(Run.of(folder, "k").done_indices())
+    assert sum(counts(folder).values()) == done
+    assert process(folder, interrupted, select="changed").counts["written"] == N - 1 - done
+    assert counts(folder) == dict.fromkeys(range(1, N), 1)
+
+
+def test_a_run_that_had_not_begun_to_write_stops_too(folder: Path) -> None:
+    stream = DataStream.read_write_underfolder(folder, run_key="k").for_attempt()
+    DataStream.read_write_underfolder(folder, run_key="other").remove(0)
+    compact(folder, "c")
+    with pytest.raises(RunTakenOverError, match="run 'c' moved samples"):
+        stream.begin_run(fingerprint="f")
 
 
 def test_a_flow_by_that_name_may_be_run_again(folder: Path) -> None:

@@ -21,6 +21,8 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.underfolder import compact
+from prefect_pipestream.underfolder.format.names import key_of
 
 IDS = st.integers(0, 7)
 KEYS = st.sampled_from(["image", "label", "meta"])
@@ -41,6 +43,11 @@ def value_of(key: str, item: Item) -> int:
     return int(value["value"] if key == "meta" else np.ravel(value)[0])
 
 
+def known_of(sample: Sample) -> set[str]:
+    """The keys of the files that its holder knows it to have."""
+    return set() if sample.origin is None else {key_of(name) for name in sample.origin.sources}
+
+
 class StreamMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +55,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.folder = self.root / "dataset"
         self.model: dict[int, dict[str, int]] = {}
         self.taken: list[tuple[int, Sample]] = []
+        self.elsewhere: set[int] = set()  # which of them moved, by their place in the list
 
     @initialize(zfill=st.sampled_from([None, 0, 4]), first=st.dictionaries(IDS, VALUES))
     def make(self, zfill: int | None, first: dict[int, int]) -> None:
@@ -62,7 +70,7 @@ class StreamMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.stream = DataStream.read_write_underfolder(self.folder, zfill=self.zfill)
         self.other = DataStream.read_write_underfolder(self.folder, zfill=self.zfill)
-        self.taken = []
+        self.taken, self.elsewhere = [], set()
 
     def read(self, idx: int) -> Sample:
         return self.stream[idx] if idx < len(self.stream) else Sample()
@@ -97,13 +105,27 @@ class StreamMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.taken)
     @rule(data=st.data())
     def remove_a_sample_taken_earlier(self, data: st.DataObject) -> None:
-        idx, sample = data.draw(st.sampled_from(self.taken))
-        keys = {key for key in sample if sample[key].local_sources}
+        number = data.draw(st.integers(0, len(self.taken) - 1))
+        idx, sample = self.taken[number]
+        keys = known_of(sample)
         try:
             self.stream.remove(idx, sample)
         except ConflictError:
             return
-        assert keys >= set(self.model.pop(idx, {}))  # it knew of all that went
+        gone = set(self.model.pop(idx, {}))
+        assert keys >= gone  # it knew of all that went
+        assert number not in self.elsewhere or not gone
+
+    @rule()
+    def close_gaps(self) -> None:
+        ranks = {idx: rank for rank, idx in enumerate(sorted(self.model))}
+        assert compact(self.folder).samples == len(ranks)
+        self.elsewhere |= {
+            number
+            for number, (idx, sample) in enumerate(self.taken)
+            if known_of(sample) and ranks.get(idx) != idx
+        }
+        self.model = {rank: self.model[idx] for idx, rank in ranks.items()}
 
     @rule(idx=IDS)
     def take(self, idx: int) -> None:
@@ -113,12 +135,14 @@ class StreamMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.taken)
     @rule(data=st.data(), value=VALUES)
     def write_a_sample_taken_earlier(self, data: st.DataObject, value: int) -> None:
-        idx, sample = data.draw(st.sampled_from(self.taken))
+        number = data.draw(st.integers(0, len(self.taken) - 1))
+        idx, sample = self.taken[number]
         new = sample.set_item("label", item_of("label", value, False))
         try:
             self.stream.set_output(idx, new, keys=["label"])
         except ConflictError:
             return  # somebody else wrote it meanwhile: nothing may have happened
+        assert number not in self.elsewhere
         self.model.setdefault(idx, {})["label"] = value
 
     @rule(idx=IDS, key=KEYS, value=VALUES, width=st.sampled_from([0, 3, 5]))

@@ -13,7 +13,7 @@ from prefect_pipestream.items.arrays import Array, NumpyItem
 from prefect_pipestream.items.base import Item
 from prefect_pipestream.items.options import one_of
 from prefect_pipestream.items.pictures.orientation import UPRIGHT
-from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
+from prefect_pipestream.items.registry import CLASS_BY_EXTENSION, class_for
 
 # Where a format is known by its first bytes: where they are, what they are, and its name.
 _SIGNATURES = (
@@ -158,6 +158,12 @@ class ImageItem(NumpyItem):
             DecodeError: If the file is damaged.
         """
         return UPRIGHT if cls.original_class is None else cls.original_class(data).orientation
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name is that of an image which some item class reads."""
+    cls = class_for(name)
+    return cls is not None and issubclass(cls, ImageItem)
 
 
 def expect_signature(data: bytes, signature: bytes, name: str) -> None:

@@ -13,14 +13,15 @@ from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
+from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.registry import source_sequence
-from prefect_pipestream.sequences.sources.from_image_folder import is_image
 from prefect_pipestream.sequences.sources.import_source import (
     ANNOTATIONS,
     CATEGORIES,
     ImportSource,
     Items,
 )
+from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out
 from prefect_pipestream.sequences.sources.objects import (
     check_box,
     content_of,
@@ -78,12 +79,6 @@ class FromCoco(ImportSource, title="from_coco"):
         if self.images is not None:
             self.refuse_missing(self.images, "folder of images")
 
-    def __getstate__(self) -> dict[Any, Any]:
-        """Leaves what was read out of pickles."""
-        state = super().__getstate__()
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**state, "__dict__": fields}
-
     @property
     def location(self) -> Path:
         """The annotation file, or the folder that was given."""
@@ -100,6 +95,13 @@ class FromCoco(ImportSource, title="from_coco"):
         folder = self.annotations
         if not is_folder(os.fspath(folder)):
             return [(folder, _split_said(folder.name))]
+        found = self._found_in(folder)
+        for path, _ in found:
+            relative = os.fspath(path.relative_to(folder))
+            refuse_leading_out(os.path.abspath(folder), relative, "name the file itself")
+        return found
+
+    def _found_in(self, folder: Path) -> list[tuple[Path, str | None]]:
         below = [None, *natsorted(names_in(os.fspath(folder)))]
         beside = [(folder / (split or "") / ROBOFLOW, split) for split in below]
         if found := [one for one in beside if is_file(os.fspath(one[0]))]:
@@ -128,8 +130,7 @@ class FromCoco(ImportSource, title="from_coco"):
 
     def _folder_of(self, file: Listed) -> Path:
         split = file.split or ""
-        root = file.path.parent.parent if file.path.parent.name == "annotations" else None
-        root = self.images or root or file.path.parent
+        root = self._root_of(file)
         if file.path.name == ROBOFLOW and self.images is None:
             return file.path.parent
         places = [root / split, root / "images" / split, root / "images", root]
@@ -143,6 +144,11 @@ class FromCoco(ImportSource, title="from_coco"):
                 f"{', '.join(dict.fromkeys(map(str, places)))}. Name their folder as `images`."
             )
         return root
+
+    def _root_of(self, file: Listed) -> Path:
+        """What has all images of a file; nothing leads out of it."""
+        beside = file.path.parent
+        return self.images or (beside.parent if beside.name == "annotations" else beside)
 
     @cached_property
     def categories(self) -> Sequence[Mapping[str, Any]]:
@@ -227,8 +233,10 @@ class FromCoco(ImportSource, title="from_coco"):
     def items_of(self, idx: int) -> Items:
         """Returns the image and its objects."""
         file, entry, path = self._entry(idx)
-        image = Item.from_source(FileSource(os.path.join(self._folders[file.path], path)))
-        items: Items = {self.image_key: image}
+        image = os.path.join(self._folders[file.path], path)
+        root = os.path.abspath(self._root_of(file))
+        refuse_leading_out(root, os.path.relpath(image, root), "name that folder as `images`")
+        items: Items = {self.image_key: Item.from_source(FileSource(image))}
         if file.objects is not None:
             objects = [self._object(file, entry, one) for one in file.objects[entry["id"]]]
             items[ANNOTATIONS] = JsonMetadataItem(objects)

@@ -8,8 +8,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import field_validator
-
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.sequences.registry import source_sequence
@@ -25,8 +23,8 @@ from prefect_pipestream.sequences.sources.hf_columns import (
     plain,
 )
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
+from prefect_pipestream.sequences.sources.named_keys import NamedKeys
 from prefect_pipestream.storage.file_part import Container, PartOfFile
-from prefect_pipestream.underfolder.format.names import check_key
 
 
 class _Split(NamedTuple):
@@ -57,21 +55,12 @@ class FromHf(ImportSource, title="from_hf"):
     folder: Path
     image_key: str = "image"
     metadata_key: str = "metadata"
-    keys: dict[str, str] | None = None
+    keys: NamedKeys | None = None
     id_column: str | None = None
     label_column: str | None = None
     leave_out: list[str] | None = None
     images_folder: Path | None = None
     origin: str | None = None
-
-    @field_validator("keys")
-    @classmethod
-    def _check_keys(cls, keys: dict[str, str] | None) -> dict[str, str] | None:
-        for key in (keys or {}).values():
-            check_key(key)
-        if keys and len(set(keys.values())) < len(keys):
-            raise ValueError("two columns have one key.")
-        return keys
 
     def model_post_init(self, context: Any) -> None:
         """Looks whether the folder and the library are there."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,10 +11,11 @@ from natsort import natsorted
 from pydantic import field_validator
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.items import ImageItem, JsonMetadataItem
-from prefect_pipestream.items.registry import class_for
+from prefect_pipestream.items import JsonMetadataItem
+from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
+from prefect_pipestream.storage.asking import files_below
 from prefect_pipestream.underfolder.format.names import check_key
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -129,33 +130,6 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
         return items
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _files(self) -> frozenset[str]:
         return frozenset(files_below(self.folder)) if self.sidecars else frozenset()
-
-
-def is_image(name: str) -> bool:
-    """Whether a file's name is that of an image which some item class reads."""
-    cls = class_for(name)
-    return cls is not None and issubclass(cls, ImageItem)
-
-
-@DatasetError.explaining_questions()
-def files_below(folder: Path | str) -> Iterator[str]:
-    """Yields the path of each file below a folder, relative, with slashes; hidden ones are not.
-
-    Links to folders are left out; others are not looked at.
-
-    Raises:
-        DatasetError: If a folder cannot be listed.
-    """
-    todo = [("", os.fspath(folder))]
-    while todo:
-        prefix, path = todo.pop()
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append((f"{prefix}{entry.name}/", entry.path))
-                elif not entry.is_dir():
-                    yield prefix + entry.name

@@ -11,17 +11,19 @@ from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
+from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.registry import source_sequence
-from prefect_pipestream.sequences.sources.from_image_folder import SPLITS, files_below, is_image
+from prefect_pipestream.sequences.sources.from_image_folder import SPLITS
 from prefect_pipestream.sequences.sources.import_source import (
     ANNOTATIONS,
     CATEGORIES,
     ImportSource,
     Items,
 )
+from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out
 from prefect_pipestream.sequences.sources.objects import content_of
 from prefect_pipestream.sequences.sources.voc_xml import labels_in, read_voc
-from prefect_pipestream.storage.asking import is_folder
+from prefect_pipestream.storage.asking import files_below, is_folder
 
 VOC = "voc"
 """The key in the metadata of what an annotation file says of its image."""
@@ -53,12 +55,6 @@ class FromVoc(ImportSource, title="from_voc"):
             if given is not None:
                 self.refuse_missing(self.folder / given, "folder")
 
-    def __getstate__(self) -> dict[Any, Any]:
-        """Leaves what was read out of pickles."""
-        state = super().__getstate__()
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**state, "__dict__": fields}
-
     @property
     def location(self) -> Path:
         """The folder."""
@@ -79,15 +75,22 @@ class FromVoc(ImportSource, title="from_voc"):
     def _place(self, given: str | None, *usual: str) -> Path:
         names = usual if given is None else [given]
         there = [name for name in names if is_folder(os.fspath(self.folder / name))]
+        if there and given is None:
+            self._refuse_linked(there[0], f"name that folder as `{usual[-1]}`")
         return self.folder / there[0] if there else self.folder
 
+    def _refuse_linked(self, name: str, way: str = "put a folder in place of the link") -> None:
+        refuse_leading_out(os.path.abspath(self.folder), f"{name}/x", way)
+
     @cached_property
+    @DatasetError.explaining_questions()
     def _stems(self) -> frozenset[str]:
         """The annotation files, without their extension."""
         files = files_below(self._annotations)
         return frozenset(name[:-4] for name in files if name.endswith(".xml"))
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _images_of(self) -> dict[str, list[str]]:
         """The images by the stem that they share with an annotation file."""
         found: dict[str, list[str]] = {}
@@ -101,13 +104,14 @@ class FromVoc(ImportSource, title="from_voc"):
         return self._images == self.folder
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _masks(self) -> Mapping[str, frozenset[str]]:
-        there = {key: self.folder / folder for key, folder in MASKS.items()}
-        return {
-            key: frozenset(files_below(folder))
-            for key, folder in there.items()
-            if is_folder(os.fspath(folder))
+        there = {
+            key: name for key, name in MASKS.items() if is_folder(os.fspath(self.folder / name))
         }
+        for name in there.values():
+            self._refuse_linked(name)
+        return {key: frozenset(files_below(self.folder / name)) for key, name in there.items()}
 
     @cached_property
     @DatasetError.explaining_questions()
@@ -134,6 +138,7 @@ class FromVoc(ImportSource, title="from_voc"):
     @cached_property
     @DatasetError.explaining_questions()
     def _has_sets(self) -> bool:
+        self._refuse_linked(SETS)
         return is_folder(os.fspath(self.folder / SETS))
 
     @cached_property
@@ -142,7 +147,8 @@ class FromVoc(ImportSource, title="from_voc"):
 
         These are found by reading all files; what cannot be read has none.
         """
-        names = self.classes or natsorted(sorted(self._classes_found()))
+        given = self.classes
+        names = natsorted(sorted(self._classes_found())) if given is None else given
         return [{"id": n, "name": name} for name, n in self.numbered(names, first=1).items()]
 
     def _classes_found(self) -> set[str]:

@@ -5,13 +5,12 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from pydantic import field_validator
-
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.from_image_folder import SPLITS
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
+from prefect_pipestream.sequences.sources.named_keys import NamedKeys
 from prefect_pipestream.sequences.sources.shard_members import (
     CLASS,
     METADATA,
@@ -24,7 +23,6 @@ from prefect_pipestream.sequences.sources.shard_members import (
 )
 from prefect_pipestream.sequences.sources.shards import ShardIndex, shards_at
 from prefect_pipestream.storage.file_part import PartOfFile
-from prefect_pipestream.underfolder.format.names import check_key
 
 _LONGEST_TEXT = 1 << 20  # bytes: what is longer is an item of its own
 
@@ -57,19 +55,10 @@ class FromWebDataset(ImportSource, title="from_webdataset"):
     shards: Path
     image_key: str = "image"
     metadata_key: str = "metadata"
-    keys: dict[str, str] | None = None
+    keys: NamedKeys | None = None
     classes: list[str] | None = None
     allow_damaged: bool = False
     origin: str | None = None
-
-    @field_validator("keys")
-    @classmethod
-    def _check_keys(cls, keys: dict[str, str] | None) -> dict[str, str] | None:
-        for key in (keys or {}).values():
-            check_key(key)
-        if keys and len(set(keys.values())) < len(keys):
-            raise ValueError("two extensions have one key; an item has one file.")
-        return keys
 
     def model_post_init(self, context: Any) -> None:
         """Looks whether there are shards."""

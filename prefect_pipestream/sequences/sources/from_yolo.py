@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prefect_pipestream.errors import DecodeError
+from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.items.pictures.size import size_as_seen
 from prefect_pipestream.sequences.registry import source_sequence
@@ -57,6 +57,7 @@ class FromYolo(ImportSource, title="from_yolo"):
         return self.folder
 
     @cached_property
+    @DatasetError.explaining_questions()
     def _found(self) -> YoloFolder:
         return read_folder(self.folder, self.root)
 
@@ -77,35 +78,55 @@ class FromYolo(ImportSource, title="from_yolo"):
         return label_path(self._found.root, self.names[idx])
 
     def facts_of(self, idx: int) -> Mapping[str, Any]:
-        """Returns `split` (and `splits`, of an image in several) and `label_file`, None without."""
-        splits = self._found.splits[self.names[idx]]
+        """Returns `split` (and `splits`, of an image in several), `label_file` and the size.
+
+        `label_file` is None without one. `width` and `height`, which are there if there are
+        objects, are of the picture once it is upright: the labels refer to it so.
+        """
+        name = self.names[idx]
+        splits = self._found.splits[name]
         facts: dict[str, Any] = {"split": splits[0]} if splits else {}
         if len(splits) > 1:
             facts["splits"] = list(splits)
         has_labels = self._label_path(idx) is not None
-        return facts | {"label_file": label_file_of(self.names[idx]) if has_labels else None}
+        facts["label_file"] = label_file_of(name) if has_labels else None
+        if self._lines(idx):
+            facts["width"], facts["height"] = size_as_seen(self._image_path(name))
+        return facts
 
     def items_of(self, idx: int) -> Items:
         """Returns the image and its objects."""
-        root, name = self._found.root, self.names[idx]
+        image = self._image_path(self.names[idx])
+        return {
+            self.image_key: Item.get_instance(image),
+            ANNOTATIONS: JsonMetadataItem(self._objects(idx, image)),
+        }
+
+    def _image_path(self, name: str) -> str:
+        """The path of an image.
+
+        Raises:
+            DecodeError: If it leads out of the root.
+        """
+        root = self._found.root
         if first_below(root, [name]) != name:
             raise DecodeError(
                 f"{name!r} is not below {root}. If that is meant, name a folder that has both by "
                 "`root`."
             )
         refuse_leading_out(root, name)
-        image = os.path.join(root, name)
-        return {
-            self.image_key: Item.get_instance(image),
-            ANNOTATIONS: JsonMetadataItem(self._objects(idx, image)),
-        }
+        return os.path.join(root, name)
 
-    def _objects(self, idx: int, image: str) -> list[dict[str, Any]]:
+    def _lines(self, idx: int) -> list[tuple[int, str]]:
+        """The lines of labels that are not empty, with their numbers."""
         path = self._label_path(idx)
         lines = [] if path is None else text_of(path).splitlines()
-        numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-        size = size_as_seen(image) if numbered else (0, 0)
-        return [self._object(line, size, f"{path}, line {number}") for number, line in numbered]
+        return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+    def _objects(self, idx: int, image: str) -> list[dict[str, Any]]:
+        path, lines = self._label_path(idx), self._lines(idx)
+        size = size_as_seen(image) if lines else (0, 0)
+        return [self._object(line, size, f"{path}, line {number}") for number, line in lines]
 
     def _object(self, line: str, size: tuple[int, int], where: str) -> dict[str, Any]:
         try:

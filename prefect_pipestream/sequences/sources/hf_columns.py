@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from prefect_pipestream.errors import DatasetError, MissingExtraError, SampleError
+from prefect_pipestream.sequences.sources.named_keys import key_like
 
 if TYPE_CHECKING:
     import pyarrow
@@ -102,16 +103,12 @@ def columns_of(
         if key is None and name == image and image_key not in used:
             key = image_key
         elif key is None:
-            key = name if role == "plain" else _cleaned(name)
+            key = name if role == "plain" else key_like(name)
             while key in used:
                 key += "_"
         used.add(key)
         columns.append(Column(name, role, key))
     return columns
-
-
-def _cleaned(name: str) -> str:
-    return "".join("_" if one in "./\\" or not one.isprintable() else one for one in name) or "_"
 
 
 def _type_of(feature: Any) -> str:

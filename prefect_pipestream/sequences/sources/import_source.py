@@ -50,6 +50,12 @@ class ImportSource(SamplesSequence):
 
     _known_classes: Mapping[str, int] = PrivateAttr(default_factory=dict)
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leaves what was read out of pickles."""
+        state = super().__getstate__()
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return {**state, "__dict__": fields}
+
     @property
     @abstractmethod
     def location(self) -> Path:
@@ -83,7 +89,8 @@ class ImportSource(SamplesSequence):
     def knowing(self, classes: Mapping[str, int]) -> "ImportSource":
         """Returns the same source, in which these classes have these numbers.
 
-        Sources whose classes have numbers of their own do not heed it.
+        Sources whose classes have numbers of their own do not heed it. It is to be called before
+        the source is asked for anything.
         """
         other = self.model_copy()
         other._known_classes = dict(classes)

@@ -33,10 +33,15 @@ def is_path(text: str) -> bool:
         return False
 
 
-def refuse_leading_out(folder: str, relative: str) -> None:
+def refuse_leading_out(folder: str, relative: str, way: str | None = None) -> None:
     """Raises `DecodeError` if links lead the folder of a path out of the folder that it is below.
 
     A link in place of the file itself is the user's: data sets are made of such ones.
+
+    Args:
+        folder: An absolute path.
+        relative: A path below it.
+        way: What to do if that is meant; by default, to name another `root`.
     """
     path = folder
     for part in relative.split("/")[:-1]:
@@ -49,8 +54,8 @@ def refuse_leading_out(folder: str, relative: str) -> None:
     real, allowed = os.path.realpath(path), os.path.realpath(folder)
     if real != allowed and not real.startswith(allowed.rstrip("/") + "/"):
         raise DecodeError(
-            f"{path}: leads out of {folder} by a link, to {real}. If that is meant, name a folder "
-            "that has both by `root`."
+            f"{path}: leads out of {folder} by a link, to {real}. If that is meant, "
+            f"{way or 'name a folder that has both by `root`'}."
         )
 
 

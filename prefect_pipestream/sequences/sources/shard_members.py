@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-from prefect_pipestream.sequences.sources.from_image_folder import is_image
+from prefect_pipestream.items.pictures.base import is_image
+from prefect_pipestream.sequences.sources.named_keys import key_like
 
 CLASS = "cls"
 """The extension of the number of a sample's class, as text."""
@@ -69,13 +70,9 @@ def keys_for(
         elif not dot and is_image(f"x.{extension}") and image_key not in used:
             key = image_key
         else:
-            key = _cleaned(word if dot else last)
+            key = key_like(word if dot else last)
             while key in used or key == image_key:
                 key += "_"
         used.add(key)
         found[extension] = key
     return found
-
-
-def _cleaned(word: str) -> str:
-    return "".join("_" if one in "./\\" or not one.isprintable() else one for one in word) or "_"

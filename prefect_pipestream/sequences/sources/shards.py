@@ -15,7 +15,7 @@ import numpy as np
 from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DecodeError
-from prefect_pipestream.sequences.sources.from_image_folder import files_below
+from prefect_pipestream.storage.asking import files_below
 from prefect_pipestream.storage.file_part import Container
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -267,6 +267,7 @@ def shards_at(location: Path) -> list[tuple[str, str]]:
     return [(os.path.relpath(path, base).removesuffix(".tar"), path) for path in paths]
 
 
+@DatasetError.explaining_questions()
 def _tars_below(folder: str) -> Sequence[str]:
     found = [name for name in files_below(folder) if name.endswith((".tar", *_COMPRESSED))]
     if not found:

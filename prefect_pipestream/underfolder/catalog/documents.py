@@ -12,6 +12,7 @@ from typing import Any
 _MARK = "$"
 _MOST_NODES = 1_000_000  # aliases of YAML can stand for more than any memory holds
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_SCALARS = (str, int, float)
 _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
     "datetime": datetime.datetime.fromisoformat,
     "date": datetime.date.fromisoformat,
@@ -56,7 +57,7 @@ class _Plain:
         self._nodes += 1
         if self._nodes > _MOST_NODES:
             raise ValueError(f"it is made of more than {_MOST_NODES:,} values")
-        if value is None or isinstance(value, (str, int, float)):
+        if value is None or isinstance(value, _SCALARS):
             return value
         if isinstance(value, Mapping):
             return self._of_mapping(value)
@@ -72,7 +73,7 @@ class _Plain:
 
     def _of_mapping(self, value: Mapping[Any, Any]) -> dict[str, Any]:
         if all(isinstance(key, str) and key[:1] != _MARK for key in value):
-            return {key: self.of(one) for key, one in value.items()}
+            return {k: one if type(one) in _SCALARS else self.of(one) for k, one in value.items()}
         return {_MARK + "pairs": [[self.of(key), self.of(one)] for key, one in value.items()]}
 
 

@@ -4,16 +4,15 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.items import ImageItem
-from prefect_pipestream.items.registry import class_for
+from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.layouts import LayoutKind
-from prefect_pipestream.storage.asking import is_file, is_folder
+from prefect_pipestream.storage.asking import files_below, is_file, is_folder
 
 _MOST_FILES = 50_000
 _MOST_JSON = 1 << 26  # bytes of a file that is read just to see what it is
@@ -57,7 +56,7 @@ def layouts_at(path: str | os.PathLike[str]) -> list[Found]:
         return [] if found is None else [found]
     if not is_folder(root):
         return []
-    seen = _Seen(root, list(islice(_files_below(root), _MOST_FILES)))
+    seen = _Seen(root, list(islice(files_below(root), _MOST_FILES)))
     return [found for look in _LOOKS if (found := look(seen)) is not None]
 
 
@@ -75,21 +74,7 @@ class _Seen:
         return [name for name in self.files if name.lower().endswith(endings)]
 
     def images(self) -> list[str]:
-        return [name for name in self.files if _is_image(name)]
-
-
-def _is_image(name: str) -> bool:
-    cls = class_for(name)
-    return cls is not None and issubclass(cls, ImageItem)
-
-
-def _files_below(root: str) -> Iterator[str]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        prefix = os.path.relpath(folder, root)
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield name if prefix == "." else f"{prefix}/{name}".replace(os.sep, "/")
+        return [name for name in self.files if is_image(name)]
 
 
 def _file(path: str) -> Found | None:

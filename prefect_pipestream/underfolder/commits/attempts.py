@@ -14,7 +14,8 @@ from prefect_pipestream.errors import DatasetWriteError, RunTakenOverError
 from prefect_pipestream.storage.asking import NO_RIGHT, is_there
 from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.commits.apply import commit_lock
-from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.compactions import compactions
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 
 
 def begin_attempt(run: Run) -> str:
@@ -25,7 +26,7 @@ def begin_attempt(run: Run) -> str:
     Raises:
         DatasetWriteError: If that cannot be noted.
     """
-    attempt = secrets.token_hex(8)
+    attempt = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
     if run.exists():
         try:
             with _explaining(run), commit_lock(run.layout):
@@ -41,14 +42,38 @@ def note_first_attempt(run: Run, attempt: str) -> None:
     """Notes the first attempt at a run, which exists by now.
 
     Raises:
-        RunTakenOverError: If another attempt was noted meanwhile.
+        RunTakenOverError: If another attempt was noted meanwhile, or samples were moved.
         DatasetWriteError: If that cannot be noted.
     """
     with _explaining(run), commit_lock(run.layout):
         if is_there(run.attempt):
             refuse_if_taken_over(run, attempt)
-        else:
-            _note(run, attempt)
+            return
+        began = int(attempt.partition("-")[0], 16) / 1e9
+        for compaction in compactions(run.layout):
+            at = compaction.rows().at
+            if compaction.name != run.name and len(at) and float(at.max()) > began:
+                raise _moved(run, compaction.key)
+        _note(run, attempt)
+
+
+def end_other_attempts(run: Run) -> None:
+    """Lets attempts at other runs write nothing more: the indices that they know are other ones.
+
+    The caller holds the commit lock, and is about to move samples as part of a run.
+    """
+    for other in runs_of(run.layout):
+        noted = read_json(other.attempt) if other.name != run.name else {}
+        if noted and noted.get("moved_by") != run.key:
+            run.layout.write_json(other.attempt, {"attempt": "", "moved_by": run.key})
+
+
+def _moved(run: Run, by: str) -> RunTakenOverError:
+    return RunTakenOverError(
+        f"{run.layout.root}: run {run.key!r} stops, for run {by!r} moved samples to other indices "
+        "since it chose its own. What it has committed stays; start a new run for the rest, which "
+        'may be over what changed (`select="changed"`).'
+    )
 
 
 def refuse_if_taken_over(run: Run, attempt: str) -> None:
@@ -65,6 +90,8 @@ def refuse_if_taken_over(run: Run, attempt: str) -> None:
             f"{run.layout.root}: run {run.key!r} was undone while it was on. This attempt stops; "
             "nothing of it is left in the dataset. To do the work again, start the run anew."
         )
+    if "moved_by" in noted:
+        raise _moved(run, str(noted["moved_by"]))
     raise RunTakenOverError(
         f"{run.layout.root}: another attempt at run {run.key!r}, by process {noted.get('pid')} on "
         f"{noted.get('host')}, goes on with it. This one stops; what it has committed stays. To do "

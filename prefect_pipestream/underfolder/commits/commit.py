@@ -20,7 +20,11 @@ from prefect_pipestream.underfolder.commits.apply import (
     place,
     revert,
 )
-from prefect_pipestream.underfolder.commits.attempts import refuse_if_taken_over, refuse_if_undoing
+from prefect_pipestream.underfolder.commits.attempts import (
+    end_other_attempts,
+    refuse_if_taken_over,
+    refuse_if_undoing,
+)
 from prefect_pipestream.underfolder.commits.conflicts import is_stale, wait_out_the_tick
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import staged_name
@@ -42,14 +46,14 @@ class Rules:
         on_conflict: Whether another writer's change to a sample since it was read is an error.
         signed: Whether the records say what the samples' files are like after it.
         attempt: The attempt at the run that it is part of, if that has the run to itself.
-        whole: Whether a conflict of one sample keeps all of them from being written.
+        moves: Whether it moves samples: then all of them or none, and other runs end.
     """
 
     durable: bool = False
     on_conflict: OnConflict = "raise"
     signed: bool = False
     attempt: str | None = None
-    whole: bool = False
+    moves: bool = False
 
 
 class Commit:
@@ -99,8 +103,10 @@ class Commit:
                 staging.look()
                 staging.refuse_changed_shared()
                 conflicts = self._drop_conflicting()
-                if conflicts and (drops or rules.whole):
+                if conflicts and (drops or rules.moves):
                     staging.discard()  # what takes a commit back takes all of it back
+                if rules.moves and staging.samples:
+                    end_other_attempts(run)
                 if staging.samples or staging.shared:
                     self._log_and_place(self._prepare(run_key, tag, tuple(drops)))
                 committed = list(staging.samples.values())

@@ -405,10 +405,13 @@ class Staging:
         if any(file.name == name for sample in self.samples.values() for file in sample.files):
             return  # staged with another sample
         source = self._store(f"Shared item {key!r}", name, item)
-        is_equal = _has_content(final, source.digest)
+        there = _content_at(final)
+        is_equal = there is not None and there.digest == source.digest
         if is_equal or key not in self._replace_shared:
             os.unlink(source.path)
-            if not is_equal:
+            if there is not None and is_equal:
+                item.add_source(there)  # the next sample that has it need not be compared
+            else:
                 warnings.warn(
                     f"{self.layout.root}: the shared item {name[1:]} is there already and stays as "
                     "it is. To change it for one sample, give that sample an item of its own "
@@ -452,7 +455,10 @@ class Staging:
             if not is_shared(file.name) or file.key not in self._replace_shared:
                 continue
             final = self.layout.final(file.name)
-            if mark_at(final) != file.found and not _has_content(final, file.source.digest):
+            if mark_at(final) == file.found:
+                continue
+            there = _content_at(final)
+            if there is None or there.digest != file.source.digest:
                 raise DatasetError(
                     f"{final}: another writer changed this shared item, which was to be replaced "
                     "by one made of what it was before. What was written is kept; run it again."
@@ -507,13 +513,14 @@ class Staging:
         return not self._is_held
 
 
-def _has_content(path: str, digest: bytes | None) -> bool:
+def _content_at(path: str) -> FileSource | None:
+    """The file at a path, read; None where there is none, or it cannot be read."""
     there = FileSource(path)
     try:
         there.read()
-    except (FileNotFoundError, DecodeError):  # it is to be replaced, then
-        return False
-    return there.digest == digest
+    except (FileNotFoundError, DecodeError):
+        return None
+    return there
 
 
 def _extension_for(key: str, item: Item[Any]) -> str:

@@ -284,7 +284,7 @@ class UnderfolderWriter:
         *,
         signed: bool = False,
         drops: Iterable[str] = (),
-        whole: bool = False,
+        moves: bool = False,
     ) -> list[StagedSample]:
         """Commits what is staged, as part of the run; see `Commit.publish`.
 
@@ -293,9 +293,9 @@ class UnderfolderWriter:
             tag: The part of the run.
             signed: Whether the ledger notes what each sample's files are like.
             drops: Commits that this one takes back.
-            whole: Whether a conflict of one sample keeps all of them from being written.
+            moves: Whether it moves samples: then all of them or none, and other runs end.
         """
-        rules = Rules(self.durable, self.on_conflict, signed, self.attempt, whole)
+        rules = Rules(self.durable, self.on_conflict, signed, self.attempt, moves)
         return Commit(staging, rules).publish(self.run_key, tag, drops)
 
     def _names(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ _TRIES = 5
 _KEYS = {"run_key", "fingerprint"}
 _TEXTS = {"undoes", "rolls_back", "failed_in", "user", "host"}
 _NAMES = {"undoes_folders"}
-_TIMES = {"started", "finished", "undone"}
+_TIMES = {"started", "finished", "undone", "pruned"}
 _FLAGS = {"compacts", "whole"}
 
 
@@ -165,6 +165,10 @@ class Run:
     def is_undone(self) -> bool:
         """Whether it was undone: then its folder is named otherwise than its key."""
         return self.name != folder_of(self.key)
+
+    def is_pruned(self) -> bool:
+        """Whether it was pruned, and is kept as it says where samples were moved."""
+        return "pruned" in self.facts()
 
     def is_half_undone(self) -> bool:
         """Whether an undo of it is under way, or was interrupted."""

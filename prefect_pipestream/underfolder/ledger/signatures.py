@@ -8,14 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.storage.asking import is_there, names_in
+from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.format.layout import (
-    Folder,
-    Layout,
-    folder_of,
-    run_key_of,
-)
+from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
 from prefect_pipestream.underfolder.ledger.compactions import carried, compactions
 from prefect_pipestream.underfolder.ledger.packed import read_arrays
 from prefect_pipestream.underfolder.ledger.rows import FAILED, REMOVED, Moves, Rows
@@ -74,7 +69,9 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
     layout = Layout.of(folder)
     noted = _noted(layout, fingerprint)
     moves = Moves.joined(run.moves() for run in compactions(layout))
-    rows = _by_time([noted, _carried(fingerprint, noted, moves)]).last_of_each()
+    rows = _by_time(
+        [noted, carried(noted, moves, is_import=fingerprint.startswith(IMPORT))]
+    ).last_of_each()
     rows = rows.where(rows.signature != 0)
     return Signatures(rows.idx, rows.signature)
 
@@ -116,36 +113,22 @@ def keep_signatures(run: Run, fingerprint: str) -> None:
     _keep(run.layout, path, [_seen(path), _signed(run)])
 
 
-def keep_moves(run: Run) -> None:
-    """Keeps what a compaction that is about to be removed means for all signatures."""
-    layout, moves = run.layout, run.moves()
-    kept = (name.removesuffix(".npz") for name in names_in(layout.seen))
-    noted = {run_key_of(name): Rows.joined([]) for name in kept}
-    for one in _standing(layout):
-        fingerprint = _fingerprint_of(one)
-        if fingerprint is not None:
-            known = noted.get(fingerprint, Rows.joined([]))
-            noted[fingerprint] = Rows.joined([known, _signed(one)])
-    for fingerprint, rows in noted.items():
-        path = _seen_path(layout, fingerprint)
-        seen = _seen(path)
-        _keep(layout, path, [seen, _carried(fingerprint, _by_time([seen, rows]), moves)])
-
-
-def _carried(fingerprint: str, rows: Rows, moves: Moves) -> Rows:
-    return carried(rows, moves, is_import=fingerprint.startswith(IMPORT))
-
-
 def _keep(layout: Layout, path: str, parts: list[Rows]) -> None:
     """Writes down the last that was noted of each sample, and before each move the last then."""
     rows = _by_time(parts)
-    moved = Moves.joined(run.moves() for run in compactions(layout)).at
-    span = np.unique(moved).searchsorted(rows.at)
+    span = _times_of_moves(layout).searchsorted(rows.at)
     last = [rows.where(span == one).last_of_each() for one in np.unique(span)]
     os.makedirs(layout.seen, exist_ok=True)
     content = BytesIO()
     np.savez_compressed(content, **Rows.joined(last)._asdict())
     write_anew(path, content.getvalue(), layout.staged, durable=True)
+
+
+def _times_of_moves(layout: Layout) -> npt.NDArray[np.float64]:
+    """When samples were moved, and moved back: float64, ascending."""
+    runs = [run for run in runs_of(layout) if run.is_compaction]
+    back = [run.facts()["undone"] for run in runs if "undone" in run.facts()]
+    return np.unique(np.concatenate([np.array(back, np.float64), *(r.moves().at for r in runs)]))
 
 
 def _signed(run: Run) -> Rows:

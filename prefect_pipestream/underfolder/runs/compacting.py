@@ -7,6 +7,7 @@ there: the samples that have moved are 0, 1, 2, … by then.
 
 import os
 import random
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -112,10 +113,10 @@ def _refuse_other_runs(layout: Layout, run: Run) -> None:
             f"{layout.root}: run {run.key!r} is there and is no compaction. Give another run key, "
             "or none for a new one."
         )
-    here = os.getpid()
+    here = (socket.gethostname(), os.getpid())
     for key, writers in live_writers(layout).items():
         for writer in writers:
-            if key != run.key and writer.get("pid") != here:
+            if key != run.key and (writer.get("host"), writer.get("pid")) != here:
                 raise DatasetError(
                     f"{layout.root}: run {key!r} is being written, by process {writer.get('pid')} "
                     f"on {writer.get('host')}: the samples that it is still to do would be others. "
@@ -189,7 +190,7 @@ def _move(
         shared = dict(_versions(staging.layout, (f"/{n}" for n in dataset.shared_files().values())))
         for idx, target in moves:
             _stage(staging, dataset, idx, target, widths, shared)
-        writer.publish(staging, whole=True)
+        writer.publish(staging, moves=True)
 
 
 def _stage(

@@ -4,10 +4,6 @@
 
     {"run": "…", "at": 1732, "origin": "/photos", "first": 20, "names": ["a.jpg", "b.jpg"]}
 
-Where samples were moved by a compaction whose run was pruned, there is a line of its own::
-
-    {"run": "…", "at": 1733, "moves": [[1733, 21, 20], …]}
-
 Names are assigned before their samples are written, and stay assigned: what is gone from its
 source, or from the dataset, gets its old index if it comes back. Those of a run that was undone are
 free again. Where the file is missing, the samples' metadata tells.
@@ -16,10 +12,9 @@ free again. Where the file is missing, the samples' metadata tells.
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -36,6 +31,7 @@ from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.ledger.compactions import compactions
 from prefect_pipestream.underfolder.ledger.records import is_time
+from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 
 
@@ -84,7 +80,7 @@ def assign(
         with commit_lock(layout):
             index = UnderfolderIndex.scan(layout.data)
             told = _Metadata(layout, metadata_key)
-            lines = _read(layout) if is_there(layout.imported) else list(told.lines())
+            lines = _read(layout) or told.lines()
             owners = _Owners(layout, lines, told)
             known = owners.indices_of(origin)
             out = set() if take_back else owners.displaced_of(origin)
@@ -102,28 +98,19 @@ def assign(
 
 @dataclass(frozen=True)
 class _Line:
-    """What one run assigned, consecutive indices from `first` on or one by one; or what it moved.
-
-    Attributes:
-        moves: The time, the old index and the new one of each move, in their order.
-    """
+    """What one run assigned: consecutive indices from `first` on, or one by one."""
 
     run: str
     at: float
-    origin: str = ""
-    names: Sequence[str] = ()
+    origin: str
+    names: Sequence[str]
     first: int | None = None
     indices: Sequence[int] = ()
-    moves: Sequence[tuple[float, int, int]] = ()
 
     def to_bytes(self) -> bytes:
         """The line as JSON, with its end."""
-        entry = {
-            name: value
-            for name, value in vars(self).items()
-            if value not in ((), None) and (name != "origin" or self.names)
-        }
-        return json.dumps(entry).encode() + b"\n"
+        entry = {name: value for name, value in vars(self).items() if value not in ((), None)}
+        return json.dumps({**entry, "names": self.names}).encode() + b"\n"
 
     def assigned(self) -> Iterator[tuple[str, int]]:
         """Each name with its index."""
@@ -134,6 +121,8 @@ class _Line:
 
 def _read(layout: Layout) -> list[_Line]:
     path = layout.imported
+    if not is_there(path):
+        return []
     try:
         return [_line_of(json.loads(text)) for text in read_regular(path).splitlines()]
     except (ValueError, TypeError, RecursionError) as error:
@@ -145,12 +134,12 @@ def _read(layout: Layout) -> list[_Line]:
 
 def _line_of(entry: Mapping[str, Any]) -> _Line:
     line = _Line(**entry)
-    texts = (line.run, line.origin, *line.names)
-    moved = [place for _, *both in line.moves for place in both]
-    places = (*line.indices, *moved, *([] if line.first is None else [line.first]))
-    if any(len(move) != 3 for move in line.moves) or not is_time(line.at):
-        raise ValueError("a move or a time is none")
-    if not all(type(text) is str for text in texts):
+    if not (isinstance(line.names, list) and isinstance(line.indices, list | tuple)):
+        raise ValueError("it has no list of names")
+    if not is_time(line.at):
+        raise ValueError("its time is none")
+    places = (*line.indices, *([] if line.first is None else [line.first]))
+    if not all(type(text) is str for text in (line.run, line.origin, *line.names)):
         raise ValueError("a name is no text")
     if not all(type(place) is int and 0 <= place < MAX_INDEX for place in places):
         raise ValueError("an index is none")
@@ -166,15 +155,25 @@ class _Metadata:
         self._dataset = Underfolder(layout.root, must_exist=False, merge_root_items=False)
         self._key = key
 
-    def lines(self) -> Iterator[_Line]:
-        """What that of all samples says, by their origins."""
-        found: dict[str, dict[str, int]] = {}
+    def owners(self) -> dict[tuple[str, str], int]:
+        """The index of each origin and name that some sample tells; the first one's."""
+        found: dict[tuple[str, str], int] = {}
         for idx in self._dataset.indices().tolist():
-            if (told := self.of(idx)) is not None:
-                origin, name = told
-                found.setdefault(origin, {}).setdefault(name, idx)
-        for origin, names in found.items():
-            yield _Line("", time.time(), origin, list(names), indices=list(names.values()))
+            if (owner := self.of(idx)) is not None:
+                found.setdefault(owner, idx)
+        return found
+
+    def lines(self, wanted: Container[tuple[str, str]] | None = None) -> list[_Line]:
+        """What all samples tell, or those of some origins and names, as lines of now."""
+        by_origin: dict[str, dict[str, int]] = {}
+        for owner, idx in self.owners().items():
+            if wanted is None or owner in wanted:
+                by_origin.setdefault(owner[0], {})[owner[1]] = idx
+        now = time.time()
+        return [
+            _Line("", now, origin, list(names), indices=list(names.values()))
+            for origin, names in by_origin.items()
+        ]
 
     def of(self, idx: int) -> tuple[str, str] | None:
         """The origin and name of a sample; None where it does not tell."""
@@ -198,17 +197,34 @@ class _Owners:
 
     def __init__(self, layout: Layout, lines: Sequence[_Line], told: _Metadata) -> None:
         self._at: dict[int, tuple[str, str]] = {}
+        self._index_of: dict[tuple[str, str], int] = {}
         self._displaced: set[tuple[str, str]] = set()
-        undone = _undone_keys(layout)
-        moves = _moves(layout, lines)
+        runs = runs_of(layout)
+        moves = _moves(layout)
+        taken_back: set[tuple[str, str]] = set()
         for line in sorted(lines, key=lambda line: line.at):
             self._follow(moves, until=line.at)
-            for name, idx in line.assigned():
-                owner = line.origin, name
-                if line.run not in undone or told.of(idx) == owner:
-                    self._at[idx] = owner
-                    self._displaced.discard(owner)
+            if any(_took_back(run, line) for run in runs):
+                taken_back.update((line.origin, name) for name in line.names)
+            else:
+                for name, idx in line.assigned():
+                    owner, before = (line.origin, name), self._at.get(idx)
+                    # What a compaction that was undone had freed may be another's again.
+                    if before in (None, owner) or told.of(idx) != before:
+                        self._assign(idx, owner)
         self._follow(moves, until=inf)
+        for line in told.lines(taken_back) if taken_back else ():
+            for name, idx in line.assigned():  # an undo that was undone brought it back
+                owner = line.origin, name
+                if owner not in self._index_of or told.of(self._index_of[owner]) != owner:
+                    self._assign(idx, owner)
+
+    def _assign(self, idx: int, owner: tuple[str, str]) -> None:
+        was = self._index_of.get(owner)
+        if was is not None and self._at.get(was) == owner:
+            del self._at[was]
+        self._at[idx], self._index_of[owner] = owner, idx
+        self._displaced.discard(owner)
 
     def _follow(self, moves: deque[tuple[float, int, int]], until: float) -> None:
         while moves and moves[0][0] < until:
@@ -217,6 +233,7 @@ class _Owners:
                 self._displaced.add(self._at.pop(new))
             if old in self._at:
                 self._at[new] = self._at.pop(old)
+                self._index_of[self._at[new]] = new
 
     def indices_of(self, origin: str) -> dict[str, int]:
         """The index of each name of an origin."""
@@ -231,44 +248,40 @@ class _Owners:
         return max(self._at, default=-1) + 1
 
 
-def _moves(layout: Layout, lines: Sequence[_Line]) -> deque[tuple[float, int, int]]:
-    """The moves of all compactions that stand, or were pruned, by time."""
-    moves = [move for line in lines for move in line.moves]
-    kept = {line.run for line in lines if line.moves}
-    for run in compactions(layout):
-        found = run.moves()
-        moves += (
-            ()
-            if run.key in kept
-            else zip(found.at.tolist(), found.old.tolist(), found.new.tolist(), strict=True)
-        )
-    return deque(sorted(moves, key=itemgetter(0)))
+def _took_back(run: Run, line: _Line) -> bool:
+    """Whether what a line assigned was taken back: its run was undone since."""
+    return run.key == line.run and run.is_undone() and line.at <= run.facts().get("undone", inf)
 
 
-def _moves_of(run: Run) -> list[tuple[float, int, int]]:
-    found = run.moves()
-    return list(zip(found.at.tolist(), found.old.tolist(), found.new.tolist(), strict=True))
+def _moves(layout: Layout) -> deque[tuple[float, int, int]]:
+    """The time, the old index and the new one of each move that stands, by time."""
+    found = Moves.joined(run.moves() for run in compactions(layout))
+    order = np.argsort(found.at, kind="stable")
+    columns = (column[order].tolist() for column in (found.at, found.old, found.new))
+    return deque(zip(*columns, strict=True))
 
 
-def keep_imports(run: Run) -> None:
-    """Keeps where a compaction that is about to be removed moved samples.
+def forget_imports(run: Run) -> None:
+    """Forgets what a run assigned that was undone and is about to be removed.
+
+    What is there all the same, as the undo was undone, is kept as the samples tell it.
 
     Raises:
         DatasetError: If the index cannot be read.
         OSError: If it cannot be written.
     """
-    layout, moves = run.layout, _moves_of(run)
-    if not is_there(layout.imported) or not moves:
+    layout = run.layout
+    if not is_there(layout.imported):
         return
     with commit_lock(layout):
-        _write(layout, [*_read(layout), _Line(run.key, moves[0][0], moves=moves)])
+        lines = _read(layout)
+        gone = [line for line in lines if _took_back(run, line)]
+        if gone:
+            names = {(line.origin, name) for line in gone for name in line.names}
+            kept = [line for line in lines if line not in gone]
+            _write(layout, [*kept, *_Metadata(layout, "metadata").lines(names)])
 
 
 def _write(layout: Layout, lines: Sequence[_Line]) -> None:
-    write_anew(layout.imported, b"".join(map(_Line.to_bytes, lines)), layout.staged)
-
-
-def _undone_keys(layout: Layout) -> set[str]:
-    runs = runs_of(layout)
-    standing = {run.key for run in runs if not run.is_undone()}
-    return {run.key for run in runs} - standing
+    content = b"".join(map(_Line.to_bytes, lines))
+    write_anew(layout.imported, content, layout.staged, durable=True)

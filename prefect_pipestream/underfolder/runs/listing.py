@@ -79,7 +79,8 @@ def list_runs(folder: Folder) -> list[RunInfo]:
     """
     layout = Layout.of(folder)
     layout.refuse_missing()
-    runs = sorted(((started_s(run), run) for run in runs_of(layout)), key=lambda pair: pair[0])
+    kept = ((started_s(run), run) for run in runs_of(layout) if not run.is_pruned())
+    runs = sorted(kept, key=lambda pair: pair[0])
     held = _undo_bytes([run for _, run in runs])
     running = live_writers(layout)
     return [_info(run, held[run.name], running) for _, run in runs]
@@ -191,7 +192,8 @@ def last_run(folder: Folder) -> str | None:
 
     Where no run noted a transform's fingerprint, it is the last of any, but for undos.
     """
-    runs = [run for run in sorted(runs_of(folder), key=started_s) if not run.is_undone()]
+    every = sorted(runs_of(folder), key=started_s)
+    runs = [run for run in every if not run.is_undone() and not run.is_pruned()]
     keys = [run.key for run in runs if "fingerprint" in run.facts()]
     others = [run.key for run in runs if not run.key.startswith((UNDO_KEY, ROLLBACK_KEY))]
     return (keys or others)[-1] if keys or others else None
@@ -234,9 +236,9 @@ def existing_run(dataset: Folder | Layout, run_key: str) -> Run:
         RunNotFoundError: If there is none; the message names those that there are.
     """
     run = Run.of(dataset, run_key)
-    if run.exists():
+    if run.exists() and not run.is_pruned():
         return run
-    root, others = run.layout.root, runs_of(run.layout)
+    root, others = run.layout.root, [one for one in runs_of(run.layout) if not one.is_pruned()]
     undone = [other for other in others if other.key == run_key and other.is_undone()]
     if undone:
         when = max(other.facts().get("undone", 0) for other in undone)

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +10,8 @@ from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.ledger.signatures import keep_moves, keep_signatures
-from prefect_pipestream.underfolder.runs.imported import keep_imports
+from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
+from prefect_pipestream.underfolder.runs.imported import forget_imports
 from prefect_pipestream.underfolder.runs.listing import RunInfo, list_runs, started_s
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 
@@ -44,15 +45,23 @@ def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
             run = Run(layout, info.folder)
             if info.fingerprint is not None and info.undone is None:
                 keep_signatures(run, info.fingerprint)
-            if run.is_compaction and info.undone is None:
-                keep_moves(run)
-                keep_imports(run)
-            # Whatever of it is left if this process dies now is swept like a dead staging.
-            doomed = layout.at("staged", f"pruned-{secrets.token_hex(4)}")
-            os.rename(run.folder, doomed)
-            with suppress(OSError):
-                remove(doomed)
+            if info.undone is not None:
+                forget_imports(run)
+            if run.is_compaction:  # it says which sample an index meant before
+                _remove(layout, run.undo)
+                run.update(pruned=time.time())
+            else:
+                _remove(layout, run.folder)
     return old
+
+
+def _remove(layout: Layout, folder: str) -> None:
+    """Removes a folder: what is left of it if this process dies is swept like a dead staging."""
+    doomed = layout.at("staged", f"pruned-{secrets.token_hex(4)}")
+    with suppress(FileNotFoundError):  # there is nothing to undo
+        os.rename(folder, doomed)
+        with suppress(OSError):
+            remove(doomed)
 
 
 def _is_prunable(layout: Layout, info: RunInfo, before: datetime) -> bool:
