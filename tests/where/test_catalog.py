@@ -159,6 +159,23 @@ def test_what_cannot_be_read_counts_as_no_value_and_is_told(folder: Path) -> Non
         assert len(SamplesSequence.from_underfolder(folder).where("metadata.label == 3")) == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "times"),
+    [
+        ("x" * 100_000, 10_000),
+        ({"k" * 1_000: 1}, 60_000),
+        ({str(n): n for n in range(99)}, 99_999),
+    ],
+)
+def test_a_small_file_that_stands_for_a_large_value_is_not_searched(
+    tmp_path: Path, one: Any, times: int
+) -> None:
+    path = put(tmp_path, 0, None)
+    path.write_text(f"label: &a {json.dumps(one)}\nothers: [{', '.join(['*a'] * times)}]\n")
+    found = find(Underfolder(tmp_path), "metadata.label")
+    assert "takes more than" in found.problems[0]
+
+
 def test_looking_into_what_is_no_metadata_is_refused(folder: Path) -> None:
     (folder / "data" / "0004_image.png").write_bytes(b"no image")
     for query in ("image.shape == 3", "image == 3", "has image.shape"):

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 _MARK = "$"
-_MOST_NODES = 1_000_000  # aliases of YAML can stand for more than any memory holds
+_MOST_CHARACTERS = 50_000_000  # aliases of YAML can stand for more than any memory holds
+_NODE = 50  # what a value takes beside its characters
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
-_SCALARS = (str, int, float)
 _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
     "datetime": datetime.datetime.fromisoformat,
     "date": datetime.date.fromisoformat,
@@ -51,13 +51,20 @@ class _Plain:
     """Takes values apart, and counts what they are made of."""
 
     def __init__(self) -> None:
-        self._nodes = 0
+        self._left = _MOST_CHARACTERS
+
+    def _count(self, characters: int) -> None:
+        self._left -= characters
+        if self._left < 0:
+            raise ValueError(f"it takes more than {_MOST_CHARACTERS:,} characters")
 
     def of(self, value: Any) -> Any:
-        self._nodes += 1
-        if self._nodes > _MOST_NODES:
-            raise ValueError(f"it is made of more than {_MOST_NODES:,} values")
-        if value is None or isinstance(value, _SCALARS):
+        self._count(_NODE)
+        if isinstance(value, str | bytes):
+            self._count(len(value))
+        if isinstance(value, int):
+            self._count(value.bit_length() // 3)
+        if value is None or isinstance(value, (str, int, float)):
             return value
         if isinstance(value, Mapping):
             return self._of_mapping(value)
@@ -73,7 +80,8 @@ class _Plain:
 
     def _of_mapping(self, value: Mapping[Any, Any]) -> dict[str, Any]:
         if all(isinstance(key, str) and key[:1] != _MARK for key in value):
-            return {k: one if type(one) in _SCALARS else self.of(one) for k, one in value.items()}
+            self._count(sum(map(len, value)))
+            return {key: self.of(one) for key, one in value.items()}
         return {_MARK + "pairs": [[self.of(key), self.of(one)] for key, one in value.items()]}
 
 
