@@ -46,6 +46,10 @@ def import_(
         Literal["report", "remove"],
         typer.Option(help="Whether samples that are gone from the source are removed, too."),
     ] = "report",
+    link: Annotated[
+        bool,
+        typer.Option("--link/--copy", help="Whether files are hard links, where that can be."),
+    ] = True,
     max_failed: MaxFailed = None,
     run_key: RunKey = None,
     as_json: AsJson = False,
@@ -67,7 +71,7 @@ def import_(
     with told_errors(as_json):
         source_of(kind, source, given)  # what is wrong with it is told before Prefect is started
     work: dict[str, Any] = {"kind": kind, "source": source, "dataset": dataset, "options": given}
-    work |= {"select": select, "vanished": vanished, "run_key": run_key}
+    work |= {"select": select, "vanished": vanished, "link": link, "run_key": run_key}
     work |= {"max_failed": max_failed or 0.0}
     process(import_dataset, work, dataset, again_with(typed, "--run-key", run_key), as_json)
 

@@ -1,8 +1,9 @@
 """Images with objects, as COCO has them."""
 
+import io
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from prefect_pipestream.errors import DatasetWriteError
+from prefect_pipestream.errors import DatasetWriteError, SampleError
+from prefect_pipestream.exporting.classes import Classes
 from prefect_pipestream.exporting.exporter import Exporter
 from prefect_pipestream.exporting.objects import (
-    Categories,
     file_in_split,
     objects_of,
     size_of,
@@ -23,7 +24,8 @@ from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.sources.from_coco import COCO
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS
-from prefect_pipestream.sequences.sources.objects import are_polygons, path_below
+from prefect_pipestream.sequences.sources.objects import are_polygons
+from prefect_pipestream.storage.paths_below import relative
 
 Entry = dict[str, Any]
 
@@ -50,9 +52,9 @@ class CocoExporter(Exporter):
     annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")
 
     _splits: dict[str | None, _Split] = PrivateAttr(default_factory=dict)
-    _categories: Categories = PrivateAttr(default_factory=Categories)
+    _classes: Classes = PrivateAttr(default_factory=lambda: Classes(first=1))
 
-    def add(self, idx: int, sample: Sample) -> None:
+    def write(self, idx: int, sample: Sample) -> None:
         """Writes the image, and notes its objects.
 
         Raises:
@@ -61,50 +63,61 @@ class CocoExporter(Exporter):
         """
         image, facts = self.image_of(idx, sample), self.metadata_of(sample)
         split = split_of(idx, facts)
-        self._categories.take(idx, sample)
-        objects = objects_of(idx, sample, self.annotations_key, self._categories)
+        self._classes.take(idx, sample)
+        objects = objects_of(idx, sample, self.annotations_key, self._classes)
         entry = _entry_of(image, facts)
-        listed = self._listed_in(split, sample)
+        listed = self._listed_in(idx, split, sample)
+        entries = [self._object(one) for one in objects or ()]
+        _require_json(idx, [entry, entries])
         folder = split or "images"
         wanted = self._wanted(idx, sample, entry.get("file_name"), split)
         path = self.free_path(idx, f"{folder}/{wanted}")
         self.put(image, path)
         written = path.relative_to(self.folder / folder).as_posix()
-        if path_below(entry.get("file_name")) != written:
+        if relative(entry.get("file_name")) != written:
             entry["file_name"] = written
-        listed.images.append((entry, [self._object(one) for one in objects or ()]))
+        listed.images.append((entry, entries))
         listed.has_objects |= objects is not None
         self._splits[split] = listed
 
     def _wanted(self, idx: int, sample: Sample, said: Any, split: str | None) -> str:
         """The path below the split's folder: what COCO said, or that of the source."""
         file = self.file_of(idx, sample)
-        name = path_below(said)
+        name = relative(said)
         if name is not None and f"/{file}".endswith(f"/{name}"):
             return name
         return posixpath.normpath(file_in_split(file, split))
 
-    def _listed_in(self, split: str | None, sample: Sample) -> _Split:
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are noted from now on."""
+        return self._classes.noted()
+
+    def _listed_in(self, idx: int, split: str | None, sample: Sample) -> _Split:
         """What is listed of a split: at first what its file said beside the lists."""
         if split in self._splits:
             return self._splits[split]
         known = sample[COCO]() if COCO in sample else None
         beside = known.get(split or "") if isinstance(known, dict) else None
-        return _Split(beside=beside if isinstance(beside, dict) else {})
+        if not isinstance(beside, dict):
+            return _Split()
+        _require_json(idx, beside)
+        return _Split(beside=beside)
 
     def _object(self, entry: Entry) -> Entry:
         """An object as it is listed: with the number of its class in place of its label."""
         found = {name: value for name, value in entry.items() if name != "label"}
         if "label" in entry:
             number = entry.get("category_id")
-            found["category_id"] = self._categories.number_of(entry["label"], number)
+            found["category_id"] = self._classes.number_of(entry["label"], number)
         if "id" not in entry:
             found.setdefault("iscrowd", 0)
             found.setdefault("area", _area(entry))
         return found
 
     def finish(self) -> None:
-        """Writes the JSON files."""
+        """Writes the JSON files; one of no images where there are no samples."""
+        if not self._splits:
+            self._splits[None] = _Split(has_objects=True)
         for split, listed in self._splits.items():
             name = "instances.json" if split is None else f"instances_{split}.json"
             _write_json(self.folder / "annotations" / name, self._content(listed))
@@ -125,7 +138,18 @@ class CocoExporter(Exporter):
         content = {**listed.beside, "images": images, "annotations": objects}
         if not listed.has_objects:
             del content["annotations"]
-        return {**content, "categories": self._categories.entries}
+        return {**content, "categories": list(self._classes.known)}
+
+
+def _require_json(idx: int, said: Any) -> None:
+    """Raises `SampleError` if JSON cannot have what is to be listed of a sample."""
+    try:
+        JsonMetadataItem.encode(said, io.BytesIO())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SampleError(
+            f"sample {idx}: COCO's JSON cannot have what is said of it ({error}). Correct its "
+            "metadata or its objects."
+        ) from error
 
 
 def _entry_of(image: Item[Any], facts: Entry) -> Entry:

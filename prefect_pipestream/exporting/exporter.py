@@ -1,15 +1,17 @@
 """The base of the exporters, and how a whole export gets to its place or does not."""
 
+import errno
 import importlib
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from prefect_pipestream.errors import (
     DatasetExistsError,
@@ -25,7 +27,10 @@ from prefect_pipestream.sequences import Sample, SamplesSequence
 from prefect_pipestream.sequences.building import construct
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.new_dataset import new_sibling
+from prefect_pipestream.storage.paths_below import relative
 from prefect_pipestream.underfolder import SampleFailure
+
+_NOTHING_LEFT = "Nothing is left"
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Exporter(BaseModel, ABC):
         False, description="Whether files are hard links to the dataset's, not copies."
     )
 
-    @abstractmethod
+    _begun: list[Path] = PrivateAttr(default_factory=list)
+
     def add(self, idx: int, sample: Sample) -> None:
         """Writes one sample, or nothing of it.
 
@@ -86,6 +92,43 @@ class Exporter(BaseModel, ABC):
             ItemError, SampleError: If the sample cannot be written in this layout.
             OSError: If the disk cannot take it.
         """
+        self._begun.clear()
+        take_back = self.noted()
+        try:
+            self.write(idx, sample)
+        except BaseException as error:
+            take_back()
+            self._remove_begun()
+            if _is_of_sample(error):
+                raise SampleError(
+                    f"sample {idx} cannot be written in this layout: {_said(error)}. "
+                    f"Correct its `{self.metadata_key}` or its other items, or leave it out."
+                ) from error
+            raise
+
+    @abstractmethod
+    def write(self, idx: int, sample: Sample) -> None:
+        """Writes one sample; what it began is removed by `add` if it raises.
+
+        Raises:
+            ItemError, SampleError: If the sample cannot be written in this layout.
+            OSError: If the disk cannot take it.
+        """
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back all that is noted from now on, as of classes; by default none."""
+        return lambda: None
+
+    def _remove_begun(self) -> None:
+        """Removes the files of a sample, and the folders that are empty without them."""
+        for path in reversed(self._begun):
+            if os.path.lexists(path):
+                path.unlink()
+            for folder in path.parents:
+                if folder == self.folder:
+                    break
+                if os.path.isdir(folder) and not os.listdir(folder):
+                    folder.rmdir()
 
     def finish(self) -> None:
         """Writes what is about all samples."""
@@ -119,29 +162,52 @@ class Exporter(BaseModel, ABC):
         """
         image = self.image_of(idx, sample)
         extension = image.extension_in_use()
-        said = self.metadata_of(sample).get("file")
-        if not isinstance(said, str) or not is_below(said):
+        said = place_below(self.metadata_of(sample).get("file"))
+        if said is None:
             return f"{idx:06d}{extension}"
         stem, was = os.path.splitext(said)
         return said if was.lower() == extension.lower() else stem + extension
 
-    def free_path(self, idx: int, file: str) -> Path:
-        """Where a file goes, its folder made; another name where that one is taken.
+    def free_path(self, idx: int, file: str, beside: Iterable[str] = ()) -> Path:
+        """Where a file goes: another name where that one is taken, or one of a file beside it.
 
-        Raises:
-            OSError: If the folder cannot be made.
+        Args:
+            idx: The index of the sample, for that other name.
+            file: The wanted path, below the folder.
+            beside: Paths of files beside it, relative to its folder, with `{stem}`.
         """
         path = self.folder / file
+
+        def is_taken(stem: str) -> bool:
+            others = [path.parent / one.replace("{stem}", stem) for one in beside]
+            return any(is_there(str(one)) for one in [path.with_stem(stem), *others])
+
+        return path.with_stem(free_name(path.stem, idx, is_taken))
+
+    def begin(self, path: Path) -> None:
+        """Makes the folder of a file of the sample, which is removed if the sample fails.
+
+        Raises:
+            SampleError: If there is a file of this path.
+            OSError: If the folder cannot be made.
+        """
+        if is_there(str(path)):
+            raise SampleError(
+                f"{path.relative_to(self.folder)} would be written twice. Give each file of a "
+                "sample a name of its own."
+            )
+        self._begun.append(path)
         os.makedirs(path.parent, exist_ok=True)
-        return path.with_stem(f"{path.stem}-{idx}") if is_there(str(path)) else path
 
     def put(self, item: Item[Any], path: Path) -> None:
         """Writes an item's file: a copy (or link) of that which holds it, else encoded.
 
         Raises:
             ItemError: If it cannot be encoded.
+            SampleError: If there is a file of this path.
             DatasetWriteError: If the disk cannot take it.
         """
+        self.begin(path)
         mode = SerializationMode.HARD_LINK if self.link else SerializationMode.DEEP_COPY
         _store(item, path, mode)
 
@@ -168,9 +234,47 @@ def _store(item: Item[Any], path: Path, mode: SerializationMode) -> None:
     wanted.store(str(path))
 
 
-def is_below(path: str) -> bool:
-    """Whether a relative path stays below where it begins."""
-    return not os.path.isabs(path) and ".." not in path.split("/") and path.isprintable()
+# Errors of the operating system that are about a name, or about two that exclude each other.
+_ERRNOS_OF_A_NAME = (
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
+_ERRORS_OF_VALUES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
+
+def _is_of_sample(error: BaseException) -> bool:
+    """Whether an error that says nothing of a sample comes from what a sample has."""
+    if isinstance(error, OSError):
+        return error.errno in _ERRNOS_OF_A_NAME
+    is_known = isinstance(error, PipestreamError)
+    return not is_known and isinstance(error, (*_ERRORS_OF_VALUES, RecursionError))
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror} ({os.path.basename(error.filename or '')})"
+    return f"{type(error).__name__}: {error}"
+
+
+def place_below(said: object) -> str | None:
+    """The path of a file to write, as `relative` has it; None also if it cannot be shown."""
+    path = relative(said)
+    return path if path is not None and path.isprintable() else None
+
+
+def is_folder_name(said: object) -> bool:
+    """Whether a value can be the name of a folder, or part of the name of a file."""
+    return isinstance(said, str) and "/" not in said and place_below(said) == said
+
+
+def free_name(stem: str, idx: int, is_taken: Callable[[str], bool]) -> str:
+    """A name without extension that no other sample has: with its index, as often as it takes."""
+    while is_taken(stem):
+        stem = f"{stem}-{idx}"
+    return stem
 
 
 def export(
@@ -180,7 +284,6 @@ def export(
     *,
     indices: Iterable[int] | None = None,
     max_failed: float = 0.0,
-    on_progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> ExportReport:
     """Writes samples as another layout: the whole of it, or nothing.
@@ -191,7 +294,6 @@ def export(
         target: The folder to make; it must not be there.
         indices: The samples to write; by default all.
         max_failed: The share of samples that may be left out, as they cannot be written so.
-        on_progress: Called now and then with the number of samples written so far.
         **options: Those of the layout: see its class below `exporting`.
 
     Returns:
@@ -208,21 +310,32 @@ def export(
     if is_there(root):
         raise DatasetExistsError(f"{root} exists, and is not to be overwritten. Name another one.")
     make = exporter_of(kind)
-    with DatasetWriteError.explaining(f"the export {root} cannot be written", "Nothing is left"):
-        os.makedirs(os.path.dirname(root), exist_ok=True)
-        fresh = new_sibling(root)
-        os.mkdir(fresh)
-        try:
-            exporter = construct(make, kind, (), {**options, "folder": fresh})
-            report = _write(exporter, samples, indices, ExportReport(root, kind, 0), on_progress)
-            total = report.samples + len(report.failures)
-            if len(report.failures) > max_failed * total:
-                raise ExportError(report)
-            exporter.finish()
-            os.rename(fresh, root)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)  # not there, once it has its name
+    explained = DatasetWriteError.explaining(f"the export {root} cannot be written", _NOTHING_LEFT)
+    with explained, _new_folder(root) as fresh:
+        exporter = construct(make, kind, (), {**options, "folder": fresh})
+        report = _write(exporter, samples, indices, ExportReport(root, kind, 0))
+        total = report.samples + len(report.failures)
+        if len(report.failures) > max_failed * total:
+            raise ExportError(report)
+        exporter.finish()
+        os.rename(fresh, root)
     return report
+
+
+@contextmanager
+def _new_folder(root: str) -> Iterator[str]:
+    """Makes a folder that is to get another name inside, and those above; or none is left."""
+    above = [Path(root).parent, *Path(root).parent.parents]
+    made = [folder for folder in above if not is_there(str(folder))]
+    fresh = new_sibling(root)
+    try:
+        os.makedirs(fresh)
+        yield fresh
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)  # not there, once it has its name
+        for folder in made:
+            if folder.is_dir() and not os.listdir(folder):
+                folder.rmdir()
 
 
 def _write(
@@ -230,7 +343,6 @@ def _write(
     samples: SamplesSequence,
     indices: Iterable[int] | None,
     report: ExportReport,
-    on_progress: Callable[[int], None] | None,
 ) -> ExportReport:
     written = 0
     failures = {}
@@ -244,8 +356,6 @@ def _write(
             failures[idx] = SampleFailure.of_error(error)
         else:
             written += 1
-            if on_progress is not None:
-                on_progress(written)
     return ExportReport(report.folder, report.kind, written, failures)
 
 

@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from prefect_pipestream.exporting.classes import Classes
 from prefect_pipestream.exporting.exporter import Exporter
 from prefect_pipestream.exporting.hf_rows import DTYPES, Row, filled, is_split, list_of
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences.categories import Categories
 from prefect_pipestream.sequences.sources.hf_columns import (
     HF,
     OWN_FACTS,
@@ -40,7 +42,7 @@ class HfExporter(Exporter):
         None, ge=1, description="How many rows a file has; by default as the library has it."
     )
 
-    _classes: Classes = PrivateAttr(default_factory=Classes)
+    _classes: Classes = PrivateAttr(default_factory=lambda: Classes(0, are_whole=True))
     _known: Any = PrivateAttr(None)
     _columns: list[Column] = PrivateAttr(default_factory=list)
     _types: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -49,22 +51,27 @@ class HfExporter(Exporter):
     _has_new_label: bool = PrivateAttr(False)
     _is_begun: bool = PrivateAttr(False)
 
-    def add(self, idx: int, sample: Sample) -> None:
+    def write(self, idx: int, sample: Sample) -> None:
         """Notes the row of a sample beside the export, which is written once all are known.
 
         Raises:
             SampleError: If a value does not fit its column.
             ItemError: If an item cannot be written.
         """
-        self._begin(sample)
+        self._begin(idx, sample)
         row = Row(idx, sample, self.metadata_of(sample), dict(self._kinds))
         for column in self._columns:
             row.values[column.name] = self._known_value(column, row)
-        self._add_others(row)
+        has_new_label = self._add_others(row)
         self._note(row)
         self._kinds = row.kinds
+        self._has_new_label |= has_new_label
 
-    def _begin(self, sample: Sample) -> None:
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are noted from now on."""
+        return self._classes.noted()
+
+    def _begin(self, idx: int, sample: Sample) -> None:
         if not self._is_begun:
             datasets()
             if HF in sample and sample[HF].is_shared:
@@ -72,7 +79,7 @@ class HfExporter(Exporter):
                 schema = self._known.arrow_schema
                 self._types = {name: schema.field(name).type for name in self._known}
             self._is_begun = True
-        self._classes.know(sample)
+        self._classes.take(idx, sample)
         for column in self._columns:
             if column.role == "label":
                 self._classes.begin_with(self._known[column.name].names)
@@ -109,15 +116,23 @@ class HfExporter(Exporter):
 
     def _number_of(self, row: Row) -> int | None:
         number = self._classes.id_of(row.facts)
-        is_known = number in (None, -1) or number in self._places or not self._classes.listed
+        is_known = number in (None, -1) or number in self._places or not self._classes.known
         if not is_known:
-            raise SampleError(f"sample {row.idx}: `label_id` {number!r} is that of no class.")
+            raise SampleError(
+                f"sample {row.idx}: `label_id` {number!r} is that of no class. Add it to "
+                "`categories`, or correct it."
+            )
+        if self._classes.known and self._classes.are_nameless:
+            raise SampleError(
+                f"sample {row.idx} has a class with a name, and samples before have `label_id` "
+                "without one. Add their classes to `categories`."
+            )
         return number
 
     # -- rows of what else there is --------------------------------------------------------
 
-    def _add_others(self, row: Row) -> None:
-        """Adds columns for items and facts that no column is known for."""
+    def _add_others(self, row: Row) -> bool:
+        """Adds columns for items and facts that no column is known for; whether one for a class."""
         for key in sorted(row.sample, key=lambda key: key != self.image_key):
             is_own = not row.sample[key].is_shared and key != self.metadata_key
             if is_own and not self._has_column(key):
@@ -132,7 +147,8 @@ class HfExporter(Exporter):
             number = self._number_of(row)
             if number is not None:
                 row.add("label", number)
-                self._has_new_label = True
+                return True
+        return False
 
     def _has_column(self, key: str) -> bool:
         """Whether a column is known for an item."""
@@ -154,8 +170,7 @@ class HfExporter(Exporter):
             line = json.dumps([row.values, {key: len(found) for key, found in contents.items()}])
         except (TypeError, ValueError) as error:
             raise EncodeError(f"sample {row.idx}: its metadata is no JSON: {error}.") from error
-        said = row.facts.get("split")
-        split = said if isinstance(said, str) and is_split(said) else ""
+        split = _split_of(row)
         self._splits.setdefault(split, len(self._splits))
         rows, files = self._spool(split)
         rows.parent.mkdir(exist_ok=True)
@@ -175,14 +190,22 @@ class HfExporter(Exporter):
         features = self._features()
         with _quiet(library):
             tables = {split: self._table(split, features) for split in self._splits}
-            counts = {split or "other": self._file_count(table) for split, table in tables.items()}
+            named = {split or self._rest: table for split, table in tables.items()}
+            counts = {split: self._file_count(table) for split, table in named.items()}
             if list(tables) == [""]:
-                tables[""].save_to_disk(str(self.folder), num_shards=counts["other"])
+                tables[""].save_to_disk(str(self.folder), num_shards=counts[self._rest])
             else:
-                named = {split or "other": table for split, table in tables.items()}
                 many = counts if self.samples_per_file else None
                 library.DatasetDict(named).save_to_disk(str(self.folder), num_shards=many)
         shutil.rmtree(self.folder / _SPOOL, ignore_errors=True)
+
+    @property
+    def _rest(self) -> str:
+        """What the samples without a split are called beside those of splits."""
+        name = "other"
+        while name in self._splits:
+            name += "_"
+        return name
 
     def _file_count(self, table: Any) -> int | None:
         """How many files a table gets; None: as the library has it."""
@@ -202,13 +225,11 @@ class HfExporter(Exporter):
         return features
 
     @property
-    def _places(self) -> dict[int | None, int]:
-        """The number of each class in the column: they go from 0 there, without gaps."""
-        numbers = sorted(one["id"] for one in self._classes.listed)
-        return {number: place for place, number in enumerate(numbers)}
+    def _places(self) -> Mapping[int | None, int]:
+        return _column_of(self._classes.known)[1]
 
     def _class_names(self) -> list[str]:
-        return [one["name"] for one in sorted(self._classes.listed, key=lambda one: one["id"])]
+        return _column_of(self._classes.known)[0]
 
     def _table(self, split: str, features: Any) -> Any:
         """The rows of a split as a table that is mapped into memory."""
@@ -263,10 +284,39 @@ class HfExporter(Exporter):
                 value = filled(value, contents)
             elif role == "bytes":
                 value = None if value is None else contents[value["file"]]
-            elif role == "label" and self._classes.listed and value != -1:
+            elif role == "label" and self._classes.known and value != -1:
                 value = self._places.get(value)
             example[name] = value
         return example
+
+
+@lru_cache(maxsize=1)
+def _column_of(known: Categories) -> tuple[list[str], Mapping[int | None, int]]:
+    """The names of classes in a column, and the number there of each: from 0 on, without gaps.
+
+    Classes of one name are one there, as the library has it.
+    """
+    listed = sorted(known, key=lambda one: one["id"])
+    names = list(dict.fromkeys(one["name"] for one in listed))
+    places = {name: place for place, name in enumerate(names)}
+    return names, {one["id"]: places[one["name"]] for one in listed}
+
+
+def _split_of(row: Row) -> str:
+    """The split of a sample; a text without a letter if it has none.
+
+    Raises:
+        SampleError: If the library takes it for no name of one.
+    """
+    said = row.facts.get("split")
+    if said is None:
+        return ""
+    if not isinstance(said, str) or not is_split(said):
+        raise SampleError(
+            f"sample {row.idx}: `split` {said!r} is no name of a split, which has letters, digits "
+            "and `_`. Give it one as `metadata.split`."
+        )
+    return said
 
 
 def _value(dtype: str) -> Any:

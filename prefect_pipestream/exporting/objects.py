@@ -7,84 +7,15 @@ from typing import Any
 import numpy as np
 
 from prefect_pipestream.errors import SampleError
-from prefect_pipestream.exporting.exporter import is_below
+from prefect_pipestream.exporting.classes import Classes
+from prefect_pipestream.exporting.exporter import is_folder_name
 from prefect_pipestream.items import Item, MetadataItem
 from prefect_pipestream.items.pictures.size import size_of_picture
 from prefect_pipestream.sequences import Sample
-from prefect_pipestream.sequences.sources.import_source import CATEGORIES
-from prefect_pipestream.sequences.sources.objects import check_box, is_category, is_id
+from prefect_pipestream.sequences.sources.objects import check_box
 
 
-class Categories:
-    """The classes of all samples that are exported, as COCO lists them."""
-
-    def __init__(self) -> None:
-        self.entries: list[dict[str, Any]] = []
-        self._taken: Any = None
-        self._names: dict[int | str, str] = {}
-        self._numbers: dict[str, int | str] = {}
-
-    def take(self, idx: int, sample: Sample) -> None:
-        """Adds the classes that a sample's shared item lists, if they are not there yet.
-
-        Raises:
-            SampleError: If they are no classes, or one has the number of another.
-        """
-        item = sample.get(CATEGORIES)
-        if item is None:
-            return
-        listed = item()
-        if listed == self._taken:
-            return
-        for entry in listed if isinstance(listed, list) else [listed]:
-            if not is_category(entry):
-                raise SampleError(
-                    f"sample {idx}: `{CATEGORIES}` has {entry!r}, expected a mapping with an `id` "
-                    "and a `name`. Correct that item."
-                )
-            if self._names.get(entry["id"], entry["name"]) != entry["name"]:
-                raise SampleError(
-                    f"sample {idx}: category {entry['id']!r} is {entry['name']!r}, but "
-                    f"{self._names[entry['id']]!r} in a sample before. Give one another number."
-                )
-            if entry["id"] not in self._names:
-                self._add(entry)
-        self._taken = listed
-
-    def _add(self, entry: dict[str, Any]) -> None:
-        self.entries.append(entry)
-        self._names[entry["id"]] = entry["name"]
-        self._numbers.setdefault(entry["name"], entry["id"])
-
-    def label_of(self, entry: Mapping[str, Any]) -> str | None:
-        """The name of an object's class: its `label`, else that of its number.
-
-        Raises:
-            ValueError: If the number is that of no class.
-        """
-        label, number = entry.get("label"), entry.get("category_id")
-        if label is not None and not isinstance(label, str):
-            raise ValueError(f"its `label` is {label!r}, expected a text")
-        if label is not None or number is None:
-            return label
-        if number not in self._names:
-            raise ValueError(f"its category {number!r} is none of `{CATEGORIES}`, and no label")
-        return self._names[number]
-
-    def number_of(self, label: str, number: Any = None) -> int | str:
-        """The number of a class: the one that is said, if it is right; a new one gets the next."""
-        if is_id(number) and self._names.get(number) == label:
-            known: int | str = number
-            return known
-        if label not in self._numbers:
-            numbers = [one for one in self._names if isinstance(one, int)]
-            self._add({"id": max(numbers, default=0) + 1, "name": label})
-        return self._numbers[label]
-
-
-def objects_of(
-    idx: int, sample: Sample, key: str, categories: Categories
-) -> list[dict[str, Any]] | None:
+def objects_of(idx: int, sample: Sample, key: str, classes: Classes) -> list[dict[str, Any]] | None:
     """The objects of a sample, each with the `label` that it has; None if it has no such item.
 
     Raises:
@@ -105,7 +36,7 @@ def objects_of(
         try:
             if "bbox" in entry:
                 check_box(entry["bbox"])
-            label = categories.label_of(entry)
+            label = classes.label_of(entry)
         except (ValueError, TypeError) as error:
             raise SampleError(
                 f"sample {idx}: object {number} of {key!r}: {error}. Correct it."
@@ -123,7 +54,7 @@ def split_of(idx: int, facts: Mapping[str, Any]) -> str | None:
     split = facts.get("split")
     if split is None:
         return None
-    if not isinstance(split, str) or split in ("", ".") or "/" in split or not is_below(split):
+    if not isinstance(split, str) or not is_folder_name(split):
         raise SampleError(
             f"sample {idx}: `split` {split!r} is to be part of a file's name. Give it a text "
             "without slashes as `metadata.split`."

@@ -5,13 +5,12 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import SampleError
-from prefect_pipestream.exporting.exporter import Exporter, is_below
+from prefect_pipestream.exporting.exporter import Exporter, is_folder_name, place_below
 from prefect_pipestream.items import Item, MetadataItem
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.sources.parquet import ParquetSchema
@@ -72,7 +71,7 @@ class TableExporter(Exporter):
     _rows: list[dict[str, Any]] = PrivateAttr(default_factory=list)
     _schema: ParquetSchema | None = PrivateAttr(None)
 
-    def add(self, idx: int, sample: Sample) -> None:
+    def write(self, idx: int, sample: Sample) -> None:
         """Writes the files, and notes the row.
 
         Raises:
@@ -91,17 +90,11 @@ class TableExporter(Exporter):
             if key in sample
         }
         self._check(row | places, about)
-        written: list[Path] = []
-        try:
-            for key, column in paths.items():
-                if key in sample:
-                    row[column] = self._put_file(idx, sample[key], places[column], written)
-                elif row.get(column):
-                    row[column] = None
-        except BaseException:
-            for path in written:
-                path.unlink(missing_ok=True)
-            raise
+        for key, column in paths.items():
+            if key in sample:
+                row[column] = self._put_file(idx, sample[key], places[column])
+            elif row.get(column):
+                row[column] = None
         self._rows.append(row)
 
     def finish(self) -> None:
@@ -127,7 +120,7 @@ class TableExporter(Exporter):
 
     def _table_name(self, about: _About, wanted: str) -> str:
         stem, extension = os.path.splitext(about.file)
-        is_name = is_below(about.file) and "/" not in about.file and bool(stem)
+        is_name = is_folder_name(about.file) and bool(stem)
         is_same = FORMATS.get(extension.lower()) == wanted
         name = (stem if is_name else "metadata") + (
             extension if is_name and is_same else f".{wanted}"
@@ -194,7 +187,7 @@ class TableExporter(Exporter):
             return self.file_of(idx, sample)
         return f"{key}/{idx:06d}{extension}"
 
-    def _put_file(self, idx: int, item: Item[Any], text: str, written: list[Path]) -> str:
+    def _put_file(self, idx: int, item: Item[Any], text: str) -> str:
         """Writes an item's file, or names one of the same content that is there already."""
         wanted = self.folder / os.path.normpath(text)
         path = self.free_path(idx, os.path.normpath(text))
@@ -202,12 +195,11 @@ class TableExporter(Exporter):
         if path != wanted and filecmp.cmp(path, wanted, shallow=False):
             path.unlink()
             return text
-        written.append(path)
         return text if path == wanted else path.relative_to(self.folder).as_posix()
 
 
 def _is_place(text: str) -> bool:
-    return is_below(os.path.normpath(text)) and text.isprintable() and not text.endswith("/")
+    return place_below(text) is not None and text.isprintable() and not text.endswith("/")
 
 
 def _as_plain(value: Any) -> Any:

@@ -2,15 +2,15 @@
 
 import os
 import posixpath
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from prefect_pipestream.errors import DatasetWriteError, ItemError, SampleError
-from prefect_pipestream.exporting.exporter import Exporter, is_below
+from prefect_pipestream.errors import DatasetWriteError, SampleError
+from prefect_pipestream.exporting.classes import Classes
+from prefect_pipestream.exporting.exporter import Exporter, free_name, place_below
 from prefect_pipestream.exporting.objects import (
-    Categories,
     depth_of,
     file_in_split,
     objects_of,
@@ -37,11 +37,11 @@ class VocExporter(Exporter):
 
     annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")
 
-    _categories: Categories = PrivateAttr(default_factory=Categories)
+    _classes: Classes = PrivateAttr(default_factory=lambda: Classes(first=1))
     _stems: set[str] = PrivateAttr(default_factory=set)
     _sets: dict[str, list[str]] = PrivateAttr(default_factory=dict)
 
-    def add(self, idx: int, sample: Sample) -> None:
+    def write(self, idx: int, sample: Sample) -> None:
         """Writes the image, its objects and its masks.
 
         Raises:
@@ -49,8 +49,8 @@ class VocExporter(Exporter):
             ItemError: If an item cannot be read or written.
         """
         image, facts = self.image_of(idx, sample), self.metadata_of(sample)
-        self._categories.take(idx, sample)
-        objects = objects_of(idx, sample, self.annotations_key, self._categories)
+        self._classes.take(idx, sample)
+        objects = objects_of(idx, sample, self.annotations_key, self._classes)
         sets = _sets_of(idx, facts)
         stem, extension = self._place_of(idx, sample, facts)
         content = None
@@ -63,13 +63,20 @@ class VocExporter(Exporter):
                     f"sample {idx} cannot be written as VOC: {error}. Correct `metadata` or "
                     f"{self.annotations_key!r}."
                 ) from error
-        masks = {f"{folder}/{stem}.png": sample.get(key) for key, folder in MASKS.items()}
-        self._put_all({f"JPEGImages/{stem}{extension}": image, **masks})
+        self.put(image, self.folder / f"JPEGImages/{stem}{extension}")
+        for key, folder in MASKS.items():
+            mask = sample.get(key)
+            if isinstance(mask, ImageItem) and mask.extension_in_use().lower() == ".png":
+                self.put(mask, self.folder / f"{folder}/{stem}.png")
         if content is not None:
             self._write(f"Annotations/{stem}.xml", content)
         self._stems.add(stem)
         for name in sets:
             self._sets.setdefault(name, []).append(stem)
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are noted from now on."""
+        return self._classes.noted()
 
     def _place_of(self, idx: int, sample: Sample, facts: dict[str, Any]) -> tuple[str, str]:
         """The stem, which is no other sample's, and the extension of an image."""
@@ -77,31 +84,23 @@ class VocExporter(Exporter):
         if VOC not in facts:
             file = file_in_split(file, split_of(idx, facts))
         stem, extension = os.path.splitext(file)
-        return f"{stem}-{idx}" if stem in self._stems else stem, extension
-
-    def _put_all(self, items: dict[str, Item[Any] | None]) -> None:
-        """Writes the files of a sample, or none of them."""
-        done: list[Path] = []
-        try:
-            for name, item in items.items():
-                path = self.folder / name
-                if isinstance(item, ImageItem) and item.extension_in_use() == path.suffix:
-                    os.makedirs(path.parent, exist_ok=True)
-                    self.put(item, path)
-                    done.append(path)
-        except ItemError:
-            for path in done:
-                path.unlink()
-            raise
+        return free_name(stem, idx, self._stems.__contains__), extension
 
     def _write(self, name: str, content: bytes) -> None:
         path = self.folder / name
         with DatasetWriteError.explaining(f"{path} cannot be written"):
-            os.makedirs(path.parent, exist_ok=True)
+            self.begin(path)
             path.write_bytes(content)
 
     def finish(self) -> None:
-        """Writes the sets."""
+        """Writes the sets; the folders by which the layout is known are there without samples, too.
+
+        Raises:
+            DatasetWriteError: If the disk cannot take it.
+        """
+        with DatasetWriteError.explaining(f"{self.folder} cannot be written"):
+            for name in ("JPEGImages", "Annotations"):
+                os.makedirs(self.folder / name, exist_ok=True)
         for name, stems in self._sets.items():
             self._write(f"{SETS}/{name}.txt", "".join(f"{stem}\n" for stem in stems).encode())
 
@@ -112,7 +111,7 @@ def _sets_of(idx: int, facts: dict[str, Any]) -> list[str]:
     said = facts.get("sets")
     sets = said if isinstance(said, list) else []
     for name in sets:
-        if not isinstance(name, str) or not is_below(name) or not name:
+        if place_below(name) is None or place_below(name) != name:
             raise SampleError(
                 f"sample {idx}: `sets` has {name!r}, expected names as `Main/train`. Correct "
                 "`metadata.sets`."

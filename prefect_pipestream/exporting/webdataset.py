@@ -4,7 +4,7 @@ import json
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,7 +12,8 @@ from pydantic import Field, PrivateAttr
 
 from prefect_pipestream.errors import EncodeError, SampleError
 from prefect_pipestream.exporting.classes import Classes
-from prefect_pipestream.exporting.exporter import Exporter, is_below
+from prefect_pipestream.exporting.exporter import Exporter, free_name, place_below
+from prefect_pipestream.exporting.objects import split_of
 from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.sources.shard_members import (
@@ -39,12 +40,12 @@ class WebDatasetExporter(Exporter):
         f"{_USUAL:,} of what does not come from shards.",
     )
 
-    _classes: Classes = PrivateAttr(default_factory=Classes)
+    _classes: Classes = PrivateAttr(default_factory=lambda: Classes(0, are_whole=True))
     _written: Counter[str] = PrivateAttr(default_factory=Counter)
     _shards: dict[str, None] = PrivateAttr(default_factory=dict)
     _names: set[tuple[str, str]] = PrivateAttr(default_factory=set)
 
-    def add(self, idx: int, sample: Sample) -> None:
+    def write(self, idx: int, sample: Sample) -> None:
         """Appends a sample to its shard.
 
         Raises:
@@ -58,12 +59,17 @@ class WebDatasetExporter(Exporter):
             _packed(f"{key}.{extension}", members[extension]) for extension in sorted(members)
         )
         path = self.folder / f"{shard}.tar"
-        os.makedirs(path.parent, exist_ok=True)
+        if shard not in self._shards:
+            self.begin(path)
         with open(path, "ab") as file:
             file.write(content)
         self._shards[shard] = None
         self._names.add((shard, key))
         self._written[series] += 1
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are noted from now on."""
+        return self._classes.noted()
 
     def finish(self) -> None:
         """Ends each shard, and writes the classes beside them."""
@@ -71,31 +77,23 @@ class WebDatasetExporter(Exporter):
             with open(self.folder / f"{shard}.tar", "ab") as file:
                 file.write(bytes(2 * tarfile.BLOCKSIZE))
                 file.write(bytes(-file.tell() % tarfile.RECORDSIZE))
-        if self._classes.listed:
-            self.put(JsonMetadataItem(self._classes.listed), self.folder / "categories.json")
+        if self._classes.known:
+            self.put(JsonMetadataItem(list(self._classes.known)), self.folder / "categories.json")
 
     def _place_of(self, idx: int, facts: Mapping[str, Any]) -> tuple[str, str, str]:
         """The shard, the key in it, and the series of shards that it is one of."""
-        shard, file = facts.get("shard"), facts.get("file")
-        is_from_shard = (
-            isinstance(shard, str)
-            and isinstance(file, str)
-            and is_below(file)
-            and file.startswith(f"{shard}/")
-        )
+        shard, file = place_below(facts.get("shard")), place_below(facts.get("file"))
+        is_from_shard = shard is not None and (file or "").startswith(f"{shard}/")
         if is_from_shard:
             key = str(file)[len(str(shard)) + 1 :]
         else:
-            key = str(file) if isinstance(file, str) and is_below(file) else f"{idx:06d}"
-            key = os.path.splitext(key)[0]
-        split = facts.get("split")
-        series = split if isinstance(split, str) and is_below(split) and "/" not in split else ""
+            key = os.path.splitext(file or f"{idx:06d}")[0]
+        series = split_of(idx, facts) or ""
         if not is_from_shard or self.samples_per_shard is not None:
             number = self._written[series] // (self.samples_per_shard or _USUAL)
             shard = f"{series or 'data'}-{number:06d}"
         key = _without_dots(key)
-        if (str(shard), key) in self._names:
-            key = f"{key}-{idx}"
+        key = free_name(key, idx, lambda key: (str(shard), key) in self._names)
         return str(shard), key, series
 
     def _members_of(self, idx: int, sample: Sample, facts: Mapping[str, Any]) -> dict[str, bytes]:
@@ -109,7 +107,7 @@ class WebDatasetExporter(Exporter):
             if extension in members:
                 raise SampleError(f"sample {idx}: two items would be its file .{extension}.")
             members[extension] = self.bytes_of(item, item.extension_in_use())
-        self._classes.know(sample)
+        self._classes.take(idx, sample)
         for extension, content in self._facts_as_members(idx, facts).items():
             if extension in members:
                 raise SampleError(

@@ -1,7 +1,7 @@
 """YOLO data sets in Ultralytics' layout: `data.yaml`, images, and a file of labels for each."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from prefect_pipestream.exporting.objects import refuse_drawn_as_stored
 from prefect_pipestream.items import MetadataItem
 from prefect_pipestream.items.pictures.size import size_as_seen
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences.categories import Categories, is_number
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS, CATEGORIES
 from prefect_pipestream.sequences.sources.yolo_folder import (
     IMAGES,
@@ -28,7 +29,6 @@ from prefect_pipestream.sequences.sources.yolo_labels import (
     joined,
     line_of,
 )
-from prefect_pipestream.storage.asking import is_there
 
 _FORMS: Mapping[str, Form] = {"detect": "box", "segment": "polygon", "pose": "pose"}
 
@@ -65,7 +65,7 @@ class YoloExporter(Exporter):
     _of_label_file: dict[str, int] = PrivateAttr(default_factory=dict)
     _files: dict[str | None, list[str]] = PrivateAttr(default_factory=dict)
 
-    def add(self, idx: int, sample: Sample) -> None:
+    def write(self, idx: int, sample: Sample) -> None:
         """Writes the image and its labels.
 
         Raises:
@@ -80,19 +80,25 @@ class YoloExporter(Exporter):
             refuse_drawn_as_stored(idx, image, facts)
         path = self.free_path(idx, self._place_of(idx, sample, facts, splits))
         self.put(image, path)
-        try:
-            new_classes: list[str] = []
-            text = None
-            numbers = self._numbers_of(idx, sample)
-            if objects or (ANNOTATIONS in sample and facts.get("label_file", "") is not None):
-                text = self._text_of(idx, objects, numbers, new_classes, path)
-            path = self._with_labels(idx, path, text)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        new_classes: list[str] = []
+        text = None
+        numbers = self._numbers_of(idx, sample)
+        if objects or (ANNOTATIONS in sample and facts.get("label_file", "") is not None):
+            text = self._text_of(idx, objects, numbers, new_classes, path)
+        path = self._with_labels(idx, path, text)
         self._classes += new_classes
         for split in splits:
             self._files.setdefault(split, []).append(path.relative_to(self.folder).as_posix())
+
+    def noted(self) -> Callable[[], None]:
+        """Returns what takes back the classes that are noted from now on."""
+        known, categories, keypoints = len(self._classes), self._categories, self._keypoints
+
+        def take_back() -> None:
+            del self._classes[known:]
+            self._categories, self._keypoints = categories, keypoints
+
+        return take_back
 
     def finish(self) -> None:
         """Writes `data.yaml`, and a list of the images of a split that has no folder of its own."""
@@ -145,12 +151,16 @@ class YoloExporter(Exporter):
         """Writes the labels; an image whose labels would be those of another is called anew."""
         known = hash(text)
         labels = label_file_of(image.relative_to(self.folder).as_posix())
-        if self._of_label_file.setdefault(labels, known) != known:
-            return self._with_labels(idx, image.rename(_with_number(image, idx)), text)
-        if text is not None:
-            path = self.folder / labels
-            os.makedirs(path.parent, exist_ok=True)
+        if self._of_label_file.get(labels, known) != known:
+            file = image.with_stem(f"{image.stem}-{idx}").relative_to(self.folder).as_posix()
+            other = self.free_path(idx, file)
+            self.begin(other)
+            return self._with_labels(idx, image.rename(other), text)
+        path = self.folder / labels
+        if text is not None and labels not in self._of_label_file:
+            self.begin(path)
             path.write_text(text, encoding="utf-8")
+        self._of_label_file[labels] = known
         return image
 
     def _place_of_split(self, split: str) -> str:
@@ -190,12 +200,12 @@ class YoloExporter(Exporter):
 
     def _learned(self, idx: int, listed: Any) -> dict[Any, int]:
         try:
-            names = {one["id"]: str(one["name"]) for one in listed}
-        except (TypeError, KeyError) as error:
+            known = Categories.of(listed)
+        except ValueError as error:
             raise SampleError(
-                f"sample {idx}: `{CATEGORIES}` {str(listed)[:80]} is not a list of mappings with "
-                "`id` and `name`. Correct that item."
+                f"sample {idx}: `{CATEGORIES}` has {error}. Correct that item."
             ) from error
+        names = dict(known.names)
         if set(names) == set(range(len(names))):
             names = dict(sorted(names.items()))
         numbers: dict[Any, int] = {}
@@ -206,7 +216,7 @@ class YoloExporter(Exporter):
                 numbers[key] = len(self._classes) - 1
             else:
                 numbers[key] = self._classes.index(name)
-        self._learn_keypoints(idx, listed)
+        self._learn_keypoints(idx, known.entries)
         return numbers
 
     def _learn_keypoints(self, idx: int, listed: Sequence[Mapping[str, Any]]) -> None:
@@ -249,7 +259,7 @@ class YoloExporter(Exporter):
         self, found: Mapping[str, Any], numbers: Mapping[Any, int], new_classes: list[str]
     ) -> int:
         label, key = found.get("label"), found.get("category_id")
-        number = numbers.get(key) if isinstance(key, int | str) else None
+        number = numbers.get(key) if is_number(key) else None
         if number is not None and (label is None or self._classes[number] == label):
             return number
         if not isinstance(label, str):
@@ -268,8 +278,3 @@ class YoloExporter(Exporter):
             found = {**found, "segmentation": [joined(polygons)]}
         form = None if self.task is None else _FORMS[self.task]
         return line_of(found, number, size, form, pose)
-
-
-def _with_number(path: Path, idx: int) -> Path:
-    other = path.with_stem(f"{path.stem}-{idx}")
-    return _with_number(other, idx) if is_there(str(other)) else other

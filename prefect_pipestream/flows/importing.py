@@ -24,6 +24,7 @@ from prefect_pipestream.sequences.sources.import_source import CATEGORIES, Impor
 from prefect_pipestream.sequences.stage import REMOVE, StageResult
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.underfolder.ledger.signatures import IMPORT
 from prefect_pipestream.underfolder.runs.imported import Assigned, assign
@@ -44,6 +45,7 @@ def import_dataset(
     options: dict[str, Any] | None = None,
     select: Select = "changed",
     vanished: Vanished = "report",
+    link: bool = True,
     indices: list[int] | None = None,
     chunk_size: Annotated[int, Field(gt=0)] | None = None,
     sample_retries: Annotated[int, Field(ge=0)] = 2,
@@ -69,6 +71,9 @@ def import_dataset(
             imported in the last run, or in that of the run key.
         vanished: What becomes of samples that are gone from the source: "report" names them,
             "remove" removes them from the dataset, too.
+        link: Whether files are hard links to those of the source, where the file system can: then
+            a program that overwrites a source's file in place changes the dataset's, too. Else
+            they are copies.
         indices: The samples of the dataset to import; empty for all.
         chunk_size: How many samples each task run imports; empty for a few seconds of work.
         sample_retries: How often a sample that fails is tried again.
@@ -111,6 +116,7 @@ def import_dataset(
         assigned=assigned.indices,
         gone=tuple(assigned.vanished.values()) if vanished == "remove" else (),
         shared=_with_all_categories(found, known),
+        copies=not link,
     )
     transform = Transform(_TakeIn(layout=kind, options=options or {}))
     stream = stream.with_input(samples)
@@ -227,13 +233,18 @@ def _free_number(wanted: Any, entries: list[dict[str, Any]]) -> Any:
 
 
 def _refuse_inside(source: ImportSource, folder: Path) -> None:
-    """Raises `DatasetError` where an import would find its own samples."""
-    location = source.location.resolve()
+    """Raises `DatasetError` where an import would find samples of the dataset itself."""
+    location, dataset = source.location.resolve(), folder.resolve()
     outer = location if location.is_dir() else location.parent
-    if folder.resolve() == outer or (location.is_dir() and outer in folder.resolve().parents):
+    if dataset == outer or (location.is_dir() and outer in dataset.parents):
         raise DatasetError(
             f"{folder}: the dataset is inside of what is imported, {location}: the next import "
             "would find its samples there. Name a folder elsewhere."
+        )
+    if dataset / DATA_FOLDER in (location, *location.parents):
+        raise DatasetError(
+            f"{location}: these are the samples of {folder} itself. Name a source elsewhere, or "
+            "another dataset."
         )
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pydantic import PrivateAttr
 
 from prefect_pipestream.errors import DecodeError, PipestreamError
-from prefect_pipestream.items import Item
+from prefect_pipestream.items import Item, SerializationMode
 from prefect_pipestream.sequences.sample import EMPTY_SAMPLE, Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 
@@ -23,12 +23,14 @@ class ImportedSamples(SamplesSequence):
         assigned: The index of each of its samples: int64; -1 for those that are left out.
         gone: Other indices, of samples that are not there any more: these are empty.
         shared: Shared items in place of those that the source has.
+        copies: Whether files are copied into the dataset, and not linked.
     """
 
     source: SamplesSequence
     assigned: Indices
     gone: tuple[int, ...] = ()
     shared: Mapping[str, Item[Any]] | None = None
+    copies: bool = False
 
     _order: Indices = PrivateAttr()
     _sorted: Indices = PrivateAttr()
@@ -55,6 +57,8 @@ class ImportedSamples(SamplesSequence):
         at = int(self._sorted.searchsorted(idx))
         if at < len(self._sorted) and self._sorted[at] == idx:
             sample = self.source.get_sample(int(self._order[at]))
+            for item in sample.values() if self.copies else ():
+                item.serialization_mode = SerializationMode.DEEP_COPY
             return Sample.of({**sample, **self.shared}, sample.origin) if self.shared else sample
         if idx in self.gone:
             return EMPTY_SAMPLE

@@ -12,6 +12,7 @@ from prefect_pipestream.errors import MissingExtraError, SampleError
 from prefect_pipestream.items import ImageItem, MetadataItem, PngImageItem
 from prefect_pipestream.items.pictures.codec import check_pixels
 from prefect_pipestream.items.pictures.size import size_of_picture
+from prefect_pipestream.sequences.categories import Categories
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS, CATEGORIES
 from prefect_pipestream.sequences.sources.objects import check_box, check_polygon, said
@@ -176,9 +177,13 @@ class StageAnnotationsToMask(SampleStage, title="annotations-to-mask"):
 def _numbers_in(sample: Sample) -> dict[str, int]:
     """The numbers of the classes that a sample's item lists; none where there is no such item."""
     item = sample.get(CATEGORIES)
-    listed = item() if isinstance(item, MetadataItem) else []
-    known = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    return {str(one.get("name")): one["id"] for one in known if isinstance(one.get("id"), int)}
+    if not isinstance(item, MetadataItem):
+        return {}
+    try:
+        numbers = Categories.of(item()).numbers
+    except ValueError as error:
+        raise SampleError(f"{where(CATEGORIES, item)} has {error}. Correct that item.") from error
+    return {name: number for name, number in numbers.items() if isinstance(number, int)}
 
 
 def _are_equal(value: Any, mask: Mask) -> bool:

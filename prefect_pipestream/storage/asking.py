@@ -106,5 +106,14 @@ def files_below(folder: str | os.PathLike[str]) -> Iterator[str]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 todo.append((f"{prefix}{entry.name}/", entry.path))
-            elif not entry.is_dir():
+            elif not _leads_to_folder(entry):
                 yield prefix + entry.name
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:  # as a link to itself
+            return False
+        raise

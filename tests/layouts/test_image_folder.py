@@ -119,6 +119,7 @@ def test_hidden_files_and_links_to_folders_are_left_out(tmp_path: Path) -> None:
     make_photos(tmp_path / "elsewhere", "d.jpg")
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "circle").symlink_to(folder)
+    (folder / "itself").symlink_to(folder / "itself")
     assert names_of(SamplesSequence.from_image_folder(folder)) == ["a.jpg"]
 
 

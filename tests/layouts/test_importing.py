@@ -289,6 +289,37 @@ def test_new_classes_get_new_numbers_and_are_listed(tmp_path: Path, dataset: Pat
     assert len(json.loads((dataset / "categories.json").read_text())) == 2
 
 
+def test_classes_stay_listed_while_samples_of_another_import_have_them(
+    tmp_path: Path, dataset: Path
+) -> None:
+    one = make_photos(tmp_path / "one", "b/1.jpg", "c/1.jpg")
+    two = make_photos(tmp_path / "two", "c/2.jpg")
+    first = import_dataset("image-folder", one, dataset)
+    second = import_dataset("image-folder", two, dataset)
+    listed = (dataset / "categories.json").read_text()
+
+    report = undo_run(dataset, first.run_key)
+
+    assert report.left == ("/categories.json",)
+    assert (dataset / "categories.json").read_text() == listed
+    undo_run(dataset, second.run_key)
+    assert not files_below(dataset / "data")
+
+
+def test_copies_do_not_change_with_the_source(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset, link=False)
+    before = files_below(dataset)
+    with (photos / "b.jpg").open("r+b") as file:  # as some programs overwrite a file
+        file.write(b"no image any more")
+    assert files_below(dataset) == before
+
+
+def test_the_samples_of_a_dataset_are_not_imported_into_it(photos: Path, dataset: Path) -> None:
+    imported(photos, dataset)
+    with pytest.raises(DatasetError, match=r"the samples of .* itself"):
+        imported(dataset / "data", dataset)
+
+
 def test_first_folders_stay_what_they_were(tmp_path: Path, dataset: Path) -> None:
     photos = make_photos(tmp_path / "photos", "train/cat/a.jpg", "val/cat/b.jpg")
     import_dataset("image-folder", photos, dataset)

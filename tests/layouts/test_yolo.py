@@ -731,3 +731,14 @@ def test_what_supervision_wrote_is_imported(tmp_path):
     assert (tmp_path / "again/labels/x.txt").read_text().splitlines() == (
         out / "labels/x.txt"
     ).read_text().splitlines()
+
+
+def test_aliases_and_numbers_without_end_are_refused_at_once(tmp_path: Path) -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    for one, other in zip("abcdefgh", "bcdefghi", strict=True):
+        bomb += f"{other}: &{other} [" + ", ".join([f"*{one}"] * 9) + "]\n"
+    (tmp_path / "images").mkdir()
+    for names in (f"{bomb}names: *i\n", "names: {0: a, 1000000000000: b}\n"):
+        (tmp_path / "data.yaml").write_text(f"train: images\n{names}")
+        with pytest.raises(DecodeError, match="`names`"):
+            SamplesSequence.from_yolo(tmp_path).shared_items  # type: ignore[attr-defined] # noqa: B018

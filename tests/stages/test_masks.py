@@ -213,6 +213,15 @@ def test_what_cannot_be_painted(entry, message):
         mask_of(sample_of({"label": "cat"}, {"label": "cat", **entry}))
 
 
+@pytest.mark.parametrize(
+    "categories",
+    [3, [3], [{"id": True, "name": "cat"}], [*CATEGORIES, {**CATEGORIES[0], "name": "other"}]],
+)
+def test_classes_that_are_none_are_refused(categories):
+    with pytest.raises(SampleError, match=r"categories.* has "):
+        mask_of(sample_of({"label": "cat", "bbox": [0, 0, 2, 2]}, categories=categories))
+
+
 def test_polygons_of_two_points_have_no_pixels():
     assert not ours({"segmentation": [[1, 1, 5, 5]]}).any()
     both = ours({"segmentation": [[1, 1, 5, 5], *SQUARE]})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.errors import PipestreamError, UndoRefusedError
 from prefect_pipestream.items import JsonMetadataItem
 from prefect_pipestream.underfolder import (
     Underfolder,
@@ -126,6 +126,32 @@ def test_a_compaction_that_was_pruned_is_still_known(dataset: Dataset) -> None:
     assert Layout.of(dataset.folder).at("runs", "nightly")
     with pytest.raises(PipestreamError, match="no run 'nightly'"):
         undo_run(dataset.folder, "nightly")
+
+
+def test_what_was_moved_since_is_undone_with_its_move_alone(dataset: Dataset) -> None:
+    dataset.imported("abcd")
+    dataset.imported("abcde")
+    dataset.removed(0)
+    compaction = compact(dataset.folder)
+    with pytest.raises(UndoRefusedError, match=f"{compaction.run_key}.*moved.*together"):
+        undo_run(dataset.folder, "run-2")
+    assert dataset.names() == {0: "b", 1: "c", 2: "d", 3: "e"}
+    undo_run(dataset.folder, [compaction.run_key, "run-3", "run-2"])
+    assert dataset.names() == {0: "a", 1: "b", 2: "c", 3: "d"}
+
+
+def test_of_two_compactions_the_first_is_not_undone_alone(dataset: Dataset) -> None:
+    dataset.imported("abcd")
+    dataset.removed(0)
+    dataset.removed(2)
+    first = compact(dataset.folder)
+    dataset.imported("abcde")
+    dataset.removed(0)
+    second = compact(dataset.folder)
+    with pytest.raises(UndoRefusedError, match="moved samples"):
+        undo_run(dataset.folder, first.run_key)
+    undo_run(dataset.folder, second.run_key)
+    assert dataset.imported("bde")["e"] == dataset.imported("bde")["e"]
 
 
 def test_an_empty_index_is_none(dataset: Dataset) -> None:

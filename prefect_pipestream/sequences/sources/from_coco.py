@@ -14,6 +14,7 @@ from natsort import natsorted
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
+from prefect_pipestream.sequences.categories import is_category, is_number
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.import_source import (
     ANNOTATIONS,
@@ -21,16 +22,13 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out
 from prefect_pipestream.sequences.sources.objects import (
     check_box,
     content_of,
-    is_category,
-    is_id,
-    path_below,
     said,
 )
 from prefect_pipestream.storage.asking import is_file, is_folder, names_in, status_through_links
+from prefect_pipestream.storage.paths_below import refuse_leading_out, relative
 
 COCO = "coco"
 """The key of the shared item with what a file says beside its lists (`info`, `licenses`), by
@@ -215,7 +213,7 @@ class FromCoco(ImportSource, title="from_coco"):
             )
         elif not is_image(path):
             problem = f"{path!r} has no extension of an image"
-        elif not is_id(entry.get("id")):
+        elif not is_number(entry.get("id")):
             problem = f"its `id` is {said(entry.get('id'))}, expected a number"
         elif entry["id"] in file.twice:
             problem = f"another image has its id {entry['id']!r}, so that their objects are mixed"
@@ -250,7 +248,7 @@ class FromCoco(ImportSource, title="from_coco"):
             if "category_id" not in entry:
                 return dict(entry)
             number = entry["category_id"]
-            if not is_id(number) or number not in self._labels:
+            if not is_number(number) or number not in self._labels:
                 raise ValueError(f"its category {said(number)} is none of `categories`")
         except ValueError as error:
             raise DecodeError(
@@ -354,7 +352,7 @@ def _id_in(entry: Any, name: str) -> _Id | None:
 
 def path_of(image: Any) -> str | None:
     """The path of an image below its folder; None if the entry has none that stays there."""
-    return path_below(image.get("file_name")) if isinstance(image, dict) else None
+    return relative(image.get("file_name")) if isinstance(image, dict) else None
 
 
 def _name_said(image: Any) -> str | None:

@@ -15,8 +15,8 @@ from prefect_pipestream.items import JsonMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
+from prefect_pipestream.sequences.sources.sidecars import check_sidecars
 from prefect_pipestream.storage.asking import files_below
-from prefect_pipestream.underfolder.format.names import check_key
 
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
@@ -40,11 +40,7 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
     @field_validator("sidecars")
     @classmethod
     def _check_sidecars(cls, sidecars: dict[str, str] | None) -> dict[str, str] | None:
-        for key, pattern in (sidecars or {}).items():
-            check_key(key)
-            if "{stem}" not in pattern:
-                raise ValueError(f"{key!r}: {pattern!r} needs {{stem}}, the image's name.")
-        return sidecars
+        return None if sidecars is None else check_sidecars(sidecars)
 
     def model_post_init(self, context: Any) -> None:
         """Looks whether the folder is there."""

@@ -13,7 +13,6 @@ from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.import_source import ImportSource, Items
-from prefect_pipestream.sequences.sources.listed_paths import first_below, refuse_leading_out
 from prefect_pipestream.sequences.sources.tables import (
     RESERVED,
     TABLE,
@@ -22,6 +21,7 @@ from prefect_pipestream.sequences.sources.tables import (
     table_at,
 )
 from prefect_pipestream.storage.asking import is_file
+from prefect_pipestream.storage.paths_below import first_below, refuse_leading_out
 from prefect_pipestream.underfolder.format.names import check_key
 
 PATH_COLUMNS = ("path", "file", "file_name", "filename", "image", "image_path")

@@ -20,10 +20,10 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.listed_paths import refuse_leading_out
 from prefect_pipestream.sequences.sources.objects import content_of
 from prefect_pipestream.sequences.sources.voc_xml import labels_in, read_voc
 from prefect_pipestream.storage.asking import files_below, is_folder
+from prefect_pipestream.storage.paths_below import refuse_leading_out
 
 VOC = "voc"
 """The key in the metadata of what an annotation file says of its image."""

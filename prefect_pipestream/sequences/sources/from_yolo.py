@@ -16,11 +16,7 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.listed_paths import (
-    first_below,
-    refuse_leading_out,
-    text_of,
-)
+from prefect_pipestream.sequences.sources.listed_paths import text_of
 from prefect_pipestream.sequences.sources.yolo_folder import (
     YoloFolder,
     label_file_of,
@@ -28,6 +24,7 @@ from prefect_pipestream.sequences.sources.yolo_folder import (
     read_folder,
 )
 from prefect_pipestream.sequences.sources.yolo_labels import LabelError, object_of
+from prefect_pipestream.storage.paths_below import first_below, refuse_leading_out
 
 
 @source_sequence

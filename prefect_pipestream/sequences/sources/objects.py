@@ -1,14 +1,12 @@
 """What the layouts of detection have in common: boxes, and paths that annotation files name."""
 
 import os
-import posixpath
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.storage.asking import is_file
-from prefect_pipestream.storage.untrusted import is_name
 
 _LARGEST = 1e15  # pixels; a float tells such numbers apart to an eighth
 
@@ -17,16 +15,6 @@ def is_number(value: object) -> bool:
     """Whether a value is a finite number of a size that coordinates can have."""
     is_real = isinstance(value, Real) and not isinstance(value, bool)
     return is_real and bool(-_LARGEST < value < _LARGEST)  # type: ignore[operator] # a number
-
-
-def is_id(value: object) -> bool:
-    """Whether a value can be an id in COCO's lists: a whole number, or a text."""
-    return isinstance(value, int | str) and not isinstance(value, bool)
-
-
-def is_category(entry: object) -> bool:
-    """Whether an entry is a class as COCO lists it."""
-    return isinstance(entry, dict) and is_id(entry.get("id")) and isinstance(entry.get("name"), str)
 
 
 def check_polygon(polygon: object) -> None:
@@ -58,14 +46,6 @@ def check_box(box: object) -> None:
         raise ValueError(
             f"its bbox is {str(box)[:80]}, expected four numbers: x, y, width and height in pixels"
         )
-
-
-def path_below(said: object) -> str | None:
-    """A path that an annotation file names, without `.` in it; None if it leads out or is none."""
-    if not isinstance(said, str) or not said or said.startswith("/"):
-        return None
-    path = posixpath.normpath(said)
-    return path if all(is_name(part) for part in path.split("/")) else None
 
 
 def content_of(path: Path) -> bytes:

@@ -1,6 +1,7 @@
 """What a folder in Ultralytics' layout says: its splits, its classes, where its images are."""
 
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -9,14 +10,10 @@ from typing import Any
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
-from prefect_pipestream.sequences.sources.listed_paths import (
-    first_below,
-    is_path,
-    refuse_leading_out,
-    text_of,
-)
+from prefect_pipestream.sequences.sources.listed_paths import text_of
 from prefect_pipestream.sequences.sources.yolo_labels import LabelError, Pose, class_in
 from prefect_pipestream.storage.asking import files_below, is_file, is_folder
+from prefect_pipestream.storage.paths_below import first_below, is_path, refuse_leading_out
 
 SPLITS = ("train", "val", "test")
 IMAGES, LABELS = "images", "labels"
@@ -268,6 +265,12 @@ def _classes(
     return [{"id": at, "name": str(at)} for at in range(count)], f"{root} (no file names them)"
 
 
+_SHORTLY = reprlib.Repr()  # of what aliases may make endless
+_SHORTLY.maxlevel = 1
+    maxlevel=1, maxdict=3, maxlist=3, maxstring=40
+)  # of what aliases may make endless
+
+
 def _declared(file: Path, said: Mapping[str, Any]) -> dict[int, str]:
     names, count = said.get("names"), said.get("nc")
     is_count = isinstance(count, int) and 0 <= count <= _MOST_CLASSES
@@ -281,7 +284,7 @@ def _declared(file: Path, said: Mapping[str, Any]) -> dict[int, str]:
     is_right = pairs is not None and all(_is_class(at, name) for at, name in pairs)
     if pairs is None or not is_right or len(pairs) > _MOST_CLASSES:
         raise DecodeError(
-            f"{file}: `names` {str(names)[:80]} is neither a list of names nor a mapping of "
+            f"{file}: `names` {_SHORTLY.repr(names)} is neither a list of names nor a mapping of "
             "numbers to names. Correct it."
         )
     if count is not None and count != len(pairs):
@@ -292,7 +295,7 @@ def _declared(file: Path, said: Mapping[str, Any]) -> dict[int, str]:
 
 
 def _is_class(at: object, name: object) -> bool:
-    is_number = (isinstance(at, int) and not isinstance(at, bool) and at >= 0) or (
+    is_number = (type(at) is int and 0 <= at <= _MOST_CLASSES) or (
         isinstance(at, str) and at.isascii() and at.isdigit() and len(at) < 9
     )
     return is_number and isinstance(name, str | int | float)

@@ -192,7 +192,8 @@ _TELLING = ("origin", "file")
 class _Owners:
     """What each index is assigned to, by all lines and moves in the order of time.
 
-    What a run assigned that was undone is free again, but where the undo was undone in its turn.
+    What a run assigned that was undone is free again. Where that leaves a doubt, as an undo may be
+    undone in its turn, the samples tell, each of which is read for it.
     """
 
     def __init__(self, layout: Layout, lines: Sequence[_Line], told: _Metadata) -> None:
@@ -201,22 +202,22 @@ class _Owners:
         self._displaced: set[tuple[str, str]] = set()
         runs = runs_of(layout)
         moves = _moves(layout)
-        taken_back: set[tuple[str, str]] = set()
+        named = {(line.origin, name) for line in lines for name in line.names}
+        is_contested = False
         for line in sorted(lines, key=lambda line: line.at):
             self._follow(moves, until=line.at)
             if any(_took_back(run, line) for run in runs):
-                taken_back.update((line.origin, name) for name in line.names)
-            else:
-                for name, idx in line.assigned():
-                    owner, before = (line.origin, name), self._at.get(idx)
-                    # What a compaction that was undone had freed may be another's again.
-                    if before in (None, owner) or told.of(idx) != before:
-                        self._assign(idx, owner)
-        self._follow(moves, until=inf)
-        for line in told.lines(taken_back) if taken_back else ():
-            for name, idx in line.assigned():  # an undo that was undone brought it back
+                is_contested = True
+                continue
+            for name, idx in line.assigned():
                 owner = line.origin, name
-                if owner not in self._index_of or told.of(self._index_of[owner]) != owner:
+                is_free = self._at.get(idx, owner) == owner
+                is_contested |= not (is_free and self._index_of.get(owner, idx) == idx)
+                self._assign(idx, owner)
+        self._follow(moves, until=inf)
+        if is_contested:  # as by undos that were undone: the samples that are there tell
+            for owner, idx in told.owners().items():
+                if owner in named:
                     self._assign(idx, owner)
 
     def _assign(self, idx: int, owner: tuple[str, str]) -> None:
@@ -230,7 +231,9 @@ class _Owners:
         while moves and moves[0][0] < until:
             _, old, new = moves.popleft()
             if new in self._at:  # its sample was removed, else it would have moved before
-                self._displaced.add(self._at.pop(new))
+                displaced = self._at.pop(new)
+                self._displaced.add(displaced)
+                del self._index_of[displaced]
             if old in self._at:
                 self._at[new] = self._at.pop(old)
                 self._index_of[self._at[new]] = new

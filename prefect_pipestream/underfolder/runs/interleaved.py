@@ -4,9 +4,14 @@ import heapq
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
+from prefect_pipestream.errors import UndoRefusedError
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.ledger.compactions import compactions
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.listing import UNDO_KEY
 from prefect_pipestream.underfolder.runs.undo_plan import Plan, net_changes, plan_of
@@ -54,6 +59,37 @@ def undo_command(layout: Layout, keys: Sequence[str]) -> str:
     """The command that undoes runs together."""
     dashes = ["--"] if any(key.startswith("-") for key in keys) else []
     return f"`pipestream undo {shlex.join([*dashes, layout.root, *keys])}`"
+
+
+def refuse_if_moved(layout: Layout, runs: Sequence[Run]) -> None:
+    """Checks that what runs wrote is still where they wrote it.
+
+    Raises:
+        UndoRefusedError: If compactions that stand moved samples from or to there since.
+    """
+    known = {run.folder for run in runs}
+    for compaction in compactions(layout):
+        moves = compaction.moves()
+        if compaction.folder in known or not any(_is_moved(run, moves) for run in runs):
+            continue
+        keys = [run.key for run in newest_first([compaction, *runs])]
+        raise UndoRefusedError(
+            f"{layout.root}: {describe_runs([run.key for run in runs])} is not undone, for run "
+            f"{compaction.key!r} moved samples to other indices since. "
+            f"{undo_command(layout, keys)} undoes them together."
+        )
+
+
+def _is_moved(run: Run, moves: Moves) -> bool:
+    """Whether samples were moved from or to where a run wrote some before."""
+    rows, own = run.rows(), run.moves()
+    idx, at = np.concatenate([rows.idx, own.new]), np.concatenate([rows.at, own.at])
+    places, times = np.concatenate([moves.old, moves.new]), np.concatenate([moves.at, moves.at])
+    order = np.lexsort((times, places))
+    places, times = places[order], times[order]
+    last = places.searchsorted(idx, side="right") - 1  # the last move of each place
+    is_there = (last >= 0) & (places[last.clip(0)] == idx) if len(places) else np.zeros(0, bool)
+    return bool(is_there.any() and (times[last[is_there]] > at[is_there]).any())
 
 
 def way_out(layout: Layout, dataset: Underfolder, runs: Sequence[Run], plan: Plan) -> str:

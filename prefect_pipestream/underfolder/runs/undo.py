@@ -26,11 +26,13 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
+from prefect_pipestream.underfolder.format.names import is_shared
 from prefect_pipestream.underfolder.format.run_key import check_run_key
-from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.interleaved import (
     commits_in_turn,
     describe_runs,
+    refuse_if_moved,
     way_out,
 )
 from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY, existing_run, live_writers
@@ -60,7 +62,8 @@ class UndoReport:
         samples: How many samples were restored.
         files: How many files were put back or removed.
         overwritten: Files that someone changed since, and that were restored by force.
-        left: Shared items that someone changed since, and that were left as they are.
+        left: Shared items that someone changed since, or that samples of other imports have too,
+            and that were left as they are.
     """
 
     run_keys: tuple[str, ...]
@@ -116,6 +119,7 @@ def undo_run(folder: Folder, run_key: str | Sequence[str], force: bool = False) 
         keys = [run.key for run in runs]
         if not force:
             _refuse_if_running(layout, keys)
+        refuse_if_moved(layout, runs)
         dataset = Underfolder(layout.root, watch=True)
         with _shut(layout, intent, runs):
             changes = net_changes(_all_commits(runs, force))
@@ -277,6 +281,7 @@ def _checked_plan(
 ) -> Plan:
     what = describe_runs([run.key for run in runs])
     plan = plan_of(layout, dataset, changes, force=force)
+    _leave_needed(layout, runs, changes, plan)
     if plan.changed and not force:
         shown = [f"{idx} ({', '.join(n)})" for idx, n in islice(plan.changed.items(), _SHOWN)]
         more = len(plan.changed) - len(shown)
@@ -293,6 +298,26 @@ def _checked_plan(
             f"it replaced are not there any more, the first of them {plan.lost[0]}."
         )
     return plan
+
+
+def _leave_needed(
+    layout: Layout, runs: Sequence[Run], changes: Mapping[str, Change], plan: Plan
+) -> None:
+    """Leaves the shared items there that imports brought, as long as other imports stand."""
+    undone = {run.folder for run in runs}
+    others = [run for run in runs_of(layout) if _is_import(run) and run.folder not in undone]
+    if not (others and any(map(_is_import, runs))):
+        return
+    for idx, names in list(plan.todo.items()):
+        needed = [n for n in names if is_shared(n) and kept_path(n, changes[n]) is None]
+        plan.left += needed
+        plan.todo[idx] = [name for name in names if name not in needed]
+        if not plan.todo[idx]:
+            del plan.todo[idx]
+
+
+def _is_import(run: Run) -> bool:
+    return "imported_from" in run.facts() and not run.is_undone()
 
 
 def _all_commits(runs: Sequence[Run], force: bool) -> Commits:
