@@ -12,9 +12,9 @@ from prefect_pipestream.errors import SampleError
 from prefect_pipestream.exporting.exporter import Exporter, is_folder_name, place_below
 from prefect_pipestream.items import MetadataItem
 from prefect_pipestream.sequences import Sample
-from prefect_pipestream.sequences.sources.from_image_folder import SPLITS
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES
 from prefect_pipestream.sequences.sources.sidecars import check_sidecars
+from prefect_pipestream.sequences.sources.splits import split_called
 
 
 class ImagesExporter(Exporter):
@@ -85,7 +85,7 @@ class ImageFolderExporter(ImagesExporter):
 
 def _is_split(folder: str, known: Mapping[str, Any]) -> bool:
     """Whether a folder is that of a split, by its name or as the sample's own."""
-    return folder == str(known["split"]) or folder.lower() in SPLITS
+    return folder == str(known["split"]) or split_called(folder) is not None
 
 
 def _classes_of(sample: Sample, known: Mapping[str, Any]) -> set[str]:

@@ -15,12 +15,8 @@ from prefect_pipestream.items.pictures.size import size_as_seen
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.categories import Categories, is_number
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS, CATEGORIES
-from prefect_pipestream.sequences.sources.yolo_folder import (
-    IMAGES,
-    SPLITS,
-    label_file_of,
-    split_called,
-)
+from prefect_pipestream.sequences.sources.splits import SPLITS, split_called
+from prefect_pipestream.sequences.sources.yolo_folder import IMAGES, label_file_of
 from prefect_pipestream.sequences.sources.yolo_labels import (
     Form,
     LabelError,

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.storage.asking import status_through_links
 from prefect_pipestream.storage.file_source import (
-    READ_FLAGS,
     FileSource,
     cannot_read,
     new_digest,
+    opened_fd,
     require_regular,
 )
 from prefect_pipestream.storage.version import Version
@@ -57,23 +57,16 @@ class Container(NamedTuple):
             FileNotFoundError: If it is not there any more.
             DecodeError: If it was changed, cannot be read, or ends before.
         """
-        try:
-            fd = os.open(self.path, READ_FLAGS)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            cannot_read(self.path, error)
-        try:
+        with opened_fd(self.path) as fd:
             if not self._is_of(os.fstat(fd)):
                 raise DecodeError(
                     f"{name}: {self.path} was changed since it was opened, and what is where in "
                     "it is not known any more. Open it anew."
                 )
-            return _bytes_at(fd, offset, size, name)
-        except OSError as error:
-            cannot_read(name, error)
-        finally:
-            os.close(fd)
+            try:
+                return _bytes_at(fd, offset, size, name)
+            except OSError as error:
+                cannot_read(name, error)
 
 
 def _bytes_at(fd: int, offset: int, size: int, name: str) -> bytes:

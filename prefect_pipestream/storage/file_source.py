@@ -17,7 +17,7 @@ from prefect_pipestream.storage.asking import is_link, is_there, status_through_
 from prefect_pipestream.storage.version import Version
 
 # O_NONBLOCK: opening a FIFO that nobody writes to must not hang; regular files ignore it.
-READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 1 << 20
 
 
@@ -103,17 +103,9 @@ class FileSource:
             FileNotFoundError: If it is not there.
             DecodeError: If it is no regular file or cannot be read, also while pieces are taken.
         """
-        try:
-            fd = os.open(self.path, READ_FLAGS)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            cannot_read(self.path, error)
-        try:
+        with opened_fd(self.path) as fd:
             require_regular(os.fstat(fd), self.path)
             yield _chunks_in(fd, self.path)
-        finally:
-            os.close(fd)
 
     def read(self) -> bytes:
         """Reads the whole content and remembers its version.
@@ -187,17 +179,34 @@ def _chunks_in(fd: int, path: str) -> Iterator[bytes]:
         cannot_read(path, error)
 
 
-def _read_regular_file(path: str) -> tuple[bytes, os.stat_result]:
-    fd = os.open(path, READ_FLAGS)
+@contextmanager
+def opened_fd(path: str) -> Iterator[int]:
+    """Gives the descriptor of a file that is opened to be read.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        DecodeError: If it cannot be opened.
+    """
     try:
+        fd = os.open(path, _READ_FLAGS)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        cannot_read(path, error)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read_regular_file(path: str) -> tuple[bytes, os.stat_result]:
+    with opened_fd(path) as fd:
         st = os.fstat(fd)
         require_regular(st, path)
         data = os.read(fd, st.st_size + 1)
         if len(data) < st.st_size:  # read(2) hands out at most 2 GiB at a time
             data = b"".join(_rest_of(fd, data))
         return data, st
-    finally:
-        os.close(fd)
 
 
 def require_regular(st: os.stat_result, path: str) -> None:

@@ -144,6 +144,15 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
         SamplesSequence.from_image_folder(tmp_path, sidecars={"a.b": "{stem}.png"})
 
 
+def test_splits_may_have_a_year(tmp_path: Path) -> None:
+    make_photos(tmp_path, "train2017/cat/a.jpg", "val2017/dog/b.jpg")
+    facts = [sample["metadata"]() for sample in SamplesSequence.from_image_folder(tmp_path)]
+    assert [(one["split"], one["label"]) for one in facts] == [
+        ("train2017", "cat"),
+        ("val2017", "dog"),
+    ]
+
+
 def test_a_source_is_named_in_a_list_and_can_be_pickled(tmp_path: Path) -> None:
     folder = make_photos(tmp_path, "cat/a.jpg", "dog/b.jpg")
     samples = build_pipe([{"from_image_folder": str(folder)}])

@@ -1,21 +1,20 @@
 """Images with objects, as COCO lists them in JSON files."""
 
-import json
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from natsort import natsorted
 
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
-from prefect_pipestream.sequences.categories import is_category, is_number
+from prefect_pipestream.sequences.categories import is_number
 from prefect_pipestream.sequences.registry import source_sequence
+from prefect_pipestream.sequences.sources.coco_json import Id, Listed, read_listed
 from prefect_pipestream.sequences.sources.import_source import (
     ANNOTATIONS,
     CATEGORIES,
@@ -24,7 +23,6 @@ from prefect_pipestream.sequences.sources.import_source import (
 )
 from prefect_pipestream.sequences.sources.objects import (
     check_box,
-    content_of,
     said,
 )
 from prefect_pipestream.storage.asking import is_file, is_folder, names_in, status_through_links
@@ -36,21 +34,7 @@ split; and of what it says of an image, in the metadata."""
 NAMED = ("instances", "person_keypoints")
 """How the names of annotation files begin; what follows, after `_`, is the split."""
 ROBOFLOW = "_annotations.coco.json"
-_LISTS = ("images", "annotations", "categories")
 _LOOKED_FOR = 100  # images, until one is found
-_Id = int | str
-
-
-class Listed(NamedTuple):
-    """One annotation file: its images, and their objects by the image's id."""
-
-    path: Path
-    split: str | None
-    images: list[Any]
-    objects: dict[_Id, list[Any]] | None
-    categories: list[dict[str, Any]]
-    beside: dict[str, Any]
-    twice: frozenset[_Id]
 
 
 @source_sequence
@@ -155,7 +139,7 @@ class FromCoco(ImportSource, title="from_coco"):
         Raises:
             DatasetError: If one number stands for classes of two names.
         """
-        found: dict[_Id, dict[str, Any]] = {}
+        found: dict[Id, dict[str, Any]] = {}
         for file in self._files:
             for entry in file.categories:
                 known = found.setdefault(entry["id"], entry)
@@ -167,7 +151,7 @@ class FromCoco(ImportSource, title="from_coco"):
         return list(found.values())
 
     @cached_property
-    def _labels(self) -> dict[_Id, str]:
+    def _labels(self) -> dict[Id, str]:
         return {entry["id"]: entry["name"] for entry in self.categories}
 
     @cached_property
@@ -256,98 +240,6 @@ class FromCoco(ImportSource, title="from_coco"):
                 f"({image['file_name']}): {error}. Correct the entry."
             ) from error
         return {**entry, "label": self._labels[number]}
-
-
-# -- reading a file ------------------------------------------------------------------------------
-
-
-def read_listed(path: Path, split: str | None) -> Listed:
-    """Reads an annotation file in one pass.
-
-    Objects of images that are not listed are left out, with a warning.
-
-    Raises:
-        DecodeError: If it is no JSON, or its lists are none.
-        DatasetError: If it has panoptic segments.
-    """
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise DecodeError(f"{path}: it has no list `images`. Name a JSON file as COCO has it.")
-    for name in _LISTS:
-        if not isinstance(content.get(name, []), list):
-            raise DecodeError(f"{path}: `{name}` is {said(content[name])}, expected a list.")
-    images, categories = content["images"], content.get("categories", [])
-    for number, entry in enumerate(categories):
-        _check_category(path, number, entry)
-    objects, twice = None, frozenset[_Id]()
-    if "annotations" in content:
-        objects, twice = _by_image(path, images, content["annotations"])
-    beside = {name: value for name, value in content.items() if name not in _LISTS}
-    return Listed(path, split, images, objects, categories, beside, twice)
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-        DecodeError: If it cannot be read; the message has the line.
-    """
-    try:
-        return json.loads(content_of(path).decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise DecodeError(
-            f"{path}: malformed JSON in line {error.lineno}, column {error.colno}: {error.msg}. "
-            "Correct the file."
-        ) from error
-    except (ValueError, RecursionError) as error:  # no UTF-8, numbers of 5,000 digits; too deep
-        raise DecodeError(
-            f"{path}: this JSON cannot be read: {error}. Correct the file."
-        ) from error
-
-
-def _by_image(
-    path: Path, images: list[Any], entries: list[Any]
-) -> tuple[dict[_Id, list[Any]], frozenset[_Id]]:
-    """The objects by the image's id; and the ids that several images have."""
-    objects: dict[_Id, list[Any]] = {}
-    twice: set[_Id] = set()
-    for image in images:
-        number = _id_in(image, "id")
-        if number is None:
-            continue
-        if number in objects:
-            twice.add(number)
-        objects[number] = []
-    lost: list[Any] = []
-    for entry in entries:
-        number = _id_in(entry, "image_id")
-        found = None if number is None else objects.get(number)
-        (lost if found is None else found).append(entry)
-    if entries and isinstance(entries[0], dict) and "segments_info" in entries[0]:
-        raise DatasetError(
-            f"{path}: these are panoptic segments, which are not read. Name the file of the "
-            "instances (`instances_*.json`) instead."
-        )
-    if lost:
-        warnings.warn(
-            f"{path}: {len(lost):,} annotations are of no image that it lists, and left out. The "
-            f"first: {said(lost[0])}.",
-            stacklevel=2,
-        )
-    return objects, frozenset(twice)
-
-
-def _check_category(path: Path, number: int, entry: Any) -> None:
-    if not is_category(entry):
-        raise DecodeError(
-            f"{path}: categories[{number}] is {said(entry)}, expected a mapping with an `id` and "
-            "a `name`. Correct the entry."
-        )
-
-
-def _id_in(entry: Any, name: str) -> _Id | None:
-    found = entry.get(name) if isinstance(entry, dict) else None
-    return found if isinstance(found, int | str) else None
 
 
 def path_of(image: Any) -> str | None:

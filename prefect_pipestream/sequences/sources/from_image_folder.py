@@ -16,9 +16,8 @@ from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
 from prefect_pipestream.sequences.sources.sidecars import check_sidecars
+from prefect_pipestream.sequences.sources.splits import split_called
 from prefect_pipestream.storage.asking import files_below
-
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
 @source_sequence
@@ -82,7 +81,7 @@ class FromImageFolder(ImportSource, title="from_image_folder"):
         if self.splits is not None:
             return self.splits
         first = {name.partition("/")[0] for name in self.names if "/" in name}
-        return bool(first) and {one.lower() for one in first} <= SPLITS
+        return bool(first) and None not in map(split_called, first)
 
     @cached_property
     def shared_items(self) -> Items:

@@ -13,7 +13,6 @@ from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
 from prefect_pipestream.sequences.registry import source_sequence
-from prefect_pipestream.sequences.sources.from_image_folder import SPLITS
 from prefect_pipestream.sequences.sources.import_source import (
     ANNOTATIONS,
     CATEGORIES,
@@ -21,6 +20,7 @@ from prefect_pipestream.sequences.sources.import_source import (
     Items,
 )
 from prefect_pipestream.sequences.sources.objects import content_of
+from prefect_pipestream.sequences.sources.splits import split_called
 from prefect_pipestream.sequences.sources.voc_xml import labels_in, read_voc
 from prefect_pipestream.storage.asking import files_below, is_folder
 from prefect_pipestream.storage.paths_below import refuse_leading_out
@@ -222,10 +222,11 @@ class FromVoc(ImportSource, title="from_voc"):
         """The split, and all sets if they are not just the main one of that split."""
         sets = list(self._sets.get(stem, ()))
         main = [one.removeprefix("Main/") for one in sets if one.startswith("Main/")]
-        usual = [one for one in main if one.lower() in SPLITS]
+        usual = filter(split_called, main)
         split = next(iter([*usual, *main]), None)
-        if not self._has_sets and "/" in stem and stem.partition("/")[0].lower() in SPLITS:
-            split = stem.partition("/")[0]
+        first, slash, _ = stem.partition("/")
+        if slash and not self._has_sets and split_called(first) is not None:
+            split = first
         return split, [] if sets == [f"Main/{split}"] else sets
 
     def items_of(self, idx: int) -> Items:

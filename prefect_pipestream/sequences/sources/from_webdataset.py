@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.sequences.registry import source_sequence
-from prefect_pipestream.sequences.sources.from_image_folder import SPLITS
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
 from prefect_pipestream.sequences.sources.named_keys import NamedKeys
 from prefect_pipestream.sequences.sources.shard_members import (
@@ -22,6 +21,7 @@ from prefect_pipestream.sequences.sources.shard_members import (
     value_of_text,
 )
 from prefect_pipestream.sequences.sources.shards import ShardIndex, shards_at
+from prefect_pipestream.sequences.sources.splits import split_called
 from prefect_pipestream.storage.file_part import PartOfFile
 
 _LONGEST_TEXT = 1 << 20  # bytes: what is longer is an item of its own
@@ -208,7 +208,7 @@ class FromWebDataset(ImportSource, title="from_webdataset"):
 def _place_of(shard: str) -> dict[str, str]:
     path = PurePosixPath(shard)
     words = (path.parts[0], path.name.split("-")[0].split("_")[0])
-    split = next((word for word in words if word.lower() in SPLITS), None)
+    split = next(filter(split_called, words), None)
     return {"shard": shard} if split is None else {"shard": shard, "split": split}
 
 

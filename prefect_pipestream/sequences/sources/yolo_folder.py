@@ -10,26 +10,16 @@ from typing import Any
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
-from prefect_pipestream.sequences.sources.listed_paths import text_of
+from prefect_pipestream.sequences.sources.splits import SPLITS, split_called
 from prefect_pipestream.sequences.sources.yolo_labels import LabelError, Pose, class_in
 from prefect_pipestream.storage.asking import files_below, is_file, is_folder
 from prefect_pipestream.storage.paths_below import first_below, is_path, refuse_leading_out
 
-SPLITS = ("train", "val", "test")
 IMAGES, LABELS = "images", "labels"
-_SPLIT_OF = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 _DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _CLASS_FILES = ("classes.txt", "obj.names", f"{LABELS}/classes.txt")
 _MOST_CLASSES = 10_000
-_PARTS = frozenset({*SPLITS, "validation"})
+_PARTS = (*SPLITS, "validation")
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ def read_folder(location: Path, root: Path | None) -> YoloFolder:
     home = location if described_in is None else described_in.parent
     whole = os.path.abspath(home if root is None else root)
     said = {} if described_in is None else _read_description(described_in)
-    if described_in is not None and said.keys() & _PARTS:
+    if described_in is not None and said.keys() & {*_PARTS}:
         splits = _Described(described_in, said, whole).splits()
     else:
         splits = _found_splits(whole)
@@ -111,11 +101,6 @@ def split_in(name: str) -> tuple[str, ...]:
     return ()
 
 
-def split_called(name: str) -> str | None:
-    """The split that a folder's name stands for: `val2017`, `valid` and others are `val`."""
-    return _SPLIT_OF.get(name.lower().rstrip("0123456789"))
-
-
 def _refuse_without_labels(root: str, names: Iterable[str]) -> None:
     first = next(iter(names), None)
     if first is None or any(label_path(root, name) is not None for name in names):
@@ -161,7 +146,7 @@ class _Described:
 
     def splits(self) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
-        for split in (*SPLITS, "validation"):
+        for split in _PARTS:
             for name in self._images(split):
                 known, called = found.get(name, ()), split_called(split) or split
                 found[name] = known if called in known else (*known, called)
@@ -267,8 +252,6 @@ def _classes(
 
 _SHORTLY = reprlib.Repr()  # of what aliases may make endless
 _SHORTLY.maxlevel = 1
-    maxlevel=1, maxdict=3, maxlist=3, maxstring=40
-)  # of what aliases may make endless
 
 
 def _declared(file: Path, said: Mapping[str, Any]) -> dict[int, str]:
