@@ -603,7 +603,7 @@ def test_labels_that_are_no_text_and_pictures_that_are_missing_fail_alone(folder
     [
         ("names: [cat", "data.yaml: malformed YAML in line"),
         ("just text", "is not a mapping with `names`"),
-        ("names: cat\ntrain: images/train", "`names` cat is neither"),
+        ("names: cat\ntrain: images/train", "`names` 'cat' is neither"),
         ("names: {x: cat}\ntrain: images/train", "is neither a list of names nor a mapping"),
         ("names: [[a]]\ntrain: images/train", "is neither"),
         ("names: [a]\nnc: 3\ntrain: images/train", "`nc` says 3 classes, and `names` has 1"),
