@@ -174,6 +174,10 @@ class SampleError(PipestreamError):
     """A sample does not have what an operation needs of it."""
 
 
+class QueryError(SampleError, PipeBuildingError):
+    """A query cannot be understood, or asks what cannot be answered; the message says where."""
+
+
 class MissingItemError(SampleError, KeyError):
     """A sample has no item of this key."""
 

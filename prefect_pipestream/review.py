@@ -2,6 +2,7 @@
 
 import re
 import time
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteE
 from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import Removal, SampleStage
+from prefect_pipestream.sequences.where import find
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.format.index import checked_indices
@@ -52,6 +54,7 @@ def compute_review(
     keys: Collection[str] | None = None,
     zfill: int | None = None,
     keep_s: float = 14 * 86400,
+    where: str | None = None,
 ) -> Review:
     """Computes what a transform would write, and stages it; the dataset stays as it is.
 
@@ -66,12 +69,14 @@ def compute_review(
         keys: The items to write; None is all.
         zfill: The digits to which the names written are padded; None keeps names.
         keep_s: After how many seconds it may be removed.
+        where: A query that is to be true of the samples; None for none. See `Sample.match`.
 
     Returns:
         The review.
 
     Raises:
         PipeBuildingError: If the transform is wrong.
+        QueryError: If the query cannot be understood, or asks what cannot be answered.
         IndexError: If the dataset has no sample of one of the indices.
         DatasetWriteError: If the changes cannot be staged.
     """
@@ -80,11 +85,12 @@ def compute_review(
     if known is not None:
         return known
     dataset = Underfolder(folder, watch=True)
+    chosen = _chosen(dataset, indices, where)
     writer = UnderfolderWriter(folder, exists_ok=True, zfill=zfill, dataset=dataset)
     writer.claim()
     staged = writer.staging_in(new_review_folder(folder, review_id))
     changes = 0
-    for idx in _chosen(dataset, indices):
+    for idx in chosen:
         if changes == most:
             break
         changes += _stage_change(staged, dataset, stage, idx, keys)
@@ -99,9 +105,15 @@ def compute_review(
     return review
 
 
-def _chosen(dataset: Underfolder, indices: Sequence[int] | None) -> list[int]:
+def _chosen(dataset: Underfolder, indices: Sequence[int] | None, where: str | None) -> list[int]:
     chosen = dataset.indices() if indices is None else checked_indices(indices, len(dataset))
-    return [int(idx) for idx in chosen]
+    if where is None:
+        return [int(idx) for idx in chosen]
+    found = find(dataset, where)
+    if (warning := found.warning()) is not None:
+        warnings.warn(warning, stacklevel=3)
+    among = set(found.indices.tolist())
+    return [int(idx) for idx in chosen if int(idx) in among]
 
 
 def _stage_change(

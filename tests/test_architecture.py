@@ -21,6 +21,7 @@ ROOMS = (
     "underfolder.ledger",
     "underfolder.commits",
     "underfolder.runs",
+    "underfolder.catalog",
     "underfolder.checks",
     "underfolder",
     "sequences",

@@ -23,6 +23,7 @@ from prefect_pipestream.cli.output import (
     told_errors,
     write_json,
     write_line,
+    write_note,
     write_table,
 )
 from prefect_pipestream.underfolder import CheckReport, Problem, RunInfo, UndoPlan, UndoReport
@@ -52,6 +53,36 @@ def runs(
         write_table(found, _RUN_COLUMNS)
     total = sum(run.undo_bytes for run in found)
     write_line(f"{counted(len(found), 'run')}; undo holds {size_of(total)}.")
+
+
+def where(
+    dataset: Dataset,
+    query: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUERY",
+            help="What is to be true of samples: 'metadata.label == 3 and not HAS mask'.",
+        ),
+    ],
+    only_count: Annotated[
+        bool, typer.Option("--count", help="Print how many there are, not which.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the samples of which a query is true: their indices, one a line."""
+    from prefect_pipestream.sequences.where import find
+
+    with told_errors(as_json):
+        found = find(underfolder.Underfolder(dataset), query)
+    if as_json:
+        listed = {} if only_count else {"indices": found.indices.tolist()}
+        problems = {str(idx): text for idx, text in found.problems.items()}
+        write_json({"count": len(found.indices), **listed, "problems": problems})
+        return
+    for line in [len(found.indices)] if only_count else found.indices.tolist():
+        write_line(str(line))
+    if (warning := found.warning()) is not None:
+        write_note(warning)
 
 
 def undo(

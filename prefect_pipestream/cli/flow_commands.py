@@ -49,6 +49,16 @@ Select = Annotated[
 ]
 
 
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="QUERY",
+        help="Only samples of which this is true, such as 'metadata.label == 3 and not HAS mask'. "
+        "`pipestream where` tries a query.",
+    ),
+]
+
+
 def _check_run_key(key: str | None) -> str | None:
     """Refuses what is no key: an empty one would begin a new run, where a script forgot its own."""
     if key is None:
@@ -82,16 +92,17 @@ def clean(
     keys: Keys = None,
     max_failed: MaxFailed = None,
     select: Select = "all",
+    where: Where = None,
     run_key: RunKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Change the samples of a dataset in place, each wholly or not at all, and each once."""
     again = None if dataset is None else again_with(typed, "--run-key", run_key)
     dataset, work = _given_or_demo("clean", dataset, transform, max_failed)
-    _check(dataset, work["transform"], as_json)
+    _check(dataset, work["transform"], as_json, where)
     from prefect_pipestream.flows import clean_dataset
 
-    work |= {"dataset": dataset, "keys": keys, "select": select, "run_key": run_key}
+    work |= {"dataset": dataset, "keys": keys, "select": select, "run_key": run_key, "where": where}
     process(clean_dataset, work, dataset, again, as_json)
 
 
@@ -114,6 +125,7 @@ def build(
     keys: Keys = None,
     max_failed: MaxFailed = None,
     select: Select = "all",
+    where: Where = None,
     run_key: RunKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -124,12 +136,19 @@ def build(
             raise typer.BadParameter("it is needed: name the dataset to make.", param_hint="TARGET")
         target = demo.new_demo_folder("built")
     source, work = _given_or_demo("source", source, transform, max_failed)
-    _check(source, work["transform"], as_json)
+    _check(source, work["transform"], as_json, where)
     from prefect_pipestream.blocks import CreateNewUnderfolder
     from prefect_pipestream.flows import build_dataset
 
     new = CreateNewUnderfolder(folder=target, zfill=zfill)
-    work |= {"source": source, "target": new, "keys": keys, "select": select, "run_key": run_key}
+    work |= {
+        "source": source,
+        "target": new,
+        "keys": keys,
+        "select": select,
+        "run_key": run_key,
+        "where": where,
+    }
     process(build_dataset, work, target, again, as_json)
 
 
@@ -170,13 +189,14 @@ def review(
     indices: Annotated[
         str | None, typer.Option(metavar="INDICES", help="The samples, such as `3,7-9`.")
     ] = None,
+    where: Where = None,
     keys: Keys = None,
     as_json: AsJson = False,
 ) -> None:
     """Show changes in Prefect's UI before and after, and write those that a person approves."""
     operations = parse_operations(transform)
     chosen = chosen_indices(indices)
-    _check(dataset, operations, as_json)
+    _check(dataset, operations, as_json, where)
     from prefect_pipestream.cli import prefect_terminal
     from prefect_pipestream.flows import review_changes
 
@@ -184,7 +204,7 @@ def review(
 
     def run() -> bool:
         flow = prefect_terminal.telling_where_to_decide(review_changes)
-        report = flow(dataset, operations, chosen, keys=keys)
+        report = flow(dataset, operations, chosen, keys=keys, where=where)
         if as_json:
             write_json(report)
         else:
@@ -199,17 +219,18 @@ def validate(
     report_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A CSV file for the list of problems.")
     ] = None,
+    where: Where = None,
     as_json: AsJson = False,
 ) -> None:
     """Decode every item of every sample; nothing is changed."""
-    _check(dataset, None, as_json)
+    _check(dataset, None, as_json, where)
     from prefect_pipestream.cli import prefect_terminal
     from prefect_pipestream.flows import validate_dataset
     from prefect_pipestream.validation import InvalidDatasetError
 
     def run() -> bool:
         try:
-            report = validate_dataset(dataset, report_file=report_file)
+            report = validate_dataset(dataset, report_file=report_file, where=where)
         except InvalidDatasetError as error:
             report = error.report
         if as_json:
@@ -284,14 +305,19 @@ def again_with(typed: typer.Context, key_option: str, key: str | None) -> Again:
     return lambda began: [*typed.obj, *([] if key else [key_option, began])]
 
 
-def _check(dataset: Path, operations: Operations | None, as_json: bool) -> None:
-    """Tells what is wrong with a dataset, or with operations, before Prefect is started."""
+def _check(
+    dataset: Path, operations: Operations | None, as_json: bool, where: str | None = None
+) -> None:
+    """Tells what is wrong with a dataset, operations or a query before Prefect is started."""
+    from prefect_pipestream.sequences.query import parse_where
     from prefect_pipestream.stages import resolve_stage
     from prefect_pipestream.underfolder import Underfolder
 
     with told_errors(as_json):
         if operations is not None:
             resolve_stage(operations)
+        if where is not None:
+            parse_where(where)
         Underfolder(dataset)
 
 

@@ -10,11 +10,13 @@ from prefect_pipestream.cli.flow_commands import (
     MaxFailed,
     RunKey,
     Select,
+    Where,
     again_with,
     process,
 )
 from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_line
 from prefect_pipestream.layouts import LayoutKind
+from prefect_pipestream.sequences.query import parse_where
 
 Options = Annotated[
     list[str] | None,
@@ -102,15 +104,21 @@ def export(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder to make.")],
     options: Options = None,
     max_failed: MaxFailed = None,
+    where: Where = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a dataset in another layout: the whole of it, or nothing."""
     given = _parsed(options)
+    if where is not None:
+        with told_errors(as_json):
+            parse_where(where)
     from prefect_pipestream.cli.prefect_terminal import Terminal
     from prefect_pipestream.flows import export_dataset
 
     def run() -> bool:
-        report = export_dataset(dataset, kind, target, given, max_failed=max_failed or 0.0)
+        report = export_dataset(
+            dataset, kind, target, given, max_failed=max_failed or 0.0, where=where
+        )
         if as_json:
             write_json(report)
         else:

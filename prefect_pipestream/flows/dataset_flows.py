@@ -48,6 +48,7 @@ def clean_dataset(
     select: Select = "all",
     run_key: str | None = None,
     encoder_options: dict[str, dict[str, Any]] | None = None,
+    where: str | None = None,
 ) -> RunReport:
     """Changes the samples of a dataset in place: each wholly or not at all, and each once.
 
@@ -66,6 +67,8 @@ def clean_dataset(
         run_key: Give the key of an earlier run to go on with it; empty for a new run.
         encoder_options: How items that change are encoded, by key: {"image": {"quality": 90}}, or
             {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
+        where: A query that is to be true of the samples, such as: metadata.label == 3 and not
+            metadata.reviewed. Empty for none.
 
     Returns:
         What became of the samples.
@@ -81,6 +84,7 @@ def clean_dataset(
         select=select,
         run_key=run_key or None,
         encoder_options=encoder_options or None,
+        where=where or None,
     )
 
 
@@ -97,6 +101,7 @@ def build_dataset(
     select: Select = "all",
     run_key: str | None = None,
     encoder_options: dict[str, dict[str, Any]] | None = None,
+    where: str | None = None,
 ) -> RunReport:
     """Reads the samples of a dataset, changes them, and writes them to another one.
 
@@ -116,6 +121,8 @@ def build_dataset(
         run_key: Give the key of an earlier run to go on with it; empty for a new run.
         encoder_options: How items that change are encoded, by key: {"image": {"quality": 90}}, or
             {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
+        where: A query that is to be true of the samples, such as: metadata.label == 3 and not
+            metadata.reviewed. Empty for none.
 
     Returns:
         What became of the samples.
@@ -132,6 +139,7 @@ def build_dataset(
         select=select,
         run_key=run_key or None,
         encoder_options=encoder_options or None,
+        where=where or None,
     )
 
 

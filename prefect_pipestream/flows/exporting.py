@@ -11,6 +11,7 @@ from pydantic import Field
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import PipeBuildingError
 from prefect_pipestream.exporting import ExportReport, export
+from prefect_pipestream.flows.selection import chosen_indices
 from prefect_pipestream.layouts import LayoutKind
 from prefect_pipestream.sequences import SamplesSequence
 from prefect_pipestream.underfolder import Underfolder
@@ -26,6 +27,7 @@ def export_dataset(
     options: dict[str, Any] | None = None,
     indices: list[int] | None = None,
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    where: str | None = None,
 ) -> ExportReport:
     """Writes a dataset in another layout: the whole of it, or nothing.
 
@@ -37,6 +39,8 @@ def export_dataset(
         options: Options of the layout, such as {"link": true}. Empty for none.
         indices: The samples to export; empty for all.
         max_failed: The share of samples that may be left out, as they cannot be written so.
+        where: A query that is to be true of the samples to export, such as: metadata.label == 3.
+            Empty for none.
 
     Returns:
         How many samples were written, and why others were not.
@@ -44,14 +48,14 @@ def export_dataset(
     Raises:
         DatasetExistsError: If there is something at the target.
         ExportError: If more than the share `max_failed` cannot be written.
-        PipeBuildingError: If an option is wrong.
+        PipeBuildingError: If an option or the query is wrong.
     """
     if wrong := sorted((options or {}).keys() & _NO_OPTIONS):
         raise PipeBuildingError(f"{kind}: {wrong[0]!r} is no option of the layout.")
     folder = dataset if isinstance(dataset, Path) else dataset.folder
     samples = SamplesSequence.from_underfolder(folder)
-    chosen = indices or Underfolder(folder).indices().tolist()
     log = get_run_logger()
+    chosen = chosen_indices(Underfolder(folder), indices, where, log).tolist()
     report = export(samples, kind, target, indices=chosen, max_failed=max_failed, **(options or {}))
     for idx, failure in report.failures.items():
         log.warning("Sample %d is left out: %s: %s", idx, failure.error_type, failure.message)

@@ -32,6 +32,7 @@ from prefect_pipestream.reporting.events import tell_of_run
 from prefect_pipestream.reporting.progress import Log, shown_progress
 from prefect_pipestream.reporting.reports import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.sequences.query import parse_where
 from prefect_pipestream.underfolder import end_run
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.work.chunk import Transform
@@ -66,6 +67,7 @@ def process_samples(
     select: Select = "all",
     artifacts: bool = True,
     encoder_options: dict[str, dict[str, Any]] | None = None,
+    where: str | None = None,
 ) -> RunReport:
     """Reads, transforms and writes samples, in place or from a source to a target.
 
@@ -97,6 +99,9 @@ def process_samples(
         artifacts: Whether the flow run gets a progress artifact and a report with pictures.
         encoder_options: How items that change are encoded, by key, such as {"image": {"quality":
             90, "metadata": "strip"}}; by default as their files were, whose metadata they keep.
+        where: A query that is to be true of the samples of the source, such as "metadata.label == 3
+            and not metadata.reviewed"; see `Sample.match`. What `indices` and `select` say is to be
+            so, too. A run that is gone on with keeps to the query that it was begun with.
 
     Returns:
         What became of the samples.
@@ -104,6 +109,8 @@ def process_samples(
     Raises:
         PipeBuildingError: If the transform's name, an argument or an encoder option is wrong;
             nothing has run.
+        QueryError: If the query cannot be understood, which is a `PipeBuildingError`; or asks what
+            cannot be answered, or is another than that of the run; nothing was written.
         TooManyFailedError: If more than the share `max_failed` failed; it has the report.
         DatasetError: If a dataset cannot be opened or written.
         IndexError: If the source has no sample of one of the indices.
@@ -128,6 +135,8 @@ def process_samples(
     if isinstance(target, Path):
         target = CreateNewUnderfolder(folder=target)
     prepared = Transform(transform, encoder_options)
+    if where is not None:
+        parse_where(where)
     key = run_key_in_force() if run_key is None else check_run_key(run_key)
     key = key or new_run_key("run")
     # What workers of an earlier attempt still have under way is refused from here on.
@@ -141,7 +150,7 @@ def process_samples(
         sample_retries,
         get_run_logger(),
     )
-    choice = Choice(select, indices, is_named=run_key is not None)
+    choice = Choice(select, indices, is_named=run_key is not None, where=where)
     return run_to_its_end(run, choice, tasks_per, chunk_size, max_failed, artifacts)
 
 
@@ -171,7 +180,7 @@ def run_to_its_end(
     fingerprint = fingerprint or run.transform.fingerprint(run.keys)
     run.source.recover()  # a commit that a killed attempt had logged counts as done
     writer.recover()
-    selection = select_samples(run.source, writer, choice, fingerprint)
+    selection = select_samples(run.source, writer, choice, fingerprint, log)
     todo, before = selection.todo, selection.before
     log.info("Run %s: %d samples to process, %d done before.", run.key, len(todo), before.total)
     run.go_on_from(before)

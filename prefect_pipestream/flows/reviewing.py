@@ -1,6 +1,7 @@
 """A review as a flow run: what is shown, the question, and what follows from the answer."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 from prefect import flow, get_run_logger
@@ -93,6 +94,7 @@ def review_changes(
     most: Annotated[int, Field(gt=0, le=1000)] = 24,
     keys: list[str] | None = None,
     wait_hours: Annotated[float, Field(gt=0)] = 72.0,
+    where: str | None = None,
 ) -> ReviewReport:
     """Computes changes, shows them before and after, and applies what a person approves.
 
@@ -108,12 +110,14 @@ def review_changes(
         most: After how many changed samples to stop and ask.
         keys: The items to write; empty for all.
         wait_hours: How long to wait for the decision, in hours.
+        where: A query that is to be true of the samples to review, such as: metadata.label == 3.
+            Empty for none.
 
     Returns:
         Who decided what, and what became of the samples.
 
     Raises:
-        PipeBuildingError: If the transform is wrong; nothing has run.
+        PipeBuildingError: If the transform or the query is wrong; nothing has run.
         DatasetError: If the dataset cannot be read or written.
     """
     # Resumed, the flow is called again, finds its staged changes and goes on with the answer.
@@ -128,6 +132,7 @@ def review_changes(
         keys=keys or None,
         zfill=block.zfill,
         keep_s=wait_s + _KEEP_AFTER_S,
+        where=where or None,
     )
     if not review.changed:
         log.info("Nothing to decide: none of %d samples would change.", len(review.samples))
@@ -135,14 +140,15 @@ def review_changes(
     else:
         _show_once(review, log)
         answer = _ask(review, wait_s)
-    report = _carry_out(review, answer)
+    report = _carry_out(review, answer, {"where": where} if where else {})
     _tell(review, report, log)
     discard_review(review.folder, review.id)
     return report
 
 
-def _carry_out(review: Review, answer: ReviewDecision) -> ReviewReport:
+def _carry_out(review: Review, answer: ReviewDecision, chosen: Mapping[str, str]) -> ReviewReport:
     facts = {
+        **chosen,
         "reviewed_by": answer.reviewer,
         "decision": answer.decision,
         "comment": answer.comment,

@@ -8,10 +8,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetError, ItemError
+from prefect_pipestream.errors import DatasetError, ItemError, QueryError
+from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.sequences.where import Found, find
 from prefect_pipestream.storage.version import signature_of
+from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.ledger.run import Run
@@ -29,16 +32,19 @@ class Selection:
         todo: The samples to process: int64, ascending.
         before: What earlier attempts at the run did of other samples.
         failed_in: The run whose failed samples these are, if they are; a retry goes by it.
+        where: The query that is true of them, if there is one; a retry goes by it.
     """
 
     todo: npt.NDArray[np.int64]
     before: ChunkReport
     failed_in: str | None = None
+    where: str | None = None
 
     @property
     def facts(self) -> dict[str, str]:
         """What a run is to note on its selection."""
-        return {} if self.failed_in is None else {"failed_in": self.failed_in}
+        noted = {"failed_in": self.failed_in, "where": self.where}
+        return {name: fact for name, fact in noted.items() if fact is not None}
 
     @property
     def total(self) -> int:
@@ -55,15 +61,21 @@ class Choice:
             "failed": failed in this run, if it was begun before, else in the last one.
         indices: The samples to choose from; None is all.
         is_named: Whether the run's key was given: then failed samples are those of that run.
+        where: A query that is to be true of them; None: that of the run, if it was begun with one.
     """
 
     select: Select = "all"
     indices: Sequence[int] | None = None
     is_named: bool = False
+    where: str | None = None
 
 
 def select_samples(
-    source: DataStream, target: DataStream, choice: Choice, fingerprint: str
+    source: DataStream,
+    target: DataStream,
+    choice: Choice,
+    fingerprint: str,
+    log: Log | None = None,
 ) -> Selection:
     """Says which samples are to be processed; what the run has done already is not.
 
@@ -72,8 +84,10 @@ def select_samples(
         target: Where they are written, as part of the run.
         choice: Which samples are asked for.
         fingerprint: The transform's.
+        log: Is told of samples that a query could not look into.
 
     Raises:
+        QueryError: If the query cannot be answered, or the run was begun with another one.
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and there is no such run.
         DatasetError: If the dataset was compacted since such a run, or since this one began: its
@@ -86,6 +100,11 @@ def select_samples(
         wanted = source.indices()
     else:  # of what the run itself removed there is none any more
         wanted = checked_indices([idx for idx in indices if idx not in done], len(source))
+    where = _query_of(run, choice)
+    if where is not None:
+        found = source.found(where, target.output_folder)
+        tell_of_problems(found, log)
+        wanted = np.intersect1d(wanted, found.indices)
     failed_in = None
     if choice.select == "failed":
         failed_in = str(run.facts().get("failed_in", run.key))
@@ -97,7 +116,59 @@ def select_samples(
     elif choice.select == "changed":
         wanted = _changed(source, wanted, signatures(folder, fingerprint))
     todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
-    return Selection(todo, _before(run, todo), failed_in)
+    return Selection(todo, _before(run, todo), failed_in, where)
+
+
+def _query_of(run: Run, choice: Choice) -> str | None:
+    """The query of a run: the one that it was begun with, whatever its samples are like by now.
+
+    Raises:
+        QueryError: If another one is given.
+    """
+    facts = run.facts()
+    if "fingerprint" not in facts:  # it begins now
+        return choice.where
+    noted = facts.get("where")
+    if choice.where not in (None, noted):
+        began = "without a query" if noted is None else f"with where={noted!r}"
+        raise QueryError(
+            f"run {run.key!r} was begun {began}, and cannot go on with where={choice.where!r}. "
+            "Give it no query, or another run key."
+        )
+    return None if noted is None else str(noted)
+
+
+def tell_of_problems(found: Found, log: Log | None) -> None:
+    """Says which samples a query could not look into."""
+    warning = found.warning()
+    if warning is not None and log is not None:
+        log.warning("where: %s", warning)
+
+
+def chosen_indices(
+    dataset: Underfolder, indices: Sequence[int] | None, where: str | None, log: Log
+) -> npt.NDArray[np.int64]:
+    """The samples of a dataset that are asked for, by index and by a query.
+
+    Args:
+        dataset: The dataset.
+        indices: The samples to choose from; None or none at all is all.
+        where: A query that is to be true of them; None for none.
+        log: Is told of samples that the query could not look into.
+
+    Raises:
+        IndexError: If the dataset has no sample of one of the indices.
+        QueryError: If the query cannot be understood, or asks what cannot be answered.
+    """
+    if indices:
+        wanted = np.array(checked_indices(indices, len(dataset)), dtype=np.int64)
+    else:
+        wanted = dataset.indices()
+    if where:
+        found = find(dataset, where)
+        tell_of_problems(found, log)
+        wanted = wanted[np.isin(wanted, found.indices)]
+    return wanted
 
 
 def _failed(folder: Path, run_key: str | None) -> list[int]:

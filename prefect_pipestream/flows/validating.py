@@ -13,13 +13,13 @@ from pydantic import Field
 from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.flows.dataset_flows import Dataset, block_of
 from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
+from prefect_pipestream.flows.selection import chosen_indices
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
 from prefect_pipestream.reporting.progress import API_ERRORS, Log, shown_progress
 from prefect_pipestream.reporting.reports import describe_indices
 from prefect_pipestream.underfolder import Underfolder
-from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.validation import (
     InvalidDatasetError,
     InvalidSample,
@@ -63,6 +63,7 @@ def validate_dataset(
     indices: list[int] | None = None,
     max_invalid: Annotated[float, Field(ge=0, le=1)] = 0.0,
     report_file: Path | None = None,
+    where: str | None = None,
 ) -> ValidationReport:
     """Decodes every item of every sample, and fails if samples are not as they should be.
 
@@ -76,6 +77,8 @@ def validate_dataset(
         indices: The samples to check; empty for all.
         max_invalid: The share of samples that may be invalid before the run fails.
         report_file: A CSV file for the full list of problems; empty for none.
+        where: A query that is to be true of the samples to check, such as: metadata.label == 3.
+            Empty for none.
 
     Returns:
         Which samples are invalid, and why.
@@ -83,13 +86,14 @@ def validate_dataset(
     Raises:
         DatasetNotFoundError: If the dataset is missing.
         IndexError: If it has no sample of one of the indices.
+        QueryError: If the query cannot be understood, or asks what cannot be answered.
         InvalidDatasetError: If too many samples are invalid; it has the report.
         DatasetWriteError: If the report file cannot be written.
     """
     log = get_run_logger()
     check_rules(rules)
     underfolder = Underfolder(block_of(dataset).folder)
-    wanted = checked_indices(indices, len(underfolder)) if indices else underfolder.indices()
+    wanted = chosen_indices(underfolder, indices, where, log)
     chunks: dict[PrefectFuture[Any], Indices] = {}
     invalid: list[InvalidSample] = []
 

@@ -563,6 +563,18 @@ class Operations:
                 its length, and no sample is read in advance.
         """
 
+    @_operation("pipes.where")
+    def where(self, query: str) -> "SamplesSequence":
+        """Keeps the samples of which a query is true: `where("metadata.label == 3")`.
+
+        Of a dataset's folder, what metadata says is read once, in parallel, and kept; a sample of
+        which only that is asked is not opened. Of other sequences, each sample is matched.
+
+        Args:
+            query: See `Sample.match`; of a folder also outcomes in its runs: "`run:KEY` ==
+                'failed'".
+        """
+
     @_operation("pipes.choosing")
     def sort(self, key_fn: Callable[[Sample], Any], *, lazy: bool = True) -> "SamplesSequence":
         """Sorts the samples by the key that a function gives.

@@ -2,12 +2,14 @@
 
 import copy
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
-from functools import lru_cache
 from typing import Any
 
-from prefect_pipestream.errors import MissingItemError, SampleError
+from prefect_pipestream.errors import MissingItemError, QueryError, SampleError
 from prefect_pipestream.items import Item, YamlMetadataItem
 from prefect_pipestream.sequences.paths import get_in, set_in, split_path
+from prefect_pipestream.sequences.query import parse_query
+from prefect_pipestream.sequences.query_meaning import RUN
+from prefect_pipestream.underfolder.catalog.documents import values_at
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 
 AnyItem = Item[Any]
@@ -152,15 +154,35 @@ class Sample(Mapping[str, AnyItem]):
         return default if item is None else get_in(item(), tokens[1:], default)
 
     def match(self, query: str) -> bool:
-        """Tells whether the sample satisfies a `dictquery` query.
+        """Tells whether a query is true of the sample: "metadata.score > 0.5 and not reviewed".
 
-        Only the items that the query names are decoded. A path into an item is written
-        between backticks, as in "`meta.score` > 0.5 AND label == 'cat'".
+        The language is that of `dictquery`: ``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``IN``,
+        ``CONTAINS``, ``LIKE`` (as file names do), ``MATCH`` (a /regular expression/, from the
+        beginning), ``AND``, ``OR``, ``NOT``, parentheses; numbers, 'text', ``TRUE``, ``FALSE``,
+        ``NULL``, ``NOW`` (UTC), [lists]. A path begins with an item's key; what has other
+        characters than letters, digits, ``_`` and dots goes between backticks. A path leads
+        through a list into each of its members, one of which has to do. Alone it asks whether
+        there is a value that is not empty, zero or false; ``HAS mask`` asks whether there is one.
+        What is missing, or cannot be compared, is not equal, unequal, less or greater.
+
+        Only the items that the query names are decoded.
 
         Raises:
-            SampleError: If the query cannot be parsed.
+            QueryError: If the query cannot be understood; a `SampleError`.
         """
-        return bool(_compile_query(query)(_DirectAccess(self._data)))
+        return parse_query(query).matches(self._values_at)
+
+    def _values_at(self, path: str, asks_value: bool) -> list[Any]:
+        """What a path of a query leads to."""
+        if path.startswith(RUN):
+            raise QueryError(
+                f"`{path}` asks for an outcome in a run, of which a sample itself knows nothing. "
+                "Ask the dataset: `dataset.where(…)`."
+            )
+        key, *names = path.split(".")
+        if key not in self._data:
+            return []
+        return values_at(self._data[key](), names) if asks_value else [True]
 
     # -- the whole -----------------------------------------------------------------------
 
@@ -337,21 +359,3 @@ def _require_item(key: object, item: object) -> None:
 
 def _items_of(other: Mapping[str, AnyItem]) -> dict[str, AnyItem]:
     return other._data if isinstance(other, Sample) else Sample(other)._data
-
-
-@lru_cache(maxsize=256)
-def _compile_query(query: str) -> Callable[[Mapping[str, Any]], Any]:
-    """Parses a query once; the function it returns may be used by several threads."""
-    from dictquery.exceptions import DQException
-    from dictquery.parsers import DataQueryParser
-    from dictquery.visitors import DataQueryVisitor
-
-    try:
-        tree = DataQueryParser().parse(query)
-    except DQException as err:
-        raise SampleError(
-            f"the query {query!r} cannot be parsed: {err}. Write a path into an item between "
-            "backticks, as in `meta.score` > 0.5."
-        ) from err
-    # The visitor holds the data while it evaluates, so each call has its own.
-    return lambda data: DataQueryVisitor(tree).evaluate(data)

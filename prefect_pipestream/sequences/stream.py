@@ -3,6 +3,7 @@
 import copy
 import operator
 import os
+import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
@@ -18,6 +19,7 @@ from prefect_pipestream.sequences.pipe import PipeSpec
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
+from prefect_pipestream.sequences.where import Found, found_in
 from prefect_pipestream.underfolder import Batch, StagedSample
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.commits.attempts import note_first_attempt
@@ -223,9 +225,32 @@ class DataStream(Sequence[Sample]):
             raise IndexError(f"sample {idx}: this stream has no input, it only writes.")
         return self._input[operator.index(idx)]
 
-    def indices(self) -> npt.NDArray[np.int64]:
-        """The indices to process: int64, ascending; of a folder, those that have own files."""
+    def indices(self, where: str | None = None) -> npt.NDArray[np.int64]:
+        """The indices to process: int64, ascending; of a folder, those that have own files.
+
+        Args:
+            where: A query that is to be true of the samples, such as "metadata.label == 3"; see
+                `Sample.match`. Of a folder also outcomes in runs that wrote this stream's output.
+
+        Raises:
+            QueryError: If the query cannot be understood, or asks what cannot be answered.
+        """
+        if where is not None:
+            found = self.found(where)
+            if (warning := found.warning()) is not None:
+                warnings.warn(warning, stacklevel=2)
+            return found.indices
         return np.arange(0) if self._input is None else self._input.indices()
+
+    def found(self, where: str, ledger: Path | None = None) -> Found:
+        """The samples of which a query is true, and what is wrong with others; see `indices`.
+
+        Args:
+            where: The query.
+            ledger: The dataset that runs wrote whose outcomes are asked for; by default the output.
+        """
+        samples = SamplesSequence.from_list([]) if self._input is None else self._input
+        return found_in(samples, where, ledger or self.output_folder)
 
     @property
     def input_sequence(self) -> SamplesSequence | None:

@@ -227,5 +227,6 @@ def test_match_decodes_only_what_the_query_names(tmp_path):
     assert sample.match("`k.v` > 2")
     assert sample.match("NOT `k.v` == 4 AND k CONTAINS 'v'")
     assert not sample.match("none == 1")
+    assert sample.match("k.v > 2")
     with pytest.raises(SampleError, match="backticks"):
-        sample.match("k.v > 2")
+        sample.match("k-v > 2")

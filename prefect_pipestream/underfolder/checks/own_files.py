@@ -12,7 +12,7 @@ from prefect_pipestream.storage.new_dataset import left_by_creators
 from prefect_pipestream.underfolder.checks.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.commits.apply import UNDO, is_dead, recover
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.ledger.packed import PackedLedger
+from prefect_pipestream.underfolder.ledger.packed import PackedLedger, read_arrays
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing
@@ -36,6 +36,7 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
         return
     if is_folder(layout.log):
         yield from _check_commits(layout, aside, fix)
+    yield from _check_catalog(layout, aside)
     for run in runs_of(layout):
         yield from _check_ledger(run, aside)
         yield from _check_undoing(run, fix)
@@ -190,6 +191,20 @@ def _check_ledger(run: Run, aside: Aside) -> Iterator[Problem]:
         except (DatasetError, ValueError, KeyError, IndexError, TypeError) as error:
             message = f"This packed ledger is damaged: {error}"
             yield _put_aside(run.layout, aside, "unreadable-record", folder, message)
+
+
+def _check_catalog(layout: Layout, aside: Aside) -> Iterator[Problem]:
+    """Finds files of the catalog that cannot be read. The next query makes them anew."""
+    for folder in names_in(layout.at("catalog")):
+        for name in sorted(names_in(layout.at("catalog", folder))):
+            path = layout.at("catalog", folder, name)
+            try:
+                read_arrays(path)
+            except DatasetError:
+                message = "This file of the catalog is damaged; the next query makes it anew."
+                yield _put_aside(layout, aside, "unreadable-record", path, message)
+            except FileNotFoundError:
+                continue  # another query made the catalog anew
 
 
 def _check_undoing(run: Run, fix: bool) -> Iterator[Problem]:

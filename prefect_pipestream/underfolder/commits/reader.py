@@ -85,6 +85,11 @@ class Underfolder:
         """What stands before a sample's file name in its path."""
         return self._data + os.sep
 
+    @property
+    def merges_shared(self) -> bool:
+        """Whether the shared items are part of every sample."""
+        return self._merge_root_items
+
     # -- reading -----------------------------------------------------------------------
 
     def __len__(self) -> int:

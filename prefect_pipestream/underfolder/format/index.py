@@ -201,6 +201,19 @@ class UnderfolderIndex:
         packed = np.frombuffer(merged, dtype=np.uint64)
         return np.unique(packed >> np.uint64(_KIND_BITS)).astype(np.int64)
 
+    def indices_of(self, kind: Kind) -> npt.NDArray[np.int64]:
+        """The indices of the samples that have a file of this kind: int64, ascending."""
+        number = self._numbers.get(kind)
+        with self._guard:
+            self._merge()
+            merged = self._packed
+        if not merged or number is None:
+            return np.empty(0, dtype=np.int64)
+        packed = np.frombuffer(merged, dtype=np.uint64)
+        chosen = packed[(packed & np.uint64(_KIND_MASK)) == np.uint64(number)]
+        indices: npt.NDArray[np.int64] = (chosen >> np.uint64(_KIND_BITS)).astype(np.int64)
+        return indices
+
     def kinds(self) -> list[Kind]:
         """Every kind that was met in the folder."""
         return list(self._kinds)

@@ -23,6 +23,7 @@
     runs/<run>~undone-<time>/   a run that was undone
     review/<id>/                changes that wait for a decision (see `staged_review`)
     imported.jsonl              which sample came from what (see `imported`)
+    catalog/<item>/             what metadata says, for queries (see `catalog.kept`)
     seen/<fingerprint>.npz      signatures from runs that were pruned
     aside/<time>/               what `check` put aside
     ledger.lock                 held by whoever undoes, packs or prunes runs
