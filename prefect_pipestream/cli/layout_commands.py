@@ -123,6 +123,11 @@ def export(
             write_json(report)
         else:
             write_line(f"{report.samples:,} samples written to {report.folder}")
+            if report.labels_left_out:
+                write_line(
+                    f"{report.labels_left_out:,} of them have a label of the whole image, and no "
+                    f"objects: {kind} has no place for it."
+                )
             for idx, failure in report.failures.items():
                 write_line(f"{idx:>8}  left out: {failure.error_type}: {failure.message}")
         return True

@@ -49,6 +49,8 @@ class CocoExporter(Exporter):
     `label`; one that is not among `categories` is added to them.
     """
 
+    is_of_objects = True
+
     annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")
 
     _splits: dict[str | None, _Split] = PrivateAttr(default_factory=dict)

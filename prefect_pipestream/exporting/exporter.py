@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -25,6 +25,7 @@ from prefect_pipestream.items import ImageItem, Item, MetadataItem, Serializatio
 from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.sequences import Sample, SamplesSequence
 from prefect_pipestream.sequences.building import construct
+from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.new_dataset import new_sibling
 from prefect_pipestream.storage.paths_below import relative
@@ -42,12 +43,15 @@ class ExportReport:
         kind: The layout.
         samples: How many samples are in it.
         failures: Why samples are not in it, by index.
+        labels_left_out: How many samples have a `label` of the whole image and no objects, where
+            the layout has a place for objects alone.
     """
 
     folder: str
     kind: str
     samples: int
     failures: dict[int, SampleFailure] = field(default_factory=dict)
+    labels_left_out: int = 0
 
 
 class ExportError(PipestreamError):
@@ -82,6 +86,9 @@ class Exporter(BaseModel, ABC):
     link: bool = Field(
         False, description="Whether files are hard links to the dataset's, not copies."
     )
+
+    # Whether the layout has a place for objects alone, not for a label of the whole image.
+    is_of_objects: ClassVar[bool] = False
 
     _begun: list[Path] = PrivateAttr(default_factory=list)
 
@@ -132,6 +139,13 @@ class Exporter(BaseModel, ABC):
 
     def finish(self) -> None:
         """Writes what is about all samples."""
+
+    def leaves_label_out(self, sample: Sample) -> bool:
+        """Whether a sample that was written has a label that is not in the export."""
+        if not self.is_of_objects or "label" not in self.metadata_of(sample):
+            return False
+        item = sample.get(ANNOTATIONS)
+        return item is None or not item()
 
     # -- what exporters have in common -----------------------------------------------------
 
@@ -344,7 +358,7 @@ def _write(
     indices: Iterable[int] | None,
     report: ExportReport,
 ) -> ExportReport:
-    written = 0
+    written = labels_left_out = 0
     failures = {}
     for idx in range(len(samples)) if indices is None else indices:
         try:
@@ -356,7 +370,8 @@ def _write(
             failures[idx] = SampleFailure.of_error(error)
         else:
             written += 1
-    return ExportReport(report.folder, report.kind, written, failures)
+            labels_left_out += exporter.leaves_label_out(sample)
+    return ExportReport(report.folder, report.kind, written, failures, labels_left_out)
 
 
 def exporter_of(kind: str) -> type[Exporter]:

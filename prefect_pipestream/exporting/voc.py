@@ -35,6 +35,8 @@ class VocExporter(Exporter):
     sample without the item of objects gets no XML file.
     """
 
+    is_of_objects = True
+
     annotations_key: str = Field(ANNOTATIONS, description="The key of the objects.")
 
     _classes: Classes = PrivateAttr(default_factory=lambda: Classes(first=1))

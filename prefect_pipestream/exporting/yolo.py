@@ -38,6 +38,8 @@ class YoloExporter(Exporter):
     0 on, in the order of the `categories`.
     """
 
+    is_of_objects = True
+
     task: Literal["detect", "segment", "pose"] | None = Field(
         None,
         description="What to write of each object: its box, its polygon, or its box and keypoints. "

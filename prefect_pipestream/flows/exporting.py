@@ -59,5 +59,11 @@ def export_dataset(
     report = export(samples, kind, target, indices=chosen, max_failed=max_failed, **(options or {}))
     for idx, failure in report.failures.items():
         log.warning("Sample %d is left out: %s: %s", idx, failure.error_type, failure.message)
+    if report.labels_left_out:
+        log.warning(
+            "%d samples have a label of the whole image, and no objects: %s has no place for it.",
+            report.labels_left_out,
+            kind,
+        )
     log.info("%d samples of %s exported to %s.", report.samples, os.fspath(folder), report.folder)
     return report

@@ -17,6 +17,7 @@ from prefect_pipestream.errors import (
     SampleError,
 )
 from prefect_pipestream.exporting import ExportError, export
+from prefect_pipestream.layouts import LayoutKind
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence, build_pipe
 from tests.layouts.photos import all_values, files_below, make_image, make_photos
 
@@ -238,6 +239,13 @@ def test_an_export_does_not_touch_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(PipeBuildingError, match="Known: images"):
         export(samples, "nothing", tmp_path / "other")  # type: ignore[arg-type]
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "voc", "table"])
+def test_labels_that_a_layout_has_no_place_for_are_told(kind: LayoutKind, tmp_path: Path) -> None:
+    samples = SamplesSequence.from_image_folder(make_photos(tmp_path / "in", "cat/a.jpg", "b.jpg"))
+    report = export(samples, kind, tmp_path / "out")
+    assert (report.samples, report.labels_left_out) == (2, 0 if kind == "table" else 1)
 
 
 def test_a_sample_without_an_image_says_what_it_has(tmp_path: Path) -> None:
