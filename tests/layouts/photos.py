@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences import Sample, SamplesSequence
@@ -23,6 +24,15 @@ def make_photos(folder: Path, *names: str) -> Path:
     for number, name in enumerate(names):
         make_image(folder / name, number)
     return folder
+
+
+def needs_datasets(kind: str = "hf") -> None:
+    """Skips a test of the layout `hf` without its library, which is no part of the tests'.
+
+    A folder called `datasets`, as the demonstration makes one, is imported as well, and is nothing.
+    """
+    if kind == "hf":
+        pytest.importorskip("datasets.arrow_dataset")
 
 
 def values_of(sample: Sample) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.sequences import Sample, SamplesSequence
 from prefect_pipestream.underfolder import Underfolder, check
-from tests.layouts.photos import make_image, values_of
+from tests.layouts.photos import make_image, needs_datasets, values_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -96,7 +96,8 @@ def labels_by_webdataset(folder: Path) -> list[str]:
 
 
 def labels_by_datasets(folder: Path) -> list[str]:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     found = []
     for part in datasets.load_from_disk(str(folder)).values():
         names = part.features["label"]
@@ -128,8 +129,7 @@ def by_origin(dataset: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_cleaned_and_out_again(kind: LayoutKind, tmp_path: Path) -> None:
-    if kind == "hf":
-        pytest.importorskip("datasets")
+    needs_datasets(kind)
     samples = SamplesSequence.from_list([sample_of(tmp_path, idx) for idx in range(SAMPLES)])
     export(samples, kind, tmp_path / "given")
     dataset = tmp_path / "set"

@@ -17,7 +17,7 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 from prefect_pipestream.sequences import Sample, SamplesSequence
-from tests.layouts.photos import files_below, make_image
+from tests.layouts.photos import files_below, make_image, needs_datasets
 
 KINDS = ("images", "image-folder", "coco", "voc", "yolo", "table", "webdataset", "hf")
 
@@ -39,6 +39,7 @@ def photo(tmp_path):
 
 def written(kind: Any, target: Path, *samples: Sample, **options: Any) -> ExportReport:
     """Exports samples, of which any may fail."""
+    needs_datasets(kind)
     sequence = SamplesSequence.from_list(list(samples))
     return export(sequence, kind, target, max_failed=1.0, **options)
 
@@ -425,6 +426,7 @@ def test_voc_of_nothing_has_the_folders_of_the_layout(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_export_that_fails_leaves_no_folder(tmp_path, kind):
+    needs_datasets(kind)
     (tmp_path / "there").mkdir()
     target = tmp_path / "there" / "new" / "newer" / "out"
     gone = Item.get_instance(tmp_path / "gone.jpg")

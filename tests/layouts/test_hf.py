@@ -21,6 +21,7 @@ from prefect_pipestream.exporting import ExportError, export
 from prefect_pipestream.items import Item, JsonMetadataItem, PngImageItem
 from prefect_pipestream.sequences import Sample
 
+pytest.importorskip("datasets.arrow_dataset")  # a folder `datasets` is no library
 datasets = pytest.importorskip("datasets")  # heavy: the extra `hf`, not `test`
 pyarrow = pytest.importorskip("pyarrow")
 

@@ -30,6 +30,7 @@ from prefect_pipestream.errors import (
 from prefect_pipestream.exporting import ExportError, export
 from prefect_pipestream.items import ImageItem, JpegImageItem, JsonMetadataItem, PngImageItem
 from prefect_pipestream.sequences import Sample, SamplesSequence
+from tests.layouts.photos import needs_datasets
 
 
 @pytest.fixture
@@ -412,7 +413,9 @@ def test_samples_from_elsewhere_get_a_table(folder, tmp_path, kind):
 
 def test_the_images_and_columns_are_loaded_by_datasets(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
+    needs_datasets()
+    import datasets
+
     file = table(folder, "file_name,score,note\nimg/0.png,0.5,x\nimg/1.png,,y\n", "metadata.csv")
     export(read(file), "table", tmp_path / "out")
     cache = str(tmp_path / "cache")

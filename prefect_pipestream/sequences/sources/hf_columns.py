@@ -35,7 +35,9 @@ def datasets() -> Any:
     """
     try:
         import datasets
-    except ImportError as error:
+
+        datasets.Features  # noqa: B018 # a folder called `datasets` is imported, too, as nothing
+    except (ImportError, AttributeError) as error:
         raise MissingExtraError(
             "saved datasets of Hugging Face need datasets: pip install 'prefect-pipestream[hf]'."
         ) from error
