@@ -308,7 +308,7 @@ def whole_table() -> Any:
         "kind": pa.array(["a", None]).dictionary_encode(),
         "nested": pa.array([nested, None]),
         "pairs": pa.array([[("k", time.date())], None], pa.map_(pa.string(), pa.date32())),
-        "vector": pa.array([[1, 2], None], pa.list_(pa.float32(), 2)),
+        "vector": pa.array([[1, 2], [3, 4]], pa.list_(pa.float32(), 2)),
         "yes": pa.array([True, None]),
         "nothing": pa.nulls(2),
         "text": pa.array(["007", None], pa.large_string()),

@@ -274,8 +274,9 @@ def test_tags_and_names_of_task_runs(folder: Path) -> None:
 
     run = tagged()
 
+    wanted = {"read_sample 0": ["nightly"], "samples 0-3": ["chunked"]}
     found: dict[str, list[str]] = {}
-    for _ in range(50):  # task runs reach the API a moment after they end
+    for _ in range(200):  # task runs, and then their names, reach the API a moment after they end
         with get_client(sync_client=True) as client:
             runs = client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])),
@@ -283,10 +284,10 @@ def test_tags_and_names_of_task_runs(folder: Path) -> None:
                 limit=10,
             )
         found = {task_run.name: sorted(task_run.tags) for task_run in runs}
-        if len(found) == 2:
+        if found == wanted:
             break
         time.sleep(0.1)
-    assert found == {"read_sample 0": ["nightly"], "samples 0-3": ["chunked"]}
+    assert found == wanted
 
 
 # -- process_chunk ---------------------------------------------------------------------------
