@@ -275,7 +275,7 @@ def test_a_class_and_a_box_are_changed_by_the_item(tmp_path):
     export(SamplesSequence.from_list([changed]), "voc", tmp_path / "out")
     root = ET.parse(tmp_path / "out/Annotations/2011_003285.xml").getroot()
     assert root.findtext("object/name") == "horse"
-    box = {one.tag: one.text for one in root.find("object/bndbox") or ()}
+    box = {one.tag: one.text for one in root.findall("object/bndbox/*")[:4]}
     assert box == {"xmin": "2", "ymin": "3", "xmax": "4.5", "ymax": "6"}
     assert root.findtext("object/actions/walking") == "1"
     assert [path.name for path in (tmp_path / "out/ImageSets/Main").iterdir()] == ["train.txt"]
