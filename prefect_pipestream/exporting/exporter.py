@@ -21,7 +21,13 @@ from prefect_pipestream.errors import (
     PipestreamError,
     SampleError,
 )
-from prefect_pipestream.items import ImageItem, Item, MetadataItem, SerializationMode
+from prefect_pipestream.items import (
+    ImageItem,
+    Item,
+    MetadataItem,
+    SerializationMode,
+    data_cache,
+)
 from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.sequences import Sample, SamplesSequence
 from prefect_pipestream.sequences.building import construct
@@ -327,7 +333,8 @@ def export(
     explained = DatasetWriteError.explaining(f"the export {root} cannot be written", _NOTHING_LEFT)
     with explained, _new_folder(root) as fresh:
         exporter = construct(make, kind, (), {**options, "folder": fresh})
-        report = _write(exporter, samples, indices, ExportReport(root, kind, 0))
+        with data_cache(MetadataItem):  # an exporter asks for each more than once
+            report = _write(exporter, samples, indices, ExportReport(root, kind, 0))
         total = report.samples + len(report.failures)
         if len(report.failures) > max_failed * total:
             raise ExportError(report)

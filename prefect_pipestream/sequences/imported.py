@@ -34,11 +34,13 @@ class ImportedSamples(SamplesSequence):
 
     _order: Indices = PrivateAttr()
     _sorted: Indices = PrivateAttr()
+    _gone: frozenset[int] = PrivateAttr()
 
     def model_post_init(self, context: Any) -> None:
         """Sorts the indices, to find a sample by its own."""
         self._order = np.argsort(self.assigned, kind="stable")
         self._sorted = self.assigned[self._order]
+        self._gone = frozenset(self.gone)
 
     def size(self) -> int:
         """Returns the last index plus one."""
@@ -60,7 +62,7 @@ class ImportedSamples(SamplesSequence):
             for item in sample.values() if self.copies else ():
                 item.serialization_mode = SerializationMode.DEEP_COPY
             return Sample.of({**sample, **self.shared}, sample.origin) if self.shared else sample
-        if idx in self.gone:
+        if idx in self._gone:
             return EMPTY_SAMPLE
         raise IndexError(f"sample {idx}: the source has none of this index.")
 

@@ -1,5 +1,6 @@
 """The base of the sources that read what is kept in another layout."""
 
+import itertools
 import json
 import os
 from abc import abstractmethod
@@ -99,9 +100,10 @@ class ImportSource(SamplesSequence):
     def numbered(self, names: Iterable[str], first: int) -> dict[str, int]:
         """Gives each class a number: that by which it is known, or the next one from `first` on."""
         numbers = dict(self._known_classes)
+        following = itertools.count(max([first - 1, *numbers.values()]) + 1)
         for name in names:
             if name not in numbers:
-                numbers[name] = max([first - 1, *numbers.values()]) + 1
+                numbers[name] = next(following)
         return numbers
 
     @cached_property
