@@ -1,6 +1,7 @@
 """What several kinds of tests share."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from hypothesis import Phase, settings
 # To explain a failure Hypothesis watches every line from Python 3.12 on: minutes for our machines.
 settings.register_profile("unwatched", phases=[p for p in Phase if p is not Phase.explain])
 settings.load_profile("unwatched")
+
+# A shell that runs the tests in the background ignores Ctrl-C for them, which some of them press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
