@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.sequences import Sample
-from prefect_pipestream.sequences.categories import Categories, Number, is_number
+from prefect_pipestream.sequences.categories import Categories, Number, is_class_number
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES
 
 
@@ -78,13 +78,13 @@ class Classes:
             raise ValueError(f"its `label` is {label!r}, expected a text")
         if label is not None or number is None:
             return label
-        if not is_number(number) or number not in self.known.names:
+        if not is_class_number(number) or number not in self.known.names:
             raise ValueError(f"its category {number!r} is none of `{CATEGORIES}`, and no label")
         return self.known.names[number]
 
     def number_of(self, label: str, number: Any = None) -> Number:
         """The number of a class: the one that is said, if it is right; a new one gets the next."""
-        if is_number(number) and self.known.names.get(number) == label:
+        if is_class_number(number) and self.known.names.get(number) == label:
             known: Number = number
             return known
         self.known = self.known.with_label(label, self._first)

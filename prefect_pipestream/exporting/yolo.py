@@ -13,7 +13,7 @@ from prefect_pipestream.exporting.objects import refuse_drawn_as_stored
 from prefect_pipestream.items import MetadataItem
 from prefect_pipestream.items.pictures.size import size_as_seen
 from prefect_pipestream.sequences import Sample
-from prefect_pipestream.sequences.categories import Categories, is_number
+from prefect_pipestream.sequences.categories import Categories, is_class_number
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS, CATEGORIES
 from prefect_pipestream.sequences.sources.splits import SPLITS, split_called
 from prefect_pipestream.sequences.sources.yolo_folder import IMAGES, label_file_of
@@ -257,7 +257,7 @@ class YoloExporter(Exporter):
         self, found: Mapping[str, Any], numbers: Mapping[Any, int], new_classes: list[str]
     ) -> int:
         label, key = found.get("label"), found.get("category_id")
-        number = numbers.get(key) if is_number(key) else None
+        number = numbers.get(key) if is_class_number(key) else None
         if number is not None and (label is None or self._classes[number] == label):
             return number
         if not isinstance(label, str):

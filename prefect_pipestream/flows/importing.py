@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from prefect import flow, get_run_logger
 from pydantic import Field
 
@@ -16,6 +17,7 @@ from prefect_pipestream.items import Item, MetadataItem
 from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage
+from prefect_pipestream.sequences.categories import Categories
 from prefect_pipestream.sequences.imported import ImportedSamples
 from prefect_pipestream.sequences.registry import make_source
 from prefect_pipestream.sequences.sources.from_image_folder import FromImageFolder
@@ -86,14 +88,16 @@ def import_dataset(
     Raises:
         PipeBuildingError: If an option is wrong.
         DatasetNotFoundError: If the source is not there.
-        DatasetError: If the source cannot be understood as a whole, the dataset is inside of it, or
-            all samples would be removed, as the source is empty.
+        DatasetError: If the source cannot be understood as a whole, the dataset is inside of it,
+            its list of classes is broken, or all samples would be removed, as the source is empty.
         TooManyFailedError: If more than the share `max_failed` failed.
     """
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
     folder = Path(Layout.of(block.folder).root)
     known = _known_categories(folder)
-    found = source_of(kind, source, options or {}).knowing(_numbers_in(known))
+    classes = _classes_in(known)
+    numbers = {name: one for name, one in classes.numbers.items() if isinstance(one, int)}
+    found = source_of(kind, source, options or {}).knowing(numbers)
     _refuse_inside(found, folder)
     names = found.names  # what is wrong with the source is seen before anything is made
     key = run_key_in_force() if not run_key else check_run_key(run_key)
@@ -115,7 +119,7 @@ def import_dataset(
         source=found,
         assigned=assigned.indices,
         gone=tuple(assigned.vanished.values()) if vanished == "remove" else (),
-        shared=_with_all_categories(found, known),
+        shared=_with_all_categories(found, known, classes),
         copies=not link,
     )
     transform = Transform(_TakeIn(layout=kind, options=options or {}))
@@ -145,8 +149,9 @@ def _refuse_to_remove_all(
 def _had_splits(folder: Path, found: FromImageFolder, assigned: Assigned) -> bool | None:
     """Whether first folders were splits in earlier imports; None where there were none."""
     there = Underfolder(folder, must_exist=False)
-    for name, idx in zip(found.names, assigned.indices.tolist(), strict=True):
-        if "/" in name and idx in there.index():
+    for at in np.isin(assigned.indices, there.indices()).nonzero()[0].tolist():
+        name, idx = found.names[at], int(assigned.indices[at])
+        if "/" in name:
             item = there.read(idx).get(found.metadata_key)
             said = item() if isinstance(item, MetadataItem) else None
             if isinstance(said, dict) and said.get("file") == name:
@@ -199,37 +204,30 @@ def _known_categories(folder: Path) -> Item[Any] | None:
     return item if isinstance(item, MetadataItem) else None
 
 
-def _entries(item: Item[Any] | None) -> list[dict[str, Any]]:
-    """The classes in a list, as far as it is one."""
-    listed = None if item is None else item()
-    entries = listed if isinstance(listed, list) else []
-    return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
+def _classes_in(item: Item[Any] | None) -> Categories:
+    """The classes in the list of a dataset.
+
+    Raises:
+        DatasetError: If it is none: it is left as it is.
+    """
+    try:
+        return Categories() if item is None else Categories.of(item())
+    except ValueError as error:
+        assert item is not None
+        files = ", ".join(source.path for source in item.file_sources)
+        raise DatasetError(
+            f"{files}: the list of classes cannot be added to: {error}. Correct it, or remove it."
+        ) from error
 
 
-def _numbers_in(known: Item[Any] | None) -> dict[str, int]:
-    """The numbers of the classes in a list."""
-    entries = [one for one in _entries(known) if type(one["id"]) is int]
-    return {one["name"]: one["id"] for one in entries if type(one.get("name")) is str}
-
-
-def _with_all_categories(found: ImportSource, known: Item[Any] | None) -> Items | None:
+def _with_all_categories(
+    found: ImportSource, known: Item[Any] | None, classes: Categories
+) -> Items | None:
     """What the samples share: the classes of the dataset, and those of the source behind them."""
     if known is None or CATEGORIES not in found.shared_items:
         return None
-    entries = _entries(known)
-    more: list[dict[str, Any]] = []
-    for one in _entries(found.shared_items[CATEGORIES]):
-        if one.get("name") not in [entry.get("name") for entry in (*entries, *more)]:
-            more.append({**one, "id": _free_number(one["id"], [*entries, *more])})
-    return {CATEGORIES: known.make_new([*entries, *more], shared=True) if more else known}
-
-
-def _free_number(wanted: Any, entries: list[dict[str, Any]]) -> Any:
-    """A number for a class, another one where a class of another name has it: names count."""
-    taken = [entry["id"] for entry in entries]
-    if wanted not in taken:
-        return wanted
-    return max((number for number in taken if isinstance(number, int)), default=-1) + 1
+    both = classes.extended(Categories.of(found.shared_items[CATEGORIES]()))
+    return {CATEGORIES: known if both is classes else known.make_new([*both], shared=True)}
 
 
 def _refuse_inside(source: ImportSource, folder: Path) -> None:

@@ -90,6 +90,23 @@ class Categories:
             return self
         return Categories([*self.entries, *other.entries])
 
+    def extended(self, other: "Categories") -> "Categories":
+        """These, and those of another list whose names are none of these: names count.
+
+        Each keeps its number if that is free, and else gets the next one.
+        """
+        names, numbers = {*self.names.values()}, {*self.names}
+        end = max((one for one in numbers if isinstance(one, int)), default=-1) + 1
+        more: list[dict[str, Any]] = []
+        for entry in other:
+            if entry["name"] not in names:
+                number = end if entry["id"] in numbers else entry["id"]
+                more.append({**entry, "id": number})
+                names.add(entry["name"])
+                numbers.add(number)
+                end = max(end, number + 1) if isinstance(number, int) else end
+        return Categories([*self.entries, *more]) if more else self
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Iterates over the classes."""
         return iter(self.entries)
@@ -99,7 +116,7 @@ class Categories:
         return len(self.entries)
 
 
-def is_number(value: object) -> bool:
+def is_class_number(value: object) -> bool:
     """Whether a value can be the number of a class: a whole number, or a text; no truth value."""
     return isinstance(value, int | str) and not isinstance(value, bool)
 
@@ -108,6 +125,6 @@ def is_category(entry: object) -> bool:
     """Whether an entry is a class as COCO lists it."""
     return (
         isinstance(entry, Mapping)
-        and is_number(entry.get("id"))
+        and is_class_number(entry.get("id"))
         and isinstance(entry.get("name"), str)
     )

@@ -289,6 +289,19 @@ def test_new_classes_get_new_numbers_and_are_listed(tmp_path: Path, dataset: Pat
     assert len(json.loads((dataset / "categories.json").read_text())) == 2
 
 
+@pytest.mark.parametrize("broken", ['[{"id": 0, "name": "cat"}, {"id": 7}]', '"cat"', "[3]"])
+def test_a_broken_list_of_classes_is_left_as_it_is(
+    tmp_path: Path, dataset: Path, broken: str
+) -> None:
+    photos = make_photos(tmp_path / "photos", "cat/a.jpg")
+    import_dataset("image-folder", photos, dataset)
+    (dataset / "categories.json").write_text(broken)
+    make_photos(photos, "dog/a.jpg")
+    with pytest.raises(DatasetError, match=r"categories\.json: the list of classes cannot be"):
+        import_dataset("image-folder", photos, dataset)
+    assert (dataset / "categories.json").read_text() == broken
+
+
 def test_classes_stay_listed_while_samples_of_another_import_have_them(
     tmp_path: Path, dataset: Path
 ) -> None:

@@ -435,7 +435,7 @@ def test_sets_that_name_what_is_not_there(tmp_path):
     with pytest.warns(UserWarning, match=r"1 names .* The first: Main/val\.txt: \.\./x"):
         assert source[2]["metadata"]()["split"] == "val"
     (folder / "ImageSets/Main/val.txt").write_bytes(b"\xff\xff")
-    with pytest.raises(DecodeError, match=r"val\.txt: it is no text"):
+    with pytest.raises(DecodeError, match=r"val\.txt: is no text"):
         SamplesSequence.from_voc(folder)[0]
 
 

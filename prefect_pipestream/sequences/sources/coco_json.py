@@ -1,13 +1,15 @@
 """Annotation files of COCO, as plain lists."""
 
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.sequences.categories import is_category
-from prefect_pipestream.sequences.sources.objects import content_of, said
+from prefect_pipestream.sequences.sources.objects import said
+from prefect_pipestream.sequences.sources.text_files import content_of
 
 Id = int | str
 """What images, objects and classes are known by in a file."""
@@ -58,7 +60,7 @@ def _read_json(path: Path) -> Any:
         DecodeError: If it cannot be read; the message has the line.
     """
     try:
-        return json.loads(content_of(path).decode("utf-8-sig"))
+        return json.loads(content_of(os.fspath(path)).decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise DecodeError(
             f"{path}: malformed JSON in line {error.lineno}, column {error.colno}: {error.msg}. "

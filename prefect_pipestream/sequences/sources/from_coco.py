@@ -12,7 +12,7 @@ from natsort import natsorted
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import FileSource, Item, JsonMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
-from prefect_pipestream.sequences.categories import is_number
+from prefect_pipestream.sequences.categories import is_class_number
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sources.coco_json import Id, Listed, read_listed
 from prefect_pipestream.sequences.sources.import_source import (
@@ -197,7 +197,7 @@ class FromCoco(ImportSource, title="from_coco"):
             )
         elif not is_image(path):
             problem = f"{path!r} has no extension of an image"
-        elif not is_number(entry.get("id")):
+        elif not is_class_number(entry.get("id")):
             problem = f"its `id` is {said(entry.get('id'))}, expected a number"
         elif entry["id"] in file.twice:
             problem = f"another image has its id {entry['id']!r}, so that their objects are mixed"
@@ -232,7 +232,7 @@ class FromCoco(ImportSource, title="from_coco"):
             if "category_id" not in entry:
                 return dict(entry)
             number = entry["category_id"]
-            if not is_number(number) or number not in self._labels:
+            if not is_class_number(number) or number not in self._labels:
                 raise ValueError(f"its category {said(number)} is none of `categories`")
         except ValueError as error:
             raise DecodeError(

@@ -19,8 +19,8 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.objects import content_of
 from prefect_pipestream.sequences.sources.splits import split_called
+from prefect_pipestream.sequences.sources.text_files import text_of
 from prefect_pipestream.sequences.sources.voc_xml import labels_in, read_voc
 from prefect_pipestream.storage.asking import files_below, is_folder
 from prefect_pipestream.storage.paths_below import refuse_leading_out
@@ -265,8 +265,5 @@ def _is_of_masks(name: str) -> bool:
 
 def _listed_in(path: Path) -> list[str]:
     """The names that a set lists; none where a second column says something of each."""
-    try:
-        rows = [line.split() for line in content_of(path).decode().splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"{path}: it is no text in UTF-8 ({error}). Correct the file.") from error
+    rows = [line.split() for line in text_of(os.fspath(path)).splitlines() if line.strip()]
     return [row[0] for row in rows] if all(len(row) == 1 for row in rows) else []

@@ -16,7 +16,7 @@ from prefect_pipestream.sequences.sources.import_source import (
     ImportSource,
     Items,
 )
-from prefect_pipestream.sequences.sources.listed_paths import text_of
+from prefect_pipestream.sequences.sources.text_files import text_of
 from prefect_pipestream.sequences.sources.yolo_folder import (
     YoloFolder,
     label_file_of,

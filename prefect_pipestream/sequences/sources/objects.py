@@ -1,12 +1,7 @@
-"""What the layouts of detection have in common: boxes, and paths that annotation files name."""
+"""What the layouts of detection have in common: boxes and polygons."""
 
-import os
 from numbers import Real
-from pathlib import Path
 from typing import Any
-
-from prefect_pipestream.errors import DecodeError
-from prefect_pipestream.storage.asking import is_file
 
 _LARGEST = 1e15  # pixels; a float tells such numbers apart to an eighth
 
@@ -46,22 +41,6 @@ def check_box(box: object) -> None:
         raise ValueError(
             f"its bbox is {str(box)[:80]}, expected four numbers: x, y, width and height in pixels"
         )
-
-
-def content_of(path: Path) -> bytes:
-    """Returns the content of an annotation file.
-
-    Raises:
-        DecodeError: If it cannot be read, or is no regular file: a pipe would not end.
-    """
-    try:
-        if not is_file(os.fspath(path)):
-            raise DecodeError(f"{path}: this is no file. Put one there, or remove it.")
-        return path.read_bytes()
-    except OSError as error:
-        raise DecodeError(
-            f"{path}: cannot be read ({error.strerror}). Check the file and its permissions."
-        ) from error
 
 
 def said(value: Any) -> str:

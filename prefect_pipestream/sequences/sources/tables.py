@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefect_pipestream.errors import DatasetError, DecodeError
-from prefect_pipestream.sequences.sources.listed_paths import text_of
 from prefect_pipestream.sequences.sources.parquet import read_parquet
+from prefect_pipestream.sequences.sources.text_files import text_of
 
 TableFormat = Literal["csv", "jsonl", "parquet"]
 TABLE = "table"

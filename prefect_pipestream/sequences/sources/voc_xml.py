@@ -11,6 +11,7 @@ itself, but of many tools) has points that count from 1, too: they are the `segm
 """
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import DecodeError
-from prefect_pipestream.sequences.sources.objects import are_polygons, check_box, content_of, said
+from prefect_pipestream.sequences.sources.objects import are_polygons, check_box, said
+from prefect_pipestream.sequences.sources.text_files import content_of
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _OF_OURS = ("label", "bbox", "category_id")
@@ -66,7 +68,7 @@ def labels_in(path: Path) -> set[str]:
 
 
 def _root_of(path: Path) -> ET.Element:
-    content = content_of(path)
+    content = content_of(os.fspath(path))
     try:
         parser = ET.XMLParser(target=_Builder())
         parser.feed(content)

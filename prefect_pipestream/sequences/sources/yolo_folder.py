@@ -10,8 +10,8 @@ from typing import Any
 from prefect_pipestream.errors import DatasetError, DecodeError
 from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.items.pictures.base import is_image
-from prefect_pipestream.sequences.sources.listed_paths import text_of
 from prefect_pipestream.sequences.sources.splits import SPLITS, split_called
+from prefect_pipestream.sequences.sources.text_files import text_of
 from prefect_pipestream.sequences.sources.yolo_labels import LabelError, Pose, class_in
 from prefect_pipestream.storage.asking import files_below, is_file, is_folder
 from prefect_pipestream.storage.paths_below import first_below, is_path, refuse_leading_out

@@ -78,8 +78,8 @@ def assign(
     with DatasetWriteError.explaining(f"{layout.root}: its index of imports cannot be written"):
         layout.make()
         with commit_lock(layout):
-            index = UnderfolderIndex.scan(layout.data)
             told = _Metadata(layout, metadata_key)
+            index = told.index()
             lines = _read(layout) or told.lines()
             owners = _Owners(layout, lines, told)
             known = owners.indices_of(origin)
@@ -154,6 +154,10 @@ class _Metadata:
     def __init__(self, layout: Layout, key: str) -> None:
         self._dataset = Underfolder(layout.root, must_exist=False, merge_root_items=False)
         self._key = key
+
+    def index(self) -> UnderfolderIndex:
+        """The samples that are there."""
+        return self._dataset.index()
 
     def owners(self) -> dict[tuple[str, str], int]:
         """The index of each origin and name that some sample tells; the first one's."""
