@@ -188,3 +188,11 @@ class MissingItemError(SampleError, KeyError):
 
 class WorkerDiedError(PipestreamError, RuntimeError):
     """A worker process ended in the middle of its work, mostly because it was killed."""
+
+
+class SampleTimeoutError(SampleError):
+    """A sample took longer than it may: the process that worked on it was ended."""
+
+
+class SampleDiedError(SampleError):
+    """The process that worked on a sample ended, or was killed, in the middle of it."""

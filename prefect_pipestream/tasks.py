@@ -17,8 +17,9 @@ from prefect.transactions import Transaction
 from prefect_pipestream.reporting.reports import ChunkReport
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.stage import StageResult
-from prefect_pipestream.work import chunk, rollback, streams
+from prefect_pipestream.work import chunk, chunk_task, rollback, streams
 from prefect_pipestream.work.chunk import Indices
+from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.streams import StreamLike
 
 __all__ = ["ChunkReport", "process_chunk", "read_sample", "set_output", "transform_sample"]
@@ -141,7 +142,7 @@ def _take_back_sample(transaction: Transaction) -> None:
 
 @task(
     # Prefect's type for such a function has a method more than a function has.
-    task_run_name=chunk.name_of_run,  # type: ignore[arg-type]
+    task_run_name=chunk_task.name_of_run,  # type: ignore[arg-type]
     cache_policy=NO_CACHE,
 )
 def process_chunk(
@@ -152,6 +153,8 @@ def process_chunk(
     keys: Sequence[str] | None = None,
     sample_retries: int = 2,
     stop: Event | None = None,
+    sample_timeout: float | None = None,
+    sample_memory: float | None = None,
 ) -> ChunkReport:
     """Reads, transforms and writes many samples in one task run.
 
@@ -170,6 +173,10 @@ def process_chunk(
             twice as long as the last.
         stop: Once it is set, the chunk ends with what it has done, as cancelled. Only a task
             runner that works on threads can tell a chunk of it.
+        sample_timeout: The time in seconds after which a sample fails that is still being read,
+            transformed and encoded. With it, or `sample_memory`, a process of its own works on
+            the chunk, which is ended then, and its other samples go on in a new one.
+        sample_memory: The memory in MiB that this process may take beyond what it had before.
 
     Returns:
         How many samples had each outcome, which ones failed and why, and the time it took.
@@ -177,6 +184,7 @@ def process_chunk(
     Raises:
         PipeBuildingError: If the transform's name or an argument is wrong.
         DatasetError: If the dataset cannot be read or written at all.
+        ValueError: If a limit is not above 0.
 
     Example:
         ```python
@@ -192,7 +200,10 @@ def process_chunk(
         ```
     """
     try:
-        return chunk.process(stream, transform, indices, target, keys, sample_retries, stop)
+        limits = Limits.of(sample_timeout, sample_memory)
+        return chunk_task.process(
+            stream, transform, indices, target, keys, sample_retries, stop, limits
+        )
     except chunk.ChunkStopped as stopped:
         # Prefect takes a state in place of a result, and puts the task run into it.
         return cast(ChunkReport, Cancelled(message=str(stopped)))

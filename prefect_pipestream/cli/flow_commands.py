@@ -1,6 +1,7 @@
 """Commands that work on samples: each calls a flow, in the terminal or on a Prefect server."""
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,6 +60,31 @@ Where = Annotated[
 ]
 
 
+def _check_limit(limit: float | None) -> float | None:
+    """Refuses what is no limit."""
+    if limit is not None and not (isfinite(limit) and limit > 0):
+        raise typer.BadParameter(f"expected a number above 0, got {limit:g}.")
+    return limit
+
+
+SampleTimeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        callback=_check_limit,
+        help="A sample fails that takes longer, as where the transform hangs; the others go on.",
+    ),
+]
+SampleMemory = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MIB",
+        callback=_check_limit,
+        help="A sample fails whose work takes more memory (Linux).",
+    ),
+]
+
+
 def _check_run_key(key: str | None) -> str | None:
     """Refuses what is no key: an empty one would begin a new run, where a script forgot its own."""
     if key is None:
@@ -94,6 +120,8 @@ def clean(
     select: Select = "all",
     where: Where = None,
     run_key: RunKey = None,
+    sample_timeout: SampleTimeout = None,
+    sample_memory: SampleMemory = None,
     as_json: AsJson = False,
 ) -> None:
     """Change the samples of a dataset in place, each wholly or not at all, and each once."""
@@ -103,6 +131,7 @@ def clean(
     from prefect_pipestream.flows import clean_dataset
 
     work |= {"dataset": dataset, "keys": keys, "select": select, "run_key": run_key, "where": where}
+    work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
     process(clean_dataset, work, dataset, again, as_json)
 
 
@@ -127,6 +156,8 @@ def build(
     select: Select = "all",
     where: Where = None,
     run_key: RunKey = None,
+    sample_timeout: SampleTimeout = None,
+    sample_memory: SampleMemory = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a new dataset of the samples of another one."""
@@ -149,6 +180,7 @@ def build(
         "run_key": run_key,
         "where": where,
     }
+    work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
     process(build_dataset, work, target, again, as_json)
 
 
@@ -169,6 +201,8 @@ def reprocess(
         str | None, typer.Option(metavar="KEY", help="The run; the last one if none is given.")
     ] = None,
     max_failed: MaxFailed = None,
+    sample_timeout: SampleTimeout = None,
+    sample_memory: SampleMemory = None,
     as_json: AsJson = False,
 ) -> None:
     """Process the samples again that failed in an earlier run."""
@@ -178,6 +212,7 @@ def reprocess(
     from prefect_pipestream.flows import reprocess_failed
 
     work |= {"dataset": dataset, "target": target, "keys": keys, "failed_run": failed_run}
+    work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
     process(reprocess_failed, work, target or dataset, again, as_json)
 
 

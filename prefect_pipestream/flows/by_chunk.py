@@ -20,7 +20,8 @@ from prefect_pipestream.flows.runner import (
 from prefect_pipestream.reporting.progress import Advance
 from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
 from prefect_pipestream.underfolder import SampleFailure, SampleRecord
-from prefect_pipestream.work.chunk import Indices, Stop
+from prefect_pipestream.work.chunk import Indices
+from prefect_pipestream.work.chunk_task import Stop
 
 _STOPS_WITHIN_S = 60.0
 
@@ -50,7 +51,7 @@ def run_by_chunk(
     def limit() -> int:
         return workers.in_flight if sizer.is_measured else workers.number
 
-    with reachable_api():
+    with reachable_api(to_processes=run.limits is not None):
         try:
             for future in in_flight(submissions(), limit):
                 chunk = chunks.pop(future)
@@ -77,6 +78,8 @@ def _submitted(run: ProcessRun, chunk: Indices, stop: Stop) -> PrefectFuture[Any
         keys=run.keys,
         sample_retries=run.retries,
         stop=stop,
+        sample_timeout=run.limits.seconds if run.limits else None,
+        sample_memory=run.limits.mebibytes if run.limits else None,
     )
 
 

@@ -49,6 +49,8 @@ def clean_dataset(
     run_key: str | None = None,
     encoder_options: dict[str, dict[str, Any]] | None = None,
     where: str | None = None,
+    sample_timeout: Annotated[float, Field(gt=0)] | None = None,
+    sample_memory: Annotated[float, Field(gt=0)] | None = None,
 ) -> RunReport:
     """Changes the samples of a dataset in place: each wholly or not at all, and each once.
 
@@ -69,6 +71,9 @@ def clean_dataset(
             {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
         where: A query that is to be true of the samples, such as: metadata.label == 3 and not
             metadata.reviewed. Empty for none.
+        sample_timeout: The time in seconds after which a sample fails that is still being worked
+            on, as where the transform hangs; the others go on. Empty for none.
+        sample_memory: The memory in MiB that the work on a sample may take. Empty for any.
 
     Returns:
         What became of the samples.
@@ -85,6 +90,8 @@ def clean_dataset(
         run_key=run_key or None,
         encoder_options=encoder_options or None,
         where=where or None,
+        sample_timeout=sample_timeout,
+        sample_memory=sample_memory,
     )
 
 
@@ -102,6 +109,8 @@ def build_dataset(
     run_key: str | None = None,
     encoder_options: dict[str, dict[str, Any]] | None = None,
     where: str | None = None,
+    sample_timeout: Annotated[float, Field(gt=0)] | None = None,
+    sample_memory: Annotated[float, Field(gt=0)] | None = None,
 ) -> RunReport:
     """Reads the samples of a dataset, changes them, and writes them to another one.
 
@@ -123,6 +132,9 @@ def build_dataset(
             {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
         where: A query that is to be true of the samples, such as: metadata.label == 3 and not
             metadata.reviewed. Empty for none.
+        sample_timeout: The time in seconds after which a sample fails that is still being worked
+            on, as where the transform hangs; the others go on. Empty for none.
+        sample_memory: The memory in MiB that the work on a sample may take. Empty for any.
 
     Returns:
         What became of the samples.
@@ -140,6 +152,8 @@ def build_dataset(
         run_key=run_key or None,
         encoder_options=encoder_options or None,
         where=where or None,
+        sample_timeout=sample_timeout,
+        sample_memory=sample_memory,
     )
 
 
@@ -153,6 +167,8 @@ def reprocess_failed(
     sample_retries: Annotated[int, Field(ge=0)] = 2,
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
     encoder_options: dict[str, dict[str, Any]] | None = None,
+    sample_timeout: Annotated[float, Field(gt=0)] | None = None,
+    sample_memory: Annotated[float, Field(gt=0)] | None = None,
 ) -> RunReport:
     """Processes just the samples that failed in an earlier run, after their cause was mended.
 
@@ -166,6 +182,9 @@ def reprocess_failed(
         sample_retries: How often a sample that fails again is tried.
         max_failed: The share of these samples that may fail before the run counts as failed.
         encoder_options: How items that change are encoded, by key; as a rule as in that run.
+        sample_timeout: The time in seconds after which a sample fails that is still being worked
+            on, as where the transform hangs; the others go on. Empty for none.
+        sample_memory: The memory in MiB that the work on a sample may take. Empty for any.
 
     Returns:
         What became of the samples.
@@ -186,6 +205,8 @@ def reprocess_failed(
             select="failed",
             run_key=failed_run or None,
             encoder_options=encoder_options or None,
+            sample_timeout=sample_timeout,
+            sample_memory=sample_memory,
         )
 
 

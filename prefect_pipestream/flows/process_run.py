@@ -7,6 +7,7 @@ from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, ChunkTime, RunReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.work.chunk import Transform
+from prefect_pipestream.work.limits import Limits
 
 
 @dataclass
@@ -20,6 +21,7 @@ class ProcessRun:
         keys: The items to write; None is all.
         retries: How often a failed sample is tried again.
         log: The flow run's logger.
+        limits: What one sample may take, if that is limited.
         result: What became of samples so far; see `go_on_from`.
         chunks: The time of each chunk.
         warnings: What looks wrong, beside what is known only at the end.
@@ -32,6 +34,7 @@ class ProcessRun:
     keys: Sequence[str] | None
     retries: int
     log: Log
+    limits: Limits | None = None
     result: ChunkReport = field(default_factory=ChunkReport)
     chunks: list[ChunkTime] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

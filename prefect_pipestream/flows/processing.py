@@ -36,6 +36,7 @@ from prefect_pipestream.sequences.query import parse_where
 from prefect_pipestream.underfolder import end_run
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.work.chunk import Transform
+from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.streams import opened, run_key_in_force
 
 __all__ = ["FailedSample", "RunReport", "Select", "TooManyFailedError", "process_samples"]
@@ -68,6 +69,8 @@ def process_samples(
     artifacts: bool = True,
     encoder_options: dict[str, dict[str, Any]] | None = None,
     where: str | None = None,
+    sample_timeout: Annotated[float, Field(gt=0)] | None = None,
+    sample_memory: Annotated[float, Field(gt=0)] | None = None,
 ) -> RunReport:
     """Reads, transforms and writes samples, in place or from a source to a target.
 
@@ -102,6 +105,12 @@ def process_samples(
         where: A query that is to be true of the samples of the source, such as "metadata.label == 3
             and not metadata.reviewed"; see `Sample.match`. What `indices` and `select` say is to be
             so, too. A run that is gone on with keeps to the query that it was begun with.
+        sample_timeout: The time in seconds after which a sample fails that is still being read,
+            transformed and encoded, with where it stood. With it, or `sample_memory`, chunks are
+            worked on by processes that are ended where a sample hangs, crashes or calls
+            `os._exit`: that sample alone fails. The transform is to be picklable (by cloudpickle).
+        sample_memory: The memory in MiB that such a process may take beyond what it had before;
+            on Linux.
 
     Returns:
         What became of the samples.
@@ -118,6 +127,7 @@ def process_samples(
             or none at all.
         RunTakenOverError: If another attempt at the run began meanwhile.
         WorkerDiedError: If a worker process was killed; the run can be gone on with.
+        ValueError: If there is a limit, and `tasks_per` is "sample".
 
     Example:
         ```python
@@ -135,6 +145,12 @@ def process_samples(
     if isinstance(target, Path):
         target = CreateNewUnderfolder(folder=target)
     prepared = Transform(transform, encoder_options)
+    limits = Limits.of(sample_timeout, sample_memory)
+    if limits is not None and tasks_per == "sample":
+        raise ValueError(
+            "sample_timeout, sample_memory: with tasks_per='sample' samples have no limits. Use "
+            "tasks_per='chunk', or the tasks with `timeout_seconds`."
+        )
     if where is not None:
         parse_where(where)
     key = run_key_in_force() if run_key is None else check_run_key(run_key)
@@ -149,6 +165,7 @@ def process_samples(
         keys,
         sample_retries,
         get_run_logger(),
+        limits,
     )
     choice = Choice(select, indices, is_named=run_key is not None, where=where)
     return run_to_its_end(run, choice, tasks_per, chunk_size, max_failed, artifacts)

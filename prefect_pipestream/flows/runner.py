@@ -161,13 +161,17 @@ def explained_death(run_key: str) -> Iterator[None]:
 
 
 @contextmanager
-def reachable_api() -> Iterator[None]:
-    """Tells worker processes where the embedded API is, lest each starts one of its own."""
+def reachable_api(to_processes: bool = False) -> Iterator[None]:
+    """Tells worker processes where the embedded API is, lest each starts one of its own.
+
+    Args:
+        to_processes: Whether there are some, whatever the task runner.
+    """
     context = FlowRunContext.get()
     if (
         context is None
         or PREFECT_API_URL.value() is not None
-        or not isinstance(context.task_runner, ProcessPoolTaskRunner)
+        or not (to_processes or isinstance(context.task_runner, ProcessPoolTaskRunner))
     ):
         yield
         return

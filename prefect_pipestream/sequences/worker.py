@@ -60,7 +60,7 @@ def work(pipe: Connection) -> None:
             _work_off(pipe)
             pipe.send(None)
         except Exception as error:  # noqa: BLE001 # the owner raises it
-            pipe.send(_failure(error))
+            pipe.send(pickled_failure(error))
 
 
 def _work_off(pipe: Connection) -> None:
@@ -92,7 +92,8 @@ def _pickled(sample: Sample) -> bytes:
         return bytes(cloudpickle.dumps(sample))
 
 
-def _failure(error: Exception) -> Failure:
+def pickled_failure(error: BaseException) -> Failure:
+    """The exception, for the owner to raise."""
     trace = "".join(traceback.format_exception(error)).rstrip()
     notes = [*getattr(error, "__notes__", ()), f"It happened in a worker process:\n{trace}"]
     try:

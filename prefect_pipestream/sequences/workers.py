@@ -9,13 +9,10 @@ and what a script defines, too: scripts need no `if __name__ == "__main__"`.
 import math
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +21,7 @@ import cloudpickle  # type: ignore[import-untyped] # it ships no types
 from prefect_pipestream.errors import WorkerDiedError
 from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
 from prefect_pipestream.items.settings import Settings
+from prefect_pipestream.sequences.child_process import ChildProcess, how_it_ended
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.worker import Failure, Job
 
@@ -35,16 +33,6 @@ Result = tuple[int, Sample | None]
 _LONGEST_RUN = 16
 _RUNS_PER_WORKER = 8
 _GRACE_S = 5.0
-
-# A worker finds its modules where its owner does.
-_PROGRAM = """
-import sys
-from multiprocessing.connection import Connection
-pipe = Connection(int(sys.argv[1]))
-sys.path, sys.argv = pipe.recv()
-from prefect_pipestream.sequences.worker import work
-work(pipe)
-"""
 
 
 class WorkerProcesses:
@@ -161,26 +149,13 @@ def _in_order(results: Iterator[Result]) -> Iterator[Result]:
             due += 1
 
 
-def _signal(number: int) -> str:
-    """Its number, with its name where it has one: real-time signals have none."""
-    names = [f" ({one.name})" for one in signal.Signals if one == number]
-    return f"signal {number}{''.join(names)}"
-
-
 class _Worker:
     """The owner's side of one worker process."""
 
     def __init__(self) -> None:
-        self.pipe, theirs = Pipe()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is the owner's to hear
-            )
+        self._child = ChildProcess("prefect_pipestream.sequences.worker")
+        self.pipe = self._child.pipe
         self.runs: deque[range] = deque()  # handed to it, and not back
-        self.tell((sys.path, sys.argv))
 
     def tell(self, message: Any) -> None:
         with suppress(ConnectionError):  # it died: its pipe's end says so to `receive`
@@ -207,22 +182,17 @@ class _Worker:
 
     def _death(self) -> WorkerDiedError:
         code = self.end(_GRACE_S)
-        how = f"ended with exit code {code}" if code >= 0 else f"was killed by {_signal(-code)}"
         doing = cause = ""
         if self.runs:
             doing = f" while at samples {self.runs[0].start} to {self.runs[0].stop - 1}"
         if code == -signal.SIGKILL:
             cause = " If the machine ran out of memory, use fewer workers."
         return WorkerDiedError(
-            f"worker process {self.process.pid} {how}{doing}.{cause} What was committed before is "
-            "whole. In place, do not simply run again: samples written already would be changed "
-            "twice. Use `process_samples` with a run key."
+            f"worker process {self._child.pid} {how_it_ended(code)}{doing}.{cause} What was "
+            "committed before is whole. In place, do not simply run again: samples written already "
+            "would be changed twice. Use `process_samples` with a run key."
         )
 
     def end(self, seconds: float) -> int:
         """Waits for its end, at most so long, and returns its exit code."""
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()  # commits are atomic: no sample is left half written
-            return self.process.wait()
+        return self._child.end(seconds)

@@ -1,18 +1,20 @@
-"""The work of one chunk: read, transform and write many samples, past the bad ones."""
+"""The work of one chunk: read, transform and write many samples, past the bad ones.
+
+It does without Prefect: where samples have limits, a process of their own does it.
+"""
 
 import errno
 import os
 import random
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from prefect import get_run_logger
 
 from prefect_pipestream.errors import (
     ConflictError,
@@ -20,14 +22,14 @@ from prefect_pipestream.errors import (
     DatasetWriteError,
     PipestreamError,
 )
-from prefect_pipestream.reporting.progress import Log
-from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
+from prefect_pipestream.reporting.reports import ChunkReport
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
 from prefect_pipestream.sequences.stage import Removal, StageResult
 from prefect_pipestream.underfolder import Batch, SampleFailure
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER
-from prefect_pipestream.work.rollback import tag_of_writes, taken_back_on_error
-from prefect_pipestream.work.streams import StreamLike, opened
+
+if TYPE_CHECKING:  # it would import Prefect, which takes a second
+    from prefect_pipestream.reporting.progress import Log
 
 Indices = Sequence[int] | npt.NDArray[np.int64]
 
@@ -101,45 +103,8 @@ def as_transform(spec: Any) -> Transform:
     return spec if isinstance(spec, Transform) else Transform(spec)
 
 
-class Stop(Event):
-    """An event that lets chunks end early. It works within one process only."""
-
-    def __reduce__(self) -> tuple[type["Stop"], tuple[()]]:
-        return Stop, ()
-
-
 class ChunkStopped(Exception):
     """The flow asked its chunks to stop; what the chunk did is committed."""
-
-
-def process(
-    source: StreamLike,
-    transform: Any,
-    indices: Indices,
-    target: StreamLike | None,
-    keys: Collection[str] | None,
-    retries: int,
-    stop: Event | None,
-) -> ChunkReport:
-    """Processes a chunk inside of a task run; see `tasks.process_chunk`."""
-    log = get_run_logger()
-    if not len(indices):
-        return ChunkReport()
-    reader = opened(source)
-    writer = reader if target is None else opened(target)
-    name = describe_indices(indices)
-    tag = tag_of_writes(writer, name)
-    chunk = ChunkRun(reader, writer, as_transform(transform), keys, retries, tag, log, stop)
-    with taken_back_on_error():
-        report = chunk.run(indices)
-    log.info("Samples %s: %s", name, report.summary())
-    return report
-
-
-def name_of_run(parameters: dict[str, Any]) -> str:
-    """The name of a chunk's task run: the samples that it is about."""
-    indices = parameters["indices"]
-    return f"samples {describe_indices(indices)}" if len(indices) else "no samples"
 
 
 @dataclass
@@ -155,6 +120,7 @@ class ChunkRun:
         tag: The chunk's name in the ledger.
         log: Where failed samples are told.
         stop: Once it is set, the chunk ends with what is done.
+        tried: How often its samples were tried before, for the ledger.
     """
 
     source: DataStream
@@ -163,8 +129,9 @@ class ChunkRun:
     keys: Collection[str] | None
     retries: int
     tag: str
-    log: Log
+    log: "Log"
     stop: Event | None = None
+    tried: int = 0
     _met_conflict: bool = False
     _there: Collection[int] = ()  # the samples that have files of their own
     _is_alone: bool = False  # each sample is committed alone, to see whose fault an error is
@@ -181,20 +148,25 @@ class ChunkRun:
         self.target.recover()
         if self.source.input_folder is not None:
             self._there = set(np.intersect1d(indices, self.source.indices()).tolist())
-        with self.target.commit_group(tag=self.tag, signed=True) as batch:
-            todo = self._undone(indices)
+        with self.batch() as batch:
+            todo = self.undone(indices)
             for _ in range(MOST_ROUNDS):
                 if not todo:
                     break
                 todo = self._round(todo, batch)
                 if todo:
-                    self._pause(random.uniform(0, 0.05))  # two writers are not to meet again
+                    self.pause(random.uniform(0, 0.05))  # two writers are not to meet again
+            never = SampleFailure.of_error(ConflictError("other writers changed it every time."))
             for idx in todo:
-                self._give_up(idx, ConflictError("other writers changed it every time."), batch)
+                self.give_up(idx, never, self._attempts, batch)
         report = self.report_on(indices)
         report.seconds = time.perf_counter() - began
         report.unseen_keys = batch.unseen_keys
         return report
+
+    def batch(self) -> AbstractContextManager[Batch]:
+        """Opens a batch of the chunk's part of the run."""
+        return self.target.commit_group(tag=self.tag, signed=True)
 
     def report_on(self, indices: Indices) -> ChunkReport:
         """What the ledger says of samples of this chunk."""
@@ -210,7 +182,8 @@ class ChunkRun:
         """The part of the ledger to look at: this chunk's, if the flow saw the rest; else all."""
         return self.tag if self.target.has_run_to_itself else None
 
-    def _undone(self, indices: Indices) -> list[int]:
+    def undone(self, indices: Indices) -> list[int]:
+        """Those of some samples that the run has no outcome of."""
         done = self.target.run.done_indices(self._part)
         return [int(idx) for idx in indices if idx not in done]
 
@@ -226,13 +199,13 @@ class ChunkRun:
         errors: dict[int, Exception] = {}
         for attempt in range(1, self.retries + 2):
             if attempt > 1:
-                self._pause(FIRST_RETRY_S * 2 ** (attempt - 2))
+                self.pause(FIRST_RETRY_S * 2 ** (attempt - 2))
             errors = {}
             for idx in left:
-                self._raise_if_stopped()
+                self.raise_if_stopped()
                 try:
                     with self._noting_conflicts():
-                        self._process(idx, attempt, batch)
+                        self.process(idx, self.tried + attempt, batch)
                 except Exception as error:
                     if is_of_dataset(error, self.target):
                         raise
@@ -242,14 +215,14 @@ class ChunkRun:
                 break
         for idx, met in errors.items():
             with self._noting_conflicts():
-                self._give_up(idx, met, batch)
+                self.give_up(idx, SampleFailure.of_error(met), self._attempts, batch)
         with self._noting_conflicts():
             batch.flush()
         if not self._met_conflict:
             return []
         if self._is_alone and not was_alone:
-            return self._undone(todo)  # a batch was lost, and what failed before in it
-        return [idx for idx in self._undone(todo) if idx not in errors]
+            return self.undone(todo)  # a batch was lost, and what failed before in it
+        return [idx for idx in self.undone(todo) if idx not in errors]
 
     @contextmanager
     def _noting_conflicts(self) -> Iterator[None]:
@@ -266,7 +239,8 @@ class ChunkRun:
                 raise
             self._met_conflict = self._is_alone = True
 
-    def _process(self, idx: int, attempt: int, batch: Batch) -> None:
+    def process(self, idx: int, attempt: int, batch: Batch) -> None:
+        """Processes one sample."""
         sample = self._take(idx)
         if sample is None:
             batch.record(idx, "skipped", attempts=attempt)
@@ -299,12 +273,16 @@ class ChunkRun:
         except PipestreamError:
             return False
 
-    def _give_up(self, idx: int, error: Exception, batch: Batch) -> None:
-        attempts = self.retries + 1
+    @property
+    def _attempts(self) -> int:
+        """How often a sample is tried before it is given up."""
+        return self.tried + self.retries + 1
+
+    def give_up(self, idx: int, failure: SampleFailure, attempts: int, batch: Batch) -> None:
+        """Notes a sample as failed; as skipped, if somebody removed it meanwhile."""
         if self._is_gone(idx):
             batch.record(idx, "skipped", attempts=attempts)
             return
-        failure = SampleFailure.of_error(error)
         self.log.warning(
             "Sample %d failed after %d attempt%s: %s: %s",
             idx,
@@ -315,13 +293,15 @@ class ChunkRun:
         )
         batch.record(idx, "failed", failure=failure, attempts=attempts)
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Waits, unless it is to stop."""
         if self.stop is None:
             time.sleep(seconds)
         else:
             self.stop.wait(seconds)
 
-    def _raise_if_stopped(self) -> None:
+    def raise_if_stopped(self) -> None:
+        """Raises `ChunkStopped` if it is to stop."""
         if self.stop is not None and self.stop.is_set():
             raise ChunkStopped("The flow stopped its chunks; what was done until then is kept.")
 

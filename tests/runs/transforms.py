@@ -1,8 +1,11 @@
 """Transforms that are not idempotent, to be named by flows in other processes."""
 
+import ctypes
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,45 @@ class KillsOnce:
         if int(np.ravel(sample["label"]())[0]) == self.at and not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        return count(sample)
+
+
+def _sleep_in_c() -> None:
+    """Sleeps without letting go of Python's lock: no other thread of Python runs meanwhile."""
+    ctypes.PyDLL(None).sleep(1000)
+
+
+def _loop() -> None:
+    while True:
+        pass
+
+
+BREAKS: dict[str, Callable[[], Any]] = {
+    "loop": _loop,
+    "sleep": lambda: time.sleep(1000),
+    "block in C": _sleep_in_c,
+    "memory": lambda: np.ones(10 * 2**30, np.uint8),
+    "os._exit": lambda: os._exit(3),
+    "sys.exit": lambda: sys.exit("at once"),
+    "segmentation fault": lambda: ctypes.string_at(0),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
+
+
+class Breaks:
+    """Counts, and does something that no transform should at some samples.
+
+    Args:
+        at: The name of what it does, by the counter's value.
+    """
+
+    def __init__(self, at: dict[int, str]) -> None:
+        self.at = at
+
+    def __call__(self, sample: Sample) -> Sample:
+        how = self.at.get(int(np.ravel(sample["label"]())[0]))
+        if how is not None:
+            BREAKS[how]()
         return count(sample)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from prefect_pipestream.items import Item
@@ -40,6 +40,8 @@ class Batch:
     Attributes:
         unseen_keys: Of the keys to write, those that none of the samples had; None as long as
             none was set with keys.
+        while_committing: Makes the context in which a commit is made: the samples of other calls
+            take their time there, and not the one that is being set.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Batch:
         self._closing = ExitStack()
         self._began = 0.0
         self.unseen_keys: set[str] | None = None
+        self.while_committing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def set_output(
         self,
@@ -165,5 +168,5 @@ class Batch:
         staging, self._staging = self._staging, None
         if staging is None:
             return []
-        with self._closing:
+        with self.while_committing(), self._closing:
             return self._publish(staging)
