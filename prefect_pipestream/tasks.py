@@ -22,7 +22,14 @@ from prefect_pipestream.work.chunk import Indices
 from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.streams import StreamLike
 
-__all__ = ["ChunkReport", "process_chunk", "read_sample", "set_output", "transform_sample"]
+__all__ = [
+    "ChunkReport",
+    "Limits",
+    "process_chunk",
+    "read_sample",
+    "set_output",
+    "transform_sample",
+]
 
 
 # Streams are not to be hashed, and samples not to be kept: caching is for `with_options` to ask.
@@ -153,8 +160,7 @@ def process_chunk(
     keys: Sequence[str] | None = None,
     sample_retries: int = 2,
     stop: Event | None = None,
-    sample_timeout: float | None = None,
-    sample_memory: float | None = None,
+    limits: Limits | None = None,
 ) -> ChunkReport:
     """Reads, transforms and writes many samples in one task run.
 
@@ -173,10 +179,8 @@ def process_chunk(
             twice as long as the last.
         stop: Once it is set, the chunk ends with what it has done, as cancelled. Only a task
             runner that works on threads can tell a chunk of it.
-        sample_timeout: The time in seconds after which a sample fails that is still being read,
-            transformed and encoded. With it, or `sample_memory`, a process of its own works on
-            the chunk, which is ended then, and its other samples go on in a new one.
-        sample_memory: The memory in MiB that this process may take beyond what it had before.
+        limits: What one sample may take. With it, also an empty one, a process of its own works
+            on the chunk, which may end: the sample that it was at fails, and the others go on.
 
     Returns:
         How many samples had each outcome, which ones failed and why, and the time it took.
@@ -184,7 +188,6 @@ def process_chunk(
     Raises:
         PipeBuildingError: If the transform's name or an argument is wrong.
         DatasetError: If the dataset cannot be read or written at all.
-        ValueError: If a limit is not above 0.
 
     Example:
         ```python
@@ -200,7 +203,6 @@ def process_chunk(
         ```
     """
     try:
-        limits = Limits.of(sample_timeout, sample_memory)
         return chunk_task.process(
             stream, transform, indices, target, keys, sample_retries, stop, limits
         )

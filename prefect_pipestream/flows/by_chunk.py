@@ -1,11 +1,13 @@
 """A run with a task run for many samples."""
 
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from prefect_pipestream import tasks
 from prefect_pipestream.errors import DatasetError
@@ -31,56 +33,114 @@ def run_by_chunk(
 ) -> None:
     """Processes samples by `process_chunk`.
 
+    Where a worker of a pool of processes dies, which ends the pool, the rest goes on in processes
+    that may end: then it is seen which sample it is that ends them.
+
     Raises:
         DatasetError: If the dataset cannot be written; what was done until then is kept.
     """
     workers = Workers(task_runner())
-    sizer = ChunkSizer(len(todo), workers.number, chunk_size)
-    chunks: dict[PrefectFuture[Any], Indices] = {}
-    stop = Stop()
+    chunks = _Chunks(run, todo, chunk_size, workers)
+    try:
+        chunks.process(advance)
+    except BrokenExecutor as error:
+        run.warn(
+            f"A worker process died ({error}): as one that the system kills for lack of memory, or "
+            "that starts a script which calls the flow without `if __name__ == '__main__':`. The "
+            "rest goes on in other processes; a sample that ends its process fails."
+        )
+        run.begin_attempt_apart()
+        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=workers.number)
+        with threads as runner:
+            _Chunks(run, chunks.rest(), chunk_size, Workers(runner), runner).process(advance)
 
-    def submissions() -> Iterator[PrefectFuture[Any]]:
-        begin = 0
-        while size := sizer.next_size():
-            chunk = _compact(todo[begin : begin + size])
-            begin += size
-            future = _submitted(run, chunk, stop)
-            chunks[future] = chunk
+
+class _Chunks:
+    """Samples that are processed chunk by chunk.
+
+    Args:
+        run: The run.
+        todo: The samples.
+        chunk_size: How many samples a chunk has; None: by time.
+        workers: What the task runner can do at once.
+        runner: The task runner; None is that of the flow run.
+    """
+
+    def __init__(
+        self,
+        run: ProcessRun,
+        todo: npt.NDArray[np.int64],
+        chunk_size: int | None,
+        workers: Workers,
+        runner: TaskRunner[Any] | None = None,
+    ) -> None:
+        self._run = run
+        self._todo = todo
+        self._sizer = ChunkSizer(len(todo), workers.number, chunk_size)
+        self._workers = workers
+        self._runner = runner
+        self._begin = 0
+        self._open: dict[PrefectFuture[Any], Indices] = {}
+        self._stop = Stop()
+
+    def process(self, advance: Advance) -> None:
+        """Processes all of them.
+
+        Raises:
+            BrokenExecutor: If a worker process died.
+            DatasetError: If the dataset cannot be written.
+        """
+        with reachable_api(to_processes=self._run.works_apart):
+            try:
+                for future in in_flight(self._submissions(), self._limit):
+                    chunk = self._open[future]
+                    report = _report_on(self._run, future, chunk)
+                    del self._open[future]
+                    self._run.add(report, describe_indices(chunk))
+                    self._sizer.measured(report.total, report.seconds)
+                    advance(report.total, report.counts["failed"])
+            except DatasetError:
+                self._stop.set()  # the other chunks commit what they have, and are to be reported
+                for future in self._open:
+                    future.wait(_STOPS_WITHIN_S)
+                raise
+            finally:
+                self._stop.set()  # as where the flow timed out, or was cancelled
+
+    def rest(self) -> npt.NDArray[np.int64]:
+        """The samples of chunks that were not reported: int64, ascending."""
+        parts = [self._todo[self._begin :], *map(np.asarray, self._open.values())]
+        return np.sort(np.concatenate(parts)).astype(np.int64)
+
+    def _submissions(self) -> Iterator[PrefectFuture[Any]]:
+        while size := self._sizer.next_size():
+            chunk = _compact(self._todo[self._begin : self._begin + size])
+            future = self._submitted(chunk)
+            self._begin += size
+            self._open[future] = chunk
             yield future
 
-    def limit() -> int:
-        return workers.in_flight if sizer.is_measured else workers.number
+    def _limit(self) -> int:
+        return self._workers.in_flight if self._sizer.is_measured else self._workers.number
 
-    with reachable_api(to_processes=run.limits is not None):
-        try:
-            for future in in_flight(submissions(), limit):
-                chunk = chunks.pop(future)
-                report = _report_on(run, future, chunk)
-                run.add(report, describe_indices(chunk))
-                sizer.measured(report.total, report.seconds)
-                advance(report.total, report.counts["failed"])
-        except DatasetError:
-            stop.set()  # the other chunks commit what they have, and are to be reported too
-            for future in chunks:
-                future.wait(_STOPS_WITHIN_S)
-            raise
-        finally:
-            stop.set()  # as where the flow timed out, or was cancelled
-
-
-def _submitted(run: ProcessRun, chunk: Indices, stop: Stop) -> PrefectFuture[Any]:
-    is_in_place = run.target is run.source
-    return tasks.process_chunk.submit(
-        stream=run.source.part(chunk),
-        transform=run.transform,
-        indices=chunk,
-        target=None if is_in_place else run.target.part(chunk),
-        keys=run.keys,
-        sample_retries=run.retries,
-        stop=stop,
-        sample_timeout=run.limits.seconds if run.limits else None,
-        sample_memory=run.limits.mebibytes if run.limits else None,
-    )
+    def _submitted(self, chunk: Indices) -> PrefectFuture[Any]:
+        run = self._run
+        is_in_place = run.target is run.source
+        parameters: dict[str, Any] = {
+            "stream": run.source.part(chunk),
+            "transform": run.transform,
+            "indices": chunk,
+            "target": None if is_in_place else run.target.part(chunk),
+            "keys": run.keys,
+            "sample_retries": run.retries,
+            "stop": self._stop,
+            "limits": run.limits,
+        }
+        if self._runner is None:
+            future: PrefectFuture[Any] = tasks.process_chunk.submit(**parameters)
+        else:
+            future = self._runner.submit(tasks.process_chunk, parameters)
+        return future
 
 
 def _report_on(run: ProcessRun, future: PrefectFuture[Any], chunk: Indices) -> ChunkReport:

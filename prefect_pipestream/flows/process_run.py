@@ -21,7 +21,7 @@ class ProcessRun:
         keys: The items to write; None is all.
         retries: How often a failed sample is tried again.
         log: The flow run's logger.
-        limits: What one sample may take, if that is limited.
+        limits: What one sample may take; then chunks are worked on by processes that may end.
         result: What became of samples so far; see `go_on_from`.
         chunks: The time of each chunk.
         warnings: What looks wrong, beside what is known only at the end.
@@ -46,6 +46,20 @@ class ProcessRun:
     def key(self) -> str:
         """The key of the run."""
         return self.target.run_key
+
+    @property
+    def works_apart(self) -> bool:
+        """Whether chunks are worked on by processes that may end."""
+        return self.limits is not None
+
+    def begin_attempt_apart(self) -> None:
+        """Begins another attempt at the run, by processes that may end."""
+        is_in_place = self.target is self.source
+        self.limits = self.limits or Limits()
+        self.target = self.target.for_attempt()
+        self.source = self.target if is_in_place else self.source
+        self.source.recover()
+        self.target.recover()
 
     def go_on_from(self, before: ChunkReport) -> None:
         """Takes over what earlier attempts did."""

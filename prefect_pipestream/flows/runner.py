@@ -156,7 +156,7 @@ def explained_death(run_key: str) -> Iterator[None]:
             "A worker process died, as one that the system kills for lack of memory, or that "
             "starts a script which calls the flow without `if __name__ == '__main__':`. What was "
             f"committed is kept: a retry of the flow run, or a run with run_key={run_key!r}, goes "
-            "on from there. Fewer workers, or smaller chunks, need less memory."
+            "on from there. Fewer workers need less memory."
         ) from error
 
 

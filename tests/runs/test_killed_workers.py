@@ -15,7 +15,7 @@ KEY = "its-workers-die"
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_run_whose_workers_are_killed_is_retried_and_resumed(host: Host, tmp_path: Path) -> None:
+def test_a_run_goes_on_when_a_worker_is_killed(host: Host, tmp_path: Path) -> None:
     folder = make_dataset(tmp_path / "dataset", SAMPLES)
     original = contents(copy_of(folder, tmp_path / "original"))
     arguments = {"folder": str(folder), "run_key": KEY, "transform": "count_slowly"}
@@ -32,16 +32,6 @@ def test_run_whose_workers_are_killed_is_retried_and_resumed(host: Host, tmp_pat
     with FlowProcess(host, 0.01, **arguments) as process:
         process.wait_for_begin()
         kill_a_worker_after_progress(process)
-        status, errors = process.outcome(60)
-        assert status == 1
-        assert "WorkerDiedError" in errors
-        assert f"run_key='{KEY}'" in errors
-    assert 0 < done() < SAMPLES
-
-    retrying = {**arguments, "options": {"retries": 2, "retry_delay_seconds": 0}}
-    with FlowProcess(host, 0.01, **retrying) as process:
-        process.wait_for_begin()
-        kill_a_worker_after_progress(process)
         report = process.result()
 
     assert report["counts"] == {
@@ -52,5 +42,6 @@ def test_run_whose_workers_are_killed_is_retried_and_resumed(host: Host, tmp_pat
         "removed": 0,
     }
     assert labels(folder) == [idx + 1 for idx in range(SAMPLES)]
+    assert "A worker process died" in report["warnings"][0]
     undo_run(folder, KEY)
     assert differences(contents(folder), original) == []
