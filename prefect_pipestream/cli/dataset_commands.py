@@ -27,6 +27,7 @@ from prefect_pipestream.cli.output import (
     write_table,
 )
 from prefect_pipestream.underfolder import CheckReport, Problem, RunInfo, UndoPlan, UndoReport
+from prefect_pipestream.underfolder.runs.listing import existing_run
 
 _SHOWN_GAPS = 10
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
@@ -39,15 +40,27 @@ def runs(
     with_undone: Annotated[
         bool, typer.Option("--all", help="Also those that were undone.")
     ] = False,
+    run_key: Annotated[
+        str | None,
+        typer.Option("--run", metavar="KEY", help="This run alone, and where it came from."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the runs of a dataset."""
     with told_errors(as_json):
         found = underfolder.list_runs(dataset)
-    if not with_undone:
-        found = [run for run in found if run.state != "undone"]
+        if not with_undone:
+            found = [run for run in found if run.state != "undone"]
+        if run_key is not None:
+            found = [run for run in found if run.run_key == run_key]
+            if not found:
+                existing_run(dataset, run_key)  # says which there are
     if as_json:
         write_json(found)
+        return
+    if run_key is not None:
+        for run in found:
+            write_table(_lines_of(run), (("what", itemgetter(0)), ("it is", itemgetter(1))))
         return
     if found:
         write_table(found, _RUN_COLUMNS)
@@ -362,6 +375,15 @@ _RUN_COLUMNS: tuple[Column, ...] = (
     ("undo", lambda run: size_of(run.undo_bytes)),
     ("by", lambda run: "@".join(filter(None, (run.user, run.host)))),
 )
+
+
+def _lines_of(run: RunInfo) -> list[tuple[str, str]]:
+    """All that is known of a run, and where it came from."""
+    known = [(title, shown(run)) for title, shown in _RUN_COLUMNS]
+    noted = [] if run.provenance is None else list(run.provenance.lines())
+    return [*known, *((title, told) for title, told in noted if title != "by")]
+
+
 _PROBLEM_COLUMNS: tuple[Column, ...] = (
     ("problem", lambda problem: problem.kind),
     ("sample", _sample),

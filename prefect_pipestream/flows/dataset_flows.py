@@ -16,6 +16,7 @@ from prefect_pipestream.blocks import (
 )
 from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.flows.processing import process_samples
+from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.flows.selection import Select
 from prefect_pipestream.reporting.artifacts import publish_compaction, publish_undo
 from prefect_pipestream.reporting.reports import RunReport, describe_counts
@@ -237,7 +238,8 @@ def undo_run(
     folder = block_of(dataset).folder
     with _listing_runs(folder):
         key = run_key or needed_last_run(folder)
-        report = undo(folder, key, force=force, indices=indices or None)
+        facts = provenance_fact(code_in_force(None, [folder]))
+        report = undo(folder, key, force=force, indices=indices or None, facts=facts)
     log = get_run_logger()
     log.info(
         "Run %s undone: %d samples restored, %d files; by run %s.",
@@ -269,7 +271,8 @@ def compact_dataset(dataset: Dataset, run_key: str | None = None, durable: bool 
     log = get_run_logger()
     folder = Path(Layout.of(block_of(dataset).folder).root)
     key = run_key or run_key_in_force()
-    report = compact(folder, key, durable=durable)
+    facts = provenance_fact(code_in_force(None, [folder]))
+    report = compact(folder, key, durable=durable, facts=facts)
     log.info(
         "Run %s: %d samples moved, of %d; there is no gap any more.",
         report.run_key,

@@ -11,10 +11,13 @@ from pydantic import Field
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import PipeBuildingError
 from prefect_pipestream.exporting import ExportReport, export
+from prefect_pipestream.flows.provenance import code_in_force, provenance_fact, state_of_folder
 from prefect_pipestream.flows.selection import chosen_indices
 from prefect_pipestream.layouts import LayoutKind
+from prefect_pipestream.reporting.artifacts import publish_export
 from prefect_pipestream.sequences import SamplesSequence
-from prefect_pipestream.underfolder import Underfolder
+from prefect_pipestream.underfolder import Provenance, Underfolder
+from prefect_pipestream.underfolder.ledger.provenance import who
 
 _NO_OPTIONS = inspect.signature(export).parameters.keys() | {"folder"}
 
@@ -65,5 +68,11 @@ def export_dataset(
             report.labels_left_out,
             kind,
         )
+    noted = provenance_fact(
+        code_in_force(None, [Path(folder)]),
+        {"export": {"kind": kind, "options": options or {}}},
+        source=state_of_folder(Path(folder)),
+    )
+    publish_export(report, Path(folder), Provenance.of({**noted, **who()}), log)
     log.info("%d samples of %s exported to %s.", report.samples, os.fspath(folder), report.folder)
     return report

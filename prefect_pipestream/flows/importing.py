@@ -28,6 +28,7 @@ from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.ledger.provenance import SourceState
 from prefect_pipestream.underfolder.ledger.signatures import IMPORT
 from prefect_pipestream.underfolder.runs.imported import Assigned, assign
 from prefect_pipestream.work.chunk import Transform
@@ -132,6 +133,7 @@ def import_dataset(
         chunk_size=chunk_size,
         max_failed=max_failed,
         fingerprint=IMPORT + transform.fingerprint(None),
+        origin=SourceState(str(found.location), len(names), layout=kind),
         imported_from=found.origin_name,
     )
 
@@ -177,6 +179,11 @@ class _TakeIn(SampleStage):
 
     layout: str
     options: dict[str, Any]
+
+    @classmethod
+    def stage_name(cls) -> str:
+        """What the ledger calls it: no list of operations can name it."""
+        return "import"
 
     def __call__(self, sample: Sample) -> StageResult:
         return sample or REMOVE

@@ -20,6 +20,7 @@ from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOve
 from prefect_pipestream.flows.by_chunk import run_by_chunk
 from prefect_pipestream.flows.by_sample import run_by_sample
 from prefect_pipestream.flows.process_run import ProcessRun
+from prefect_pipestream.flows.provenance import provenance_of
 from prefect_pipestream.flows.runner import explained_death
 from prefect_pipestream.flows.selection import (
     Choice,
@@ -35,6 +36,7 @@ from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.query import parse_where
 from prefect_pipestream.underfolder import end_run
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.ledger.provenance import SourceState
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.streams import opened, run_key_in_force
@@ -179,6 +181,7 @@ def run_to_its_end(
     max_failed: float = 0.0,
     artifacts: bool = True,
     fingerprint: str | None = None,
+    origin: SourceState | None = None,
     **facts: Any,
 ) -> RunReport:
     """Processes what is left of a run, and reports; see `process_samples`.
@@ -191,6 +194,7 @@ def run_to_its_end(
         max_failed: The share of the samples that may fail.
         artifacts: Whether there are a progress artifact and a report.
         fingerprint: By what later runs know the transform; by default its own fingerprint.
+        origin: What is read, where it is no stream that can be asked.
         **facts: What is noted of the run, beside its transform.
     """
     log, writer = run.log, run.target
@@ -205,6 +209,7 @@ def run_to_its_end(
         run.warn(warning)
     began = time.perf_counter()
     if len(todo):
+        facts |= provenance_of(run, origin)
         writer.begin_run(fingerprint=fingerprint, **selection.facts, **facts)
         artifact = artifact_key("progress", writer.output_folder) if artifacts else None
         try:

@@ -10,7 +10,9 @@ from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.flows.dataset_flows import Dataset, block_of
+from prefect_pipestream.flows.provenance import code_in_force, provenance_fact, state_of_folder
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
 from prefect_pipestream.reporting.events import emit_dataset_event, emit_run_events
 from prefect_pipestream.reporting.markdown import (
@@ -18,6 +20,7 @@ from prefect_pipestream.reporting.markdown import (
     cell,
     failures_section,
     pictures_section,
+    provenance_section,
     ranges,
 )
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
@@ -29,6 +32,7 @@ from prefect_pipestream.review import (
     discard_review,
     parse_indices,
 )
+from prefect_pipestream.sequences import resolve_stage
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.packing import end_run
 
@@ -140,15 +144,24 @@ def review_changes(
     else:
         _show_once(review, log)
         answer = _ask(review, wait_s)
-    report = _carry_out(review, answer, {"where": where} if where else {})
+    chosen = {"where": where} if where else {}
+    report = _carry_out(review, answer, {**chosen, **_provenance(review, transform, keys)})
     _tell(review, report, log)
     discard_review(review.folder, review.id)
     return report
 
 
-def _carry_out(review: Review, answer: ReviewDecision, chosen: Mapping[str, str]) -> ReviewReport:
+def _provenance(review: Review, transform: Any, keys: list[str] | None) -> dict[str, Any]:
+    if Run.of(review.folder, review.id).provenance() is not None:  # it was applied in part
+        return {}
+    stage, source = resolve_stage(transform), state_of_folder(review.folder)
+    code = code_in_force(stage, [review.folder])
+    return provenance_fact(code, stage, keys or None, source=source)
+
+
+def _carry_out(review: Review, answer: ReviewDecision, noted: Mapping[str, Any]) -> ReviewReport:
     facts = {
-        **chosen,
+        **noted,
         "reviewed_by": answer.reviewer,
         "decision": answer.decision,
         "comment": answer.comment,
@@ -264,9 +277,10 @@ def _tell(review: Review, report: ReviewReport, log: Log) -> None:
         f"Run key `{report.run_key}` (by which it can be undone)",
     ]
     try:
+        lines.append(provenance_section(Run.of(review.folder, review.id).provenance()))
         key = artifact_key("review-result", review.folder)
         add_markdown("\n\n".join(lines) + "\n", key, f"Decided by {report.reviewer}")
-    except API_ERRORS as error:
+    except (*API_ERRORS, DatasetError) as error:
         log.warning("The result could not be added to the flow run's artifacts: %s", error)
     emit_dataset_event("review.decided", review.folder, **report.model_dump())
     found = Run.of(review.folder, review.id).counts()

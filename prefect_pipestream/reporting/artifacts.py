@@ -18,6 +18,8 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.exporting import ExportReport
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import (
     SHOWN_FAILURES,
@@ -26,12 +28,14 @@ from prefect_pipestream.reporting.markdown import (
     failures_section,
     outcomes_section,
     pictures_section,
+    provenance_section,
     warnings_section,
 )
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.reporting.reports import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.untrusted import write_anew
+from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.compacting import CompactReport
 from prefect_pipestream.underfolder.runs.undo import UndoReport
@@ -95,6 +99,7 @@ def report_markdown(
         ),
         pictures_section(changes_of_run(source, target)),
         chunks_section(chunks),
+        provenance_section(target.run.provenance()),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -174,8 +179,9 @@ def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:
             lines.append(f"The flow run that was taken back: {link_to_flow_run(undone)}")
             what = "A part of this run" if part else "This run"
             add_note(undone, f"{what} was taken back by {link_to_flow_run(flow_run.id)}.", log)
+        lines.append(provenance_section(Run.of(folder, report.undo_run_key).provenance()))
         add_markdown("\n\n".join(lines) + "\n", artifact_key("undo", folder), "What was undone")
-    except API_ERRORS as error:
+    except (*API_ERRORS, DatasetError) as error:
         log.warning("The undo could not be added to the flow run's artifacts: %s", error)
     for key in report.run_keys:
         emit_dataset_event("run.undone", folder, run_key=key, samples=report.samples)
@@ -190,10 +196,40 @@ def publish_compaction(report: CompactReport, folder: Path, log: Log) -> None:
         f"**{report.moved:,}** of {report.samples:,} samples moved to lower indices.",
     ]
     try:
+        lines.append(provenance_section(Run.of(folder, report.run_key).provenance()))
         add_markdown("\n\n".join(lines) + "\n", artifact_key("compact", folder), "What was moved")
-    except API_ERRORS as error:
+    except (*API_ERRORS, DatasetError) as error:
         log.warning("The compaction could not be added to the flow run's artifacts: %s", error)
     emit_dataset_event("run.compacted", folder, run_key=report.run_key, moved=report.moved)
+
+
+def publish_export(
+    report: ExportReport, folder: Path, provenance: Provenance | None, log: Log
+) -> None:
+    """Tells of an export, which no ledger does: how much was written, and where it came from.
+
+    Args:
+        report: What became of it.
+        folder: The dataset that was exported.
+        provenance: Where the export came from.
+        log: The flow run's logger.
+    """
+    failures = [
+        Failure(idx, f"{why.error_type}: {why.message}", 1)
+        for idx, why in list(report.failures.items())[:SHOWN_FAILURES]
+    ]
+    sections = [
+        f"# {folder.name} as {report.kind}",
+        f"Dataset `{folder}`  \nWritten to `{report.folder}`",
+        f"**{report.samples:,}** samples.",
+        failures_section(failures, len(report.failures), None, "Samples that are left out"),
+        provenance_section(provenance),
+    ]
+    text = "\n\n".join(section for section in sections if section) + "\n"
+    try:
+        add_markdown(text, artifact_key("export", folder), f"What was written to {report.folder}")
+    except API_ERRORS as error:
+        log.warning("The export could not be added to the flow run's artifacts: %s", error)
 
 
 # -- artifacts and links -------------------------------------------------------------------

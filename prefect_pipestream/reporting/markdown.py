@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from prefect_pipestream.reporting.reports import ChunkTime
 from prefect_pipestream.underfolder import Outcome
+from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.views.differences import ShownChange
 
 SHOWN_FAILURES = 50
 _LONGEST_MESSAGE = 300
 _LONGEST_WARNING = 1000
+_LONGEST_NOTE = 2000
 _MOST_PICTURES_BYTES = 300_000
 _MOST_BARS = 120
 _COLOURS = {
@@ -49,6 +51,19 @@ def cell(text: str, longest: int = _LONGEST_MESSAGE) -> str:
 def warnings_section(warnings: Iterable[str]) -> str:
     """What looks wrong, a line each."""
     return "  \n".join(f"⚠ {cell(warning, _LONGEST_WARNING)}" for warning in warnings)
+
+
+def provenance_section(provenance: Provenance | None) -> str:
+    """Where a run came from: a line for each thing that is known."""
+    if provenance is None:
+        return ""
+    url = provenance.flow_run and provenance.flow_run.url
+    rows = []
+    for what, said in provenance.lines():
+        shown = cell(said, _LONGEST_NOTE)
+        if what != "link":
+            rows.append([what, f"[{shown}]({url})" if what == "flow run" and url else shown])
+    return f"## Where it came from\n\n{table(['what', 'as it was noted'], rows)}" if rows else ""
 
 
 def outcomes_section(counts: Mapping[Outcome, int], pace: str) -> str:

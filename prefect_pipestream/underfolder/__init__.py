@@ -9,6 +9,7 @@ from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.ledger.compactions import compactions, moves_of
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
+from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.underfolder.ledger.records import (
     OUTCOMES,
     CommitRecord,
@@ -50,6 +51,7 @@ __all__ = [
     "Outcome",
     "Problem",
     "ProblemKind",
+    "Provenance",
     "RestoreReport",
     "Run",
     "RunInfo",

@@ -58,12 +58,13 @@ class Transform:
         PipeBuildingError: If the specification, or an option, is wrong.
     """
 
-    __slots__ = ("encoding", "stage")
+    __slots__ = ("encoder_options", "encoding", "stage")
 
     def __init__(
         self, spec: Any, encoder_options: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
         self.stage: SampleStage = resolve_stage(spec, allow_callable=True)
+        self.encoder_options = encoder_options
         self.encoding: SampleStage | None = None
         if encoder_options:
             self.encoding = resolve_stage({"encoder-options": {"options": encoder_options}})

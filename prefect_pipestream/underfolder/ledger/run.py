@@ -1,9 +1,7 @@
 """A run of a dataset: where its files are, what is known of it, and what became of its samples."""
 
-import getpass
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
@@ -21,6 +19,12 @@ from prefect_pipestream.underfolder.format.layout import (
 )
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger
+from prefect_pipestream.underfolder.ledger.provenance import (
+    PROVENANCE,
+    Provenance,
+    software,
+    who,
+)
 from prefect_pipestream.underfolder.ledger.records import (
     CommitRecord,
     Outcome,
@@ -161,7 +165,7 @@ class Run:
         return self._key
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        """Notes its key, start, user and host, and `facts`, unless that was done before.
+        """Notes its key, start, user, host and versions, and `facts`, unless that was done before.
 
         A run of a transform has its ``fingerprint`` among the facts: `signatures` looks for it.
         """
@@ -170,8 +174,12 @@ class Run:
             return
         for folder in (self.done, self.layout.staged):
             os.makedirs(folder, exist_ok=True)
-        known = {"run_key": self.key, "started": time.time(), "user": _user()}
-        self.layout.write_json(path, {**known, "host": socket.gethostname(), **facts})
+        known = {"run_key": self.key, "started": time.time(), **who(), PROVENANCE: software()}
+        self.layout.write_json(path, {**known, **facts})
+
+    def provenance(self) -> Provenance | None:
+        """Where it came from, as its beginning noted it; None where it did not."""
+        return Provenance.of(self.facts())
 
     def update(self, **facts: Any) -> None:
         """Adds facts to what is noted."""
@@ -439,13 +447,6 @@ def _is_fact(name: str, fact: Any) -> bool:
     if name in _FLAGS:
         return isinstance(fact, bool)
     return name not in _TIMES or is_time(fact)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in some containers
-        return str(os.getuid())
 
 
 def _read_record(path: str) -> CommitRecord:

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,7 @@ def compact(
     *,
     durable: bool = False,
     on_progress: Progress | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> CompactReport:
     """Moves samples to lower indices, so that there are no gaps; their order stays.
 
@@ -75,6 +77,7 @@ def compact(
         run_key: A name for the run, or the key of one that was interrupted, to go on with it.
         durable: Whether each commit survives a loss of power.
         on_progress: Called after each commit.
+        facts: What the ledger is to say of the run, beside what it is.
 
     Returns:
         What was done. Where there is no gap, no run is made.
@@ -101,7 +104,7 @@ def compact(
             layout.root, exists_ok=True, run_key=key, dataset=dataset, durable=durable
         ).for_attempt()
         _refuse_links_within(layout)
-        _begin(run, writer)
+        _begin(run, writer, facts or {})
         _move_all(writer, dataset, on_progress)
         end_run(run)
     return CompactReport(key, len(dataset.indices()), len(run.moves().at))
@@ -138,10 +141,10 @@ def _refuse_links_within(layout: Layout) -> None:
                     )
 
 
-def _begin(run: Run, writer: UnderfolderWriter) -> None:
+def _begin(run: Run, writer: UnderfolderWriter, facts: Mapping[str, Any]) -> None:
     writer.claim()
     with DatasetWriteError.explaining(f"{run.layout.root}: run {run.key!r} cannot be noted"):
-        run.note({"compacts": True})
+        run.note({**facts, "compacts": True})
     if writer.attempt is not None:
         note_first_attempt(run, writer.attempt)
 

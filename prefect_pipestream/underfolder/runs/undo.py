@@ -94,6 +94,7 @@ def undo_run(
     force: bool = False,
     *,
     indices: Iterable[int] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> UndoReport:
     """Restores a dataset to what it was before a run, or several runs, byte by byte.
 
@@ -112,6 +113,7 @@ def undo_run(
             files), and a run that is still running.
         indices: Take back these samples alone, by the indices at which the run wrote them; those
             that a run has nothing of are passed over. None is the whole run.
+        facts: What the ledger is to say of the undo, beside what it took back.
 
     Returns:
         What was done.
@@ -142,7 +144,7 @@ def undo_run(
             changes = net_changes(all_commits(runs, force, intent.indices))
             plan = checked_plan(layout, runs, dataset, changes, force, intent.indices)
         if plan.todo or intent.indices is not None:
-            undo.note(_facts_of(intent, runs, changes))
+            undo.note({**(facts or {}), **_facts_of(intent, runs, changes)})
         writer = restoring_writer(dataset, intent.undo_key, force)
         for batch in _batches(plan.todo):
             with writer.staging() as staging:
