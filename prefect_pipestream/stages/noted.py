@@ -24,7 +24,7 @@ _NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
 def noted_transform(stage: SampleStage) -> Any:
-    """The specification of a stage as plain JSON, of some 8 KB at most.
+    """The specification of a stage as plain JSON, of some 8,000 characters at most.
 
     `resolve_stage` makes an equal stage of it, where nothing had to be cut or hidden and all is
     named. A callable is told by its module and name. Secrets of pydantic and of Prefect, fields

@@ -141,7 +141,7 @@ _RECORD = [
 ]
 _RUN = [
     *((name,) for name in ("run_key", "started", "finished", "undone", "user", "host", "undoes")),
-    *((name,) for name in ("undoes_folders", "fingerprint", "failed_in")),
+    *((name,) for name in ("undoes_folders", "fingerprint", "failed_in", "provenance")),
 ]
 _SOURCE = ("size", "mtime_ns", "digest", "is_newer")
 _REVIEW = [

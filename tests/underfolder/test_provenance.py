@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -221,6 +222,21 @@ def test_a_stream_notes_who_wrote_and_with_which_version(tmp_path: Path) -> None
     assert run.provenance.python
     assert (run.provenance.user, run.provenance.host) == (run.user, run.host)
     assert run.provenance.code is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody without a name")
+def test_who_has_no_name_is_noted_by_number() -> None:
+    code = (
+        "import os\n"
+        "from prefect_pipestream.underfolder.ledger.provenance import who\n"
+        "os.setuid(54321)\n"
+        "print(who()['user'])\n"
+    )
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    environment = {name: one for name, one in os.environ.items() if name not in names}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "54321"
 
 
 def test_it_is_read_as_it_was_noted() -> None:
