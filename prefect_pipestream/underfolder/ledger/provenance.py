@@ -139,9 +139,8 @@ class Provenance:
 
 def described_code(code: Checkout) -> str:
     """A checkout in words."""
-    unknown = "" if code.is_clean else ", whether it was clean is not known"
-    changed = ", with changes that are not committed" if code.is_clean is False else unknown
-    return f"commit {code.commit} of {code.folder}{changed}"
+    states = {True: "clean", False: "with changes that are not committed", None: "maybe not clean"}
+    return f"commit {code.commit} of {code.folder}, {states[code.is_clean]}"
 
 
 def who() -> dict[str, str]:
