@@ -50,6 +50,7 @@ class PrefectHost:
             "PREFECT_API_SERVICES_SCHEDULER_MAX_RUNS": "4",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "NO_COLOR": "1",
+            "PWD": "/",  # not where they run: what starts them need not be a shell
             "PYTHONPATH": str(REPOSITORY),  # of this checkout, whatever is installed
             **(settings or {}),
         }

@@ -42,6 +42,19 @@ def test_schedule_cleans_by_itself_and_finds_nothing_changed_the_next_time(
     assert len(Run.of(dataset, done[1]["id"]).outcomes()) == 0
 
 
+def test_flows_are_found_where_they_were_deployed_whatever_the_environment_says_of_the_folder(
+    api: Api, host: PrefectHost, folder: Path
+) -> None:
+    assert host.env["PWD"] != str(REPOSITORY)
+    (step,) = api.ask("deployments/name/clean-dataset/clean-on-demand")["pull_steps"]
+    at = {"directory": str(REPOSITORY)}
+    assert step == {"prefect.deployments.steps.set_working_directory": at}
+    dataset = make_dataset(folder / "found", samples=2)
+    run = api.start("clean-dataset/clean-on-demand", dataset=str(dataset), transform=[COUNT])
+    api.wait_for_state(run, "Completed")
+    assert runs_of(dataset, range(2)) == [1] * 2
+
+
 def test_run_of_a_killed_worker_is_picked_up_and_applies_every_sample_once(
     api: Api, host: PrefectHost, folder: Path
 ) -> None:
