@@ -142,16 +142,19 @@ class Terminal:
         Console(stderr=True).print(Text.assemble((what, "bold red"), lines), soft_wrap=True)
 
 
-def require_ui() -> None:
-    """Refuses what is decided in Prefect's UI where there is none.
+def require_server(why: str) -> None:
+    """Refuses what needs a server of its own where there is none.
+
+    Args:
+        why: Says what needs it.
 
     Raises:
         typer.BadParameter: If Prefect's embedded server would be used.
     """
     if PREFECT_API_URL.value() is None:
         raise typer.BadParameter(
-            "a review needs a Prefect server with a UI: start one with `prefect server start`, "
-            "and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+            f"{why}: start one with `prefect server start`, and set "
+            "PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
 
 

@@ -13,6 +13,7 @@ from prefect_pipestream.flows.dataset_flows import (
 from prefect_pipestream.flows.exporting import export_dataset
 from prefect_pipestream.flows.importing import import_dataset
 from prefect_pipestream.flows.processing import process_samples
+from prefect_pipestream.flows.recovering import recover_lost_runs
 from prefect_pipestream.flows.reviewing import review_changes
 from prefect_pipestream.flows.validating import validate_dataset
 
@@ -23,6 +24,7 @@ __all__ = [
     "export_dataset",
     "import_dataset",
     "process_samples",
+    "recover_lost_runs",
     "reprocess_failed",
     "review_changes",
     "undo_run",
