@@ -271,7 +271,8 @@ def _failed(report: RunReport, max_failed: float) -> RunReport:
     """Ends the flow run as failed with an error that carries the report."""
     error = TooManyFailedError(report, max_failed)
     if _will_retry():
-        raise error  # only after an exception does Prefect run the flow function again
+        # Only after an exception does Prefect run the flow function again, up to its release 3.9.0.
+        raise error
     # A state in place of a result ends the run without a stack trace in its log. Where the flow
     # was called from Python, Prefect raises the error.
     return cast(RunReport, Failed(message=str(error), data=error))

@@ -1,4 +1,4 @@
-"""`recover-lost-runs`: flow runs whose process is dead, and that nobody ended, are started again."""
+"""`recover-lost-runs`: flow runs whose process is dead, and that nobody ended, go on."""
 
 import time
 from collections.abc import Iterator
@@ -164,4 +164,4 @@ def schedule_again(run: UUID, found_in: UUID, client: SyncPrefectClient) -> str 
     result = OrchestrationResult[Any].model_validate(answer.json())
     if result.status == SetStateStatus.ACCEPT:
         return None
-    return getattr(result.details, "reason", None) or result.status.value
+    return f"{getattr(result.details, 'reason', None) or result.status.value}"

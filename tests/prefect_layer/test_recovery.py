@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas import FlowRun
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCreate
 from prefect.events import Event, emit_event
 from prefect.events.filters import EventAnyResourceFilter, EventFilter

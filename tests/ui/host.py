@@ -56,11 +56,12 @@ class PrefectHost:
         }
         self._processes: list[subprocess.Popen[bytes]] = []
         self._worker: subprocess.Popen[bytes] | None = None
+        self._server: subprocess.Popen[bytes] | None = None
 
     def start_server(self) -> None:
         """Starts the server, and waits until it answers."""
         host, port = self.url.removeprefix("http://").split(":")
-        self._spawn("server", "server", "start", "--host", host, "--port", port)
+        self._server = self._spawn("server", "server", "start", "--host", host, "--port", port)
         deadline = time.monotonic() + _STARTUP_S
         while True:
             try:
@@ -83,10 +84,27 @@ class PrefectHost:
             self.kill(self._worker)
         self.start_worker(pool)
 
+    def kill_all(self) -> None:
+        """Kills the worker with its flow runs, and the server: a machine that loses its power."""
+        for process in (self._worker, self._server):
+            if process is not None:
+                self.kill(process)
+
+    def flow_runs(self) -> list[int]:
+        """The processes of the worker's flow runs."""
+        return [] if self._worker is None else _descendants(self._worker.pid)
+
+    def pipestream(self, *arguments: str) -> str:
+        """Runs this package's command line and gives what it printed."""
+        return self._ran("prefect_pipestream", *arguments)
+
     def prefect(self, *arguments: str, cwd: Path = REPOSITORY) -> str:
         """Runs Prefect's command line and gives what it printed."""
+        return self._ran("prefect", *arguments, cwd=cwd)
+
+    def _ran(self, module: str, *arguments: str, cwd: Path = REPOSITORY) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env=self.env,
             cwd=cwd,
             capture_output=True,
@@ -94,7 +112,9 @@ class PrefectHost:
             timeout=_STARTUP_S,
             check=False,
         )
-        assert done.returncode == 0, f"prefect {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, (
+            f"{module} {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+        )
         return done.stdout
 
     def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -67,7 +67,7 @@ def test_run_of_a_killed_worker_is_picked_up_and_applies_every_sample_once(
         transform=[COUNT, {"tests.ui.stages:take_time": {"seconds": 0.4}}],
         chunk_size=10,
     )
-    waited(lambda: api.ask("events/filter", _heartbeats_of(run))["events"])
+    waited(lambda: api.ask("events/filter", heartbeats_of(run))["events"])
     waited(lambda: len(Run.of(dataset, run).outcomes()) > 10)
     host.restart_worker(POOL)
     done = len(Run.of(dataset, run).outcomes())
@@ -171,7 +171,8 @@ def _at_least(number: int, found: list[Any]) -> list[Any] | None:
     return found if len(found) >= number else None
 
 
-def _heartbeats_of(run: str) -> dict[str, Any]:
+def heartbeats_of(run: str) -> dict[str, Any]:
+    """The question for the heartbeats of a flow run."""
     return {
         "filter": {
             "event": {"name": ["prefect.flow-run.heartbeat"]},
