@@ -37,7 +37,7 @@ def begin(api: Api, dataset: Path) -> str:
 def recover_by_deployment(api: Api, host: PrefectHost) -> list[str]:
     recovery = api.start("recover-lost-runs/lost-runs", silent_for=SILENT_S)
     api.wait_for_state(recovery, "Completed")
-    lines = [line for line in logs_of(api, recovery) if "scheduled again" in line]
+    lines = lines_of(api, recovery, "scheduled again")
     return [line.rpartition("(")[2].rstrip(")") for line in lines]
 
 
@@ -47,9 +47,15 @@ def recover_by_command(api: Api, host: PrefectHost) -> list[str]:
     return found
 
 
-def logs_of(api: Api, run: str) -> list[str]:
-    logs = api.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
-    return [one["message"] for one in logs]
+def lines_of(api: Api, run: str, having: str) -> list[str]:
+    """Waits for lines of a run's log, which come some time after its state."""
+
+    def lines() -> list[str]:
+        logs = api.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})
+        return [one["message"] for one in logs if having in one["message"]]
+
+    found: list[str] = waited(lines)
+    return found
 
 
 def states_of(api: Api, run: str) -> list[str]:
@@ -89,11 +95,11 @@ def test_run_that_was_merely_held_up_is_left_alone(
     try:
         time.sleep(SILENT_S)
         recovery = api.start("recover-lost-runs/lost-runs", silent_for=SILENT_S)
-        waited(lambda: any("watched" in line for line in logs_of(api, recovery)))
+        lines_of(api, recovery, "watched for")
     finally:
         signal_all(held_up, signal.SIGCONT)
     api.wait_for_state(recovery, "Completed")
-    assert any("Left alone" in line for line in logs_of(api, recovery))
+    assert lines_of(api, recovery, "Left alone")
     api.wait_for_state(run, "Completed", seconds=300)
     assert runs_of(dataset, range(SAMPLES)) == [1] * SAMPLES
     assert api.ask(f"flow_runs/{run}")["run_count"] == 1
