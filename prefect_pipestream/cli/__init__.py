@@ -17,6 +17,7 @@ from prefect_pipestream.cli import (
     flow_commands,
     history_commands,
     layout_commands,
+    recovery_commands,
 )
 from prefect_pipestream.cli.output import flush, write_line
 
@@ -81,7 +82,7 @@ _app.command(rich_help_panel=_WORK)(flow_commands.build)
 _app.command(rich_help_panel=_WORK)(flow_commands.validate)
 _app.command(rich_help_panel=_WORK)(flow_commands.review)
 _app.command(rich_help_panel=_WORK)(flow_commands.reprocess)
-_app.command(rich_help_panel=_WORK)(flow_commands.recover)
+_app.command(rich_help_panel=_WORK)(recovery_commands.recover)
 _app.command("import", rich_help_panel=_LAYOUTS)(layout_commands.import_)
 _app.command(rich_help_panel=_LAYOUTS)(layout_commands.export)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.where)

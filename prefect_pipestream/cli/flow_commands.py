@@ -10,7 +10,7 @@ import yaml
 
 from prefect_pipestream.cli import demo
 from prefect_pipestream.cli.indices import chosen_indices
-from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_line, write_note
+from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_note
 from prefect_pipestream.errors import RunKeyError
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 
@@ -273,47 +273,6 @@ def validate(
         else:
             prefect_terminal.print_validation(report)
         return not report.invalid
-
-    prefect_terminal.Terminal(as_json).call(run)
-
-
-def recover(
-    tag: Annotated[
-        str, typer.Option(metavar="TAG", help="The tag of the flow runs that this is about.")
-    ] = "pipestream",
-    silent_for: Annotated[
-        int,
-        typer.Option(
-            metavar="SECONDS",
-            min=1,
-            help="How long a run is to be silent before it is watched, and again while it is: more "
-            "than the time between two of its heartbeats.",
-        ),
-    ] = 240,
-    silent_without_heartbeats: Annotated[
-        int,
-        typer.Option(
-            metavar="SECONDS",
-            min=1,
-            help="How long a run that sends no heartbeats is to be silent before it is watched.",
-        ),
-    ] = 3600,
-    as_json: AsJson = False,
-) -> None:
-    """Start flow runs again that count as running on the Prefect server, but are dead."""
-    from prefect_pipestream.cli import prefect_terminal
-    from prefect_pipestream.flows import recover_lost_runs
-
-    prefect_terminal.require_server("lost runs are looked for on a Prefect server")
-
-    def run() -> bool:
-        found = recover_lost_runs(tag, silent_for, silent_without_heartbeats)
-        if as_json:
-            write_json({"scheduled_again": found})
-        else:
-            for one in found or ["No run is lost."]:
-                write_line(one)
-        return True
 
     prefect_terminal.Terminal(as_json).call(run)
 

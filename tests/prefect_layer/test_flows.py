@@ -1,5 +1,6 @@
 """The flows as scripts: what a person sees in the terminal."""
 
+import json
 import logging
 import os
 import re
@@ -318,3 +319,13 @@ def test_a_run_that_goes_on_with_another_transform_says_so(
     assert main(["clean", str(folder), "--transform", "autocontrast", "--run-key", "k"]) == 0
 
     assert "was begun with another transform" in capsys.readouterr().out
+
+
+def test_lost_runs_are_looked_for_on_a_server_only(capsys: pytest.CaptureFixture[str]) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    assert main(["recover", "--tag", "of none", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"scheduled_again": []}
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert main(["recover"]) == 2
+    assert "prefect server start" in capsys.readouterr().err

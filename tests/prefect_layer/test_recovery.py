@@ -127,7 +127,15 @@ def complete(client: SyncPrefectClient, run: UUID) -> None:
     client.set_flow_run_state(run, Completed(), force=True)
 
 
-@pytest.mark.parametrize("sign", [write_log, move_progress, begin_anew, complete])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        move_progress,
+        complete,
+        pytest.param(write_log, marks=pytest.mark.slow),
+        pytest.param(begin_anew, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_gives_a_sign_while_it_is_watched_is_left_alone(
     client: SyncPrefectClient,
     start: Start,
