@@ -5,9 +5,12 @@ import os
 import signal
 import time
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
+from prefect_pipestream.flows.recovering import schedule_again
 from prefect_pipestream.underfolder import Run
 from tests.prefect_layer.datasets import make_dataset, runs_of
 from tests.ui.api import Api, waited
@@ -104,6 +107,21 @@ def test_run_that_was_merely_held_up_is_left_alone(
     assert runs_of(dataset, range(SAMPLES)) == [1] * SAMPLES
     assert api.ask(f"flow_runs/{run}")["run_count"] == 1
     assert "AwaitingRetry" not in states_of(api, run)
+
+
+def test_run_that_was_alive_after_all_is_taken_over_and_applies_every_sample_once(
+    api: Api, host: PrefectHost, folder: Path
+) -> None:
+    dataset = make_dataset(folder / "alive", SAMPLES)
+    run = begin(api, dataset)
+    with SyncPrefectClient(f"{host.url}/api") as client:
+        state = UUID(api.ask(f"flow_runs/{run}")["state"]["id"])
+        assert schedule_again(UUID(run), state, client) is None
+    # The former attempt ends as Failed, which is seen until the new one ends.
+    waited(lambda: api.ask(f"flow_runs/{run}")["state"]["name"] == "Completed", seconds=300)
+    assert lines_of(api, run, "another attempt at run")
+    assert runs_of(dataset, range(SAMPLES)) == [1] * SAMPLES
+    assert api.ask(f"flow_runs/{run}")["run_count"] == 2
 
 
 def signal_all(processes: list[int], what: signal.Signals) -> None:
