@@ -76,6 +76,15 @@ class DatasetExistsError(DatasetError, FileExistsError):
     """The dataset folder exists and belongs to someone else."""
 
 
+_SHOWN_PROBLEMS = 5
+
+
+def some_problems(problems: Sequence[str]) -> str:
+    """The first problems of a sample, and how many more there are."""
+    more = len(problems) - _SHOWN_PROBLEMS
+    return "; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; and {more:,} more" if more > 0 else "")
+
+
 # Not of a whole run, which may have committed other samples by then.
 _AS_BEFORE = "The dataset is as it was before this step"
 
@@ -172,6 +181,28 @@ class PipeBuildingError(PipestreamError, ValueError):
 
 class SampleError(PipestreamError):
     """A sample does not have what an operation needs of it."""
+
+
+class InvalidSampleError(SampleError):
+    """A sample would not be as the rules say, and is not written.
+
+    Attributes:
+        problems: What would be wrong with it.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message, problems)
+        self.problems = list(problems)
+
+    @classmethod
+    def of(cls, idx: int, problems: Sequence[str]) -> "InvalidSampleError":
+        """Makes it of a sample's index, and of what would be wrong with it."""
+        shown = some_problems(problems)
+        return cls(f"sample {idx} is not written, for it would not be valid: {shown}", problems)
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return str(self.args[0])
 
 
 class QueryError(SampleError, PipeBuildingError):

@@ -1,18 +1,22 @@
 """Checking a dataset without changing it: every item decodes, and is what it should be."""
 
 import csv
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prefect_pipestream import items
-from prefect_pipestream.errors import PipeBuildingError, PipestreamError
+from prefect_pipestream.errors import DecodeError, ItemError, PipeBuildingError, PipestreamError
 from prefect_pipestream.items import Item, UnknownItem
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences.paths import split_path
+from prefect_pipestream.sequences.sources.text_files import text_of
 from prefect_pipestream.underfolder import Underfolder
 
 ItemClassName = Literal[
@@ -163,6 +167,141 @@ class ItemRule(_Rule):
         return any(size is not None for size in sizes)
 
 
+class SampleRules(BaseModel):
+    """The rules that samples are held against, together: for `validate_dataset` and for gates.
+
+    `problems` says what is wrong with a sample; it is what `DataStream.checking` and `undo_run`
+    take. They are small, and can be pickled.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: tuple[ItemRule, ...] = Field(default=(), description="What is expected of items.")
+    allow_other_items: bool = Field(
+        default=True, description="Whether samples may have items that no rule is about."
+    )
+
+    @classmethod
+    def of(cls, rules: Any, allow_other_items: bool = True, what: str = "rules") -> "SampleRules":
+        """Makes them of rules, or of the mappings that stand for rules.
+
+        Args:
+            rules: The rules.
+            allow_other_items: Whether samples may have items that no rule is about.
+            what: What they are called in an error.
+
+        Raises:
+            PipeBuildingError: If one is wrong, or two contradict each other; it says where.
+        """
+        try:
+            made = cls(rules=rules, allow_other_items=allow_other_items)
+        except ValidationError as error:
+            raise PipeBuildingError(_wrong_rules(error, what)) from error
+        check_rules(made.rules, what)
+        return made
+
+    @classmethod
+    def gate(cls, rules: Any, allow_other_items: bool = True) -> "SampleRules | None":
+        """The rules of a gate as a flow is given them; None where there are none.
+
+        Raises:
+            PipeBuildingError: As for `of`; or if other items are forbidden and no rule is given.
+        """
+        if rules:
+            return cls.of(rules, allow_other_items)
+        if not allow_other_items:
+            raise PipeBuildingError(
+                "allow_other_items is false, and there are no rules: give a rule for each item "
+                "that samples may have."
+            )
+        return None
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "SampleRules":
+        """Reads them from a file in YAML, which JSON is part of.
+
+        It has a list of rules, or a mapping of `rules` and `allow_other_items`.
+
+        Raises:
+            PipeBuildingError: If the file cannot be read, or has something else; it says where.
+        """
+        try:
+            content = yaml.safe_load(text_of(os.path.abspath(path)))
+        except DecodeError as error:
+            raise PipeBuildingError(f"The rules cannot be read. {error}") from error
+        except (yaml.YAMLError, RecursionError) as error:
+            raise PipeBuildingError(f"{path}: the rules are no YAML: {error}") from error
+        given = content if isinstance(content, dict) else {"rules": content}
+        if not (isinstance(given.get("rules"), list) and given["rules"]):
+            raise PipeBuildingError(
+                f"{path}: expected a list of rules, such as `- key: image`, or a mapping with such "
+                "a list as `rules`."
+            )
+        unknown = sorted(map(str, given.keys() - cls.model_fields))
+        if unknown:
+            raise PipeBuildingError(
+                f"{path}: {unknown[0]!r} is unknown here. Known: {', '.join(cls.model_fields)}."
+            )
+        return cls.of(given["rules"], given.get("allow_other_items", True), f"{path}: rules")
+
+    @classmethod
+    def noted(cls, text: str) -> "SampleRules":
+        """The rules that a run noted; see `text`.
+
+        Raises:
+            PipeBuildingError: If that is not what they are noted as.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise PipeBuildingError(_wrong_rules(error, "the run's rules")) from error
+
+    @property
+    def text(self) -> str:
+        """A text that is equal for equal rules, by which a run notes them."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+
+    def problems(self, items: Mapping[str, Item[Any]]) -> list[str]:
+        """What is wrong with a sample: what does not decode, and what is not as a rule says.
+
+        Args:
+            items: The items of the sample. They keep their values, for the rules and for those
+                who have them.
+        """
+        sample = Sample(items)
+        broken = {key: text for key, item in items.items() if (text := _undecodable(item))}
+        found = [f"{key}: {text}" for key, text in broken.items()]
+        for rule in self.rules:
+            if rule.key not in broken:
+                found += rule.problems(sample)
+        if not self.allow_other_items:
+            known = {rule.key for rule in self.rules}
+            found += [f"{key}: is not expected" for key in items if key not in known]
+        return found
+
+
+def _undecodable(item: Item[Any]) -> str | None:
+    """Why an item does not decode; None: it does, or nobody knows how."""
+    if isinstance(item, UnknownItem):
+        return None
+    item.cache_data = True  # the rules look at the value too
+    try:
+        item()
+    except ItemError as error:
+        return str(error)
+    return None
+
+
+def _wrong_rules(error: ValidationError, what: str) -> str:
+    """Says where rules are wrong, and how: ``rules[0].min_width: Input should be …``."""
+    found = []
+    for each in error.errors(include_url=False, include_context=False):
+        path = each["loc"][1:] if each["loc"][:1] == ("rules",) else each["loc"]
+        place = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
+        found.append(f"{what}{place}: {each['msg']} (given: {each['input']!r:.80})")
+    return "; ".join(found)
+
+
 class InvalidSample(BaseModel):
     """A sample that is not as it should be."""
 
@@ -229,49 +368,56 @@ def validate_samples(
     Returns:
         The samples with problems, in the order of `indices`.
     """
+    held = SampleRules(rules=tuple(rules), allow_other_items=allow_other_items)
     found = []
     for idx in indices:
-        problems = list(_problems_of(dataset, idx, rules, allow_other_items))
+        problems = _problems_of(dataset, idx, held)
         if problems:
             found.append(InvalidSample(idx=idx, problems=problems))
     return found
 
 
-def _problems_of(
-    dataset: Underfolder, idx: int, rules: Sequence[ItemRule], allow_other_items: bool
-) -> Iterator[str]:
+def _problems_of(dataset: Underfolder, idx: int, rules: SampleRules) -> list[str]:
     inside = f"{dataset.folder}{os.sep}"
     try:
-        sample = Sample(dataset.read(idx))
+        problems = rules.problems(dataset.read(idx))
     except (PipestreamError, IndexError) as error:
-        yield str(error).replace(inside, "")
-        return
-    broken = set()
-    for key, item in sample.items():
-        if isinstance(item, UnknownItem):
-            continue
-        item.cache_data = True  # the rules look at the value too
-        if (problem := item.decoding_error()) is not None:
-            broken.add(key)
-            yield f"{key}: {str(problem).replace(inside, '')}"
-    for rule in rules:
-        if rule.key not in broken:
-            yield from rule.problems(sample)
-    if not allow_other_items:
-        known = {rule.key for rule in rules}
-        yield from (f"{key}: is not expected" for key in sample if key not in known)
+        problems = [str(error)]
+    return [problem.replace(inside, "") for problem in problems]
 
 
-def check_rules(rules: Sequence[ItemRule]) -> None:
-    """Refuses rules that contradict each other.
+def check_rules(rules: Sequence[ItemRule], what: str = "rules") -> None:
+    """Refuses rules that contradict each other, or that no sample can be held against.
+
+    Args:
+        rules: The rules.
+        what: What they are called in an error.
 
     Raises:
-        PipeBuildingError: If two are about one key.
+        PipeBuildingError: If two are about one key; if a least number is above the greatest; if a
+            field's path leads nowhere. It says in which.
     """
     keys = [rule.key for rule in rules]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise PipeBuildingError(f"rules: there are two for the key {key!r}; make them one.")
+    for number, rule in enumerate(rules):
+        if keys.count(rule.key) > 1:
+            raise PipeBuildingError(
+                f"{what}: there are two for the key {rule.key!r}; make them one."
+            )
+        for least, most in (("min_width", "max_width"), ("min_height", "max_height")):
+            _check_range(f"{what}[{number}]", rule, least, most)
+        for at, one in enumerate(rule.required_fields):
+            place = f"{what}[{number}].required_fields[{at}]"
+            _check_range(place, one, "minimum", "maximum")
+            if not split_path(one.path):
+                raise PipeBuildingError(
+                    f"{place}.path: {one.path!r} leads to no field. Write such as `camera.gain`."
+                )
+
+
+def _check_range(place: str, rule: _Rule, least: str, most: str) -> None:
+    low, high = getattr(rule, least), getattr(rule, most)
+    if low is not None and high is not None and low > high:
+        raise PipeBuildingError(f"{place}: {least} {low:g} is above {most} {high:g}.")
 
 
 def _class_named(name: str) -> type[Item[Any]]:

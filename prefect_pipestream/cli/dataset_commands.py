@@ -26,7 +26,14 @@ from prefect_pipestream.cli.output import (
     write_note,
     write_table,
 )
-from prefect_pipestream.underfolder import CheckReport, Problem, RunInfo, UndoPlan, UndoReport
+from prefect_pipestream.underfolder import (
+    Check,
+    CheckReport,
+    Problem,
+    RunInfo,
+    UndoPlan,
+    UndoReport,
+)
 from prefect_pipestream.underfolder.runs.listing import existing_run
 
 _SHOWN_GAPS = 10
@@ -116,21 +123,39 @@ def undo(
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, and do nothing of it.")
     ] = False,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Refuse the undo if a sample would not be as these rules say, as for `validate`.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Restore a dataset, or some samples, to what it was before a run, byte by byte."""
     some = chosen_indices(indices)
+    check = _check_of(rules, as_json)
     if plan:
         with told_errors(as_json):
-            planned = underfolder.plan_undo(dataset, run_keys, force, indices=some)
+            planned = underfolder.plan_undo(dataset, run_keys, force, indices=some, check=check)
         _write_plan(planned, as_json)
         raise typer.Exit(0 if planned.refusal is None else 1)
     with told_errors(as_json):
-        report = underfolder.undo_run(dataset, run_keys, force, indices=some)
+        report = underfolder.undo_run(dataset, run_keys, force, indices=some, check=check)
     if as_json:
         write_json({**asdict(report), "run_key": report.run_key})
     else:
         _write_undo(report)
+
+
+def _check_of(rules: Path | None, as_json: bool) -> Check | None:
+    """What holds samples against the rules in a file, if there is one."""
+    if rules is None:
+        return None
+    from prefect_pipestream.validation import SampleRules
+
+    with told_errors(as_json):
+        return SampleRules.read(rules).problems
 
 
 def _write_plan(plan: UndoPlan, as_json: bool) -> None:

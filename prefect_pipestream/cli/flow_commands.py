@@ -83,6 +83,20 @@ SampleMemory = Annotated[
         help="A sample fails whose work takes more memory (Linux).",
     ),
 ]
+Rules = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What is expected of items: a list of rules in YAML, or a mapping with such a list as "
+        "`rules`, and `allow_other_items`. A sample that would not be so is not written.",
+    ),
+]
+OnInvalid = Annotated[
+    Literal["fail", "undo"],
+    typer.Option(
+        help="Where too many samples failed: leave the others written, or take the run back."
+    ),
+]
 
 
 def _check_run_key(key: str | None) -> str | None:
@@ -119,6 +133,8 @@ def clean(
     max_failed: MaxFailed = None,
     select: Select = "all",
     where: Where = None,
+    rules: Rules = None,
+    on_invalid: OnInvalid = "fail",
     run_key: RunKey = None,
     sample_timeout: SampleTimeout = None,
     sample_memory: SampleMemory = None,
@@ -126,12 +142,14 @@ def clean(
 ) -> None:
     """Change the samples of a dataset in place, each wholly or not at all, and each once."""
     again = None if dataset is None else again_with(typed, "--run-key", run_key)
+    gate = gate_in(rules, as_json)
     dataset, work = _given_or_demo("clean", dataset, transform, max_failed)
     _check(dataset, work["transform"], as_json, where)
     from prefect_pipestream.flows import clean_dataset
 
     work |= {"dataset": dataset, "keys": keys, "select": select, "run_key": run_key, "where": where}
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
+    work |= {**gate, "on_invalid": on_invalid}
     process(clean_dataset, work, dataset, again, as_json)
 
 
@@ -155,6 +173,8 @@ def build(
     max_failed: MaxFailed = None,
     select: Select = "all",
     where: Where = None,
+    rules: Rules = None,
+    on_invalid: OnInvalid = "fail",
     run_key: RunKey = None,
     sample_timeout: SampleTimeout = None,
     sample_memory: SampleMemory = None,
@@ -162,6 +182,7 @@ def build(
 ) -> None:
     """Make a new dataset of the samples of another one."""
     again = None if source is None else again_with(typed, "--run-key", run_key)
+    gate = gate_in(rules, as_json)
     if target is None:
         if source is not None:
             raise typer.BadParameter("it is needed: name the dataset to make.", param_hint="TARGET")
@@ -179,6 +200,8 @@ def build(
         "select": select,
         "run_key": run_key,
         "where": where,
+        "on_invalid": on_invalid,
+        **gate,
     }
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
     process(build_dataset, work, target, again, as_json)
@@ -203,16 +226,20 @@ def reprocess(
     max_failed: MaxFailed = None,
     sample_timeout: SampleTimeout = None,
     sample_memory: SampleMemory = None,
+    rules: Rules = None,
+    on_invalid: OnInvalid = "fail",
     as_json: AsJson = False,
 ) -> None:
     """Process the samples again that failed in an earlier run."""
     again = again_with(typed, "--failed-run", failed_run)
+    gate = gate_in(rules, as_json)
     _, work = _given_or_demo("", dataset, transform, max_failed)
     _check(dataset, work["transform"], as_json)
     from prefect_pipestream.flows import reprocess_failed
 
     work |= {"dataset": dataset, "target": target, "keys": keys, "failed_run": failed_run}
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
+    work |= {**gate, "on_invalid": on_invalid}
     process(reprocess_failed, work, target or dataset, again, as_json)
 
 
@@ -255,9 +282,18 @@ def validate(
         Path | None, typer.Option(metavar="FILE", help="A CSV file for the list of problems.")
     ] = None,
     where: Where = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What is expected of items: a list of rules in YAML, or a mapping with such a "
+            "list as `rules`, and `allow_other_items`. Without it every item only has to decode.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decode every item of every sample; nothing is changed."""
+    """Decode every item of every sample, and hold it against rules; nothing is changed."""
+    gate = gate_in(rules, as_json)
     _check(dataset, None, as_json, where)
     from prefect_pipestream.cli import prefect_terminal
     from prefect_pipestream.flows import validate_dataset
@@ -265,7 +301,7 @@ def validate(
 
     def run() -> bool:
         try:
-            report = validate_dataset(dataset, report_file=report_file, where=where)
+            report = validate_dataset(dataset, report_file=report_file, where=where, **gate)
         except InvalidDatasetError as error:
             report = error.report
         if as_json:
@@ -278,6 +314,17 @@ def validate(
 
 
 # -- what they have in common ----------------------------------------------------------------
+
+
+def gate_in(path: Path | None, as_json: bool) -> dict[str, Any]:
+    """The parameters of a flow that say the rules in a file; none of them where there is none."""
+    if path is None:
+        return {}
+    from prefect_pipestream.validation import SampleRules
+
+    with told_errors(as_json):
+        found = SampleRules.read(path)
+    return {"rules": list(found.rules), "allow_other_items": found.allow_other_items}
 
 
 def process(

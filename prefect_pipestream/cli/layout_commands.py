@@ -8,10 +8,13 @@ import yaml
 
 from prefect_pipestream.cli.flow_commands import (
     MaxFailed,
+    OnInvalid,
+    Rules,
     RunKey,
     Select,
     Where,
     again_with,
+    gate_in,
     process,
 )
 from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_line
@@ -51,6 +54,8 @@ def import_(
         typer.Option("--link/--copy", help="Whether files are hard links, where that can be."),
     ] = True,
     max_failed: MaxFailed = None,
+    rules: Rules = None,
+    on_invalid: OnInvalid = "fail",
     run_key: RunKey = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,6 +70,7 @@ def import_(
     kind = cast("LayoutKind", words[0])
     source, dataset = Path(words[1]), Path(words[2])
     given = _parsed(options)
+    gate = gate_in(rules, as_json)
     from prefect_pipestream.flows import import_dataset
     from prefect_pipestream.flows.importing import source_of
 
@@ -72,7 +78,7 @@ def import_(
         source_of(kind, source, given)  # what is wrong with it is told before Prefect is started
     work: dict[str, Any] = {"kind": kind, "source": source, "dataset": dataset, "options": given}
     work |= {"select": select, "vanished": vanished, "link": link, "run_key": run_key}
-    work |= {"max_failed": max_failed or 0.0}
+    work |= {"max_failed": max_failed or 0.0, "on_invalid": on_invalid, **gate}
     process(import_dataset, work, dataset, again_with(typed, "--run-key", run_key), as_json)
 
 

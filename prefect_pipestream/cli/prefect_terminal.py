@@ -230,6 +230,8 @@ def print_report(report: RunReport, folder: Path, is_ok: bool) -> None:
     _print_where_to_look(console, report, folder)
     if not is_ok:
         console.print("[bold red]Too many samples failed:[/] the flow run ended as Failed.")
+    if report.taken_back:
+        console.print("The run took itself back: the dataset is as it was before.")
 
 
 def _failures_table(report: RunReport, folder: Path) -> Table:
@@ -252,10 +254,11 @@ def _print_where_to_look(console: Console, report: RunReport, folder: Path) -> N
         f"Run key  {report.run_key}",
         f"Prefect  {start}{server}/runs shows the flow run and its log",
     ]
-    if report.changed:
-        key = ["--"] * report.run_key.startswith("-") + [report.run_key]
+    undone = report.undone_by if report.taken_back else report.run_key
+    if report.changed and undone is not None:
+        key = ["--"] * undone.startswith("-") + [undone]
         undo = shlex.join(["pipestream", "undo", str(folder), *key])
-        lines.append(f"Undo     {undo}")
+        lines.append(f"{'Redo' if report.taken_back else 'Undo'}     {undo}")
     for line in lines:
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from prefect_pipestream import tasks
-from prefect_pipestream.errors import ConflictError
+from prefect_pipestream.errors import ConflictError, InvalidSampleError
 from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
 from prefect_pipestream.reporting.progress import Advance
@@ -50,10 +50,10 @@ def run_by_sample(run: ProcessRun, todo: npt.NDArray[np.int64], advance: Advance
 
 
 def _record_failures(run: ProcessRun, failed: Mapping[int, BaseException]) -> None:
-    attempts = run.retries + 1
     there = set(_still_there(run, failed))
     with run.target.commit_group() as batch:
         for idx, error in sorted(failed.items()):
+            attempts = 1 if isinstance(error, InvalidSampleError) else run.retries + 1
             if idx not in there:
                 batch.record(idx, "skipped", attempts=attempts)
                 continue
@@ -80,7 +80,7 @@ class _SampleTasks:
         options: dict[str, Any] = {"retries": run.retries, "retry_delay_seconds": delays or None}
         self._read = tasks.read_sample.with_options(**options)
         self._transform = tasks.transform_sample.with_options(**options)
-        self._write = tasks.set_output.with_options(**options, retry_condition_fn=_is_no_conflict)
+        self._write = tasks.set_output.with_options(**options, retry_condition_fn=_may_pass)
         self._limit = _SAMPLES_PER_WORKER * Workers(task_runner()).number
 
     def run(self, indices: list[int]) -> Iterator[tuple[int, BaseException | None]]:
@@ -122,5 +122,7 @@ def _error_of(futures: list[PrefectFuture[Any]]) -> BaseException | None:
     return None
 
 
-def _is_no_conflict(task: Any, task_run: Any, state: State[Any]) -> bool:
-    return not isinstance(state.result(raise_on_failure=False), ConflictError)
+def _may_pass(task: Any, task_run: Any, state: State[Any]) -> bool:
+    """Whether a write that failed may pass if it is tried again, of the same sample."""
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, ConflictError | InvalidSampleError)

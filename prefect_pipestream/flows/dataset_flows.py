@@ -15,6 +15,7 @@ from prefect_pipestream.blocks import (
     ReadWriteUnderfolder,
 )
 from prefect_pipestream.errors import RunNotFoundError
+from prefect_pipestream.flows.gating import OnInvalid
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.flows.selection import Select
@@ -24,6 +25,7 @@ from prefect_pipestream.underfolder import RunInfo, compact, list_runs
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.runs.listing import needed_last_run
+from prefect_pipestream.validation import ItemRule, SampleRules
 from prefect_pipestream.work.streams import run_key_in_force
 
 Dataset = ReadWriteUnderfolder | Path
@@ -52,6 +54,9 @@ def clean_dataset(
     where: str | None = None,
     sample_timeout: Annotated[float, Field(gt=0)] | None = None,
     sample_memory: Annotated[float, Field(gt=0)] | None = None,
+    rules: list[ItemRule] | None = None,
+    allow_other_items: bool = True,
+    on_invalid: OnInvalid = "fail",
 ) -> RunReport:
     """Changes the samples of a dataset in place: each wholly or not at all, and each once.
 
@@ -75,6 +80,12 @@ def clean_dataset(
         sample_timeout: The time in seconds after which a sample fails that is still being worked
             on, as where the transform hangs; the others go on. Empty for none.
         sample_memory: The memory in MiB that the work on a sample may take. Empty for any.
+        rules: What is expected of items: class, shape and type of images, fields of metadata; as in
+            validate-dataset. A sample that would not be so fails, and is not written. Empty for
+            none.
+        allow_other_items: With rules, whether samples may have items that no rule is about.
+        on_invalid: Where too many samples failed: fail, and leave the others written; or undo, and
+            take the whole run back.
 
     Returns:
         What became of the samples.
@@ -93,6 +104,9 @@ def clean_dataset(
         where=where or None,
         sample_timeout=sample_timeout,
         sample_memory=sample_memory,
+        rules=rules,
+        allow_other_items=allow_other_items,
+        on_invalid=on_invalid,
     )
 
 
@@ -112,6 +126,9 @@ def build_dataset(
     where: str | None = None,
     sample_timeout: Annotated[float, Field(gt=0)] | None = None,
     sample_memory: Annotated[float, Field(gt=0)] | None = None,
+    rules: list[ItemRule] | None = None,
+    allow_other_items: bool = True,
+    on_invalid: OnInvalid = "fail",
 ) -> RunReport:
     """Reads the samples of a dataset, changes them, and writes them to another one.
 
@@ -136,6 +153,12 @@ def build_dataset(
         sample_timeout: The time in seconds after which a sample fails that is still being worked
             on, as where the transform hangs; the others go on. Empty for none.
         sample_memory: The memory in MiB that the work on a sample may take. Empty for any.
+        rules: What is expected of items: class, shape and type of images, fields of metadata; as in
+            validate-dataset. A sample that would not be so fails, and is not written. Empty for
+            none.
+        allow_other_items: With rules, whether samples may have items that no rule is about.
+        on_invalid: Where too many samples failed: fail, and leave the others written; or undo, and
+            take the whole run back.
 
     Returns:
         What became of the samples.
@@ -155,6 +178,9 @@ def build_dataset(
         where=where or None,
         sample_timeout=sample_timeout,
         sample_memory=sample_memory,
+        rules=rules,
+        allow_other_items=allow_other_items,
+        on_invalid=on_invalid,
     )
 
 
@@ -170,6 +196,9 @@ def reprocess_failed(
     encoder_options: dict[str, dict[str, Any]] | None = None,
     sample_timeout: Annotated[float, Field(gt=0)] | None = None,
     sample_memory: Annotated[float, Field(gt=0)] | None = None,
+    rules: list[ItemRule] | None = None,
+    allow_other_items: bool = True,
+    on_invalid: OnInvalid = "fail",
 ) -> RunReport:
     """Processes just the samples that failed in an earlier run, after their cause was mended.
 
@@ -186,6 +215,11 @@ def reprocess_failed(
         sample_timeout: The time in seconds after which a sample fails that is still being worked
             on, as where the transform hangs; the others go on. Empty for none.
         sample_memory: The memory in MiB that the work on a sample may take. Empty for any.
+        rules: What is expected of items, as in validate-dataset. A sample that would not be so
+            fails, and is not written. Empty for none; a run that goes on keeps to its own.
+        allow_other_items: With rules, whether samples may have items that no rule is about.
+        on_invalid: Where too many samples failed: fail, and leave the others written; or undo, and
+            take the whole run back, with what it wrote before.
 
     Returns:
         What became of the samples.
@@ -208,6 +242,9 @@ def reprocess_failed(
             encoder_options=encoder_options or None,
             sample_timeout=sample_timeout,
             sample_memory=sample_memory,
+            rules=rules,
+            allow_other_items=allow_other_items,
+            on_invalid=on_invalid,
         )
 
 
@@ -217,6 +254,8 @@ def undo_run(
     run_key: str | list[str] | None = None,
     force: bool = False,
     indices: list[int] | None = None,
+    rules: list[ItemRule] | None = None,
+    allow_other_items: bool = True,
 ) -> str:
     """Restores a dataset to what it was before a run, or several, byte by byte.
 
@@ -224,22 +263,28 @@ def undo_run(
         dataset: The dataset that the run wrote, or its folder.
         run_key: Empty for the last run; or the key of one, as its report names it; or those of
             several that took turns on some samples.
-        force: Restore also samples that someone changed since the run.
+        force: Restore also samples that someone changed since the run, whatever the rules say.
         indices: Restore these samples alone: the rest of the run stands. Empty for all.
+        rules: What is expected of items, as in validate-dataset. Where a sample would not be so
+            after the undo, nothing is undone. Empty for none.
+        allow_other_items: With rules, whether samples may have items that no rule is about.
 
     Returns:
         The key of the run that the undo is: undo that one to have the changes back.
 
     Raises:
         RunNotFoundError: If there is no such run, or none at all; it lists the last ones.
+        PipeBuildingError: If a rule is wrong.
         UndoRefusedError: If someone changed samples of the run since; or it has none of those
-            that are given. Nothing was changed.
+            that are given; or samples would not be as the rules say. Nothing was changed.
     """
+    gate = SampleRules.gate(rules, allow_other_items)
+    check = None if gate is None else gate.problems
     folder = block_of(dataset).folder
     with _listing_runs(folder):
         key = run_key or needed_last_run(folder)
         facts = provenance_fact(code_in_force(None, [folder]))
-        report = undo(folder, key, force=force, indices=indices or None, facts=facts)
+        report = undo(folder, key, force=force, indices=indices or None, check=check, facts=facts)
     log = get_run_logger()
     log.info(
         "Run %s undone: %d samples restored, %d files; by run %s.",

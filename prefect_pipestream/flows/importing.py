@@ -10,6 +10,7 @@ from pydantic import Field
 
 from prefect_pipestream.blocks import OutputUnderfolder
 from prefect_pipestream.errors import DatasetError, PipeBuildingError
+from prefect_pipestream.flows.gating import OnInvalid
 from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.flows.processing import run_to_its_end
 from prefect_pipestream.flows.selection import Choice, Select
@@ -31,6 +32,7 @@ from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run
 from prefect_pipestream.underfolder.ledger.provenance import SourceState
 from prefect_pipestream.underfolder.ledger.signatures import IMPORT
 from prefect_pipestream.underfolder.runs.imported import Assigned, assign
+from prefect_pipestream.validation import ItemRule, SampleRules
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import run_key_in_force
 
@@ -54,6 +56,9 @@ def import_dataset(
     sample_retries: Annotated[int, Field(ge=0)] = 2,
     max_failed: Annotated[float, Field(ge=0, le=1)] = 0.0,
     run_key: str | None = None,
+    rules: list[ItemRule] | None = None,
+    allow_other_items: bool = True,
+    on_invalid: OnInvalid = "fail",
 ) -> RunReport:
     """Brings samples of another layout into a dataset: each once, and again where it changed.
 
@@ -82,12 +87,17 @@ def import_dataset(
         sample_retries: How often a sample that fails is tried again.
         max_failed: The share of samples that may fail before the run counts as failed.
         run_key: Give the key of an earlier run to go on with it; empty for a new run.
+        rules: What is expected of items: class, shape and type of images, fields of metadata; as in
+            validate-dataset. A sample that is not so fails, and does not come in. Empty for none.
+        allow_other_items: With rules, whether samples may have items that no rule is about.
+        on_invalid: Where too many samples failed: fail, and leave the others there; or undo, and
+            take the whole import back.
 
     Returns:
         What became of the samples.
 
     Raises:
-        PipeBuildingError: If an option is wrong.
+        PipeBuildingError: If an option or a rule is wrong.
         DatasetNotFoundError: If the source is not there.
         DatasetError: If the source cannot be understood as a whole, the dataset is inside of it,
             its list of classes is broken, or all samples would be removed, as the source is empty.
@@ -95,6 +105,7 @@ def import_dataset(
     """
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
     folder = Path(Layout.of(block.folder).root)
+    given = SampleRules.gate(rules, allow_other_items)
     known = _known_categories(folder)
     classes = _classes_in(known)
     numbers = {name: one for name, one in classes.numbers.items() if isinstance(one, int)}
@@ -134,6 +145,8 @@ def import_dataset(
         max_failed=max_failed,
         fingerprint=IMPORT + transform.fingerprint(None),
         origin=SourceState(str(found.location), len(names), layout=kind),
+        rules=given,
+        on_invalid=on_invalid,
         imported_from=found.origin_name,
     )
 

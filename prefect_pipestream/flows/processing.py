@@ -19,6 +19,7 @@ from prefect_pipestream.blocks import (
 from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOverError
 from prefect_pipestream.flows.by_chunk import run_by_chunk
 from prefect_pipestream.flows.by_sample import run_by_sample
+from prefect_pipestream.flows.gating import OnInvalid, finish_undo, gate, pack_ledger, take_back
 from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.flows.provenance import provenance_of
 from prefect_pipestream.flows.runner import explained_death
@@ -30,13 +31,13 @@ from prefect_pipestream.flows.selection import (
 )
 from prefect_pipestream.reporting.artifacts import artifact_key, publish_report
 from prefect_pipestream.reporting.events import tell_of_run
-from prefect_pipestream.reporting.progress import Log, shown_progress
+from prefect_pipestream.reporting.progress import shown_progress
 from prefect_pipestream.reporting.reports import FailedSample, RunReport, TooManyFailedError
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.query import parse_where
-from prefect_pipestream.underfolder import end_run
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.underfolder.ledger.provenance import SourceState
+from prefect_pipestream.validation import ItemRule, SampleRules
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.streams import opened, run_key_in_force
@@ -73,6 +74,9 @@ def process_samples(
     where: str | None = None,
     sample_timeout: Annotated[float, Field(gt=0)] | None = None,
     sample_memory: Annotated[float, Field(gt=0)] | None = None,
+    rules: list[ItemRule] | None = None,
+    allow_other_items: bool = True,
+    on_invalid: OnInvalid = "fail",
 ) -> RunReport:
     """Reads, transforms and writes samples, in place or from a source to a target.
 
@@ -113,16 +117,26 @@ def process_samples(
             `os._exit`: that sample alone fails. The transform is to be picklable (by cloudpickle).
         sample_memory: The memory in MiB that such a process may take beyond what it had before;
             on Linux.
+        rules: What is expected of items, as for `validate_dataset`. Each sample is held against
+            them as it would be on disk, with the items that are not written and the shared ones,
+            before it is committed: one that is not valid fails, and is not tried again. None, or
+            empty, checks nothing. A run that is gone on with keeps to its rules.
+        allow_other_items: With rules, whether samples may have items that no rule is about.
+        on_invalid: What becomes of the run where more than the share `max_failed` failed: "fail",
+            and the others stay written; or "undo": it takes itself back when no retry is left, with
+            all that earlier attempts at it wrote. It counts for nothing then, and a later retry
+            begins it anew.
 
     Returns:
         What became of the samples.
 
     Raises:
-        PipeBuildingError: If the transform's name, an argument or an encoder option is wrong;
-            nothing has run.
+        PipeBuildingError: If the transform's name, an argument, an encoder option or a rule is
+            wrong, or the rules are others than those of the run; nothing was written.
         QueryError: If the query cannot be understood, which is a `PipeBuildingError`; or asks what
             cannot be answered, or is another than that of the run; nothing was written.
-        TooManyFailedError: If more than the share `max_failed` failed; it has the report.
+        TooManyFailedError: If more than the share `max_failed` failed; it has the report, which
+            tells whether the run took itself back, or why it could not.
         DatasetError: If a dataset cannot be opened or written.
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and there is no run of the run key,
@@ -155,6 +169,7 @@ def process_samples(
         )
     if where is not None:
         parse_where(where)
+    given = SampleRules.gate(rules, allow_other_items)
     key = run_key_in_force() if run_key is None else check_run_key(run_key)
     key = key or new_run_key("run")
     # What workers of an earlier attempt still have under way is refused from here on.
@@ -170,7 +185,16 @@ def process_samples(
         limits,
     )
     choice = Choice(select, indices, is_named=run_key is not None, where=where)
-    return run_to_its_end(run, choice, tasks_per, chunk_size, max_failed, artifacts)
+    return run_to_its_end(
+        run,
+        choice,
+        tasks_per,
+        chunk_size,
+        max_failed,
+        artifacts,
+        rules=given,
+        on_invalid=on_invalid,
+    )
 
 
 def run_to_its_end(
@@ -182,6 +206,8 @@ def run_to_its_end(
     artifacts: bool = True,
     fingerprint: str | None = None,
     origin: SourceState | None = None,
+    rules: SampleRules | None = None,
+    on_invalid: OnInvalid = "fail",
     **facts: Any,
 ) -> RunReport:
     """Processes what is left of a run, and reports; see `process_samples`.
@@ -195,12 +221,17 @@ def run_to_its_end(
         artifacts: Whether there are a progress artifact and a report.
         fingerprint: By what later runs know the transform; by default its own fingerprint.
         origin: What is read, where it is no stream that can be asked.
+        rules: What samples are to be like that it writes; None: as it was begun.
+        on_invalid: Whether the run takes itself back where too many samples failed.
         **facts: What is noted of the run, beside its transform.
     """
-    log, writer = run.log, run.target
     fingerprint = fingerprint or run.transform.fingerprint(run.keys)
     run.source.recover()  # a commit that a killed attempt had logged counts as done
-    writer.recover()
+    run.target.recover()
+    if on_invalid == "undo":
+        finish_undo(run)
+    facts |= gate(run, rules)
+    log, writer = run.log, run.target
     selection = select_samples(run.source, writer, choice, fingerprint, log)
     todo, before = selection.todo, selection.before
     log.info("Run %s: %d samples to process, %d done before.", run.key, len(todo), before.total)
@@ -227,11 +258,17 @@ def run_to_its_end(
             if artifacts:
                 _tell_of_stop(run, error, time.perf_counter() - began)
             raise
-    return _reported(run, time.perf_counter() - began, len(todo), max_failed, artifacts)
+    seconds = time.perf_counter() - began
+    return _reported(run, seconds, len(todo), max_failed, artifacts, on_invalid)
 
 
 def _reported(
-    run: ProcessRun, seconds: float, processed: int, max_failed: float, artifacts: bool
+    run: ProcessRun,
+    seconds: float,
+    processed: int,
+    max_failed: float,
+    artifacts: bool,
+    on_invalid: OnInvalid,
 ) -> RunReport:
     """Shows what became of a run that got to its end, and packs its ledger."""
     log, writer = run.log, run.target
@@ -239,13 +276,16 @@ def _reported(
     is_ok = report.is_within(max_failed)
     took = f" in {report.duration_s:.1f} s" if processed else "; nothing left to do"
     log.info("Run %s: %s%s", run.key, report.summary(), took)
+    taken_back = None
+    if on_invalid == "undo" and not is_ok and not _will_retry():
+        report, taken_back = take_back(run, report, artifacts)
     if artifacts:
-        publish_report(report, run.source, writer, run.chunks, log)
+        publish_report(report, run.source, writer, run.chunks, log, taken_back)
     if is_ok or not _will_retry():
         tell_of_run(report, run.source, writer, is_ok)
     # Its last attempt may have been killed when all samples were done, and its end not noted.
-    if processed or (report.done_before and not writer.run.has_ended()):
-        _pack(writer, run.key, log)
+    if taken_back is None and (processed or (report.done_before and not writer.run.has_ended())):
+        pack_ledger(writer, log)
     return report if is_ok else _failed(report, max_failed)
 
 
@@ -257,14 +297,6 @@ def _tell_of_stop(run: ProcessRun, error: PipestreamError, seconds: float) -> No
         run.log.warning("There is no report, as the run's ledger cannot be read: %s", second)
         return
     publish_report(report, run.source, run.target, run.chunks, run.log)
-
-
-def _pack(writer: DataStream, run_key: str, log: Log) -> None:
-    """Packs the run's ledger, which may wait: a full disk is no reason to call the run failed."""
-    try:
-        end_run(writer.run)
-    except DatasetError as error:
-        log.warning("The ledger of run %s stays unpacked: %s", run_key, error)
 
 
 def _failed(report: RunReport, max_failed: float) -> RunReport:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.compacting import CompactReport
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 from prefect_pipestream.views.changes import changes_of_run
+from prefect_pipestream.views.differences import ShownChange
 
 _SAME = ("transform", "keys", "encoder_options")
 """The parameters that a run over the failed samples of another has of that one."""
@@ -51,6 +53,7 @@ def publish_report(
     target: DataStream,
     chunks: Sequence[ChunkTime],
     log: Log,
+    taken_back: "TakenBack | None" = None,
 ) -> None:
     """Adds the report to the flow run's artifacts.
 
@@ -63,12 +66,14 @@ def publish_report(
         target: Where it wrote them.
         chunks: The times of its chunks.
         log: The flow run's logger.
+        taken_back: What the run left, if it took itself back.
     """
     folder = target.output_folder
     try:
-        full_list = write_failures(folder, report)
         links = _links_to_forms(report, target)
-        text = report_markdown(report, source, target, chunks, full_list, links)
+        ledger = target.run if taken_back is None else taken_back.ledger
+        full_list = write_failures(ledger, report)
+        text = report_markdown(report, source, target, chunks, full_list, links, taken_back)
         add_markdown(text, artifact_key("report", folder), f"What became of {folder.name}")
         resumed = _other_flow_run(report.run_key)
         if resumed is not None:
@@ -84,12 +89,18 @@ def report_markdown(
     chunks: Sequence[ChunkTime],
     full_list: Path | None,
     links: Sequence[str] = (),
+    taken_back: "TakenBack | None" = None,
 ) -> str:
     """The report as Markdown: at most some 450 KB, whatever the size of the run."""
+    if taken_back is None:
+        changes, ledger = changes_of_run(source, target), target.run
+    else:
+        changes, ledger = iter(taken_back.changes), taken_back.ledger
     sections = [
         f"# {target.output_folder.name}",
         _where(report, source, target),
         " · ".join(links),
+        _taken_back(report),
         warnings_section(report.warnings),
         outcomes_section(report.counts, report.pace()),
         failures_section(
@@ -97,9 +108,9 @@ def report_markdown(
             report.counts["failed"],
             None if full_list is None else str(full_list),
         ),
-        pictures_section(changes_of_run(source, target)),
+        pictures_section(changes),
         chunks_section(chunks),
-        provenance_section(target.run.provenance()),
+        provenance_section(ledger.provenance()),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -108,6 +119,11 @@ def _links_to_forms(report: RunReport, target: DataStream) -> list[str]:
     """Links to the forms of what may follow upon a run, filled in, where they are deployed."""
     folder = str(target.output_folder)
     links = []
+    if report.taken_back:
+        redo = {"dataset": folder, "run_key": report.undone_by}
+        is_to_redo = report.undone_by is not None
+        link = link_to_form("Have its changes back", "undo-run", redo) if is_to_redo else ""
+        return [link] if link else []
     if report.changed:
         undo = {"dataset": folder, "run_key": report.run_key}
         links.append(link_to_form("Take this run back", "undo-run", undo))
@@ -117,6 +133,18 @@ def _links_to_forms(report: RunReport, target: DataStream) -> list[str]:
         again = {"dataset": folder, "failed_run": report.run_key, **same}
         links.append(link_to_form("Process the failed samples again", "reprocess-failed", again))
     return [link for link in links if link]
+
+
+def _taken_back(report: RunReport) -> str:
+    """That a run took itself back, if it did, and by which run."""
+    if not report.taken_back:
+        return ""
+    if report.undone_by is None:
+        return "**The run took itself back**, as too many samples failed: it had changed nothing."
+    return (
+        "**The run took itself back**, as too many samples failed: the dataset is as it was "
+        f"before. Undo run `{report.undone_by}` to have the changes back."
+    )
 
 
 def _where(report: RunReport, source: DataStream, target: DataStream) -> str:
@@ -145,13 +173,16 @@ def failure_lines(
     return lines
 
 
-def write_failures(folder: Path, report: RunReport) -> Path | None:
+def write_failures(run: Run, report: RunReport) -> Path | None:
     """Writes the full list of failed samples beside the run's ledger, for a spreadsheet.
+
+    Args:
+        run: The run, where its ledger is now.
+        report: The run's report.
 
     Returns:
         The file; None if no sample failed.
     """
-    run = Run.of(folder, report.run_key)
     path = Path(run.failures_table)
     if not report.failures:
         path.unlink(missing_ok=True)
@@ -162,6 +193,31 @@ def write_failures(folder: Path, report: RunReport) -> Path | None:
     lines.writerows((one.idx, one.error_type, one.message, one.attempts) for one in report.failures)
     write_anew(str(path), text.getvalue().encode(errors="backslashreplace"), run.layout.staged)
     return path
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """What a run left that took itself back.
+
+    Attributes:
+        ledger: The run, as it is kept.
+        changes: Some of the samples that it had changed.
+    """
+
+    ledger: Run
+    changes: Sequence[ShownChange]
+
+
+def shown_changes(source: DataStream, target: DataStream, log: Log) -> list[ShownChange]:
+    """Some of the samples that a run changed, to be shown when they are as they were before.
+
+    What goes wrong is logged, whatever it is: it is no reason to let the run stand.
+    """
+    try:
+        return list(changes_of_run(source, target))
+    except Exception as error:  # noqa: BLE001
+        log.warning("The changes of the run cannot be shown in its report: %r", error)
+        return []
 
 
 def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:

@@ -41,18 +41,23 @@ def emit_dataset_event(what: str, folder: Path, **payload: Any) -> None:
     )
 
 
-def emit_run_events(folder: Path, run_key: str, counts: Mapping[Any, int], is_ok: bool) -> None:
+def emit_run_events(
+    folder: Path, run_key: str, counts: Mapping[Any, int], is_ok: bool, **more: Any
+) -> None:
     """Tells that a run ended, and apart from it whether samples failed.
+
+    Of a run that took itself back there is no failed sample any more, to process again.
 
     Args:
         folder: The dataset that was written.
         run_key: The run.
         counts: Outcome → number.
         is_ok: Whether no more samples failed than the run allows.
+        **more: More about it.
     """
-    about = {"run_key": run_key, "counts": dict(counts), "is_ok": is_ok}
+    about = {"run_key": run_key, "counts": dict(counts), "is_ok": is_ok, **more}
     emit_dataset_event("run.finished", folder, **about)
-    if counts.get("failed"):
+    if counts.get("failed") and not more.get("taken_back"):
         emit_dataset_event("samples.failed", folder, failed=counts["failed"], **about)
 
 
@@ -66,7 +71,8 @@ def tell_of_run(report: RunReport, source: DataStream, target: DataStream, is_ok
         is_ok: Whether no more samples failed than the run allows.
     """
     folder = target.output_folder
-    emit_run_events(folder, report.run_key, report.counts, is_ok)
+    more = {"taken_back": True, "undone_by": report.undone_by} if report.taken_back else {}
+    emit_run_events(folder, report.run_key, report.counts, is_ok, **more)
     if is_ok and report.changed:
         record_asset(
             folder, source.input_folder, {"run_key": report.run_key, "counts": report.counts}

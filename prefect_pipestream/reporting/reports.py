@@ -41,6 +41,14 @@ class RunReport(BaseModel):
     samples_per_second: float = Field(description="Samples processed per second of it.")
     done_before: int = Field(0, description="How many samples were done before, by this run.")
     warnings: list[str] = Field([], description="What looks wrong, though nothing failed for it.")
+    taken_back: bool = Field(
+        False, description="Whether the run took itself back, as too many samples failed."
+    )
+    undone_by: str | None = Field(
+        None,
+        description="The run by which it did: undo that one to have the changes back. None also "
+        "where it had changed nothing.",
+    )
 
     @property
     def total(self) -> int:
@@ -63,13 +71,20 @@ class RunReport(BaseModel):
         before = f", {self.done_before:,} done before" if self.done_before else ""
         return f" in {self.duration_s:,.1f} s, {self.samples_per_second:,.0f} samples/s{before}"
 
+    def what_of_others(self) -> str:
+        """What became of the samples that did not fail, as a sentence."""
+        if not self.taken_back:
+            return f"The others: {self.summary()}."
+        by = f", by run {self.undone_by!r}" if self.undone_by else ": it had changed nothing"
+        return f"The run took itself back{by}."
+
     def summary(self) -> str:
         """The counts in one line: ``290 written, 8 skipped, 2 failed``."""
         return describe_counts(self.counts)
 
 
 class TooManyFailedError(PipestreamError):
-    """More samples failed than the run allows; everything else is written.
+    """More samples failed than the run allows; everything else is written, or was taken back.
 
     Attributes:
         report: The run's report.
@@ -81,7 +96,7 @@ class TooManyFailedError(PipestreamError):
         failed, first = report.counts["failed"], report.failures[0]
         super().__init__(
             f"{failed:,} of {report.total:,} samples failed ({failed / report.total:.2%}), "
-            f"more than max_failed={max_failed:g} allows. The others: {report.summary()}. "
+            f"more than max_failed={max_failed:g} allows. {report.what_of_others()} "
             f"First failure, sample {first.idx}: {first.error_type}: {first.message}"
         )
 

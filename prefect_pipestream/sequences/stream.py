@@ -24,6 +24,7 @@ from prefect_pipestream.underfolder import Batch, StagedSample
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.commits.attempts import note_first_attempt
 from prefect_pipestream.underfolder.commits.commit import OnConflict
+from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
 
@@ -304,6 +305,7 @@ class DataStream(Sequence[Sample]):
 
         Raises:
             ConflictError: If another writer changed the sample's files since it was read.
+            InvalidSampleError: If the stream's check finds something wrong with the sample.
             IndexError: If a negative index is out of range.
             ItemError: If a key, an index or a value cannot be written.
             DatasetError: If the dataset's folder cannot be read.
@@ -389,6 +391,26 @@ class DataStream(Sequence[Sample]):
         other = copy.copy(self)
         other._writer = self._writer.for_attempt()
         return other
+
+    def checking(self, check: Check | None) -> "DataStream":
+        """Returns the same stream, of the same run, that writes only samples that are valid.
+
+        Each is looked at as it would be on disk after the commit, with the items that are not
+        written and the shared ones. That decodes all of them.
+
+        Args:
+            check: Says what is wrong with a sample, given its items by key, as
+                `SampleRules.problems` does: nothing, if nothing is. Then `set_output` raises an
+                `InvalidSampleError`, and the sample stays as it is. None: nothing is checked.
+        """
+        other = copy.copy(self)
+        other._writer = self._writer.checking(check)
+        return other
+
+    @property
+    def attempt(self) -> str | None:
+        """The attempt at its run that this stream is part of; None: the run is open to others."""
+        return self._writer.attempt
 
     @property
     def has_run_to_itself(self) -> bool:

@@ -3,6 +3,7 @@
 from prefect_pipestream.underfolder.checks.check import check
 from prefect_pipestream.underfolder.checks.problems import CheckReport, Problem, ProblemKind
 from prefect_pipestream.underfolder.commits.batch import Batch
+from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
@@ -42,6 +43,7 @@ from prefect_pipestream.underfolder.runs.undo import (
 
 __all__ = [
     "OUTCOMES",
+    "Check",
     "CheckReport",
     "CommitRecord",
     "CompactReport",

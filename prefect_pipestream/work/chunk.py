@@ -20,6 +20,7 @@ from prefect_pipestream.errors import (
     ConflictError,
     DatasetError,
     DatasetWriteError,
+    InvalidSampleError,
     PipestreamError,
 )
 from prefect_pipestream.reporting.reports import ChunkReport
@@ -191,6 +192,8 @@ class ChunkRun:
     def _round(self, todo: list[int], batch: Batch) -> list[int]:
         """Processes samples; those that fail are tried again after the others.
 
+        What would not be valid is not: that was computed without an error, and would be again.
+
         Returns:
             The samples that other writers changed meanwhile: they are to be done anew.
         """
@@ -198,6 +201,7 @@ class ChunkRun:
         was_alone = self._is_alone
         left: list[int] = todo
         errors: dict[int, Exception] = {}
+        invalid: dict[int, tuple[Exception, int]] = {}
         for attempt in range(1, self.retries + 2):
             if attempt > 1:
                 self.pause(FIRST_RETRY_S * 2 ** (attempt - 2))
@@ -207,6 +211,8 @@ class ChunkRun:
                 try:
                     with self._noting_conflicts():
                         self.process(idx, self.tried + attempt, batch)
+                except InvalidSampleError as error:
+                    invalid[idx] = error, self.tried + attempt
                 except Exception as error:
                     if is_of_dataset(error, self.target):
                         raise
@@ -214,16 +220,17 @@ class ChunkRun:
             left = list(errors)
             if not left:
                 break
-        for idx, met in errors.items():
+        failed = {idx: (error, self._attempts) for idx, error in errors.items()} | invalid
+        for idx, (met, attempts) in failed.items():
             with self._noting_conflicts():
-                self.give_up(idx, SampleFailure.of_error(met), self._attempts, batch)
+                self.give_up(idx, SampleFailure.of_error(met), attempts, batch)
         with self._noting_conflicts():
             batch.flush()
         if not self._met_conflict:
             return []
         if self._is_alone and not was_alone:
             return self.undone(todo)  # a batch was lost, and what failed before in it
-        return [idx for idx in self.undone(todo) if idx not in errors]
+        return [idx for idx in self.undone(todo) if idx not in failed]
 
     @contextmanager
     def _noting_conflicts(self) -> Iterator[None]:

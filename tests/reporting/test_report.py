@@ -88,7 +88,7 @@ def test_report_of_many_samples_and_failures_stays_small_and_names_the_full_list
     invert_all(noisy)
     report = big_report("r2")
     chunks = [ChunkTime(str(n), dict(report.counts), 1 + n % 7) for n in range(900)]
-    full_list = write_failures(noisy.output_folder, report)
+    full_list = write_failures(noisy.run, report)
     assert full_list is not None
     text = report_markdown(report, noisy, noisy, chunks, full_list)
     assert len(text.encode()) < 500_000

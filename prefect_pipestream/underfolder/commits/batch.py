@@ -86,6 +86,7 @@ class Batch:
         Raises:
             ConflictError: If samples of a batch that is full were changed by another writer;
                 ``error.indices`` tells which.
+            InvalidSampleError: If the writer's check finds something wrong with the sample.
             ItemError: If a key, an index or a value cannot be written.
             DatasetWriteError: If the disk cannot take it; nothing of the batch was written.
         """

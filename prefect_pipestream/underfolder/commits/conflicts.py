@@ -46,6 +46,8 @@ def is_stale(staged: StagedSample, layout: Layout, leaving: Container[str] = ())
     """
     if staged.is_move and _is_moved_wrongly(staged, leaving):
         return True
+    if any(source.is_changed() for source in staged.beside):
+        return True
     if staged.found is not None:
         return _has_others(staged, staged.found) or any(
             mark_at(layout.final(name)) != mark for name, mark in staged.found.items()

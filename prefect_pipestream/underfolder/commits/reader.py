@@ -118,7 +118,7 @@ class Underfolder:
             DuplicateItemError: If two files claim one key.
         """
         items = self._shared_items()
-        items.update((key, self._item(source)) for key, source in self._sources(idx).items())
+        items.update((key, self.item_of(source)) for key, source in self._sources(idx).items())
         return items
 
     def take(self, idx: int) -> tuple[dict[str, Item[Any]], SampleOrigin]:
@@ -147,8 +147,8 @@ class Underfolder:
             break
         named = {os.path.basename(source.path): source for source in sources.values()}
         named.update(("/" + os.path.basename(source.path), source) for source in shared.values())
-        items = {key: self._item(source, shared=True) for key, source in shared.items()}
-        items.update((key, self._item(source)) for key, source in sources.items())
+        items = {key: self.item_of(source, shared=True) for key, source in shared.items()}
+        items.update((key, self.item_of(source)) for key, source in sources.items())
         for item in items.values():
             item.cache_data = False  # another process may write the file at any time
         origin = SampleOrigin(self._root, idx, named)
@@ -186,7 +186,8 @@ class Underfolder:
             sources[key] = FileSource(self.data_prefix + name)
         return sources
 
-    def _item(self, source: FileSource, *, shared: bool = False) -> Item[Any]:
+    def item_of(self, source: FileSource, *, shared: bool = False) -> Item[Any]:
+        """The item in a file, as this dataset is opened: pickled ones decode only if they may."""
         return Item.from_source(source, shared=shared, allow_pickle=self._allow_pickle)
 
     def shared_files(self) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from prefect_pipestream.errors import (
     DatasetError,
     DatasetWriteError,
     DecodeError,
+    InvalidSampleError,
     ItemError,
     ItemNameError,
 )
@@ -23,6 +24,7 @@ from prefect_pipestream.storage.asking import is_link, is_there, status_of, stat
 from prefect_pipestream.storage.making import keep_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
 from prefect_pipestream.storage.version import Version, mark_at
+from prefect_pipestream.underfolder.commits.prospect import Check, Judge
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import (
@@ -75,6 +77,7 @@ class StagedSample:
         is_move: Whether the sample is moved, with all files that it had when that was staged.
         there: What files are there under the index that it is written at, as of the commit.
         left_behind: Of a move, what files are there under the index that it is moved from.
+        beside: Files that stay, and without which the sample might not be valid.
     """
 
     record: SampleRecord
@@ -86,6 +89,7 @@ class StagedSample:
     is_move: bool = False
     there: Sequence[Kind] = ()
     left_behind: Sequence[Kind] = ()
+    beside: Sequence[FileSource] = ()
 
     @property
     def changes_files(self) -> bool:
@@ -126,6 +130,7 @@ class Staging:
         default_zfill: Tells the digits for new names where `zfill` is None.
         modes: The serialization mode of items, by key.
         replace_shared: The keys of shared items that are replaced where they differ.
+        check: Says what is wrong with a sample as it would be on disk; None: it is not asked.
 
     Attributes:
         layout: The paths of the dataset.
@@ -142,8 +147,10 @@ class Staging:
         default_zfill: Callable[[], int] = lambda: 0,
         modes: Mapping[str, SerializationMode] | None = None,
         replace_shared: Collection[str] = (),
+        check: Check | None = None,
     ) -> None:
         self.dataset = dataset
+        self._judge = None if check is None else Judge(dataset, check)
         self.layout = Layout(str(dataset.folder))
         self.folder = folder
         self._zfill = zfill
@@ -198,6 +205,7 @@ class Staging:
             ItemNameError: If a key or an index cannot be part of a file name, or a folder has the
                 name that a file is to get.
             EncodeError, DecodeError: If an item cannot be written; the message names it.
+            InvalidSampleError: If the check finds something wrong with it.
             ConflictError: If a file that it was read from is not there any more, and needed.
             DatasetWriteError: If the disk is full, read-only or not permitted.
             TypeError: If `keys` is a single string, in which any part of it would be found.
@@ -209,6 +217,7 @@ class Staging:
         moved_to = None if target == idx else target
         record = SampleRecord(idx, "unchanged", target=moved_to, attempts=attempts)
         staged = StagedSample(record, origin)
+        shared_before = set(self.shared)
         try:
             kinds = self.dataset.kinds_of(target)
             there = {kind.key: kind for kind in kinds}
@@ -222,6 +231,8 @@ class Staging:
             for key, item in chosen:  # last: they stay staged if the sample is not written
                 if item.is_shared:
                     self._stage_shared(key, item, staged)
+            if self._judge is not None:
+                self._refuse_invalid(self._judge, staged, shared_before)
         except BaseException as error:
             with suppress(OSError):  # the error that led here is the one to report
                 self.drop_files(staged)
@@ -335,6 +346,22 @@ class Staging:
         link_or_copy(kept, path)
         source = FileSource(path, _version_of_kept(path, self.layout.final(name)))
         return StagedFile(key_of(name) if not is_shared(name) else name, name, source)
+
+    def _refuse_invalid(
+        self, judge: Judge, staged: StagedSample, shared_before: Collection[str]
+    ) -> None:
+        """Refuses a sample with which something is wrong, and what it alone brought to share."""
+        shared = {name: file.source.path for name, file in self.shared.items()}
+        for one in self.samples.values() if self._replace_shared else ():
+            shared.update((f.name, f.source.path) for f in one.files if is_shared(f.name))
+        own = {file.name: file.source.path for file in staged.files}
+        try:
+            staged.beside = judge.judged(staged.target, {**shared, **own})
+        except (InvalidSampleError, ConflictError):
+            judge.forget_shared()
+            for name in self.shared.keys() - shared_before:
+                os.unlink(self.shared.pop(name).source.path)
+            raise
 
     def _in_mode(self, key: str, item: Item[Any]) -> Item[Any]:
         if key in self._modes:

@@ -32,6 +32,7 @@ from prefect_pipestream.underfolder.commits.batch import (
     as_given,
 )
 from prefect_pipestream.underfolder.commits.commit import Commit, OnConflict, Rules
+from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import Layout
@@ -95,6 +96,7 @@ class UnderfolderWriter:
         self.durable = durable
         self.on_conflict = on_conflict
         self.attempt: str | None = None
+        self.check: Check | None = None
         self._layout = Layout(str(self.dataset.folder))
         self._reset()
         if not exists_ok:
@@ -153,6 +155,17 @@ class UnderfolderWriter:
         length = len(self.dataset) if self._length is None else self._length()
         other._length = partial(int, length)
         other.dataset = dataset or self.dataset.restricted_to(indices)
+        return other
+
+    def checking(self, check: Check | None) -> "UnderfolderWriter":
+        """Returns a writer of the same run that writes only samples with which nothing is wrong.
+
+        Args:
+            check: Says what is wrong with a sample, given its items as they would be on disk;
+                None: it is not asked.
+        """
+        other = copy.copy(self)
+        other.check = check
         return other
 
     def sharing(self, dataset: Underfolder) -> "UnderfolderWriter":
@@ -304,6 +317,7 @@ class UnderfolderWriter:
             "default_zfill": self._digits,
             "modes": self._modes,
             "replace_shared": self._replace_shared,
+            "check": self.check,
         }
 
     def _digits(self) -> int:
@@ -339,6 +353,7 @@ class UnderfolderWriter:
 
         Raises:
             ConflictError: If another writer changed the sample since it was read.
+            InvalidSampleError: If the check finds something wrong with it.
             ItemError: If a key, an index or a value cannot be written.
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """

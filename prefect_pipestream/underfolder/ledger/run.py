@@ -45,7 +45,16 @@ T = TypeVar("T")
 _PACKED = re.compile(r"compact-\d+")
 _TRIES = 5
 _KEYS = {"run_key", "fingerprint"}
-_TEXTS = {"undoes", "undoes_samples", "rolls_back", "restores", "failed_in", "user", "host"}
+_TEXTS = {
+    "undoes",
+    "undoes_samples",
+    "rolls_back",
+    "restores",
+    "failed_in",
+    "rules",
+    "user",
+    "host",
+}
 _NAMES = {"undoes_folders", PARTS}
 _TIMES = {"started", "finished", "undone", "pruned"}
 _FLAGS = {"compacts", "whole"}

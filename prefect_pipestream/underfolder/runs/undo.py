@@ -16,6 +16,8 @@ from prefect_pipestream.errors import (
     UndoRefusedError,
 )
 from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits
+from prefect_pipestream.underfolder.commits.attempts import refuse_if_taken_over
+from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
@@ -47,6 +49,7 @@ from prefect_pipestream.underfolder.runs.undo_checks import (
     checked_plan,
     plan_for,
     refuse_at_first,
+    refuse_invalid,
 )
 from prefect_pipestream.underfolder.runs.undo_plan import (
     Change,
@@ -71,6 +74,8 @@ class UndoReport:
         left: Shared items that someone changed since, or that samples of other imports have too,
             and that were left as they are.
         indices: The samples that were taken back, where that was not all of the runs.
+        folders: The names below ``.pipestream/runs`` by which the runs are kept, which count no
+            more; none where they stand but for a part.
     """
 
     run_keys: tuple[str, ...]
@@ -80,6 +85,7 @@ class UndoReport:
     overwritten: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     indices: tuple[int, ...] | None = None
+    folders: tuple[str, ...] = ()
 
     @property
     def run_key(self) -> str:
@@ -95,6 +101,7 @@ def undo_run(
     *,
     indices: Iterable[int] | None = None,
     facts: Mapping[str, Any] | None = None,
+    check: Check | None = None,
 ) -> UndoReport:
     """Restores a dataset to what it was before a run, or several runs, byte by byte.
 
@@ -114,6 +121,9 @@ def undo_run(
         indices: Take back these samples alone, by the indices at which the run wrote them; those
             that a run has nothing of are passed over. None is the whole run.
         facts: What the ledger is to say of the undo, beside what it took back.
+        check: Says what is wrong with a sample, given its items, as `SampleRules.problems` does.
+            Each sample is held against it as it would be after the undo, before anything is
+            changed; with `force`, none is. None: nothing is checked.
 
     Returns:
         What was done.
@@ -124,7 +134,8 @@ def undo_run(
         UndoRefusedError: If someone changed samples of the run since, or the run is running in
             another process; the message names a later run that did so. If the run has none of
             the samples; or some are asked for of one that moved samples or took others back. If
-            it took back samples of a run that was undone since. Nothing was changed; but for
+            it took back samples of a run that was undone since. If the check finds something wrong
+            with samples as they would be. Nothing was changed; but for
             samples that someone changes in this very moment, which are refused after others were
             restored.
         ItemNameError: If one of the indices cannot be a sample's.
@@ -134,27 +145,65 @@ def undo_run(
     keys = _checked_keys(run_key)
     some = None if indices is None else chosen_samples(indices)
     with opened(folder, keys) as layout:
-        intent = intent_for(layout, keys, some)
-        runs = intent.runs(layout)
-        refuse_at_first(layout, intent, runs, force)
-        undo = Run.of(layout, intent.undo_key)
-        dataset = Underfolder(layout.root, watch=True)
-        with _shut(layout, intent, runs):
-            taken = _taken(layout, undo, intent, runs)
-            changes = net_changes(all_commits(runs, force, intent.indices))
-            plan = checked_plan(layout, runs, dataset, changes, force, intent.indices)
-        if plan.todo or intent.indices is not None:
-            undo.note({**(facts or {}), **_facts_of(intent, runs, changes)})
-        writer = restoring_writer(dataset, intent.undo_key, force)
-        for batch in _batches(plan.todo):
-            with writer.staging() as staging:
-                _restore(staging, batch, changes, force)
-                publish_restored(writer, staging)
-        with commit_lock(layout):
-            _let_count_no_more(layout, intent, undo, taken)
-        if undo.exists():
-            end_restoring(undo)
-        return _report([run.key for run in runs], intent.undo_key, plan, intent.indices)
+        return _undone(layout, intent_for(layout, keys, some), force, check, facts)
+
+
+@DatasetError.explaining_questions()
+def undo_own_run(
+    run: Run, attempt: str | None, facts: Mapping[str, Any] | None = None
+) -> UndoReport:
+    """Undoes a run for the attempt that has it to itself, and has stopped; see `undo_run`.
+
+    Its workers may be alive still: they write nothing more, as of the moment that this begins. An
+    undo of the run that was interrupted is finished.
+
+    Args:
+        run: The run.
+        attempt: The attempt; None where the run is not had by one alone.
+        facts: What the ledger is to say of the undo, beside what it took back.
+
+    Raises:
+        RunNotFoundError: If there is no such run (any more).
+        RunTakenOverError: If a later attempt at the run has it.
+        UndoRefusedError, DatasetError, DatasetWriteError: As for `undo_run`.
+    """
+    with opened(run.layout, [run.key]) as layout:
+        intent = intent_for(layout, [run.key])
+        return _undone(layout, intent, force=False, check=None, facts=facts, own=(run, attempt))
+
+
+def _undone(
+    layout: Layout,
+    intent: Intent,
+    force: bool,
+    check: Check | None,
+    facts: Mapping[str, Any] | None,
+    own: tuple[Run, str | None] | None = None,
+) -> UndoReport:
+    """Undoes runs; the ledger lock is held."""
+    runs = intent.runs(layout)
+    refuse_at_first(layout, intent, runs, force, is_own=own is not None)
+    undo = Run.of(layout, intent.undo_key)
+    dataset = Underfolder(layout.root, watch=True)
+    with _shut(layout, intent, runs, own):
+        taken = _taken(layout, undo, intent, runs)
+        changes = net_changes(all_commits(runs, force, intent.indices))
+        plan = checked_plan(layout, runs, dataset, changes, force, intent.indices)
+        if check is not None and not force:
+            refuse_invalid(layout, runs, dataset, changes, plan, check)
+    if plan.todo or intent.indices is not None:
+        undo.note({**(facts or {}), **_facts_of(intent, runs, changes)})
+    writer = restoring_writer(dataset, intent.undo_key, force)
+    for batch in _batches(plan.todo):
+        with writer.staging() as staging:
+            _restore(staging, batch, changes, force)
+            publish_restored(writer, staging)
+    with commit_lock(layout):
+        _let_count_no_more(layout, intent, undo, taken)
+    if undo.exists():
+        end_restoring(undo)
+    folders = () if intent.indices is not None else tuple(intent.retired.values())
+    return _report([run.key for run in runs], intent.undo_key, plan, intent.indices, folders)
 
 
 def _checked_keys(run_key: str | Sequence[str]) -> list[str]:
@@ -244,6 +293,7 @@ def plan_undo(
     force: bool = False,
     *,
     indices: Iterable[int] | None = None,
+    check: Check | None = None,
 ) -> UndoPlan:
     """Says what `undo_run` of these arguments would do now, and does nothing of it.
 
@@ -254,6 +304,7 @@ def plan_undo(
         run_key: The run, or several.
         force: Whether it would restore also what others changed since.
         indices: The samples that would be taken back; None is the whole run.
+        check: Says what is wrong with a sample as it would be, as for `undo_run`.
 
     Raises:
         RunKeyError: If that cannot be a run's key.
@@ -275,7 +326,9 @@ def plan_undo(
             refuse_at_first(layout, intent, runs, force)
             _taken(layout, Run.of(layout, intent.undo_key), intent, runs)
             changes = net_changes(all_commits(runs, force, intent.indices))
-            checked_plan(layout, runs, dataset, changes, force, intent.indices)
+            plan = checked_plan(layout, runs, dataset, changes, force, intent.indices)
+            if check is not None and not force:
+                refuse_invalid(layout, runs, dataset, changes, plan, check)
         except DatasetError as error:
             refusal = str(error)
         plan = plan_for(layout, runs, dataset, changes, force)
@@ -292,14 +345,22 @@ def plan_undo(
 
 
 @contextmanager
-def _shut(layout: Layout, intent: Intent, runs: Sequence[Run]) -> Iterator[None]:
-    """Lets nobody commit to the runs any more; where their undo is refused inside, again."""
+def _shut(
+    layout: Layout, intent: Intent, runs: Sequence[Run], own: tuple[Run, str | None] | None
+) -> Iterator[None]:
+    """Lets nobody commit to the runs any more; where their undo is refused inside, again.
+
+    Raises:
+        RunTakenOverError: If it is undone by an attempt at it, and a later one has it.
+    """
     is_begun = any(run.is_half_undone() for run in runs)
     with commit_lock(layout):
+        if own is not None and own[1] is not None:
+            refuse_if_taken_over(own[0], own[1])
         intent.note(layout)
     try:
         yield
-    except (DatasetError, OSError):
+    except BaseException:  # nothing was changed yet, whoever interrupts the check
         if not is_begun:
             for run in runs:
                 forget_undoing(run)
@@ -363,7 +424,11 @@ def undo_commits(
 
 
 def _report(
-    keys: Iterable[str], undo_key: str, plan: Plan, indices: tuple[int, ...] | None = None
+    keys: Iterable[str],
+    undo_key: str,
+    plan: Plan,
+    indices: tuple[int, ...] | None = None,
+    folders: tuple[str, ...] = (),
 ) -> UndoReport:
     return UndoReport(
         run_keys=tuple(keys),
@@ -373,6 +438,7 @@ def _report(
         overwritten=tuple(name for names in plan.changed.values() for name in names),
         left=tuple(plan.left),
         indices=indices,
+        folders=folders,
     )
 
 

@@ -2,11 +2,14 @@
 
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import islice
 
-from prefect_pipestream.errors import DatasetError, UndoRefusedError
+import numpy as np
+
+from prefect_pipestream.errors import DatasetError, DuplicateItemError, UndoRefusedError
 from prefect_pipestream.storage.asking import names_in
+from prefect_pipestream.underfolder.commits.prospect import Check, Judge, described_problems
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import is_shared
@@ -25,13 +28,22 @@ from prefect_pipestream.underfolder.runs.undo_plan import Change, Commits, Plan,
 _SHOWN = 5
 
 
-def refuse_at_first(layout: Layout, intent: Intent, runs: Sequence[Run], force: bool) -> None:
+def refuse_at_first(
+    layout: Layout, intent: Intent, runs: Sequence[Run], force: bool, *, is_own: bool = False
+) -> None:
     """Refuses what need not be looked at further.
+
+    Args:
+        layout: The dataset.
+        intent: The undo.
+        runs: The runs.
+        force: Whether it may be undone while others write it.
+        is_own: Whether all who write it are known to have stopped.
 
     Raises:
         UndoRefusedError: If a run is still running; or cannot be undone in part, or before others.
     """
-    if not force:
+    if not (force or is_own):
         _refuse_if_running(layout, [run.key for run in runs])
     if intent.indices is not None:
         refuse_part_of(layout, runs)
@@ -85,6 +97,70 @@ def checked_plan(
             f"it replaced are not there any more, the first of them {plan.lost[0]}."
         )
     return plan
+
+
+def refuse_invalid(
+    layout: Layout,
+    runs: Sequence[Run],
+    dataset: Underfolder,
+    changes: Mapping[str, Change],
+    plan: Plan,
+    check: Check,
+) -> None:
+    """Refuses an undo after which samples would not be as they should be. It decodes them.
+
+    Raises:
+        UndoRefusedError: If there are such; it has a list of them.
+    """
+    found = _invalid(dataset, changes, plan, check)
+    if found:
+        raise UndoRefusedError(
+            f"{layout.root}: {describe_runs([run.key for run in runs])} is not undone, for "
+            f"{len(found):,} of the samples would not be valid then: {described_problems(found)}. "
+            "Nothing was changed. To undo it all the same, use `force` (`--force`).",
+            list(found),
+        )
+
+
+def _invalid(
+    dataset: Underfolder, changes: Mapping[str, Change], plan: Plan, check: Check
+) -> dict[int, list[str]]:
+    """What would be wrong with the samples after an undo, by index, ascending."""
+    judge = Judge(dataset, check)
+    kept = {name: kept_path(name, changes[name]) for names in plan.todo.values() for name in names}
+    shared = {name: path for name, path in kept.items() if is_shared(name)}
+    found = {}
+    for idx in _looked_at(dataset, plan, is_any=bool(shared)):
+        files = {**shared, **{name: kept[name] for name in plan.todo.get(idx, ())}}
+        placed = {name: path for name, path in files.items() if path is not None}
+        problems = _problems(judge, idx, placed, files.keys() - placed.keys())
+        if problems:
+            found[idx] = problems
+    return found
+
+
+def _looked_at(dataset: Underfolder, plan: Plan, is_any: bool) -> list[int]:
+    """The samples that an undo restores; of one of shared items also one that it does not."""
+    restored = sorted(plan.todo)
+    if not is_any:
+        return restored
+    others: list[int] = np.setdiff1d(dataset.indices(), restored)[:1].tolist()
+    return restored + others
+
+
+def _problems(judge: Judge, idx: int, placed: Mapping[str, str], removed: Set[str]) -> list[str]:
+    try:
+        found = judge.prospect(idx, placed, removed)
+    except DuplicateItemError as error:
+        return [str(error)]
+    except FileNotFoundError as error:
+        raise UndoRefusedError(
+            f"{judge.dataset.folder}: sample {idx} was changed while it was checked "
+            f"({error.filename} is gone). Nothing was changed; undo the run again.",
+            [idx],
+        ) from error
+    is_left = any(not item.is_shared for item in found.items.values())
+    return judge.problems(found, placed) if is_left else []
 
 
 def plan_for(
