@@ -130,7 +130,8 @@ def test_without_rules_nothing_is_noted_or_checked(folder: Path) -> None:
 
 
 def test_a_build_and_an_import_have_a_gate(folder: Path, tmp_path: Path) -> None:
-    report = build_dataset(folder, tmp_path / "built", [SCORE], rules=LOW, max_failed=0.5)
+    as_form: Any = [rule.model_dump(mode="json", exclude_defaults=True) for rule in LOW]
+    report = build_dataset(folder, tmp_path / "built", [SCORE], rules=as_form, max_failed=0.5)
     assert report.counts["failed"] == 2
     assert len(list((tmp_path / "built" / "data").glob("*_image.png"))) == 4
     images = tmp_path / "images"
