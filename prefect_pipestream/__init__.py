@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefect_pipestream.errors import DecodeError as DecodeError
     from prefect_pipestream.errors import DuplicateItemError as DuplicateItemError
     from prefect_pipestream.errors import EncodeError as EncodeError
+    from prefect_pipestream.errors import InvalidSampleError as InvalidSampleError
     from prefect_pipestream.errors import ItemError as ItemError
     from prefect_pipestream.errors import ItemNameError as ItemNameError
     from prefect_pipestream.errors import MissingExtraError as MissingExtraError
@@ -60,7 +61,10 @@ if TYPE_CHECKING:
     from prefect_pipestream.underfolder import run_differences as run_differences
     from prefect_pipestream.underfolder import sample_history as sample_history
     from prefect_pipestream.underfolder import undo_run as undo_run
+    from prefect_pipestream.validation import FieldRule as FieldRule
     from prefect_pipestream.validation import InvalidDatasetError as InvalidDatasetError
+    from prefect_pipestream.validation import ItemRule as ItemRule
+    from prefect_pipestream.validation import SampleRules as SampleRules
 
 _NAMES_OF = {
     "items": (
@@ -109,7 +113,12 @@ _NAMES_OF = {
         "RunReport",
         "TooManyFailedError",
     ),
-    "validation": ("InvalidDatasetError",),
+    "validation": (
+        "FieldRule",
+        "InvalidDatasetError",
+        "ItemRule",
+        "SampleRules",
+    ),
     "errors": (
         "PipestreamError",
         "MissingExtraError",
@@ -117,6 +126,7 @@ _NAMES_OF = {
         "DecodeError",
         "EncodeError",
         "UnpicklingNotAllowedError",
+        "InvalidSampleError",
         "ItemNameError",
         "DuplicateItemError",
         "DatasetError",
