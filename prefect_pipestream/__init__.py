@@ -55,8 +55,10 @@ if TYPE_CHECKING:
     from prefect_pipestream.tasks import set_output as set_output
     from prefect_pipestream.tasks import transform_sample as transform_sample
     from prefect_pipestream.underfolder import check as check
+    from prefect_pipestream.underfolder import keep_run as keep_run
     from prefect_pipestream.underfolder import list_runs as list_runs
     from prefect_pipestream.underfolder import prune_runs as prune_runs
+    from prefect_pipestream.underfolder import release_run as release_run
     from prefect_pipestream.underfolder import restore_sample as restore_sample
     from prefect_pipestream.underfolder import run_differences as run_differences
     from prefect_pipestream.underfolder import sample_history as sample_history
@@ -93,7 +95,9 @@ _NAMES_OF = {
         "sample_history",
         "undo_run",
         "check",
+        "keep_run",
         "prune_runs",
+        "release_run",
     ),
     "blocks": (
         "DataStreamBlock",

@@ -16,6 +16,7 @@ from prefect_pipestream.cli import (
     dataset_commands,
     flow_commands,
     history_commands,
+    keeping_commands,
     layout_commands,
     recovery_commands,
 )
@@ -93,5 +94,6 @@ _app.command(rich_help_panel=_RUNS)(history_commands.history)
 _app.command(rich_help_panel=_RUNS)(history_commands.restore)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.check)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.compact)
-_app.command(rich_help_panel=_RUNS)(dataset_commands.prune)
+_app.command(rich_help_panel=_RUNS)(keeping_commands.keep)
+_app.command(rich_help_panel=_RUNS)(keeping_commands.prune)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.stages)

@@ -1,10 +1,9 @@
 """Commands on a dataset's runs and files. They do not import Prefect."""
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,6 @@ from prefect_pipestream.cli.output import (
     AsJson,
     Column,
     counted,
-    size_of,
     terminal_bar,
     told_errors,
     write_json,
@@ -26,6 +24,7 @@ from prefect_pipestream.cli.output import (
     write_note,
     write_table,
 )
+from prefect_pipestream.storage.space import size_of
 from prefect_pipestream.underfolder import (
     Check,
     CheckReport,
@@ -34,10 +33,9 @@ from prefect_pipestream.underfolder import (
     UndoPlan,
     UndoReport,
 )
-from prefect_pipestream.underfolder.runs.listing import existing_run
+from prefect_pipestream.underfolder.runs.listing import existing_run, runs_and_space
 
 _SHOWN_GAPS = 10
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
 
 Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
 
@@ -53,13 +51,13 @@ def runs(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs of a dataset."""
+    """List the runs of a dataset, and the disk space that their undo holds."""
     with told_errors(as_json):
-        found = underfolder.list_runs(dataset)
+        found, space = runs_and_space(dataset)
         if not with_undone:
             found = [run for run in found if run.state != "undone"]
         if run_key is not None:
-            found = [run for run in found if run.run_key == run_key]
+            found = [run for run in found if run_key in (run.run_key, run.name)]
             if not found:
                 existing_run(dataset, run_key)  # says which there are
     if as_json:
@@ -70,9 +68,8 @@ def runs(
             write_table(_lines_of(run), (("what", itemgetter(0)), ("it is", itemgetter(1))))
         return
     if found:
-        write_table(found, _RUN_COLUMNS)
-    total = sum(run.undo_bytes for run in found)
-    write_line(f"{counted(len(found), 'run')}; undo holds {size_of(total)}.")
+        write_table(found, RUN_COLUMNS)
+    write_line(f"{counted(len(found), 'run')}; undo holds {size_of(space.total)}.")
 
 
 def where(
@@ -111,8 +108,8 @@ def undo(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="The key of a run, as `runs` lists it, or of several that took turns on some "
-            "samples.",
+            help="The key or name of a run, as `runs` lists them, or of several that took turns on "
+            "some samples.",
         ),
     ],
     force: Annotated[
@@ -264,37 +261,6 @@ def _described_gaps(report: CheckReport) -> str:
     return f"No samples {', '.join(shown)}{more}. `pipestream compact` closes gaps."
 
 
-def _age(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([dhmw])", text)
-    if match is None:
-        raise typer.BadParameter(f"{text!r}: expected a number and d, h, m or w: 30d")
-    return timedelta(**{_UNITS[match[2]]: float(match[1])})
-
-
-def prune(
-    dataset: Dataset,
-    older_than: Annotated[
-        timedelta,
-        typer.Option(
-            parser=_age,
-            metavar="AGE",
-            help="How long ago a run must have ended: 30d, 12h, 90m or 2w.",
-        ),
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Remove old runs with their undo files, for good."""
-    with told_errors(as_json):
-        pruned = underfolder.prune_runs(dataset, older_than)
-    if as_json:
-        write_json(pruned)
-        return
-    if pruned:
-        write_table(pruned, _RUN_COLUMNS)
-    freed = sum(run.undo_bytes for run in pruned)
-    write_line(f"{counted(len(pruned), 'run')} removed; {size_of(freed)} freed.")
-
-
 def stages(
     name: Annotated[
         str | None, typer.Argument(metavar="STAGE", help="One stage, with its arguments.")
@@ -391,20 +357,21 @@ def _add_values(annotation: Any, found: list[str]) -> None:
             _add_values(part, found)
 
 
-_RUN_COLUMNS: tuple[Column, ...] = (
+RUN_COLUMNS: tuple[Column, ...] = (
     ("run", lambda run: run.run_key),
     ("state", lambda run: run.state),
     ("started", lambda run: _when(run.started)),
     ("last commit", lambda run: _when(run.last_commit)),
     ("samples", _counts),
     ("undo", lambda run: size_of(run.undo_bytes)),
+    ("kept", lambda run: (run.name or "yes") if run.kept else ""),
     ("by", lambda run: "@".join(filter(None, (run.user, run.host)))),
 )
 
 
 def _lines_of(run: RunInfo) -> list[tuple[str, str]]:
     """All that is known of a run, and where it came from."""
-    known = [(title, shown(run)) for title, shown in _RUN_COLUMNS]
+    known = [(title, shown(run)) for title, shown in RUN_COLUMNS]
     noted = [] if run.provenance is None else list(run.provenance.lines())
     return [*known, *((title, told) for title, told in noted if title != "by")]
 

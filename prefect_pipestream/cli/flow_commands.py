@@ -113,7 +113,7 @@ RunKey = Annotated[
     str | None,
     typer.Option(
         metavar="KEY",
-        help="The run to go on with, or a name for a new one.",
+        help="The run to go on with, by its key or name, or a key for a new one.",
         callback=_check_run_key,
     ),
 ]

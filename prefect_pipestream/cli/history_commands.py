@@ -27,7 +27,7 @@ Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's 
 def diff(
     dataset: Dataset,
     run_key: Annotated[
-        str, typer.Argument(metavar="RUN", help="The key of a run, as `runs` lists it.")
+        str, typer.Argument(metavar="RUN", help="The key or name of a run, as `runs` lists them.")
     ],
     indices: Indices = None,
     as_json: AsJson = False,

@@ -122,12 +122,3 @@ def _plain(value: Any) -> Any:
 def counted(number: int, thing: str) -> str:
     """A number of things: ``1 run``, ``1,200 runs``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def size_of(number: float) -> str:
-    """A number of bytes for people: ``1.5 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} TB"

@@ -21,6 +21,7 @@ from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
 from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
+from prefect_pipestream.underfolder.runs.keeping import keep_run, release_run
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile
 from prefect_pipestream.underfolder.runs.listing import (
     RunInfo,
@@ -40,6 +41,7 @@ from prefect_pipestream.underfolder.runs.undo import (
     undo_commits,
     undo_run,
 )
+from prefect_pipestream.underfolder.runs.undo_space import undo_bytes
 
 __all__ = [
     "OUTCOMES",
@@ -74,15 +76,18 @@ __all__ = [
     "compactions",
     "end_run",
     "failed_indices",
+    "keep_run",
     "last_run",
     "list_runs",
     "moves_of",
     "plan_undo",
     "prune_runs",
+    "release_run",
     "restore_sample",
     "run_differences",
     "sample_history",
     "signatures",
+    "undo_bytes",
     "undo_commits",
     "undo_run",
 ]

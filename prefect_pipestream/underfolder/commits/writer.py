@@ -38,8 +38,9 @@ from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import check_index
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
-from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.format.run_key import new_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.run_names import key_meant
 
 
 class UnderfolderWriter:
@@ -82,9 +83,11 @@ class UnderfolderWriter:
         replace_shared: Collection[str] = (),
     ) -> None:
         self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
+        self._layout = Layout(str(self.dataset.folder))
         if run_key is None:
-            run_key = new_run_key("stream")
-        self.run_key = check_run_key(run_key)
+            self.run_key = new_run_key("stream")
+        else:
+            self.run_key = key_meant(self._layout, run_key)
         self._zfill = zfill
         self._exists_ok = exists_ok
         self._length = length
@@ -97,7 +100,6 @@ class UnderfolderWriter:
         self.on_conflict = on_conflict
         self.attempt: str | None = None
         self.check: Check | None = None
-        self._layout = Layout(str(self.dataset.folder))
         self._reset()
         if not exists_ok:
             self._refuse_others()
@@ -124,7 +126,7 @@ class UnderfolderWriter:
             DatasetExistsError: If it exists, may not, and was not created by that run.
         """
         other = copy.copy(self)
-        other.run_key = check_run_key(run_key)
+        other.run_key = key_meant(self._layout, run_key)
         if not other._exists_ok:
             other._refuse_others()
         return other

@@ -1,9 +1,15 @@
-"""Run keys: the names by which a dataset's ledger knows its runs."""
+"""Run keys, by which a dataset's ledger knows its runs, and names that people give to runs."""
 
 import secrets
 from datetime import UTC, datetime
 
 from prefect_pipestream.errors import RunKeyError
+
+UNDO_KEY = "undo:"
+ROLLBACK_KEY = "rollback:"
+RESTORE_KEY = "restore:"
+TAKING_BACK = (UNDO_KEY, ROLLBACK_KEY, RESTORE_KEY)
+"""What the keys of runs begin with that take others back, or samples."""
 
 
 def is_run_key(key: object) -> bool:
@@ -29,6 +35,25 @@ def check_run_key(key: object) -> str:
             "it out for a new run; `pipestream runs` lists them."
         )
     return key
+
+
+def is_run_name(name: object) -> bool:
+    """Whether a run can be given this name: what can be a key, but for the keys of undos."""
+    return is_run_key(name) and not str(name).startswith(TAKING_BACK)
+
+
+def check_run_name(name: object) -> str:
+    """Returns `name` if a run can be given it.
+
+    Raises:
+        RunKeyError: If it cannot be a run key, or begins as the keys of undos do.
+    """
+    if not isinstance(name, str) or not is_run_name(name):
+        raise RunKeyError(
+            f"name {name!r}: expected text for a run that is not empty, can be written as UTF-8, "
+            f"and does not begin with {', '.join(TAKING_BACK)}, as the keys of undos do."
+        )
+    return name
 
 
 def new_run_key(what: str) -> str:

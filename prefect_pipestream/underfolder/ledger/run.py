@@ -17,7 +17,7 @@ from prefect_pipestream.underfolder.format.layout import (
     run_key_of,
     staged_name,
 )
-from prefect_pipestream.underfolder.format.run_key import is_run_key
+from prefect_pipestream.underfolder.format.run_key import is_run_key, is_run_name
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger
 from prefect_pipestream.underfolder.ledger.provenance import (
     PROVENANCE,
@@ -57,7 +57,7 @@ _TEXTS = {
 }
 _NAMES = {"undoes_folders", PARTS}
 _TIMES = {"started", "finished", "undone", "pruned"}
-_FLAGS = {"compacts", "whole"}
+_FLAGS = {"compacts", "whole", "kept"}
 
 
 class Run:
@@ -178,21 +178,23 @@ class Run:
 
         A run of a transform has its ``fingerprint`` among the facts: `signatures` looks for it.
         """
-        path = self.at("run.json")
-        if is_there(path):
+        noted = self.facts()
+        if "started" in noted:
             return
         for folder in (self.done, self.layout.staged):
             os.makedirs(folder, exist_ok=True)
         known = {"run_key": self.key, "started": time.time(), **who(), PROVENANCE: software()}
-        self.layout.write_json(path, {**known, **facts})
+        self.layout.write_json(self.at("run.json"), {**noted, **known, **facts})
 
     def provenance(self) -> Provenance | None:
         """Where it came from, as its beginning noted it; None where it did not."""
         return Provenance.of(self.facts())
 
     def update(self, **facts: Any) -> None:
-        """Adds facts to what is noted."""
-        self.layout.write_json(self.at("run.json"), {**self.facts(), **facts})
+        """Adds facts to what is noted; those that are None are taken away."""
+        known = {**self.facts(), **facts}
+        left = {name: fact for name, fact in known.items() if fact is not None}
+        self.layout.write_json(self.at("run.json"), left)
 
     def is_undone(self) -> bool:
         """Whether it was undone: then its folder is named otherwise than its key."""
@@ -201,6 +203,15 @@ class Run:
     def is_pruned(self) -> bool:
         """Whether it was pruned, and is kept as it says where samples were moved."""
         return "pruned" in self.facts()
+
+    def is_kept(self) -> bool:
+        """Whether pruning is to leave it; see `keep_run`."""
+        return bool(self.facts().get("kept"))
+
+    def given_name(self) -> str | None:
+        """The name that it was given, and can be asked for by; see `keep_run`."""
+        facts = self.facts()
+        return facts.get("name") if facts.get("kept") else None
 
     def is_half_undone(self) -> bool:
         """Whether an undo of it, or of a part of it, is under way, or was interrupted."""
@@ -449,6 +460,8 @@ def runs_of(dataset: Folder | Layout) -> list[Run]:
 def _is_fact(name: str, fact: Any) -> bool:
     if name in _KEYS:
         return is_run_key(fact)
+    if name == "name":
+        return is_run_name(fact)
     if name in _TEXTS:
         return isinstance(fact, str)
     if name in _NAMES:

@@ -27,9 +27,10 @@ from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import Kind
-from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
+from prefect_pipestream.underfolder.format.run_key import new_run_key
 from prefect_pipestream.underfolder.ledger.records import SampleRecord
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.run_names import key_meant
 from prefect_pipestream.underfolder.runs.listing import live_writers
 from prefect_pipestream.underfolder.runs.packing import end_run
 
@@ -94,7 +95,7 @@ def compact(
     """
     layout = Layout.of(folder)
     layout.refuse_missing()
-    key = new_run_key("compact") if run_key is None else check_run_key(run_key)
+    key = new_run_key("compact") if run_key is None else key_meant(layout, run_key)
     recover(layout.root)
     run = Run.of(layout, key)
     dataset = Underfolder(layout.root, watch=True)

@@ -9,11 +9,11 @@ import numpy as np
 from prefect_pipestream.errors import UndoRefusedError
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.run_key import UNDO_KEY
 from prefect_pipestream.underfolder.ledger.compactions import compactions
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
-from prefect_pipestream.underfolder.runs.listing import UNDO_KEY
 from prefect_pipestream.underfolder.runs.part_undo import only, spelled
 from prefect_pipestream.underfolder.runs.undo_plan import Plan, net_changes, plan_of
 
@@ -150,6 +150,39 @@ def way_out(
     keys = [run.key for run in newest_first(together)]
     command = undo_command(layout, keys, indices)
     return f"That was {describe_runs(others)}: {command} undoes them together. Or {force}"
+
+
+def undone_together(layout: Layout, dataset: Underfolder, runs: Sequence[Run]) -> list[Run]:
+    """The runs, and the later ones without which they could not be undone, but by force.
+
+    Those changed files again that these runs wrote, or moved their samples. Costs what a plan of
+    the runs' undo costs, once for each time that more are found.
+
+    Args:
+        layout: The dataset.
+        dataset: The same, opened.
+        runs: Runs that stand.
+
+    Raises:
+        DatasetError: If a ledger cannot be read.
+    """
+    together = list(runs)
+    while True:
+        later = _moved_by(layout, together)
+        if not later:
+            changes = net_changes(commits_in_turn(together))
+            plan = plan_of(layout, dataset, changes, force=False)
+            later = _later_runs(layout, together, plan, None) if plan.changed else []
+        if not later:
+            return together
+        together += later
+
+
+def _moved_by(layout: Layout, runs: Sequence[Run]) -> list[Run]:
+    """The other compactions that moved samples of runs since, and can be undone."""
+    known = {run.name for run in runs}
+    others = [one for one in compactions(layout) if one.name not in known and not one.is_pruned()]
+    return [one for one in others if any(_is_moved(run, one.moves(), None) for run in runs)]
 
 
 def _later_runs(

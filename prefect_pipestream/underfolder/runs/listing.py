@@ -1,20 +1,22 @@
 """The runs of a dataset: which there are, and how each is."""
 
 import os
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from prefect_pipestream.errors import DatasetError, RunNotFoundError
-from prefect_pipestream.storage.asking import names_in, status_of
+from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.lock import is_held
 from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
+from prefect_pipestream.underfolder.format.run_key import TAKING_BACK
 from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.underfolder.ledger.records import Outcome
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.ledger.run_names import key_meant
+from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
 
 RunState = Literal["running", "finished", "stopped", "edited", "undoing", "undone"]
 """How a run is, as far as can be told.
@@ -25,13 +27,8 @@ finished, nor stopped. ``undoing``: its undo is under way, or was interrupted. `
 taken back.
 """
 
-UNDO_KEY = "undo:"
-ROLLBACK_KEY = "rollback:"
-RESTORE_KEY = "restore:"
-"""What the keys of runs begin with that take others back, or samples."""
 _HAVE_AN_END = {"fingerprint", "undoes", "restores", "decision", "compacts"}
 """What a run of a transform, an undo, a review and so on notes as it begins."""
-_TAKING_BACK = (UNDO_KEY, ROLLBACK_KEY, RESTORE_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +43,16 @@ class RunInfo:
         finished: When it ended and said so.
         undone: When it was undone.
         counts: How many samples had each outcome.
-        undo_bytes: The disk space that its undo files hold and nothing else does. A file that
-            several runs hold counts for the first of them.
+        undo_bytes: The disk space that its undo files hold and nothing else does: what its removal
+            alone would free. A file that several runs hold counts for none; see `undo_bytes`.
         fingerprint: Its transform's.
         user: Who ran it.
         host: Where it began.
         undoes: The run that this one took back, for an undo.
         folder: The name of its folder below ``.pipestream/runs``.
         provenance: Where it came from; None where that was not noted.
+        kept: Whether `prune_runs` leaves it; see `keep_run`.
+        name: The name that it was given, and can be asked for by as by its key.
     """
 
     run_key: str
@@ -70,6 +69,8 @@ class RunInfo:
     undoes: str | None
     folder: str
     provenance: Provenance | None
+    kept: bool = False
+    name: str | None = None
 
 
 @DatasetError.explaining_questions()
@@ -82,13 +83,19 @@ def list_runs(folder: Folder) -> list[RunInfo]:
         DatasetNotFoundError: If there is no such folder.
         DatasetError: If a ledger cannot be read.
     """
+    return runs_and_space(folder)[0]
+
+
+@DatasetError.explaining_questions()
+def runs_and_space(folder: Folder) -> tuple[list[RunInfo], UndoSpace]:
+    """What `list_runs` gives, and the space that the undo of all these runs holds."""
     layout = Layout.of(folder)
     layout.refuse_missing()
-    kept = ((started_s(run), run) for run in runs_of(layout) if not run.is_pruned())
-    runs = sorted(kept, key=lambda pair: pair[0])
-    held = _undo_bytes([run for _, run in runs])
+    known = ((started_s(run), run) for run in runs_of(layout) if not run.is_pruned())
+    runs = [run for _, run in sorted(known, key=lambda pair: pair[0])]
+    space = UndoSpace(runs)
     running = live_writers(layout)
-    return [_info(run, held[run.name], running) for _, run in runs]
+    return [_info(run, space.freed_by(run.name), running) for run in runs], space
 
 
 def started_s(run: Run) -> float:
@@ -121,6 +128,8 @@ def _info(run: Run, undo_bytes: int, running: Mapping[str, Any]) -> RunInfo:
         undoes=facts.get("undoes"),
         folder=run.name,
         provenance=Provenance.of(facts),
+        kept=run.is_kept(),
+        name=run.given_name(),
     )
 
 
@@ -166,32 +175,6 @@ def _is_alive(path: str) -> bool:
         return False
 
 
-def _undo_bytes(runs: list[Run]) -> dict[str, int]:
-    """The disk space that only undo files hold, by the first run that holds it."""
-    held = dict.fromkeys((run.name for run in runs), 0)
-    linked: dict[tuple[int, int], list[Any]] = {}  # a file's links in undo folders, so far
-    for run in runs:
-        for status in _kept_files(run):
-            size = status.st_blocks * 512
-            if status.st_nlink == 1:
-                held[run.name] += size
-                continue
-            file = linked.setdefault((status.st_dev, status.st_ino), [0, run.name])
-            file[0] += 1
-            if file[0] == status.st_nlink:
-                held[file[1]] += size
-    return held
-
-
-def _kept_files(run: Run) -> Iterator[os.stat_result]:
-    for commit_id in names_in(run.undo):
-        folder = run.undo_of(commit_id)
-        for name in names_in(folder):
-            status = status_of(f"{folder}/{name}")
-            if status is not None and stat.S_ISREG(status.st_mode):
-                yield status
-
-
 @DatasetError.explaining_questions()
 def last_run(folder: Folder) -> str | None:
     """The key of the run of a transform that began last and was not undone; None for none.
@@ -201,7 +184,7 @@ def last_run(folder: Folder) -> str | None:
     every = sorted(runs_of(folder), key=started_s)
     runs = [run for run in every if not run.is_undone() and not run.is_pruned()]
     keys = [run.key for run in runs if "fingerprint" in run.facts()]
-    others = [run.key for run in runs if not run.key.startswith(_TAKING_BACK)]
+    others = [run.key for run in runs if not run.key.startswith(TAKING_BACK)]
     return (keys or others)[-1] if keys or others else None
 
 
@@ -240,7 +223,7 @@ def failed_indices(folder: Folder, run_key: str | None = None) -> list[int]:
 
     Args:
         folder: The dataset's root.
-        run_key: The run; None is `last_run`.
+        run_key: The run, by its key or the name that it was given; None is `last_run`.
 
     Raises:
         RunNotFoundError: If there is no such run.
@@ -250,11 +233,12 @@ def failed_indices(folder: Folder, run_key: str | None = None) -> list[int]:
 
 
 def existing_run(dataset: Folder | Layout, run_key: str) -> Run:
-    """The run of this key, which exists and was not undone.
+    """The run of this key, or that was given this name, which exists and was not undone.
 
     Raises:
         RunNotFoundError: If there is none; the message names those that there are.
     """
+    run_key = key_meant(dataset, run_key)
     run = Run.of(dataset, run_key)
     if run.exists() and not run.is_pruned():
         return run

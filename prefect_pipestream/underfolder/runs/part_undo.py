@@ -128,7 +128,7 @@ def refuse_out_of_turn(layout: Layout, runs: Sequence[Run]) -> None:
                 f"{undoing!r}, which took back samples of it, was interrupted. Finish that first."
             )
         stamps = set(run.facts().get(PARTS, ()))
-        for whole in _runs_with(layout, stamps) if stamps else ():
+        for whole in runs_with(layout, stamps) if stamps else ():
             first = _to_undo_before(layout, whole, runs)
             if first is not None:
                 raise UndoRefusedError(
@@ -137,7 +137,7 @@ def refuse_out_of_turn(layout: Layout, runs: Sequence[Run]) -> None:
                 )
 
 
-def _runs_with(layout: Layout, stamps: Collection[str]) -> list[Run]:
+def runs_with(layout: Layout, stamps: Collection[str]) -> list[Run]:
     """The runs of which something was taken back by undos of these stamps."""
     return [
         run for run in runs_of(layout) if any(note.stamp in stamps for note in run.part_notes())
@@ -162,7 +162,7 @@ def settle_parts(undo: Run) -> None:
     That is for an undo that is about to be removed. The caller holds the ledger lock.
     """
     stamps = set(undo.facts().get(PARTS, ()))
-    for run in _runs_with(undo.layout, stamps) if stamps else ():
+    for run in runs_with(undo.layout, stamps) if stamps else ():
         for note in run.part_notes():
             if note.stamp in stamps:
                 if note.holds():

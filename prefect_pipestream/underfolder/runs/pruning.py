@@ -3,58 +3,110 @@
 import os
 import secrets
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
-from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
 from prefect_pipestream.underfolder.runs.imported import forget_imports
-from prefect_pipestream.underfolder.runs.listing import RunInfo, list_runs, started_s
+from prefect_pipestream.underfolder.runs.keeping import needed_by_kept, taken_back_by
+from prefect_pipestream.underfolder.runs.listing import RunInfo, runs_and_space, started_s
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 from prefect_pipestream.underfolder.runs.part_undo import settle_parts
+from prefect_pipestream.underfolder.runs.retiring import Intent
+
+
+@dataclass(frozen=True, slots=True)
+class _Retention:
+    """How long runs stay; see `prune_runs`."""
+
+    older_than: timedelta | None
+    larger_than: int | None
+    keep_last: int
+
+    def check(self) -> None:
+        """Raises `ValueError` where it says nothing, or what cannot be meant."""
+        if self.older_than is None and self.larger_than is None:
+            raise ValueError(
+                "Nothing says which runs are to be removed: expected an age (`older_than`), or how "
+                "many bytes undo may hold (`larger_than`), or both."
+            )
+        for name, number in (("larger_than", self.larger_than), ("keep_last", self.keep_last)):
+            if number is not None and number < 0:
+                raise ValueError(f"{name}={number}: expected 0 or more.")
 
 
 @DatasetError.explaining_questions()
-def prune_runs(folder: Folder, older_than: timedelta) -> list[RunInfo]:
-    """Removes runs whose last activity is longer ago, with their undo files: for good.
+def prune_runs(
+    folder: Folder,
+    older_than: timedelta | None = None,
+    *,
+    larger_than: int | None = None,
+    keep_last: int = 0,
+    plan: bool = False,
+) -> list[RunInfo]:
+    """Removes old runs with their undo files: for good.
 
     They can be neither undone nor resumed any more. What their transforms saw of the samples is
     kept, so that an incremental run does not take all samples for new. Runs that are running, or
-    half undone, stay.
+    half undone, stay; and those whose review waits for a decision; and those that are kept, with
+    what their undo needs (see `keep_run`).
+
+    Killed at any instruction, it leaves each run whole or removed; call it again.
 
     Args:
         folder: The dataset's root.
-        older_than: How long ago a run must have committed last.
+        older_than: Runs go that did nothing for so long; None: none goes by its age.
+        larger_than: How many bytes undo may hold: of the runs that are left, those that did
+            nothing for the longest time go, one by one, until it holds no more. Those whose
+            removal would not help stay. What kept runs hold counts, so that where they hold more
+            than that, all others go (but for `keep_last`). None: as many as there are.
+        keep_last: So many runs stay in any case, of those that were not undone: the last ones to
+            do something, with what they took back.
+        plan: Whether only to say which would be removed, and to remove none.
 
     Returns:
-        The runs that were removed.
+        The runs that were removed, or would be, in that order; the `undo_bytes` of each are those
+        that its removal freed.
 
     Raises:
         DatasetNotFoundError: If there is no such folder.
+        ValueError: If neither an age nor a size is given, or a number is below zero.
+        DatasetError: If a ledger cannot be read. Nothing was removed.
         DatasetWriteError: If the dataset cannot be written.
     """
+    retention = _Retention(older_than, larger_than, keep_last)
+    retention.check()
     layout = Layout.of(folder)
-    before = datetime.now(UTC) - older_than
-    if not list_runs(folder):
+    layout.refuse_missing()
+    if not runs_of(layout):
         return []
     with ledger_lock(layout):
-        old = [info for info in list_runs(folder) if _is_prunable(layout, info, before)]
-        for info in old:
-            run = Run(layout, info.folder)
-            if info.fingerprint is not None and info.undone is None:
-                keep_signatures(run, info.fingerprint)
-            settle_parts(run)
-            if info.undone is not None:
-                forget_imports(run)
-            if run.is_compaction:  # it says which sample an index meant before
-                _remove(layout, run.undo)
-                run.update(pruned=time.time())
-            else:
-                _remove(layout, run.folder)
-    return old
+        doomed = list(_doomed(layout, retention))
+        if not plan:
+            for info in doomed:
+                _prune(layout, info)
+    return doomed
+
+
+def _prune(layout: Layout, info: RunInfo) -> None:
+    run = Run(layout, info.folder)
+    if info.fingerprint is not None and info.undone is None:
+        keep_signatures(run, info.fingerprint)
+    settle_parts(run)
+    if info.undone is not None:
+        forget_imports(run)
+    if run.is_compaction:  # it says which sample an index meant before
+        _remove(layout, run.undo)
+        run.update(pruned=time.time())
+    else:
+        _remove(layout, run.folder)
 
 
 def _remove(layout: Layout, folder: str) -> None:
@@ -66,10 +118,53 @@ def _remove(layout: Layout, folder: str) -> None:
             remove(doomed)
 
 
-def _is_prunable(layout: Layout, info: RunInfo, before: datetime) -> bool:
-    if info.state in ("running", "undoing"):
-        return False
+# -- which runs go -------------------------------------------------------------------------
+
+
+def _doomed(layout: Layout, retention: _Retention) -> Iterator[RunInfo]:
+    """The runs that are to go, each with what its removal frees."""
+    runs, space = runs_and_space(layout.root)
+    runs.sort(key=lambda info: _last_active(layout, info))
+    candidates = _removable(layout, runs, retention.keep_last)
+    if retention.older_than is not None:
+        before = datetime.now(UTC) - retention.older_than
+        old = [info for info in candidates if _last_active(layout, info) < before]
+        candidates = candidates[len(old) :]
+        for info in old:
+            yield replace(info, undo_bytes=space.remove(info.folder))
+    if retention.larger_than is None:
+        return
+    for info in candidates:
+        if space.total <= retention.larger_than:
+            return
+        if space.is_part_of(info.folder):
+            yield replace(info, undo_bytes=space.remove(info.folder))
+
+
+def _removable(layout: Layout, runs: Sequence[RunInfo], keep_last: int) -> list[RunInfo]:
+    """Those of the runs that nothing protects."""
+    standing = [info for info in runs if info.undone is None]
+    last = [Run(layout, info.folder) for info in standing[max(0, len(standing) - keep_last) :]]
+    staying = {run.name for run in last} | taken_back_by(layout, last)
+    staying.update(names_in(layout.reviews))  # which have the names of their runs
+    staying |= _undos_under_way(layout, runs)
+    busy = ("running", "undoing")
+    found = [one for one in runs if one.folder not in staying and one.state not in busy]
+    if not found:
+        return []
+    needed = needed_by_kept(layout)
+    return [info for info in found if info.folder not in needed]
+
+
+def _undos_under_way(layout: Layout, runs: Sequence[RunInfo]) -> set[str]:
+    """The names of the folders of undos that were interrupted: they are to be gone on with."""
+    half = (Run(layout, info.folder) for info in runs if info.state == "undoing")
+    intents = filter(None, map(Intent.noted_by, half))
+    return {Run.of(layout, intent.undo_key).name for intent in intents}
+
+
+def _last_active(layout: Layout, info: RunInfo) -> datetime:
     times = [time for time in (info.started, info.last_commit, info.undone) if time is not None]
     if not times:  # it could not be noted, as on a full disk
         times = [datetime.fromtimestamp(started_s(Run(layout, info.folder)), UTC)]
-    return max(times) < before
+    return max(times)

@@ -9,12 +9,12 @@ from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import check_index, parse_item_name
-from prefect_pipestream.underfolder.format.run_key import check_run_key
+from prefect_pipestream.underfolder.format.run_key import RESTORE_KEY, check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.run_names import key_meant
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
 from prefect_pipestream.underfolder.runs.interleaved import free_key
 from prefect_pipestream.underfolder.runs.kept_files import KeptFile
-from prefect_pipestream.underfolder.runs.listing import RESTORE_KEY
 from prefect_pipestream.underfolder.runs.restoring import (
     end_restoring,
     opened,
@@ -63,8 +63,8 @@ def restore_sample(
     Args:
         folder: The dataset's root.
         idx: The sample's index now.
-        run_key: A run that touched it, as `sample_history` lists them. Of several of this key, the
-            one that stands; else those that were undone.
+        run_key: A run that touched it, as `sample_history` lists them, or the name that it was
+            given. Of several of this key, the one that stands; else those that were undone.
         keys: The keys of the items to restore; None is all.
         state: Whether to restore what was before the run, or what was after it.
         force: Whether to restore also items that someone changed by hand since (kept in this
@@ -85,6 +85,7 @@ def restore_sample(
     """
     check_run_key(run_key)
     with opened(folder, [run_key]) as layout:
+        run_key = key_meant(layout, run_key)
         later = _since(layout, sample_history(layout.root, check_index(idx)), run_key, idx, state)
         dataset = Underfolder(layout.root, watch=True)
         changed = _items_of(later)

@@ -15,6 +15,7 @@ from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.format.layout import Layout, run_key_of
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.ledger.run_names import key_meant
 from prefect_pipestream.underfolder.runs.interleaved import (
     describe_runs,
     newest_first,
@@ -87,7 +88,7 @@ def intent_for(
 
     Args:
         layout: The dataset's paths.
-        keys: The keys of the runs.
+        keys: The keys of the runs, or names that they were given.
         indices: The samples that are taken back, ascending; None is all.
 
     Raises:
@@ -95,6 +96,7 @@ def intent_for(
         UndoRefusedError: If an undo of some of them and of others was interrupted, or of other
             samples.
     """
+    keys = [key_meant(layout, key) for key in keys]
     wanted = {Run.of(layout, key).name for key in keys}
     for run in runs_of(layout):
         if _UNDONE in run.name:

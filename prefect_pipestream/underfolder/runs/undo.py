@@ -21,13 +21,12 @@ from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
-from prefect_pipestream.underfolder.format.run_key import check_run_key
+from prefect_pipestream.underfolder.format.run_key import ROLLBACK_KEY, check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.taken_back import PARTS
 from prefect_pipestream.underfolder.runs.interleaved import (
     describe_runs,
 )
-from prefect_pipestream.underfolder.runs.listing import ROLLBACK_KEY
 from prefect_pipestream.underfolder.runs.packing import forget_dropped
 from prefect_pipestream.underfolder.runs.part_undo import (
     Taken,

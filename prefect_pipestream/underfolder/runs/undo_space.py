@@ -1,0 +1,106 @@
+"""The disk space that undo holds, and what of it the removal of runs frees."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import names_in, status_of
+from prefect_pipestream.underfolder.format.layout import Folder, Layout
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+
+_BLOCK = 512
+"""The unit of a file's blocks, whatever those of the disk are."""
+
+
+@dataclass(slots=True)
+class _File:
+    """A file that has several names, with how many of them are undo files of which run."""
+
+    size: int
+    names: int
+    held: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing but undo has it: it is neither in place, nor in another dataset."""
+        return sum(self.held.values()) == self.names
+
+
+class UndoSpace:
+    """What undo files take of the disk that nothing else does. Costs a `stat` of each.
+
+    They are hard links, or old files under another name: one that is in its place as well, or in
+    another dataset, takes nothing; and one that several runs hold is free once all of them are
+    removed.
+
+    Args:
+        runs: The runs whose undo files are looked at, by the names of their folders later on.
+
+    Attributes:
+        total: The bytes that undo holds in all.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._own: dict[str, int] = {}
+        self._shared: dict[str, list[_File]] = {}
+        linked: dict[tuple[int, int], _File] = {}
+        for run in runs:
+            self._own[run.name] = 0
+            for status in _undo_files(run):
+                size = status.st_blocks * _BLOCK
+                if status.st_nlink == 1:
+                    self._own[run.name] += size
+                    continue
+                inode = status.st_dev, status.st_ino
+                file = linked.setdefault(inode, _File(size, status.st_nlink))
+                file.held[run.name] = file.held.get(run.name, 0) + 1
+        for file in linked.values():
+            if file.is_held:
+                for name in file.held:
+                    self._shared.setdefault(name, []).append(file)
+        held = (file.size for file in linked.values() if file.is_held)
+        self.total = sum(self._own.values()) + sum(held)
+
+    def freed_by(self, run: str) -> int:
+        """The bytes that the removal of this run alone would free."""
+        shared = (file.size for file in self._shared.get(run, ()) if len(file.held) == 1)
+        return self._own.get(run, 0) + sum(shared)
+
+    def is_part_of(self, run: str) -> bool:
+        """Whether a run holds any of it, be it together with others."""
+        return bool(self._own.get(run) or self._shared.get(run))
+
+    def remove(self, run: str) -> int:
+        """Takes a run out; returns the bytes that its removal frees."""
+        freed = self.freed_by(run)
+        for file in self._shared.pop(run, ()):
+            file.names -= file.held.pop(run)
+        self._own.pop(run, None)
+        self.total -= freed
+        return freed
+
+
+@DatasetError.explaining_questions()
+def undo_bytes(folder: Folder) -> int:
+    """The disk space in bytes that undo holds in a dataset: what pruning all runs would free.
+
+    Runs that were undone hold some, too. What `list_runs` says of each run may be less in all:
+    files that several runs hold are free once all of them are removed.
+
+    Raises:
+        DatasetNotFoundError: If there is no such folder.
+    """
+    layout = Layout.of(folder)
+    layout.refuse_missing()
+    return UndoSpace(runs_of(layout)).total
+
+
+def _undo_files(run: Run) -> Iterator[os.stat_result]:
+    for commit_id in names_in(run.undo):
+        folder = run.undo_of(commit_id)
+        for name in names_in(folder):
+            status = status_of(f"{folder}/{name}")
+            if status is not None and stat.S_ISREG(status.st_mode):
+                yield status
