@@ -32,9 +32,7 @@ def keep(
     ],
     name: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="A name by which the run can be asked for, as by its key."
-        ),
+        typer.Option(metavar="NAME", help="A name to ask for the run by, as by its key."),
     ] = None,
     release: Annotated[
         bool, typer.Option("--release", help="Let `prune` remove it again; its name goes, too.")
@@ -43,9 +41,7 @@ def keep(
 ) -> None:
     """Protect a run from `prune`, with all that its undo needs, and give it a name."""
     if release and name is not None:
-        raise typer.BadParameter(
-            "a run that is released has no name: leave out --name or --release"
-        )
+        raise typer.BadParameter("a released run has no name: leave out --name or --release")
     with told_errors(as_json):
         if release:
             run = underfolder.release_run(dataset, run_key)
@@ -98,9 +94,7 @@ def prune(
     ] = None,
     keep_last: Annotated[
         int,
-        typer.Option(
-            metavar="NUMBER", min=0, help="So many runs, the last ones, stay in any case."
-        ),
+        typer.Option(metavar="NUMBER", min=0, help="So many of the last runs stay in any case."),
     ] = 0,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say which would be removed, and remove none.")

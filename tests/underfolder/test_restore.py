@@ -30,6 +30,7 @@ from prefect_pipestream.underfolder import (
 )
 
 from .conftest import contents, strays
+from .test_ledger import backdate
 
 
 def label(value: int) -> TxtNumpyItem:
@@ -142,15 +143,10 @@ def test_a_sample_that_was_moved_is_restored_where_it_is(dataset: Path) -> None:
     assert {n: t for n, t in contents(dataset).items() if "/000004_" not in n} == others
 
 
-def test_what_is_pruned_cannot_be_restored(
-    dataset: Path, states: list[dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_pruned_cannot_be_restored(dataset: Path, states: list[dict[str, bytes]]) -> None:
     before = contents(dataset)
-    monkeypatch.setattr(
-        "prefect_pipestream.underfolder.runs.pruning._is_prunable",
-        lambda layout, info, before: info.run_key == "c",
-    )
-    prune_runs(dataset, timedelta(0))
+    backdate(dataset, "c", 2)
+    assert [run.run_key for run in prune_runs(dataset, timedelta(days=1))] == ["c"]
     with pytest.raises(UndoRefusedError, match="by no run"):
         restore_sample(dataset, 2, "a")  # what c did is as if by hand
     with pytest.raises(RunNotFoundError, match=r"sample 2\. Those that did: 'a', 'b'"):

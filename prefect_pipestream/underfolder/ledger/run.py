@@ -192,7 +192,7 @@ class Run:
 
     def update(self, **facts: Any) -> None:
         """Adds facts to what is noted; those that are None are taken away."""
-        known = {**self.facts(), **facts}
+        known = {**self.facts(), "run_key": self.key, **facts}
         left = {name: fact for name, fact in known.items() if fact is not None}
         self.layout.write_json(self.at("run.json"), left)
 

@@ -1,0 +1,440 @@
+"""Runs that are kept and named, and how long the others stay."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prefect_pipestream.errors import (
+    DatasetNotFoundError,
+    RunKeyError,
+    RunNotFoundError,
+)
+from prefect_pipestream.items import JpegImageItem, TxtNumpyItem
+from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.sequences.where import find
+from prefect_pipestream.underfolder import (
+    Run,
+    Underfolder,
+    UnderfolderWriter,
+    compact,
+    end_run,
+    failed_indices,
+    keep_run,
+    list_runs,
+    prune_runs,
+    release_run,
+    restore_sample,
+    run_differences,
+    undo_bytes,
+    undo_run,
+)
+from prefect_pipestream.underfolder.format.layout import Layout
+
+from .conftest import contents, make_dataset
+from .test_ledger import backdate, run_on
+
+ALL = timedelta(0)
+
+
+def label(folder: Path, run_key: str, *indices: int, value: int = 7, size: int = 0) -> None:
+    """A run that writes labels; the next one to write them keeps so many numbers for its undo."""
+    with UnderfolderWriter(folder, exists_ok=True, run_key=run_key).batch() as group:
+        for idx in indices:
+            numbers = np.full(1 + size, value)
+            group.set_output(idx, {"label": TxtNumpyItem(numbers)})
+
+
+def keys(folder: Path) -> list[str]:
+    return [run.run_key for run in list_runs(folder)]
+
+
+def pruned(folder: Path, older_than: timedelta | None = ALL, **options: int) -> list[str]:
+    return [run.run_key for run in prune_runs(folder, older_than, **options)]  # type: ignore[arg-type]
+
+
+def free_of(folder: Path) -> int:
+    """The space that all private files take, each once."""
+    files = [path.lstat() for path in (folder / ".pipestream").rglob("*") if path.is_file()]
+    return sum({one.st_ino: one.st_blocks * 512 for one in files if one.st_nlink >= 1}.values())
+
+
+# -- names ---------------------------------------------------------------------------------
+
+
+def test_a_kept_run_is_listed_as_that_and_with_its_name(dataset: Path) -> None:
+    label(dataset, "a", 0)
+    label(dataset, "b", 1)
+    assert [(run.kept, run.name) for run in list_runs(dataset)] == [(False, None)] * 2
+    assert keep_run(dataset, "a", "golden").key == "a"
+    keep_run(dataset, "b")
+    assert [(run.kept, run.name) for run in list_runs(dataset)] == [(True, "golden"), (True, None)]
+    keep_run(dataset, "golden")  # its name stays
+    assert list_runs(dataset)[0].name == "golden"
+    keep_run(dataset, "golden", "silver")
+    assert list_runs(dataset)[0].name == "silver"
+    assert release_run(dataset, "silver").key == "a"
+    release_run(dataset, "a")
+    assert [(run.kept, run.name) for run in list_runs(dataset)] == [(False, None), (True, None)]
+    with pytest.raises(RunNotFoundError):
+        release_run(dataset, "silver")
+
+
+def test_a_name_is_asked_for_as_the_key_is(dataset: Path) -> None:
+    before = contents(dataset)
+    run_on(dataset, "k")
+    keep_run(dataset, "k", "golden")
+    assert failed_indices(dataset, "golden") == [5]
+    assert [one.idx for one in run_differences(dataset, "golden")] == [0, 1, 2]
+    assert find(Underfolder(dataset), "`run:golden` == 'failed'").indices.tolist() == [5]
+    restored = restore_sample(dataset, 1, "golden")
+    assert restored.run_key == "restore:k"
+    undo_run(dataset, "restore:k")
+    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="golden")
+    assert writer.run_key == "k"
+    assert writer.for_run("golden").run_key == "k"
+    assert DataStream.read_write_underfolder(dataset, run_key="golden").run.key == "k"
+    assert undo_run(dataset, ["golden"]).run_keys == ("k",)
+    assert contents(dataset) == before
+
+
+def test_a_run_that_is_gone_on_with_by_its_name_is_that_run(dataset: Path) -> None:
+    label(dataset, "k", 0)
+    keep_run(dataset, "k", "golden")
+    label(dataset, "golden", 1)
+    assert keys(dataset) == ["k"]
+    assert Run.of(dataset, "k").done_indices() == {0, 1}
+
+
+def test_a_compaction_is_found_by_its_name(dataset: Path) -> None:
+    DataStream.read_write_underfolder(dataset, run_key="removal").remove(1)
+    compact(dataset, "c")
+    keep_run(dataset, "c", "moved")
+    assert compact(dataset, "moved").run_key == "c"
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "b", "gone", "undo:gone", "undo:new", "rollback:x", "", 7, "\ud800"]
+)
+def test_a_name_that_is_a_key_or_can_be_none_is_refused(dataset: Path, name: str) -> None:
+    label(dataset, "gone", 0)
+    undo_run(dataset, "gone")
+    label(dataset, "a", 0)
+    label(dataset, "b", 1)
+    with pytest.raises(RunKeyError):
+        keep_run(dataset, "a", name)
+    assert not any(run.kept for run in list_runs(dataset))
+
+
+def test_a_name_is_of_one_run(dataset: Path) -> None:
+    label(dataset, "a", 0)
+    label(dataset, "b", 1)
+    keep_run(dataset, "a", "golden")
+    with pytest.raises(RunKeyError, match=r"run 'a' has the name 'golden' already.*--release"):
+        keep_run(dataset, "b", "golden")
+    undo_run(dataset, "a")
+    with pytest.raises(RunKeyError, match="run 'a' has the name"):
+        keep_run(dataset, "b", "golden")  # it may come back with it
+    release_run(dataset, "golden")
+    keep_run(dataset, "b", "golden")
+    assert undo_run(dataset, "golden").run_keys == ("b",)
+
+
+def test_a_key_counts_before_a_name_that_somebody_forged(dataset: Path) -> None:
+    label(dataset, "a", 0)
+    label(dataset, "b", 1)
+    forge(dataset, "a", kept=True, name="b")
+    assert undo_run(dataset, "b").run_keys == ("b",)
+    with pytest.raises(RunNotFoundError, match="'b' was undone already"):
+        undo_run(dataset, "b")
+
+
+def forge(folder: Path, run_key: str, **facts: object) -> None:
+    path = Path(Run.of(folder, run_key).folder) / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"kept": True, "name": 7},
+        {"kept": True, "name": ["x"]},
+        {"kept": True, "name": "\ud800"},
+        {"kept": True, "name": "undo:a"},
+        {"kept": "yes", "name": "x" * 10**6},
+        {"kept": [[]], "name": None},
+        {"name": "b"},
+        {"kept": 10**400},
+    ],
+    ids=lambda facts: f"{facts!r:.40}",
+)
+def test_a_forged_name_breaks_nothing(dataset: Path, facts: dict[str, object]) -> None:
+    before = contents(dataset)
+    label(dataset, "a", 0)
+    label(dataset, "b", 1)
+    forge(dataset, "a", **facts)
+    assert keys(dataset) == ["a", "b"]
+    label(dataset, "new", 2)
+    for key in ("new", "b", "a"):
+        assert undo_run(dataset, key).run_keys == (key,)
+    assert contents(dataset) == before
+    assert prune_runs(dataset, ALL)
+    for key in keys(dataset):
+        release_run(dataset, key)
+    prune_runs(dataset, ALL)
+    assert keys(dataset) == []
+
+
+def test_a_name_that_was_forged_for_two_runs_means_neither(dataset: Path) -> None:
+    label(dataset, "a", 0)
+    label(dataset, "b", 1)
+    for key in ("a", "b"):
+        forge(dataset, key, kept=True, name="x")
+    with pytest.raises(RunKeyError, match="name of several runs: 'a' and 'b'"):
+        undo_run(dataset, "x")
+    release_run(dataset, "a")
+    assert undo_run(dataset, "x").run_keys == ("b",)
+
+
+def test_what_is_not_there_cannot_be_kept(dataset: Path, tmp_path: Path) -> None:
+    for do in (keep_run, release_run):
+        with pytest.raises(RunNotFoundError, match="no run 'k'"):
+            do(dataset, "k")
+        with pytest.raises(RunKeyError):
+            do(dataset, "")
+        with pytest.raises(DatasetNotFoundError):
+            do(tmp_path / "missing", "k")
+    assert not (dataset / ".pipestream").exists()
+
+
+def test_a_run_that_is_kept_before_it_was_noted_is_noted_all_the_same(dataset: Path) -> None:
+    key = "é" * 500  # its folder's name does not tell it
+    label(dataset, key, 0)
+    (note,) = dataset.rglob("run.json")
+    note.unlink()  # as on a full disk
+    keep_run(dataset, key, "early")
+    DataStream.read_write_underfolder(dataset, run_key="early").begin_run(fingerprint="f")
+    (run,) = list_runs(dataset)
+    assert (run.run_key, run.kept, run.name, run.fingerprint) == (key, True, "early", "f")
+    assert run.started is not None
+
+
+# -- pruning and kept runs -----------------------------------------------------------------
+
+
+def test_pruning_leaves_a_kept_run_until_it_is_released(dataset: Path) -> None:
+    before = contents(dataset)
+    label(dataset, "a", 0)
+    label(dataset, "b", 1)
+    keep_run(dataset, "a")
+    assert pruned(dataset) == ["b"]
+    assert pruned(dataset, None, larger_than=0) == []
+    release_run(dataset, "a")
+    keep_run(dataset, "a")
+    undo_run(dataset, "a")
+    assert contents(dataset)["data/000000_label.txt"] == before["data/000000_label.txt"]
+
+
+def test_what_the_undo_of_a_kept_run_needs_stays(dataset: Path) -> None:
+    before = contents(dataset)
+    label(dataset, "earlier", 0)
+    label(dataset, "a", 0, 1)
+    after_earlier = {**before, "data/000000_label.txt": b"7\n"}
+    label(dataset, "later", 1, 2, value=8)
+    label(dataset, "later still", 2, value=9)
+    label(dataset, "elsewhere", 3)
+    keep_run(dataset, "a")
+    assert pruned(dataset) == ["earlier", "elsewhere"]
+    assert pruned(dataset) == []
+    assert keys(dataset) == ["a", "later", "later still"]
+    undo_run(dataset, ["a", "later", "later still"])
+    found = contents(dataset)
+    assert found["data/000001_label.txt"] == before["data/000001_label.txt"]
+    assert found["data/000002_label.txt"] == before["data/000002_label.txt"]
+    assert set(after_earlier) == set(found)
+
+
+def test_a_later_run_of_other_items_is_not_needed(dataset: Path) -> None:
+    label(dataset, "a", 0)
+    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="picture")
+    writer.write(0, {"image": JpegImageItem(np.zeros((4, 5, 3), np.uint8))})
+    del writer
+    keep_run(dataset, "a")
+    assert pruned(dataset) == ["picture"]
+    undo_run(dataset, "a")
+
+
+def test_a_compaction_that_moved_a_kept_runs_samples_stays(dataset: Path) -> None:
+    label(dataset, "a", 4)
+    DataStream.read_write_underfolder(dataset, run_key="removal").remove(1)
+    label(dataset, "elsewhere", 0)
+    before = contents(dataset)
+    compact(dataset, "c")
+    keep_run(dataset, "a")
+    assert pruned(dataset) == ["removal", "elsewhere"]
+    undo_run(dataset, ["c", "a"])
+    assert contents(dataset).keys() == before.keys()
+
+
+def test_a_kept_run_that_is_undone_can_come_back_and_is_kept_then(dataset: Path) -> None:
+    label(dataset, "a", 0)
+    after = contents(dataset)
+    keep_run(dataset, "a", "golden")
+    undo_run(dataset, "golden")
+    label(dataset, "b", 1)
+    assert pruned(dataset) == ["b"]
+    undo_run(dataset, "undo:a")
+    assert contents(dataset)["data/000000_label.txt"] == after["data/000000_label.txt"]
+    states = {run.run_key: (run.state, run.kept, run.name) for run in list_runs(dataset)}
+    assert states["a"] == ("edited", True, "golden")
+    assert set(pruned(dataset)) == {"undo:a", "undo:undo:a"}
+
+
+def test_a_run_that_was_undone_is_kept_by_its_key(dataset: Path) -> None:
+    label(dataset, "a", 0)
+    after = contents(dataset)
+    undo_run(dataset, "a")
+    keep_run(dataset, "a")
+    assert pruned(dataset) == []
+    undo_run(dataset, "undo:a")
+    assert contents(dataset) == after
+
+
+@pytest.mark.parametrize("indices", [None, [0]])
+def test_a_kept_undo_keeps_what_it_took_back(dataset: Path, indices: list[int] | None) -> None:
+    label(dataset, "a", 0, 1)
+    label(dataset, "other", 2)
+    after = contents(dataset)
+    undo = undo_run(dataset, "a", indices=indices).undo_run_key
+    keep_run(dataset, undo)
+    assert pruned(dataset) == ["other"]
+    undo_run(dataset, undo)
+    assert contents(dataset) == after
+    assert Run.of(dataset, "a").done_indices() == {0, 1}
+
+
+def test_what_an_interrupted_undo_needs_stays(dataset: Path) -> None:
+    label(dataset, "a", 0)
+    label(dataset, "b", 1)
+    run, undo = Run.of(dataset, "a"), Run.of(dataset, "undo:a")
+    undo.note({"undoes": "a"})
+    Layout.of(dataset).write_json(
+        run.undoing, {"undo": "undo:a", "runs": {"a": "a~undone-20200101T000000"}}
+    )
+    assert pruned(dataset) == ["b"]
+    assert keys(dataset) == ["a", "undo:a"]
+
+
+# -- which of the others stay --------------------------------------------------------------
+
+
+@pytest.fixture
+def aged(tmp_path: Path) -> Path:
+    """Runs of 40, 30, 20 and 10 days ago, which keep some 40 kB each for their undo."""
+    folder = make_dataset(tmp_path / "aged")
+    label(folder, "first", 0, 1, 2, 3, size=20_000)
+    prune_runs(folder, ALL)
+    for idx, key in enumerate(("d40", "d30", "d20", "d10")):
+        label(folder, key, idx)
+        backdate(folder, key, 40 - 10 * idx)
+    return folder
+
+
+def test_by_age(aged: Path) -> None:
+    assert pruned(aged, timedelta(days=25)) == ["d40", "d30"]
+    assert keys(aged) == ["d20", "d10"]
+
+
+def test_by_size_the_oldest_go_until_undo_holds_no_more(aged: Path) -> None:
+    each = list_runs(aged)[0].undo_bytes
+    assert each > 20_000
+    assert undo_bytes(aged) == 4 * each
+    assert pruned(aged, None, larger_than=4 * each) == []
+    assert pruned(aged, None, larger_than=4 * each - 1) == ["d40"]
+    assert pruned(aged, None, larger_than=each) == ["d30", "d20"]
+    assert undo_bytes(aged) == each
+
+
+def test_by_size_runs_that_hold_nothing_stay(aged: Path) -> None:
+    label(aged, "adds", 9)
+    backdate(aged, "adds", 100)
+    each = undo_bytes(aged) // 4
+    assert pruned(aged, None, larger_than=3 * each) == ["d40"]
+    assert "adds" in keys(aged)
+
+
+def test_by_age_and_size_but_not_the_last_ones(aged: Path) -> None:
+    keep_run(aged, "d30")
+    assert pruned(aged, timedelta(days=35), larger_than=0, keep_last=1) == ["d40", "d20"]
+    assert keys(aged) == ["d30", "d10"]
+    assert pruned(aged, ALL, keep_last=2) == []
+    assert pruned(aged, ALL, keep_last=100) == []
+
+
+def test_a_plan_removes_nothing_and_says_what_would_go(aged: Path) -> None:
+    before = free_of(aged)
+    planned = prune_runs(aged, timedelta(days=25), larger_than=0, keep_last=1, plan=True)
+    assert keys(aged) == ["d40", "d30", "d20", "d10"]
+    assert free_of(aged) == before
+    done = prune_runs(aged, timedelta(days=25), larger_than=0, keep_last=1)
+    assert done == planned
+    assert [run.run_key for run in done] == ["d40", "d30", "d20"]
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda d: prune_runs(d),
+        lambda d: prune_runs(d, keep_last=3),
+        lambda d: prune_runs(d, larger_than=-1),
+        lambda d: prune_runs(d, ALL, keep_last=-1),
+    ],
+)
+def test_what_says_nothing_or_cannot_be_meant_is_refused(
+    aged: Path, do: Callable[[Path], object]
+) -> None:
+    with pytest.raises(ValueError, match=r"expected"):
+        do(aged)
+    assert len(keys(aged)) == 4
+
+
+def test_a_run_whose_review_waits_is_not_pruned(dataset: Path) -> None:
+    label(dataset, "review", 0)
+    (dataset / ".pipestream/review/review").mkdir(parents=True)
+    assert pruned(dataset) == []
+
+
+# -- the space that undo holds -------------------------------------------------------------
+
+
+def test_a_file_that_two_runs_hold_is_free_once_both_are_gone(dataset: Path) -> None:
+    label(dataset, "large", 0, size=20_000)
+    prune_runs(dataset, ALL)
+    label(dataset, "a", 0)
+    undo_run(dataset, "a")  # the large file is in its place again, and with the run
+    label(dataset, "b", 0)  # and held by both now
+    by_key = {run.run_key: run.undo_bytes for run in list_runs(dataset)}
+    assert by_key["a"] == by_key["b"] == 0
+    assert undo_bytes(dataset) > 20_000
+    before = free_of(dataset)
+    freed = prune_runs(dataset, larger_than=8192)
+    assert [run.run_key for run in freed][-1] == "b"
+    assert sum(run.undo_bytes for run in freed) > 20_000
+    assert before - free_of(dataset) >= sum(run.undo_bytes for run in freed)
+
+
+def test_a_file_that_two_commits_of_a_run_hold_counts_once(dataset: Path) -> None:
+    path = dataset / "data/000000_label.txt"
+    label(dataset, "a", 0)
+    (kept,) = dataset.glob(".pipestream/runs/a/undo/*/000000_label.txt")
+    path.unlink()
+    path.hardlink_to(kept)
+    label(dataset, "a", 0)
+    end_run(Run.of(dataset, "a"))
+    (run,) = list_runs(dataset)
+    files = [path.lstat() for path in dataset.glob(".pipestream/runs/a/undo/*/*")]
+    assert len(files) == 2
+    assert run.undo_bytes == files[0].st_blocks * 512 == undo_bytes(dataset)
