@@ -7,6 +7,7 @@ from prefect_pipestream.flows.dataset_flows import (
     build_dataset,
     clean_dataset,
     compact_dataset,
+    prune_runs,
     reprocess_failed,
     undo_run,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "export_dataset",
     "import_dataset",
     "process_samples",
+    "prune_runs",
     "recover_lost_runs",
     "reprocess_failed",
     "review_changes",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +20,11 @@ from prefect_pipestream.flows.gating import OnInvalid
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.flows.selection import Select
-from prefect_pipestream.reporting.artifacts import publish_compaction, publish_undo
+from prefect_pipestream.reporting.artifacts import publish_compaction, publish_pruning, publish_undo
 from prefect_pipestream.reporting.reports import RunReport, describe_counts
+from prefect_pipestream.storage.space import size_of
 from prefect_pipestream.underfolder import RunInfo, compact, list_runs
+from prefect_pipestream.underfolder import prune_runs as prune
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.runs.listing import needed_last_run
@@ -72,7 +75,7 @@ def clean_dataset(
         max_failed: The share of samples that may fail before the run counts as failed.
         select: Which samples: all; those that are new or changed since the same transform last
             saw them; or those that failed in the last run, or in that of the run key.
-        run_key: Give the key of an earlier run to go on with it; empty for a new run.
+        run_key: Give the key or name of an earlier run to go on with it; empty for a new run.
         encoder_options: How items that change are encoded, by key: {"image": {"quality": 90}}, or
             {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
         where: A query that is to be true of the samples, such as: metadata.label == 3 and not
@@ -145,7 +148,7 @@ def build_dataset(
         max_failed: The share of samples that may fail before the run counts as failed.
         select: Which samples: all; those that are new or changed since the same transform last
             saw them; or those that failed in the last run, or in that of the run key.
-        run_key: Give the key of an earlier run to go on with it; empty for a new run.
+        run_key: Give the key or name of an earlier run to go on with it; empty for a new run.
         encoder_options: How items that change are encoded, by key: {"image": {"quality": 90}}, or
             {"image": {"metadata": "strip"}}. Empty for as they were, with their metadata.
         where: A query that is to be true of the samples, such as: metadata.label == 3 and not
@@ -206,7 +209,7 @@ def reprocess_failed(
         dataset: The dataset that the run read, or its folder.
         transform: What to do with each sample; as a rule the same as in that run.
         failed_run: Empty for the last run, whose failed samples a new run then processes; or the
-            run key of an earlier one, as its report names it, which then goes on.
+            run key of an earlier one, as its report names it, or its name; that then goes on.
         target: The dataset that the run wrote, or its folder; empty if it was in place.
         keys: The items to write; empty for all.
         sample_retries: How often a sample that fails again is tried.
@@ -261,8 +264,8 @@ def undo_run(
 
     Args:
         dataset: The dataset that the run wrote, or its folder.
-        run_key: Empty for the last run; or the key of one, as its report names it; or those of
-            several that took turns on some samples.
+        run_key: Empty for the last run; or the key of one, as its report names it, or the name
+            that it was given; or those of several that took turns on some samples.
         force: Restore also samples that someone changed since the run, whatever the rules say.
         indices: Restore these samples alone: the rest of the run stands. Empty for all.
         rules: What is expected of items, as in validate-dataset. Where a sample would not be so
@@ -326,6 +329,50 @@ def compact_dataset(dataset: Dataset, run_key: str | None = None, durable: bool 
     )
     publish_compaction(report, folder, log)
     return report.run_key
+
+
+@flow(name="prune-runs")
+def prune_runs(
+    dataset: Dataset,
+    older_than_days: Annotated[float, Field(ge=0, le=1e6)] | None = None,
+    larger_than_gb: Annotated[float, Field(ge=0, le=1e9)] | None = None,
+    keep_last: Annotated[int, Field(ge=0)] = 0,
+    plan: bool = False,
+) -> list[str]:
+    """Removes old runs with the files that their undo needs, for good, and frees their space.
+
+    Runs that are kept (`pipestream keep`) stay, with all that their undo needs; and those that are
+    running, half undone, or wait for a decision on their review.
+
+    Args:
+        dataset: The dataset whose runs are removed, or its folder.
+        older_than_days: Runs go that did nothing for so many days; empty: none goes by its age.
+        larger_than_gb: How much disk space undo may hold, in gigabytes: the oldest runs go until
+            it holds no more; empty for as much as there is.
+        keep_last: So many of the last runs stay in any case.
+        plan: Only show which runs would be removed, and remove none.
+
+    Returns:
+        The keys of the runs that were removed, or would be.
+
+    Raises:
+        ValueError: If neither an age nor a size is given.
+        DatasetError: If the dataset is not there, or cannot be read or written.
+    """
+    log = get_run_logger()
+    folder = Path(Layout.of(block_of(dataset).folder).root)
+    runs = prune(
+        folder,
+        None if older_than_days is None else timedelta(days=older_than_days),
+        larger_than=None if larger_than_gb is None else round(larger_than_gb * 1e9),
+        keep_last=keep_last,
+        plan=plan,
+    )
+    freed = size_of(sum(run.undo_bytes for run in runs))
+    what = "would be removed, and free" if plan else "removed, which frees"
+    log.info("%d runs %s %s: %s", len(runs), what, freed, [run.run_key for run in runs])
+    publish_pruning(runs, folder, plan, log)
+    return [run.run_key for run in runs]
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, ChunkTime, RunReport, failed_sample
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.limits import Limits
 
@@ -92,6 +94,7 @@ class ProcessRun:
 
     def report(self, seconds: float) -> RunReport:
         """The report on the whole run, of which this attempt took so many seconds."""
+        undo_bytes = self._undo_bytes()  # which may warn
         processed = self.result.total - self._done_before
         return RunReport(
             run_key=self.target.run_key,
@@ -101,7 +104,17 @@ class ProcessRun:
             samples_per_second=processed / seconds if seconds > 0 else 0.0,
             done_before=self._done_before,
             warnings=[*self.warnings, *self._warnings()],
+            undo_bytes=undo_bytes,
         )
+
+    def _undo_bytes(self) -> int:
+        """The space that the run's undo files hold; a run does not fail for not knowing it."""
+        run = self.target.run
+        try:
+            return UndoSpace([run]).total
+        except (DatasetError, OSError) as error:
+            self.warn(f"It is not known what the undo of run {run.key!r} holds: {error}")
+            return 0
 
     def report_when_stopped(self, error: BaseException, seconds: float) -> RunReport:
         """The report on a run that cannot go on: what its ledger has, and why it stopped."""

@@ -29,6 +29,7 @@ from prefect_pipestream.flows.selection import (
     select_samples,
     warning_of_another_transform,
 )
+from prefect_pipestream.flows.space import warn_of_space
 from prefect_pipestream.reporting.artifacts import artifact_key, publish_report
 from prefect_pipestream.reporting.events import tell_of_run
 from prefect_pipestream.reporting.progress import shown_progress
@@ -241,6 +242,7 @@ def run_to_its_end(
     began = time.perf_counter()
     if len(todo):
         facts |= provenance_of(run, origin)
+        warn_of_space(run, todo)
         writer.begin_run(fingerprint=fingerprint, **selection.facts, **facts)
         artifact = artifact_key("progress", writer.output_folder) if artifacts else None
         try:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,20 +26,24 @@ from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import (
     SHOWN_FAILURES,
     Failure,
+    cell,
     chunks_section,
     failures_section,
     outcomes_section,
     pictures_section,
     provenance_section,
+    table,
     warnings_section,
 )
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.reporting.reports import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.space import size_of
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.compacting import CompactReport
+from prefect_pipestream.underfolder.runs.listing import RunInfo
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 from prefect_pipestream.views.changes import changes_of_run
 from prefect_pipestream.views.differences import ShownChange
@@ -153,6 +158,9 @@ def _where(report: RunReport, source: DataStream, target: DataStream) -> str:
         lines.append(f"From `{source.input_folder}`")
     lines.append(f"Dataset `{target.output_folder}`")
     lines.append(f"Run key `{report.run_key}`")
+    if report.undo_bytes:
+        held = size_of(report.undo_bytes)
+        lines.append(f"Its undo holds {held} of the disk, until the run is pruned")
     resumed = _other_flow_run(report.run_key)
     if resumed is not None:
         lines.append(f"Goes on with the run {link_to_flow_run(resumed)}")
@@ -286,6 +294,36 @@ def publish_export(
         add_markdown(text, artifact_key("export", folder), f"What was written to {report.folder}")
     except API_ERRORS as error:
         log.warning("The export could not be added to the flow run's artifacts: %s", error)
+
+
+def publish_pruning(runs: Sequence[RunInfo], folder: Path, is_plan: bool, log: Log) -> None:
+    """Tells of runs that were removed, or would be: an artifact; and an event, if they were."""
+    freed = sum(run.undo_bytes for run in runs)
+    what = "would be removed" if is_plan else "removed for good"
+    rows = [
+        [cell(run.run_key), run.state, f"{_last_time(run):%Y-%m-%d %H:%M}", size_of(run.undo_bytes)]
+        for run in runs[:SHOWN_FAILURES]
+    ]
+    lines = [
+        f"# Old runs of {folder.name}",
+        f"Dataset `{folder}`",
+        f"**{len(runs):,}** runs {what}, with {size_of(freed)} of files for their undo.",
+        table(["run", "state", "last commit", "undo"], rows) if rows else "",
+        f"… and **{len(runs) - len(rows):,} more**." if len(runs) > len(rows) else "",
+    ]
+    try:
+        text = "\n\n".join(line for line in lines if line) + "\n"
+        add_markdown(text, artifact_key("prune", folder), "Which runs were removed")
+    except API_ERRORS as error:
+        log.warning("The pruning could not be added to the flow run's artifacts: %s", error)
+    if runs and not is_plan:
+        keys = [run.run_key for run in runs]
+        emit_dataset_event("runs.pruned", folder, run_keys=keys, freed_bytes=freed)
+
+
+def _last_time(run: RunInfo) -> datetime:
+    """When a run did something last; of one of which that was not noted, long ago."""
+    return run.last_commit or run.started or datetime.fromtimestamp(0, UTC)
 
 
 # -- artifacts and links -------------------------------------------------------------------

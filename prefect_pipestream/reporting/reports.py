@@ -49,6 +49,9 @@ class RunReport(BaseModel):
         description="The run by which it did: undo that one to have the changes back. None also "
         "where it had changed nothing.",
     )
+    undo_bytes: int = Field(
+        0, description="The disk space that the run's undo files hold, until it is pruned."
+    )
 
     @property
     def total(self) -> int:
