@@ -123,3 +123,17 @@ def prune(folder: Path) -> None:
     from prefect_pipestream.underfolder import prune_runs
 
     prune_runs(folder, timedelta(0))
+
+
+def prune_by_size(folder: Path) -> None:
+    """Removes what holds space for an undo, but for kept runs and what they need."""
+    from prefect_pipestream.underfolder import prune_runs
+
+    prune_runs(folder, larger_than=0)
+
+
+def keep(folder: Path) -> None:
+    """Keeps the run, under a name."""
+    from prefect_pipestream.underfolder import keep_run
+
+    keep_run(folder, RUN, "golden")

@@ -25,8 +25,10 @@ from prefect_pipestream.underfolder import (
     check,
     compact,
     end_run,
+    keep_run,
     list_runs,
     moves_of,
+    plan_undo,
     prune_runs,
     signatures,
     undo_commits,
@@ -341,6 +343,37 @@ def nothing_but_signatures(folder: Path) -> None:
     assert len(signatures(folder / "dataset", "f")) == SAMPLES
 
 
+def done_thrice(folder: Path) -> None:
+    """The run, which is kept; one that changed its samples again; and one that it does not need."""
+    done_and_packed(folder)
+    root = folder / "dataset"
+    for key, name in (("again", "label"), ("other", "extra")):
+        writer = UnderfolderWriter(root, exists_ok=True, run_key=key)
+        writer.write(1, {name: TxtNumpyItem(np.array([5]))})
+        writer.write(1, {name: TxtNumpyItem(np.array([6]))})
+    keep_run(root, RUN, "golden")
+
+
+def keep_it(folder: Path) -> None:
+    keep_run(folder / "dataset", RUN, "golden")
+
+
+def is_kept(folder: Path) -> None:
+    runs = [run for run in list_runs(folder / "dataset") if run.kept]
+    assert [(run.run_key, run.name) for run in runs] == [(RUN, "golden")]
+
+
+def prune_by_size(folder: Path) -> None:
+    prune_runs(folder / "dataset", larger_than=0)
+
+
+def what_is_kept_can_be_undone(folder: Path) -> None:
+    is_kept(folder)
+    keys = [run.run_key for run in list_runs(folder / "dataset")]
+    assert keys == [RUN, "again"]
+    assert plan_undo(folder / "dataset", keys).refusal is None
+
+
 def damaged(folder: Path) -> None:
     """What `check` mends: strays, duplicates, damaged records, killed commits and undos."""
     done(folder)
@@ -484,6 +517,8 @@ CASES = [
     Case("rollback, packed", done_and_packed, roll_back, run=RUN, steps=UNDONE),
     Case("end_run", done, end_it, steps=UNDONE, look=all_is_known),
     Case("prune", done_and_packed, prune, look=nothing_but_signatures),
+    Case("prune by size", done_thrice, prune_by_size, look=what_is_kept_can_be_undone),
+    Case("keep", done_and_packed, keep_it, steps=UNDONE, look=is_kept),
     Case("check and fix", damaged, check_and_fix, (), look=nothing_is_wrong),
     Case("review", pristine, review_it, look=is_reviewed),
     Case("review accepted", reviewed, accept, run=REVIEW, look=is_accepted),

@@ -1,17 +1,25 @@
 """Runs that are kept and named, and how long the others stay."""
 
 import json
+import re
+import shlex
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from prefect_pipestream.errors import (
     DatasetNotFoundError,
     RunKeyError,
     RunNotFoundError,
+    UndoRefusedError,
 )
 from prefect_pipestream.items import JpegImageItem, TxtNumpyItem
 from prefect_pipestream.sequences import DataStream
@@ -25,6 +33,7 @@ from prefect_pipestream.underfolder import (
     failed_indices,
     keep_run,
     list_runs,
+    plan_undo,
     prune_runs,
     release_run,
     restore_sample,
@@ -438,3 +447,51 @@ def test_a_file_that_two_commits_of_a_run_hold_counts_once(dataset: Path) -> Non
     files = [path.lstat() for path in dataset.glob(".pipestream/runs/a/undo/*/*")]
     assert len(files) == 2
     assert run.undo_bytes == files[0].st_blocks * 512 == undo_bytes(dataset)
+
+
+# -- any order of it all -------------------------------------------------------------------
+
+STEPS = st.one_of(
+    st.tuples(st.just("write"), st.sets(st.integers(0, 3), min_size=1, max_size=3)),
+    st.tuples(st.sampled_from(["undo", "keep", "release", "remove", "compact"]), st.integers(0, 5)),
+    st.tuples(st.just("prune"), st.just(0)),
+)
+
+
+def together(folder: Path, key: str) -> tuple[str, list[str]]:
+    """What an undo of a run says, and the runs that it says are to be undone with it."""
+    refusal = plan_undo(folder, key).refusal or ""
+    command = re.search(r"`pipestream undo ([^`]*)` undoes them together", refusal)
+    return refusal, shlex.split(command[1])[1:] if command else [key]
+
+
+@pytest.mark.slow
+@given(st.lists(STEPS, max_size=14))
+@settings(max_examples=100, deadline=None)
+def test_what_a_kept_run_could_be_undone_with_is_never_pruned(steps: list[tuple[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = make_dataset(Path(name) / "dataset", length=4)
+        for number, (what, which) in enumerate([*steps, ("prune", 0)]):
+            standing = [run for run in list_runs(folder) if run.undone is None]
+            chosen = standing[which % len(standing)] if standing and what != "write" else None
+            if what == "write":
+                label(folder, f"k{number}", *which, value=number)
+            elif what == "remove":
+                DataStream.read_write_underfolder(folder, run_key=f"r{number}").remove(which % 4)
+            elif what == "compact":
+                compact(folder, f"c{number}")
+            elif what == "prune":
+                kept = [run.run_key for run in standing if run.kept]
+                before = {key: together(folder, key) for key in kept}
+                prune_runs(folder, ALL)
+                assert {key: together(folder, key) for key in kept} == before
+            elif chosen is not None and what == "undo":
+                with suppress(UndoRefusedError):
+                    undo_run(folder, chosen.run_key)
+            elif chosen is not None:
+                (keep_run if what == "keep" else release_run)(folder, chosen.run_key)
+        for key, (_, keys_of) in before.items():
+            if not plan_undo(folder, keys_of).refusal:
+                undo_run(folder, keys_of)
+                assert key not in [r.run_key for r in list_runs(folder) if r.undone is None]
+                break

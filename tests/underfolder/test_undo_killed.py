@@ -4,12 +4,16 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.items import TxtNumpyItem
 from prefect_pipestream.underfolder import (
     Run,
+    UnderfolderWriter,
     check,
+    keep_run,
     list_runs,
     undo_run,
 )
@@ -201,3 +205,47 @@ def test_a_killed_pruning_leaves_the_run_or_what_it_saw(tmp_path: Path, done: Pa
     kills = kill_everywhere("prune", done, tmp_path, verify)
     print(f"prune: {kills} kills")
     assert kills > 5
+
+
+def test_a_killed_pruning_leaves_what_a_kept_run_needs(tmp_path: Path, done: Path) -> None:
+    old = contents(make_dataset(tmp_path / "old"))
+    for key, idx in (("again", 1), ("other", 9), ("more", 9)):
+        writer = UnderfolderWriter(done, exists_ok=True, run_key=key)
+        writer.write(idx, {"label": TxtNumpyItem(np.array([7]))})
+        writer.write(idx, {"label": TxtNumpyItem(np.array([8]))})
+        del writer
+    keep_run(done, actions.RUN, "golden")
+    needed = [actions.RUN, "again"]
+
+    def verify(folder: Path) -> None:
+        assert [run.run_key for run in list_runs(folder)] in (
+            [*needed, *rest] for rest in (["other", "more"], ["more"], [])
+        )
+        actions.prune_by_size(folder)
+        recover(os.fspath(folder))
+        assert [run.run_key for run in list_runs(folder)] == needed
+        assert list((folder / ".pipestream/staged").iterdir()) == []
+        undo_run(folder, ["golden", "again"])
+        assert contents(folder).items() - old.items() == {("data/000009_label.txt", b"8\n")}
+
+    kills = kill_everywhere("prune_by_size", done, tmp_path, verify)
+    print(f"prune by size: {kills} kills")
+    assert kills > 10
+
+
+def test_a_killed_keeping_is_done_or_not(tmp_path: Path, done: Path) -> None:
+    before = contents(done)
+
+    def verify(folder: Path) -> None:
+        (run,) = list_runs(folder)
+        assert (run.kept, run.name) in ((False, None), (True, "golden"))
+        assert (run.fingerprint, run.counts["written"]) == ("f", 6)
+        actions.keep(folder)
+        recover(os.fspath(folder))
+        assert list_runs(folder)[0].name == "golden"
+        assert strays(folder) == []
+        assert contents(folder) == before
+
+    kills = kill_everywhere("keep", done, tmp_path, verify)
+    print(f"keep: {kills} kills")
+    assert kills > 2
