@@ -394,4 +394,5 @@ def _listing_runs(folder: Path) -> Iterator[None]:
 
 def _described(run: RunInfo) -> str:
     began = "" if run.started is None else f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}: "
-    return f"{run.run_key} ({began}{describe_counts(run.counts)})"
+    named = "" if run.name is None else f", named {run.name}"
+    return f"{run.run_key}{named} ({began}{describe_counts(run.counts)})"

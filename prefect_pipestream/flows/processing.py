@@ -102,8 +102,8 @@ def process_samples(
             twice as long as the last.
         max_failed: The share of the samples that may fail before the run counts as failed.
         run_key: The run's name in the dataset's ledger; by default the flow run's id, or, where
-            another flow calls this one, one made of that one's. Give that of an earlier run to
-            go on with it.
+            another flow calls this one, one made of that one's. Give that of an earlier run, or
+            the name that it was given, to go on with it.
         select: Which samples: "all"; "changed" since a run of the same transform saw them;
             "failed" in the run of the run key, or, where none is given, in the last run.
         artifacts: Whether the flow run gets a progress artifact and a report with pictures.

@@ -65,8 +65,8 @@ class DataStream(Sequence[Sample]):
         input_sequence: Where samples are read; None for a stream that only writes.
         output_pipe: The operations that a sample passes when it is set, the last of them
             ``to_underfolder``.
-        run_key: The run that the writes belong to; by default one of this stream's own. Streams
-            of one run key may create a dataset together.
+        run_key: The run that the writes belong to, by its key or the name that it was given; by
+            default one of this stream's own. Streams of one run key may create a dataset together.
         durable: Whether a write survives a loss of power once `set_output` returns.
         on_conflict: ``"raise"`` a `ConflictError` if another writer changed a sample since it
             was read, or ``"overwrite"`` what it wrote.

@@ -19,8 +19,8 @@ _LEDGER = ("look", "undo", "pack", "mend")
 JSON_FILES: dict[str, tuple[str, ...]] = {
     "log/*.json": ("write", "mend"),
     "runs/first/done/main/*.json": ("look", "undo", "mend"),
-    "runs/first/run.json": ("look", "undo"),
-    "runs/undo%3Aundone/run.json": ("undo", "prune"),
+    "runs/first/run.json": ("look", "undo", "keep"),
+    "runs/undo%3Aundone/run.json": ("undo", "prune", "keep"),
     "runs/undone~undone-*/run.json": ("look", "force"),
     "runs/half/undoing.json": ("undo", "mend"),
     "runs/first/attempt.json": ("resume",),
@@ -141,6 +141,7 @@ _RECORD = [
 ]
 _RUN = [
     *((name,) for name in ("run_key", "started", "finished", "undone", "user", "host", "undoes")),
+    *((name,) for name in ("kept", "name")),
     *((name,) for name in ("undoes_folders", "fingerprint", "failed_in", "provenance")),
 ]
 _SOURCE = ("size", "mtime_ns", "digest", "is_newer")

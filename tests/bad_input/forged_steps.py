@@ -24,6 +24,7 @@ from prefect_pipestream.underfolder import (
     check,
     end_run,
     failed_indices,
+    keep_run,
     last_run,
     list_runs,
     prune_runs,
@@ -172,6 +173,15 @@ def prune(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: prune_runs(folder, timedelta(0))
 
 
+def keep(folder: Path) -> Iterator[Callable[[], object]]:
+    for key in ("first", "undo:undone", "half"):
+        yield lambda key=key: keep_run(folder, key, f"kept {key}")  # type: ignore[misc]
+    yield from prune(folder)
+    yield lambda: prune_runs(folder, larger_than=0, plan=True)
+    yield lambda: undo_run(folder, "kept first")
+    yield lambda: _in_the_shell("keep", os.fspath(folder), "kept first", "--release")
+
+
 def _show(folder: Path, review_id: str) -> None:
     review = load_review(folder, review_id)
     for change in changes_of_review(review) if review is not None else ():
@@ -215,6 +225,6 @@ STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
         *(read, look, look_over, write, resume, undo, force, roll_back),
-        *(pack, prune, review, review_anew, mend),
+        *(pack, prune, keep, review, review_anew, mend),
     )
 }

@@ -159,6 +159,29 @@ def test_photographs_come_in_and_go_out_by_deployments(api: Api, folder: Path) -
     assert files_below(folder / "out") == files_below(photos)
 
 
+def test_old_runs_are_pruned_by_the_deployment_whose_schedule_waits(
+    api: Api, folder: Path
+) -> None:
+    weekly = api.deployment("prune-runs/prune-weekly")
+    (schedule,) = api.ask(f"deployments/{weekly}")["schedules"]
+    assert (schedule["active"], schedule["schedule"]["cron"]) == (False, "0 5 * * 0")
+    properties = api.ask(f"deployments/{weekly}")["parameter_openapi_schema"]["properties"]
+    assert "gigabytes" in properties["larger_than_gb"]["description"]
+    dataset = make_dataset(folder / "old", 4)
+    for key in ("a", "b"):
+        DataStream.read_write_underfolder(dataset, run_key=key).remove(0 if key == "a" else 1)
+    keep_run(dataset, "a", "golden")
+    given = {"dataset": str(dataset), "older_than_days": 0, "larger_than_gb": None, "keep_last": 0}
+    for plan, left in ((True, ["a", "b"]), (False, ["a"])):
+        run = api.start("prune-runs/prune-weekly", **given, plan=plan)
+        api.wait_for_state(run, "Completed")
+        assert [one.run_key for one in list_runs(dataset)] == left
+        (shown,) = [one for one in api.artifacts(run) if one["key"]]
+        assert (shown["key"], "| b | edited |" in shown["data"]) == ("prune-old", True)
+    pruned = waited(lambda: _at_least(1, _events_of(api, run, "prefect-pipestream.runs.pruned")))
+    assert pruned[0]["payload"]["run_keys"] == ["b"]
+
+
 def _events_of(api: Api, run: str, name: str) -> list[Any]:
     """The events of a name that a flow run emitted, or that are about it."""
     of_run = {"id": [f"prefect.flow-run.{run}"]}

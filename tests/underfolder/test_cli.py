@@ -336,3 +336,55 @@ def test_a_sample_is_restored(dataset: Path) -> None:
     assert contents(dataset) == after != before
     status, _, err = shell("restore", dataset, "1", "--run", "b")
     assert (status, "Those that did: 'a'" in err) == (1, True)
+
+
+def test_a_run_is_kept_and_named_until_it_is_released(dataset: Path) -> None:
+    a_run(dataset)
+    status, out, _ = shell("keep", dataset, "k", "--name", "golden")
+    assert (status, out[:27]) == (0, "Run 'k' is kept as 'golden'")
+    header, line, _ = shell("runs", dataset)[1].splitlines()
+    assert dict(zip(header.split("\t"), line.split("\t"), strict=True))["kept"] == "golden"
+    (run,) = json.loads(shell("runs", dataset, "--json")[1])
+    assert (run["kept"], run["name"]) == (True, "golden")
+    assert shell("prune", dataset, "--older-than", "0m")[1] == "0 runs removed; 0 B freed.\n"
+    assert "2 samples changed by run 'golden'" in shell("diff", dataset, "golden")[1]
+    status, out, _ = shell("keep", dataset, "golden", "--release", "--json")
+    assert (status, json.loads(out)) == (0, {"run_key": "k", "kept": False, "name": None})
+    status, out, error = shell("keep", dataset, "golden")
+    assert (status, out) == (1, "")
+    assert "no run 'golden'. Its runs: 'k'" in error
+
+
+def test_runs_are_pruned_by_size_and_first_only_listed(dataset: Path) -> None:
+    for key in ("a", "b", "c"):
+        a_run(dataset, key)
+    freed = json.loads(shell("runs", dataset, "--json")[1])[0]["undo_bytes"]
+    options = (dataset, "--larger-than", f"{freed}B", "--keep-last", "1")
+    planned = shell("prune", *options, "--plan")[1].splitlines()
+    assert planned[-1].startswith("2 runs would be removed; ")
+    assert shell("runs", dataset)[1].splitlines()[-1].startswith("3 runs; undo holds ")
+    status, out, _ = shell("prune", *options)
+    assert (status, out.splitlines()[:-1]) == (0, planned[:-1])
+    assert [line.split("\t")[0] for line in out.splitlines()] == [
+        "run",
+        "a",
+        "b",
+        out.splitlines()[-1],
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["prune", "x", "--keep-last", "3"],
+        ["prune", "x", "--larger-than", "much"],
+        ["prune", "x", "--larger-than", "-1"],
+        ["prune", "x", "--older-than", "9" * 20 + "d"],
+        ["prune", "x", "--older-than", "1d", "--keep-last", "-1"],
+        ["keep", "x", "k", "--release", "--name", "n"],
+    ],
+)
+def test_how_long_runs_are_kept_is_said_rightly_or_refused(options: list[str]) -> None:
+    status, _, error = shell(*options)
+    assert status == 2
+    assert "Usage:" in error

@@ -56,7 +56,8 @@ class UnderfolderWriter:
         exists_ok: Whether the folder may exist.
         length: Tells how many samples the source has, for the padding; None: the dataset itself.
         key_serialization_mode: How items are written, by key, where it is not the item's own.
-        run_key: The run that the commits belong to; by default one of this writer's own.
+        run_key: The run that the commits belong to, by its key or the name that it was given; by
+            default one of this writer's own.
         dataset: The folder as opened for reading, to share its index.
         durable: Whether a commit survives a loss of power (several `fsync` each).
         on_conflict: ``"raise"`` a `ConflictError` if another writer changed a sample since it

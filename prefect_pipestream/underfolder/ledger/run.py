@@ -210,8 +210,7 @@ class Run:
 
     def given_name(self) -> str | None:
         """The name that it was given, and can be asked for by; see `keep_run`."""
-        facts = self.facts()
-        return facts.get("name") if facts.get("kept") else None
+        return given_name_in(self.facts())
 
     def is_half_undone(self) -> bool:
         """Whether an undo of it, or of a part of it, is under way, or was interrupted."""
@@ -455,6 +454,11 @@ def runs_of(dataset: Folder | Layout) -> list[Run]:
     layout = Layout.of(dataset)
     runs = layout.runs
     return [Run(layout, name) for name in sorted(names_in(runs)) if is_folder(f"{runs}/{name}")]
+
+
+def given_name_in(facts: Mapping[str, Any]) -> str | None:
+    """The name that a run was given, by its facts: it has one only as long as it is kept."""
+    return facts.get("name") if facts.get("kept") else None
 
 
 def _is_fact(name: str, fact: Any) -> bool:

@@ -7,7 +7,7 @@ from here. A run's own key always counts first, so that no name hides a run.
 from prefect_pipestream.errors import RunKeyError
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.run_key import check_run_key
-from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.ledger.run import Run, given_name_in, runs_of
 
 
 def key_meant(dataset: Folder | Layout, key_or_name: str) -> str:
@@ -37,10 +37,10 @@ def named_run(layout: Layout, name: str) -> Run | None:
     Raises:
         RunKeyError: If several runs have it, as no dataset of this package's making has.
     """
-    runs = runs_of(layout)
-    if any(run.key == name for run in runs):
+    runs = [(run, run.facts()) for run in runs_of(layout)]
+    if any(facts["run_key"] == name for _, facts in runs):
         return None
-    found = [run for run in runs if run.given_name() == name]
+    found = [run for run, facts in runs if given_name_in(facts) == name]
     if len(found) > 1:
         keys = " and ".join(repr(run.key) for run in found)
         raise RunKeyError(

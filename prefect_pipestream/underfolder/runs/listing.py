@@ -14,7 +14,7 @@ from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_
 from prefect_pipestream.underfolder.format.run_key import TAKING_BACK
 from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.underfolder.ledger.records import Outcome
-from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.ledger.run import Run, given_name_in, runs_of
 from prefect_pipestream.underfolder.ledger.run_names import key_meant
 from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
 
@@ -128,8 +128,8 @@ def _info(run: Run, undo_bytes: int, running: Mapping[str, Any]) -> RunInfo:
         undoes=facts.get("undoes"),
         folder=run.name,
         provenance=Provenance.of(facts),
-        kept=run.is_kept(),
-        name=run.given_name(),
+        kept=bool(facts.get("kept")),
+        name=given_name_in(facts),
     )
 
 

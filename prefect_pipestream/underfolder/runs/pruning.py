@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.underfolder.format.layout import Folder, Layout
+from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
 from prefect_pipestream.underfolder.runs.imported import forget_imports
@@ -160,7 +160,7 @@ def _undos_under_way(layout: Layout, runs: Sequence[RunInfo]) -> set[str]:
     """The names of the folders of undos that were interrupted: they are to be gone on with."""
     half = (Run(layout, info.folder) for info in runs if info.state == "undoing")
     intents = filter(None, map(Intent.noted_by, half))
-    return {Run.of(layout, intent.undo_key).name for intent in intents}
+    return {folder_of(intent.undo_key) for intent in intents}
 
 
 def _last_active(layout: Layout, info: RunInfo) -> datetime:

@@ -41,7 +41,7 @@ def run_differences(
 
     Args:
         folder: The dataset's root.
-        run_key: The run.
+        run_key: The run, by its key or the name that it was given.
         indices: Of these samples alone, by the indices at which they were written.
 
     Raises:

@@ -113,8 +113,9 @@ def undo_run(
 
     Args:
         folder: The dataset's root.
-        run_key: The run; or several, which are undone together. That restores the samples also
-            where their commits took turns, so that none of them can be undone alone.
+        run_key: The run, by its key or the name that it was given; or several, which are undone
+            together. That restores the samples also where their commits took turns, so that none
+            of them can be undone alone.
         force: Whether to restore also what others changed since (kept in the undo's own undo
             files), and a run that is still running.
         indices: Take back these samples alone, by the indices at which the run wrote them; those
