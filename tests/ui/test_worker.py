@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from prefect_pipestream.sequences import Sample, sample_stage
-from prefect_pipestream.underfolder import Run
+from prefect_pipestream.sequences import DataStream, Sample, sample_stage
+from prefect_pipestream.underfolder import Run, keep_run, list_runs
 from tests.layouts.photos import files_below, make_photos
 from tests.prefect_layer.datasets import count_runs, make_dataset, runs_of, truncate_image
 from tests.ui.api import Api, waited
@@ -159,9 +159,7 @@ def test_photographs_come_in_and_go_out_by_deployments(api: Api, folder: Path) -
     assert files_below(folder / "out") == files_below(photos)
 
 
-def test_old_runs_are_pruned_by_the_deployment_whose_schedule_waits(
-    api: Api, folder: Path
-) -> None:
+def test_old_runs_are_pruned_by_the_deployment_whose_schedule_waits(api: Api, folder: Path) -> None:
     weekly = api.deployment("prune-runs/prune-weekly")
     (schedule,) = api.ask(f"deployments/{weekly}")["schedules"]
     assert (schedule["active"], schedule["schedule"]["cron"]) == (False, "0 5 * * 0")
