@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from prefect_pipestream.items import PngImageItem, TxtNumpyItem
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import (
     Run,
+    RunInfo,
     Underfolder,
     check,
     end_run,
@@ -309,8 +310,12 @@ class LedgerMachine(RuleBasedStateMachine):
         key = self.a_part_undo(number)
         if key is None:
             return
+
+        def only_it(_: object, runs: Sequence[RunInfo], __: int) -> list[RunInfo]:
+            return [info for info in runs if info.run_key == key]
+
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pruning, "_is_prunable", lambda _, info, __: info.run_key == key)
+            patch.setattr(pruning, "_removable", only_it)
             prune_runs(self.folder, timedelta(0))
         del self.part_undos[key]
 

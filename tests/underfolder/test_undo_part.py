@@ -21,6 +21,7 @@ from prefect_pipestream.underfolder import (
     check,
     compact,
     end_run,
+    keep_run,
     list_runs,
     prune_runs,
     signatures,
@@ -239,21 +240,15 @@ def test_a_run_and_what_took_a_part_of_it_back_are_not_undone_together(done: Pat
 
 
 @pytest.mark.parametrize("undone", [False, True])
-def test_pruning_the_undo_leaves_the_ledger_as_it_is(
-    done: Path, undone: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pruning_the_undo_leaves_the_ledger_as_it_is(done: Path, undone: bool) -> None:
     undo_run(done, "k", indices=[1])
     if undone:
         undo_run(done, "undo:k")
     rest = Run.of(done, "k").done_indices()
     assert rest == (set(range(6)) if undone else {0, 2, 3, 4, 5})
-    kept = [run for run in list_runs(done) if run.run_key == "k"]
-    monkeypatch.setattr(
-        "prefect_pipestream.underfolder.runs.pruning._is_prunable",
-        lambda layout, info, before: info.run_key != "k",
-    )
+    keep_run(done, "k")
     assert prune_runs(done, timedelta(0))
-    assert [run.run_key for run in list_runs(done)] == [run.run_key for run in kept]
+    assert [run.run_key for run in list_runs(done)] == ["k"]
     assert Run.of(done, "k").done_indices() == rest
     undo_run(done, "k", indices=[2])  # its undo has the key of the one that was pruned
     undo_run(done, "undo:k")
