@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from prefect_pipestream.errors import MissingItemError as MissingItemError
     from prefect_pipestream.errors import PipeBuildingError as PipeBuildingError
     from prefect_pipestream.errors import PipestreamError as PipestreamError
+    from prefect_pipestream.errors import PlanError as PlanError
     from prefect_pipestream.errors import RunKeyError as RunKeyError
     from prefect_pipestream.errors import RunNotFoundError as RunNotFoundError
     from prefect_pipestream.errors import RunTakenOverError as RunTakenOverError
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     from prefect_pipestream.errors import UndoRefusedError as UndoRefusedError
     from prefect_pipestream.errors import UnpicklingNotAllowedError as UnpicklingNotAllowedError
     from prefect_pipestream.errors import WorkerDiedError as WorkerDiedError
+    from prefect_pipestream.flows import plan_of as plan_of
     from prefect_pipestream.flows import process_samples as process_samples
     from prefect_pipestream.items import Item as Item
     from prefect_pipestream.items import SerializationMode as SerializationMode
+    from prefect_pipestream.reporting.plans import RunPlan as RunPlan
     from prefect_pipestream.reporting.reports import RunReport as RunReport
     from prefect_pipestream.reporting.reports import TooManyFailedError as TooManyFailedError
     from prefect_pipestream.sequences import DataStream as DataStream
@@ -112,7 +115,11 @@ _NAMES_OF = {
         "set_output",
         "process_chunk",
     ),
-    "flows": ("process_samples",),
+    "flows": (
+        "process_samples",
+        "plan_of",
+    ),
+    "reporting.plans": ("RunPlan",),
     "reporting.reports": (
         "RunReport",
         "TooManyFailedError",
@@ -139,6 +146,7 @@ _NAMES_OF = {
         "DatasetWriteError",
         "ConflictError",
         "RunKeyError",
+        "PlanError",
         "RunNotFoundError",
         "RunTakenOverError",
         "UndoRefusedError",

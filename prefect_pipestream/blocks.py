@@ -38,6 +38,14 @@ class DataStreamBlock(Block, ABC):
             run_key: The run that its writes belong to; by default one of the stream's own.
         """
 
+    def open_to_plan(self, run_key: str | None = None) -> DataStream:
+        """Opens the stream to plan a run; a block whose opening makes something overrides it.
+
+        Args:
+            run_key: As for `open`.
+        """
+        return self.open(run_key)
+
 
 class ReadWriteUnderfolder(DataStreamBlock):
     """A dataset folder whose samples are read, changed and written back in place.
@@ -110,6 +118,15 @@ class CreateNewUnderfolder(DataStreamBlock):
             DatasetExistsError: If the folder exists and was not created by this run.
         """
         return DataStream.create_new_underfolder(self.folder, zfill=self.zfill, run_key=run_key)
+
+    def open_to_plan(self, run_key: str | None = None) -> DataStream:
+        """Opens the dataset to be, which is not created.
+
+        Raises:
+            DatasetExistsError: If the folder exists and was not created by this run.
+        """
+        output = {"folder": self.folder, "zfill": self.zfill, "exists_ok": False}
+        return DataStream(None, [{"to_underfolder": output}], run_key=run_key)
 
 
 class OutputUnderfolder(DataStreamBlock):

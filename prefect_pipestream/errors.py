@@ -148,6 +148,10 @@ class RunNotFoundError(DatasetError, LookupError):
     """The dataset's ledger has no run of this key."""
 
 
+class PlanError(DatasetError, ValueError):
+    """A run cannot go by a plan: there is no such plan (any more), or it is one of another run."""
+
+
 class RunTakenOverError(DatasetError):
     """A later attempt at the run goes on with it: this one may write nothing more."""
 

@@ -1,6 +1,6 @@
 """Commands that work on samples: each calls a flow, in the terminal or on a Prefect server."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -119,6 +119,25 @@ RunKey = Annotated[
 ]
 
 
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Only say what would be done: which samples and why, how long it would take, what "
+        "undo would hold, and how some samples would change. Nothing is written.",
+    ),
+]
+Follow = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLAN",
+        help="Do just what was planned, by the key that --plan printed. What was changed since is "
+        "left as it is, and named.",
+        callback=_check_run_key,
+    ),
+]
+
+
 def clean(
     typed: typer.Context,
     dataset: Annotated[
@@ -138,6 +157,8 @@ def clean(
     run_key: RunKey = None,
     sample_timeout: SampleTimeout = None,
     sample_memory: SampleMemory = None,
+    plan: Plan = False,
+    follow: Follow = None,
     as_json: AsJson = False,
 ) -> None:
     """Change the samples of a dataset in place, each wholly or not at all, and each once."""
@@ -150,7 +171,8 @@ def clean(
     work |= {"dataset": dataset, "keys": keys, "select": select, "run_key": run_key, "where": where}
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
     work |= {**gate, "on_invalid": on_invalid}
-    process(clean_dataset, work, dataset, again, as_json)
+    work |= planning(plan, follow)
+    process(clean_dataset, work, dataset, again, as_json, typed.obj)
 
 
 def build(
@@ -178,6 +200,8 @@ def build(
     run_key: RunKey = None,
     sample_timeout: SampleTimeout = None,
     sample_memory: SampleMemory = None,
+    plan: Plan = False,
+    follow: Follow = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a new dataset of the samples of another one."""
@@ -202,9 +226,10 @@ def build(
         "where": where,
         "on_invalid": on_invalid,
         **gate,
+        **planning(plan, follow),
     }
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
-    process(build_dataset, work, target, again, as_json)
+    process(build_dataset, work, target, again, as_json, typed.obj)
 
 
 def reprocess(
@@ -228,6 +253,8 @@ def reprocess(
     sample_memory: SampleMemory = None,
     rules: Rules = None,
     on_invalid: OnInvalid = "fail",
+    plan: Plan = False,
+    follow: Follow = None,
     as_json: AsJson = False,
 ) -> None:
     """Process the samples again that failed in an earlier run."""
@@ -240,7 +267,8 @@ def reprocess(
     work |= {"dataset": dataset, "target": target, "keys": keys, "failed_run": failed_run}
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
     work |= {**gate, "on_invalid": on_invalid}
-    process(reprocess_failed, work, target or dataset, again, as_json)
+    work |= planning(plan, follow)
+    process(reprocess_failed, work, target or dataset, again, as_json, typed.obj)
 
 
 def review(
@@ -327,10 +355,24 @@ def gate_in(path: Path | None, as_json: bool) -> dict[str, Any]:
     return {"rules": list(found.rules), "allow_other_items": found.allow_other_items}
 
 
+def planning(plan: bool, follow: str | None) -> dict[str, Any]:
+    """The parameters of a flow for a plan to make, or to follow."""
+    if plan and follow is not None:
+        raise typer.BadParameter(
+            "with --plan nothing is done; leave one out.", param_hint="--follow"
+        )
+    return {"plan": plan, "follow": follow}
+
+
 def process(
-    flow: Any, work: Mapping[str, Any], written: Path, again: Again | None, as_json: bool
+    flow: Any,
+    work: Mapping[str, Any],
+    written: Path,
+    again: Again | None,
+    as_json: bool,
+    typed: Sequence[str],
 ) -> None:
-    """Calls a flow that processes samples, and ends the command with its report.
+    """Calls a flow that processes samples, and ends the command with its report, or its plan.
 
     Args:
         flow: The flow.
@@ -338,8 +380,11 @@ def process(
         written: The dataset that it writes.
         again: See `Terminal`.
         as_json: Whether the report is for a script.
+        typed: The words of the command.
     """
+    from prefect_pipestream.cli.plan_terminal import print_plan
     from prefect_pipestream.cli.prefect_terminal import Terminal, print_report
+    from prefect_pipestream.reporting.plans import RunPlan
     from prefect_pipestream.reporting.reports import TooManyFailedError
 
     terminal = Terminal(as_json, again)
@@ -349,6 +394,12 @@ def process(
             report = terminal.watched(flow)(**work)
         except TooManyFailedError as error:
             report = error.report
+        if isinstance(report, RunPlan):
+            if as_json:
+                write_json(report)
+            else:
+                print_plan(report, written, None if again is None else following(typed, report.key))
+            return True
         is_ok: bool = report.is_within(work["max_failed"])
         if as_json:
             write_json(report)
@@ -357,6 +408,11 @@ def process(
         return is_ok
 
     terminal.call(run)
+
+
+def following(typed: Sequence[str], plan: str) -> list[str]:
+    """The command that was typed for a plan, as the one that does it."""
+    return [*(word for word in typed if word != "--plan"), "--follow", plan]
 
 
 def _given_or_demo(

@@ -7,14 +7,17 @@ import typer
 import yaml
 
 from prefect_pipestream.cli.flow_commands import (
+    Follow,
     MaxFailed,
     OnInvalid,
+    Plan,
     Rules,
     RunKey,
     Select,
     Where,
     again_with,
     gate_in,
+    planning,
     process,
 )
 from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_line
@@ -57,6 +60,8 @@ def import_(
     rules: Rules = None,
     on_invalid: OnInvalid = "fail",
     run_key: RunKey = None,
+    plan: Plan = False,
+    follow: Follow = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring samples of another layout into a dataset: what is new or changed at their source."""
@@ -79,7 +84,9 @@ def import_(
     work: dict[str, Any] = {"kind": kind, "source": source, "dataset": dataset, "options": given}
     work |= {"select": select, "vanished": vanished, "link": link, "run_key": run_key}
     work |= {"max_failed": max_failed or 0.0, "on_invalid": on_invalid, **gate}
-    process(import_dataset, work, dataset, again_with(typed, "--run-key", run_key), as_json)
+    work |= planning(plan, follow)
+    again = again_with(typed, "--run-key", run_key)
+    process(import_dataset, work, dataset, again, as_json, typed.obj)
 
 
 def _look(words: list[str], as_json: bool) -> None:

@@ -194,7 +194,7 @@ def _quieten() -> None:
 # -- reports -------------------------------------------------------------------------------
 
 
-class _Console(Console):
+class ReportConsole(Console):
     """A console that, where its reader left, says so as Python does."""
 
     def on_broken_pipe(self) -> None:
@@ -211,7 +211,7 @@ def print_report(report: RunReport, folder: Path, is_ok: bool) -> None:
         folder: The dataset that was written.
         is_ok: Whether no more samples failed than the run allows.
     """
-    console = _Console()
+    console = ReportConsole()
     counts = Table.grid(padding=(0, 2))
     for outcome, number in report.counts.items():
         style = _COLOURS[outcome] if number else "dim"

@@ -13,6 +13,7 @@ from prefect_pipestream.flows.dataset_flows import (
 )
 from prefect_pipestream.flows.exporting import export_dataset
 from prefect_pipestream.flows.importing import import_dataset
+from prefect_pipestream.flows.planning import plan_of
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.flows.recovering import recover_lost_runs
 from prefect_pipestream.flows.reviewing import review_changes
@@ -24,6 +25,7 @@ __all__ = [
     "compact_dataset",
     "export_dataset",
     "import_dataset",
+    "plan_of",
     "process_samples",
     "prune_runs",
     "recover_lost_runs",

@@ -60,6 +60,8 @@ def clean_dataset(
     rules: list[ItemRule] | None = None,
     allow_other_items: bool = True,
     on_invalid: OnInvalid = "fail",
+    plan: bool = False,
+    follow: str | None = None,
 ) -> RunReport:
     """Changes the samples of a dataset in place: each wholly or not at all, and each once.
 
@@ -89,9 +91,13 @@ def clean_dataset(
         allow_other_items: With rules, whether samples may have items that no rule is about.
         on_invalid: Where too many samples failed: fail, and leave the others written; or undo, and
             take the whole run back.
+        plan: Only say what the run would do: which samples and why, how long it would take, what
+            undo would hold, and some samples before and after. Nothing is written.
+        follow: The key of a plan, to do just that; what changed since is left as it is, and named.
+            Empty for none.
 
     Returns:
-        What became of the samples.
+        What became of the samples; with `plan`, what would.
     """
     return process_samples.fn(
         source=dataset,
@@ -110,6 +116,8 @@ def clean_dataset(
         rules=rules,
         allow_other_items=allow_other_items,
         on_invalid=on_invalid,
+        plan=plan,
+        follow=follow or None,
     )
 
 
@@ -132,6 +140,8 @@ def build_dataset(
     rules: list[ItemRule] | None = None,
     allow_other_items: bool = True,
     on_invalid: OnInvalid = "fail",
+    plan: bool = False,
+    follow: str | None = None,
 ) -> RunReport:
     """Reads the samples of a dataset, changes them, and writes them to another one.
 
@@ -162,9 +172,13 @@ def build_dataset(
         allow_other_items: With rules, whether samples may have items that no rule is about.
         on_invalid: Where too many samples failed: fail, and leave the others written; or undo, and
             take the whole run back.
+        plan: Only say what the run would do: which samples and why, how long it would take, what
+            undo would hold, and some samples before and after. Nothing is written.
+        follow: The key of a plan, to do just that; what changed since is left as it is, and named.
+            Empty for none.
 
     Returns:
-        What became of the samples.
+        What became of the samples; with `plan`, what would.
     """
     return process_samples.fn(
         source=source,
@@ -184,6 +198,8 @@ def build_dataset(
         rules=rules,
         allow_other_items=allow_other_items,
         on_invalid=on_invalid,
+        plan=plan,
+        follow=follow or None,
     )
 
 
@@ -202,6 +218,8 @@ def reprocess_failed(
     rules: list[ItemRule] | None = None,
     allow_other_items: bool = True,
     on_invalid: OnInvalid = "fail",
+    plan: bool = False,
+    follow: str | None = None,
 ) -> RunReport:
     """Processes just the samples that failed in an earlier run, after their cause was mended.
 
@@ -223,9 +241,13 @@ def reprocess_failed(
         allow_other_items: With rules, whether samples may have items that no rule is about.
         on_invalid: Where too many samples failed: fail, and leave the others written; or undo, and
             take the whole run back, with what it wrote before.
+        plan: Only say what the run would do: which samples and why, how long it would take, what
+            undo would hold, and some samples before and after. Nothing is written.
+        follow: The key of a plan, to do just that; what changed since is left as it is, and named.
+            Empty for none.
 
     Returns:
-        What became of the samples.
+        What became of the samples; with `plan`, what would.
 
     Raises:
         RunNotFoundError: If there is no such run, or none at all; it lists the last ones.
@@ -248,6 +270,8 @@ def reprocess_failed(
             rules=rules,
             allow_other_items=allow_other_items,
             on_invalid=on_invalid,
+            plan=plan,
+            follow=follow or None,
         )
 
 

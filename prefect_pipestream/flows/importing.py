@@ -10,8 +10,9 @@ from pydantic import Field
 
 from prefect_pipestream.blocks import OutputUnderfolder
 from prefect_pipestream.errors import DatasetError, PipeBuildingError
-from prefect_pipestream.flows.gating import OnInvalid
-from prefect_pipestream.flows.process_run import ProcessRun
+from prefect_pipestream.flows.gating import OnInvalid, gate
+from prefect_pipestream.flows.planning import as_report, check_planning, plan_run
+from prefect_pipestream.flows.process_run import ProcessRun, identity_of
 from prefect_pipestream.flows.processing import run_to_its_end
 from prefect_pipestream.flows.selection import Choice, Select
 from prefect_pipestream.items import Item, MetadataItem
@@ -31,7 +32,7 @@ from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.underfolder.ledger.provenance import SourceState
 from prefect_pipestream.underfolder.ledger.signatures import IMPORT
-from prefect_pipestream.underfolder.runs.imported import Assigned, assign
+from prefect_pipestream.underfolder.runs.imported import Assigned, assign, would_assign
 from prefect_pipestream.validation import ItemRule, SampleRules
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import run_key_in_force
@@ -59,6 +60,8 @@ def import_dataset(
     rules: list[ItemRule] | None = None,
     allow_other_items: bool = True,
     on_invalid: OnInvalid = "fail",
+    plan: bool = False,
+    follow: str | None = None,
 ) -> RunReport:
     """Brings samples of another layout into a dataset: each once, and again where it changed.
 
@@ -92,9 +95,13 @@ def import_dataset(
         allow_other_items: With rules, whether samples may have items that no rule is about.
         on_invalid: Where too many samples failed: fail, and leave the others there; or undo, and
             take the whole import back.
+        plan: Only say what the run would do: which samples and why, how long it would take, what
+            undo would hold, and some samples before and after. Nothing is written.
+        follow: The key of a plan, to do just that; what changed since is left as it is, and named.
+            Empty for none.
 
     Returns:
-        What became of the samples.
+        What became of the samples; with `plan`, what would.
 
     Raises:
         PipeBuildingError: If an option or a rule is wrong.
@@ -103,6 +110,7 @@ def import_dataset(
             its list of classes is broken, or all samples would be removed, as the source is empty.
         TooManyFailedError: If more than the share `max_failed` failed.
     """
+    check_planning(plan, follow or None)
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
     folder = Path(Layout.of(block.folder).root)
     given = SampleRules.gate(rules, allow_other_items)
@@ -112,11 +120,12 @@ def import_dataset(
     found = source_of(kind, source, options or {}).knowing(numbers)
     _refuse_inside(found, folder)
     names = found.names  # what is wrong with the source is seen before anything is made
-    key = run_key_in_force() if not run_key else check_run_key(run_key)
+    key = check_run_key(run_key) if run_key else None if plan else run_key_in_force()
     output = {"folder": folder, "zfill": block.zfill, "exists_ok": True}
     pipe = [{"to_underfolder": {**output, "replace_shared": [CATEGORIES]}}]
-    stream = DataStream(None, pipe, run_key=key or new_run_key("import")).for_attempt()
-    assigned = assign(
+    stream = DataStream(None, pipe, run_key=key or new_run_key("import"))
+    stream = stream if plan else stream.for_attempt()
+    assigned = (would_assign if plan else assign)(
         folder,
         stream.run_key,
         found.origin_name,
@@ -138,12 +147,17 @@ def import_dataset(
     stream = stream.with_input(samples)
     run = ProcessRun(stream, stream, transform, None, sample_retries, get_run_logger())
     _warn(run, assigned, found.origin_name, vanished)
+    choice = Choice(select, indices or None, is_named=bool(run_key), follow=follow or None)
+    fingerprint = IMPORT + transform.fingerprint(None)
+    if plan:
+        gate(run, given)
+        return as_report(plan_run(run, choice, identity_of(run, fingerprint)))
     return run_to_its_end(
         run,
-        Choice(select, indices or None, is_named=bool(run_key)),
+        choice,
         chunk_size=chunk_size,
         max_failed=max_failed,
-        fingerprint=IMPORT + transform.fingerprint(None),
+        fingerprint=fingerprint,
         origin=SourceState(str(found.location), len(names), layout=kind),
         rules=given,
         on_invalid=on_invalid,

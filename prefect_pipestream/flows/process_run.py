@@ -1,15 +1,20 @@
 """One run over the samples of a dataset, as far as it is, and its report."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.flows.following import Identity
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, ChunkTime, RunReport, failed_sample
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.stages.noted import noted_transform
 from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.limits import Limits
+
+_LONGEST_TEXT = 300
 
 
 @dataclass
@@ -127,3 +132,15 @@ class ProcessRun:
             "warnings": [stopped, *report.warnings],
         }
         return report.model_copy(update=found)
+
+
+def identity_of(run: ProcessRun, fingerprint: str | None = None) -> Identity:
+    """What a run's transform is known by.
+
+    Args:
+        run: The run.
+        fingerprint: By what later runs know it; by default its own fingerprint.
+    """
+    noted = json.dumps(noted_transform(run.transform.stage), ensure_ascii=False)
+    text = noted if len(noted) <= _LONGEST_TEXT else noted[: _LONGEST_TEXT - 1] + "…"
+    return Identity(fingerprint or run.transform.fingerprint(run.keys), text)

@@ -20,7 +20,8 @@ from prefect_pipestream.errors import DatasetError, PipestreamError, RunTakenOve
 from prefect_pipestream.flows.by_chunk import run_by_chunk
 from prefect_pipestream.flows.by_sample import run_by_sample
 from prefect_pipestream.flows.gating import OnInvalid, finish_undo, gate, pack_ledger, take_back
-from prefect_pipestream.flows.process_run import ProcessRun
+from prefect_pipestream.flows.planning import as_report, check_planning, plan_run
+from prefect_pipestream.flows.process_run import ProcessRun, identity_of
 from prefect_pipestream.flows.provenance import provenance_of
 from prefect_pipestream.flows.runner import explained_death
 from prefect_pipestream.flows.selection import (
@@ -41,7 +42,7 @@ from prefect_pipestream.underfolder.ledger.provenance import SourceState
 from prefect_pipestream.validation import ItemRule, SampleRules
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.limits import Limits
-from prefect_pipestream.work.streams import opened, run_key_in_force
+from prefect_pipestream.work.streams import opened, opened_to_plan, run_key_in_force
 
 __all__ = ["FailedSample", "RunReport", "Select", "TooManyFailedError", "process_samples"]
 
@@ -78,6 +79,8 @@ def process_samples(
     rules: list[ItemRule] | None = None,
     allow_other_items: bool = True,
     on_invalid: OnInvalid = "fail",
+    plan: bool = False,
+    follow: str | None = None,
 ) -> RunReport:
     """Reads, transforms and writes samples, in place or from a source to a target.
 
@@ -127,9 +130,16 @@ def process_samples(
             and the others stay written; or "undo": it takes itself back when no retry is left, with
             all that earlier attempts at it wrote. It counts for nothing then, and a later retry
             begins it anew.
+        plan: Whether the run is only to be planned: which samples it would process and why, how
+            long it would take, what undo would hold, and some samples before and after. Nothing
+            of a dataset is written; a few samples are transformed, in memory.
+        follow: The key of a plan: just the samples that it has are processed, and of those the
+            ones that are still as they were. What was changed, is gone or came since is named in
+            the warnings of the report. The samples are chosen as they were for the plan. A run
+            whose `run_key` is the key of a plan goes by that one.
 
     Returns:
-        What became of the samples.
+        What became of the samples. With `plan`, the plan: a `RunPlan` (see `plan_of`).
 
     Raises:
         PipeBuildingError: If the transform's name, an argument, an encoder option or a rule is
@@ -138,6 +148,8 @@ def process_samples(
             cannot be answered, or is another than that of the run; nothing was written.
         TooManyFailedError: If more than the share `max_failed` failed; it has the report, which
             tells whether the run took itself back, or why it could not.
+        PlanError: If the plan to follow is not there, or is of another transform or dataset;
+            nothing was written.
         DatasetError: If a dataset cannot be opened or written.
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and there is no run of the run key,
@@ -171,21 +183,22 @@ def process_samples(
     if where is not None:
         parse_where(where)
     given = SampleRules.gate(rules, allow_other_items)
-    key = run_key_in_force() if run_key is None else check_run_key(run_key)
-    key = key or new_run_key("run")
-    # What workers of an earlier attempt still have under way is refused from here on.
-    reader = opened(source, key)
-    writer = (reader if target is None else opened(target, key)).for_attempt()
-    run = ProcessRun(
-        reader if target is not None else writer,
-        writer,
-        prepared,
-        keys,
-        sample_retries,
-        get_run_logger(),
-        limits,
-    )
-    choice = Choice(select, indices, is_named=run_key is not None, where=where)
+    check_planning(plan, follow)
+    if plan:
+        reader, writer = _opened_to_plan(source, target, run_key)
+    else:
+        key = run_key_in_force() if run_key is None else check_run_key(run_key)
+        key = key or new_run_key("run")
+        # What workers of an earlier attempt still have under way is refused from here on.
+        reader = opened(source, key)
+        writer = (reader if target is None else opened(target, key)).for_attempt()
+        reader = writer if target is None else reader
+    log = get_run_logger()
+    run = ProcessRun(reader, writer, prepared, keys, sample_retries, log, limits)
+    choice = Choice(select, indices, is_named=run_key is not None, where=where, follow=follow)
+    if plan:
+        gate(run, given)
+        return as_report(plan_run(run, choice, identity_of(run), artifacts))
     return run_to_its_end(
         run,
         choice,
@@ -196,6 +209,15 @@ def process_samples(
         rules=given,
         on_invalid=on_invalid,
     )
+
+
+def _opened_to_plan(
+    source: AnyStream, target: AnyStream | None, run_key: str | None
+) -> tuple[DataStream, DataStream]:
+    """Opens where a run would read and write, which may be the same; nothing is made."""
+    key = new_run_key("run") if run_key is None else check_run_key(run_key)
+    reader = opened_to_plan(source, key)
+    return reader, reader if target is None else opened_to_plan(target, key)
 
 
 def run_to_its_end(
@@ -226,24 +248,27 @@ def run_to_its_end(
         on_invalid: Whether the run takes itself back where too many samples failed.
         **facts: What is noted of the run, beside its transform.
     """
-    fingerprint = fingerprint or run.transform.fingerprint(run.keys)
+    identity = identity_of(run, fingerprint)
     run.source.recover()  # a commit that a killed attempt had logged counts as done
     run.target.recover()
     if on_invalid == "undo":
         finish_undo(run)
     facts |= gate(run, rules)
     log, writer = run.log, run.target
-    selection = select_samples(run.source, writer, choice, fingerprint, log)
+    selection = select_samples(run.source, writer, choice, identity, log)
     todo, before = selection.todo, selection.before
     log.info("Run %s: %d samples to process, %d done before.", run.key, len(todo), before.total)
     run.go_on_from(before)
-    if before.total and (warning := warning_of_another_transform(writer, fingerprint)):
+    for warning in selection.warnings:
         run.warn(warning)
+    another = warning_of_another_transform(writer, identity.fingerprint)
+    if before.total and another is not None:
+        run.warn(another)
     began = time.perf_counter()
     if len(todo):
         facts |= provenance_of(run, origin)
         warn_of_space(run, todo)
-        writer.begin_run(fingerprint=fingerprint, **selection.facts, **facts)
+        writer.begin_run(fingerprint=identity.fingerprint, **selection.facts, **facts)
         artifact = artifact_key("progress", writer.output_folder) if artifacts else None
         try:
             with (

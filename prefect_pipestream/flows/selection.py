@@ -1,27 +1,41 @@
 """Which samples a run is to process, and what its ledger has of the others."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetError, ItemError, QueryError
+from prefect_pipestream.errors import QueryError
+from prefect_pipestream.flows.following import (
+    Identity,
+    follow_plan,
+    only_chosen,
+    plan_by_name_of,
+    plan_to_follow,
+    refuse_another_choice,
+    refuse_another_transform,
+)
+from prefect_pipestream.flows.looking import Looks, look_at
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.where import Found, find
-from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import signatures
+from prefect_pipestream.underfolder.runs.kept_plan import KeptPlan
 from prefect_pipestream.underfolder.runs.listing import failed_indices, last_run
 
 Select = Literal["all", "changed", "failed"]
+LeftOut = Literal["done", "unnamed", "unmatched", "sound", "unchanged", "unplanned"]
+"""Why a sample is not processed: the run has done it; its index is not among those given; the query
+is not true of it; it did not fail; it is as the transform saw it; it was not planned, or is not as
+it was then."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +47,27 @@ class Selection:
         before: What earlier attempts at the run did of other samples.
         failed_in: The run whose failed samples these are, if they are; a retry goes by it.
         where: The query that is true of them, if there is one; a retry goes by it.
+        plan: The plan that they are of, if there is one; a retry goes by it.
+        warnings: What is not as it was planned.
+        left_out: How many samples are not processed, by reason.
+        let_through: How many were left after those of each reason were left out.
+        looks: What their files are like, where it was asked for.
     """
 
     todo: npt.NDArray[np.int64]
     before: ChunkReport
     failed_in: str | None = None
     where: str | None = None
+    plan: str | None = None
+    warnings: Sequence[str] = ()
+    left_out: Mapping[LeftOut, int] = field(default_factory=dict)
+    let_through: Mapping[LeftOut, int] = field(default_factory=dict)
+    looks: Looks | None = None
 
     @property
     def facts(self) -> dict[str, str]:
         """What a run is to note on its selection."""
-        noted = {"failed_in": self.failed_in, "where": self.where}
+        noted = {"failed_in": self.failed_in, "where": self.where, "plan": self.plan}
         return {name: fact for name, fact in noted.items() if fact is not None}
 
     @property
@@ -62,19 +86,52 @@ class Choice:
         indices: The samples to choose from; None is all.
         is_named: Whether the run's key was given: then failed samples are those of that run.
         where: A query that is to be true of them; None: that of the run, if it was begun with one.
+        failed_in: The run whose failed samples are asked for, where that is known already.
+        follow: The key of a plan to go by; None: that of the run, if it was begun with one.
+        is_plan: Whether it is for a plan, which is to know what the samples' files are like.
     """
 
     select: Select = "all"
     indices: Sequence[int] | None = None
     is_named: bool = False
     where: str | None = None
+    failed_in: str | None = None
+    follow: str | None = None
+    is_plan: bool = False
+
+
+class _Narrowing:
+    """Samples of which fewer and fewer are left, and why the others are not.
+
+    Attributes:
+        done: The samples that the run has done: int64, ascending.
+        left: The samples that are left: int64, ascending.
+        left_out: How many are not, by reason.
+        let_through: How many were left after those of each reason were left out.
+    """
+
+    def __init__(self, samples: npt.NDArray[np.int64], done: Collection[int]) -> None:
+        self.done = np.sort(np.fromiter(done, np.int64, len(done)))
+        self.left: npt.NDArray[np.int64] = np.setdiff1d(samples, self.done)
+        self.left_out: dict[LeftOut, int] = {"done": len(done)}
+        self.let_through: dict[LeftOut, int] = {"done": len(self.left)}
+
+    def to(self, chosen: npt.NDArray[np.int64], others_are: LeftOut) -> None:
+        """Leaves just these samples, some of which may not have been there."""
+        self.left_out[others_are] = len(np.setdiff1d(self.left, chosen))
+        self.let_through[others_are] = len(chosen)
+        self.left = chosen
+
+    def to_those_of(self, chosen: npt.ArrayLike, others_are: LeftOut) -> None:
+        """Leaves those that are among these."""
+        self.to(np.intersect1d(self.left, np.asarray(chosen, np.int64)), others_are)
 
 
 def select_samples(
     source: DataStream,
     target: DataStream,
     choice: Choice,
-    fingerprint: str,
+    transform: Identity,
     log: Log | None = None,
 ) -> Selection:
     """Says which samples are to be processed; what the run has done already is not.
@@ -83,40 +140,121 @@ def select_samples(
         source: Where samples are read.
         target: Where they are written, as part of the run.
         choice: Which samples are asked for.
-        fingerprint: The transform's.
+        transform: What the transform is known by.
         log: Is told of samples that a query could not look into.
 
     Raises:
         QueryError: If the query cannot be answered, or the run was begun with another one.
         IndexError: If the source has no sample of one of the indices.
         RunNotFoundError: If failed samples are asked for, and there is no such run.
+        PlanError: If the plan cannot be followed.
         DatasetError: If the dataset was compacted since such a run, or since this one began: its
             ledger has the indices of before.
     """
-    run, folder, indices = target.run, target.output_folder, choice.indices
+    run = target.run
     _refuse_if_compacted(run, source, target)
-    done = run.done_indices()
-    if indices is None:
-        wanted = source.indices()
-    else:  # of what the run itself removed there is none any more
-        wanted = checked_indices([idx for idx in indices if idx not in done], len(source))
-    where = _query_of(run, choice)
+    follow = choice.follow or plan_by_name_of(run)
+    noted = run.facts().get("plan")
+    # Those that failed are planned ones, and were perhaps mended since.
+    key = follow or (None if choice.select == "failed" else noted)
+    plan = None if key is None else plan_to_follow(source, target, key)
+    if plan is not None and follow is not None:
+        refuse_another_transform(plan, transform)
+        refuse_another_choice(plan, choice.indices, choice.where)
+        choice = _choice_of(plan, choice, len(source))
+    samples = _Narrowing(source.indices(), run.done_indices())
+    where = _narrow_by_what_they_are(samples, source, target, choice, log)
+    failed_in, looks = _narrow_by_what_became(samples, source, target, choice, transform)
+    warnings: list[str] = []
+    if plan is not None:
+        followed = follow_plan(plan, source, run, samples.done, samples.left)
+        if follow is None:
+            followed = only_chosen(followed, samples.left)
+        warnings += followed.warnings()
+        samples.to(followed.todo, "unplanned")
+        looks = None
+    if choice.is_plan and looks is None:
+        looks = _looks(samples.left, source, target, choice, transform)
+    return Selection(
+        todo=samples.left,
+        before=_before(run, samples.left),
+        failed_in=failed_in,
+        where=where,
+        plan=key,
+        warnings=warnings,
+        left_out=samples.left_out,
+        let_through=samples.let_through,
+        looks=looks,
+    )
+
+
+def _narrow_by_what_they_are(
+    samples: _Narrowing, source: DataStream, target: DataStream, choice: Choice, log: Log | None
+) -> str | None:
+    """Leaves the samples of the given indices of which the query is true; returns the query."""
+    if choice.indices is not None:  # of what the run itself removed there is none any more
+        left = np.setdiff1d(np.asarray(choice.indices, np.int64), samples.done)
+        samples.to(checked_indices(left.tolist(), len(source)), "unnamed")
+    where = _query_of(target.run, choice)
     if where is not None:
-        found = source.found(where, target.output_folder)
-        tell_of_problems(found, log)
-        wanted = np.intersect1d(wanted, found.indices)
-    failed_in = None
+        matching = source.found(where, target.output_folder)
+        tell_of_problems(matching, log)
+        samples.to_those_of(matching.indices, "unmatched")
+    return where
+
+
+def _narrow_by_what_became(
+    samples: _Narrowing,
+    source: DataStream,
+    target: DataStream,
+    choice: Choice,
+    transform: Identity,
+) -> tuple[str | None, Looks | None]:
+    """Leaves the samples that failed, or that changed.
+
+    Returns:
+        The run in which they failed; and what they are like, where they were looked at.
+    """
+    run, folder = target.run, target.output_folder
     if choice.select == "failed":
-        failed_in = str(run.facts().get("failed_in", run.key))
-        if not (choice.is_named or run.exists()):
-            failed_in = last_run(folder)
+        failed_in = choice.failed_in
+        if failed_in is None:
+            failed_in = str(run.facts().get("failed_in", run.key))
+            if not (choice.is_named or run.exists()):
+                failed_in = last_run(folder)
         for key in _chain(folder, failed_in):
             _refuse_if_compacted(Run.of(folder, key), source, target)
-        wanted = np.intersect1d(wanted, _failed(folder, failed_in))
-    elif choice.select == "changed":
-        wanted = _changed(source, wanted, signatures(folder, fingerprint))
-    todo = np.setdiff1d(wanted, np.fromiter(done, np.int64, len(done)))
-    return Selection(todo, _before(run, todo), failed_in, where)
+        samples.to_those_of(_failed(folder, failed_in), "sound")
+        return failed_in, None
+    if choice.select == "changed":
+        looks = _looks(samples.left, source, target, choice, transform)
+        samples.to(samples.left[looks.is_changed], "unchanged")
+        return None, looks.where(looks.is_changed)
+    return None, None
+
+
+def _looks(
+    samples: npt.NDArray[np.int64],
+    source: DataStream,
+    target: DataStream,
+    choice: Choice,
+    transform: Identity,
+) -> Looks:
+    """What samples are like now, and were when the transform saw them."""
+    seen = signatures(target.output_folder, transform.fingerprint)
+    looks = look_at(source, samples, apart=choice.is_plan)
+    return looks._replace(seen=seen.of(samples), knows_any=len(seen) > 0)
+
+
+def _choice_of(plan: KeptPlan, choice: Choice, length: int) -> Choice:
+    """What was chosen by a plan, as far as it is there still."""
+    return replace(
+        choice,
+        select=cast("Select", plan.select),
+        indices=None if plan.named is None else plan.named[plan.named < length].tolist(),
+        where=plan.where,
+        failed_in=plan.failed_in,
+    )
 
 
 def _query_of(run: Run, choice: Choice) -> str | None:
@@ -208,27 +346,6 @@ def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | 
         f"run {target.run_key!r} was begun with another transform: what it had done before stays "
         "as that left it. To apply this one to all samples, give another run key."
     )
-
-
-def _changed(
-    source: DataStream, wanted: npt.NDArray[np.int64], seen: Mapping[int, str]
-) -> npt.NDArray[np.int64]:
-    """The samples whose files are not what they were: one `stat` a file, no decoding."""
-    changed = [idx for idx in wanted.tolist() if _signature(source, idx) != seen.get(idx, "")]
-    return np.array(changed, dtype=np.int64)
-
-
-def _signature(source: DataStream, idx: int) -> str | None:
-    """What a sample's files are like now; None where it cannot be told."""
-    try:
-        origin = source.get_input(idx).origin
-    except (DatasetError, ItemError, IndexError):
-        # it counts as changed, and fails where it is processed, or is found to be gone
-        return None
-    if origin is None:
-        return None
-    versions = {name: file.version for name, file in origin.sources.items()}
-    return signature_of((name, one) for name, one in versions.items() if one is not None)
 
 
 def _before(run: Run, todo: npt.NDArray[np.int64]) -> ChunkReport:

@@ -4,7 +4,7 @@ import copy
 import operator
 import os
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetWriteError
+from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.output import OutputPipe
 from prefect_pipestream.sequences.pipe import PipeSpec
 from prefect_pipestream.sequences.sample import Sample
@@ -25,6 +26,7 @@ from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.commits.attempts import note_first_attempt
 from prefect_pipestream.underfolder.commits.commit import OnConflict
 from prefect_pipestream.underfolder.commits.prospect import Check
+from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
 
@@ -314,6 +316,32 @@ class DataStream(Sequence[Sample]):
         idx = self._absolute(idx)
         items, origin = self._output.prepared(idx, sample)
         return self._writer.write(idx, items, keys, origin)
+
+    def staging_elsewhere(self, folder: str) -> Staging:
+        """A staging in an empty folder outside of the dataset, to see what a write would be.
+
+        Nothing of the dataset is changed by it, and it is not to be committed.
+        """
+        return self._writer.staging_in(folder)
+
+    def prepared(self, idx: int, sample: Sample) -> Mapping[str, Item[Any]]:
+        """The items that would be written of a sample at an index: past the output pipe.
+
+        Raises:
+            ItemNameError: If the index can be none.
+            TypeError: If it is no sample.
+        """
+        return self._output.prepared(idx, sample)[0]
+
+    def stored_bytes(self, indices: Iterable[int]) -> dict[str, int]:
+        """The disk space of all own files that samples have in the output, by the items' keys.
+
+        Costs a `stat` a file.
+
+        Raises:
+            DatasetError: If a file could not be asked for.
+        """
+        return self._writer.dataset.stored_bytes(indices)
 
     def remove(self, idx: int, sample: Sample | None = None) -> list[StagedSample]:
         """Removes a sample with all its own files; those that are shared stay.

@@ -8,6 +8,7 @@ it knows by which sample. The others go on in a new one: what was committed is i
 
 import pickle
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from prefect_pipestream.work.chunk import FIRST_RETRY_S, ChunkRun, ChunkStopped,
 from prefect_pipestream.work.guarded import Job, LogLine, Order, Struck
 from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.sample_process import Death, SampleProcess, borrowed
+from prefect_pipestream.work.trial import Tried
 
 _LONGEST_TICK_S = 0.5
 _GRACE_S = 5.0
@@ -55,6 +57,20 @@ def run_guarded(chunk: ChunkRun, indices: Indices, limits: Limits) -> ChunkRepor
     report.seconds = time.perf_counter() - began
     report.unseen_keys = guard.unseen_keys
     return report
+
+
+def tried_guarded(chunk: ChunkRun, indices: Sequence[int], limits: Limits) -> Iterator[Tried]:
+    """Tries samples as `try_one` does, each within its limits.
+
+    Raises:
+        DatasetError, PipeBuildingError, WorkerDiedError: As `run_guarded`.
+    """
+    guard = _Guard(chunk, limits, indices)
+    try:
+        for idx in indices:
+            yield guard.tried(idx)
+    finally:
+        guard.close()
 
 
 @dataclass
@@ -105,15 +121,38 @@ class _Guard:
         Raises:
             Exception: What the chunk raised there.
         """
-        order = Order(self._job, self._context, indices, retries, tried)
+        answer = self._answer(Order(self._job, self._context, indices, retries, tried))
+        if isinstance(answer, Death):
+            return answer
+        self._see(answer)
+        return None
+
+    def tried(self, idx: int) -> Tried:
+        """Tries a sample, for a plan.
+
+        Raises:
+            Exception: What is wrong with the dataset.
+        """
+        order = Order(self._job, self._context, [idx], 0, 0, is_trial=True)
+        answer = self._answer(order)
+        if isinstance(answer, Death):
+            return Tried(idx, "failed", failure=answer.failure)
+        assert isinstance(answer, Tried)
+        return answer
+
+    def _answer(self, order: Order) -> Any:
+        """What became of an order; the `Death` of the sample that ended the process.
+
+        Raises:
+            Exception: What was raised there.
+        """
         while True:
             self.chunk.raise_if_stopped()
             self._child = self._child or borrowed()
             self._child.give(order)
             result = self._result(self._child)
-            if isinstance(result, ChunkReport):
-                self._see(result)
-                return None
+            if isinstance(result, ChunkReport | Tried):
+                return result
             if isinstance(result, Failure):
                 raise result.to_exception()
             self._child.close()

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from threading import Event
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect_pipestream.items import Item
 from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
@@ -29,6 +29,9 @@ from prefect_pipestream.underfolder import Batch, SampleFailure
 from prefect_pipestream.work.chunk import ChunkRun, Indices, Transform
 from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.sample_clock import SampleClock
+
+if TYPE_CHECKING:
+    from prefect_pipestream.work.trial import Tried
 
 SHOWS_STACK = signal.SIGUSR1
 """On this signal the process writes where it stands, also where it holds Python's lock."""
@@ -67,6 +70,7 @@ class Order(NamedTuple):
         indices: The samples.
         retries: How often one that fails is tried again.
         tried: How often they were tried before.
+        is_trial: Whether the one sample is only to be tried, for a plan.
     """
 
     job: bytes
@@ -74,6 +78,7 @@ class Order(NamedTuple):
     indices: Indices
     retries: int
     tried: int
+    is_trial: bool = False
 
 
 class LogLine(NamedTuple):
@@ -130,7 +135,7 @@ class _Worker:
         return None
 
     def outcome_of(self, order: Order) -> Any:
-        """A `ChunkReport`, what struck a sample, or another failure."""
+        """A `ChunkReport` or a `Tried`, what struck a sample, or another failure."""
         try:
             return self._processed(order)
         except BaseException as error:  # noqa: BLE001 # the owner raises it, or notes the sample
@@ -139,7 +144,7 @@ class _Worker:
                 return Struck(current.idx, SampleFailure.of_error(error.__cause__ or error))
             return pickled_failure(error)
 
-    def _processed(self, order: Order) -> ChunkReport:
+    def _processed(self, order: Order) -> "ChunkReport | Tried":
         job: Job = pickle.loads(order.job)
         CLASS_BY_EXTENSION.update(job.classes)
         job.settings.set()
@@ -147,6 +152,8 @@ class _Worker:
         self._end_unless_called_again()
         if job.limits.mebibytes is not None:
             _limit_memory(job.limits.mebibytes)
+        if order.is_trial:
+            return self._tried(job, order)
         chunk = GuardedRun(
             job.source,
             job.target,
@@ -161,6 +168,14 @@ class _Worker:
         chunk.clock = self._clock
         with _in_context(order.context):
             return chunk.run(order.indices)
+
+    def _tried(self, job: Job, order: Order) -> "Tried":
+        from prefect_pipestream.work.trial import try_one  # what makes pictures is not needed else
+
+        (idx,) = order.indices
+        with _in_context(order.context), self._clock.at(idx):
+            showing = self._clock.paused
+            return try_one(job.source, job.target, job.transform, job.keys, idx, showing)
 
     def end_with_owner(self) -> None:
         """Ends the process once its owner has ended, even where Python's lock is never let go."""

@@ -69,12 +69,28 @@ def opened(stream: StreamLike, run_key: str | None = None) -> DataStream:
     """
     if isinstance(stream, DataStream):
         return stream if run_key is None else stream.with_run(run_key)
+    _refuse_no_block(stream)
+    return _open(_BlockInRun(stream, run_key_in_force() if run_key is None else run_key))
+
+
+def opened_to_plan(stream: StreamLike, run_key: str) -> DataStream:
+    """Opens a block for a run that is planned only; an open stream is given back.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(stream, DataStream):
+        return stream.with_run(run_key)
+    _refuse_no_block(stream)
+    return stream.open_to_plan(run_key)
+
+
+def _refuse_no_block(stream: object) -> None:
     if not isinstance(stream, DataStreamBlock):
         raise TypeError(
             f"{stream!r:.200} is no stream: expected a DataStream or a block of one, such as "
             "ReadWriteUnderfolder(folder=…)."
         )
-    return _open(_BlockInRun(stream, run_key_in_force() if run_key is None else run_key))
 
 
 @dataclass(frozen=True, eq=False)

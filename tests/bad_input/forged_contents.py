@@ -52,6 +52,9 @@ def contents() -> Iterator[Forgery]:
         for kind, content in changes.items():
             steps = _LEDGER if "packed" in place else ("look", "prune")
             yield Forgery(place, kind, partial(_rewrite, place, content), steps=steps)
+    for kind, content in PLANS.items():
+        place = "plans/plan.npz"
+        yield Forgery(place, kind, partial(_rewrite, place, content), steps=("plan", "look_over"))
     for place in ("files", "failures"):
         path = f"runs/packed/compact-1/{place}.jsonl.gz"
         for kind, content in LINES.items():
@@ -141,7 +144,7 @@ _RECORD = [
 ]
 _RUN = [
     *((name,) for name in ("run_key", "started", "finished", "undone", "user", "host", "undoes")),
-    *((name,) for name in ("kept", "name")),
+    *((name,) for name in ("kept", "name", "plan")),
     *((name,) for name in ("undoes_folders", "fingerprint", "failed_in", "provenance")),
 ]
 _SOURCE = ("size", "mtime_ns", "digest", "is_newer")
@@ -300,6 +303,47 @@ PACKED: dict[str, Content] = {
     "target = 2**62": _changed("target", lambda a: a + 2**62),
     "target of two dimensions": _changed("target", lambda a: a[:, None]),
     "idx = 10**15": _changed("idx", lambda a: a + 10**15),
+}
+
+
+def _facts(change: Callable[[dict[str, Any]], object], text: bytes) -> bytes:
+    """A plan that says something else beside its columns."""
+
+    def changed(arrays: dict[str, Any]) -> None:
+        facts = json.loads(bytes(arrays["facts"]))
+        change(facts)
+        arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+
+    return _arrays(changed, text)
+
+
+def _fact(name: str, value: Any) -> Content:
+    return partial(_facts, lambda facts: facts.update({name: value}))
+
+
+def _text_of_facts(text: bytes) -> Content:
+    return _changed("facts", lambda _: np.frombuffer(text, np.uint8))
+
+
+_COLUMNS_OF_PLANS = ("outcome", "signature", "attempts")
+PLANS: dict[str, Content] = {
+    **{k: c for k, c in ARRAYS.items() if not k.startswith(_COLUMNS_OF_PLANS)},
+    "idx descending": _changed("idx", lambda a: a[::-1].copy()),
+    "idx all the same": _changed("idx", lambda a: a * 0),
+    "own shorter": _changed("own", lambda a: a[:-1]),
+    "own of objects": _changed("own", lambda a: np.array([_Evil()] * len(a), dtype=object)),
+    "shared of two": _changed("shared", lambda a: np.concatenate([a, a])),
+    "named < 0": _changed("named", lambda a: a - 100),
+    "facts of objects": _changed("facts", lambda a: np.array([_Evil()], dtype=object)),
+    "facts missing": partial(_arrays, lambda arrays: arrays.pop("facts")),
+    "facts a list": _text_of_facts(b"[]"),
+    "facts deeply nested": _text_of_facts(b"[" * 100_000),
+    "facts not in UTF-8": _text_of_facts(b"\xff\xfe\xff"),
+    **{
+        f"{name} = {value!r:.26}": _fact(name, value)
+        for name in ("key", "fingerprint", "transform", "target", "select", "where", "failed_in")
+        for value in (*NAMES, *THINGS)
+    },
 }
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from prefect_pipestream.__main__ import main
-from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.errors import DatasetWriteError, PipestreamError
 from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.review import (
     apply_review,
@@ -32,9 +32,10 @@ from prefect_pipestream.underfolder import (
     undo_commits,
     undo_run,
 )
+from prefect_pipestream.underfolder.runs.kept_plan import keep_plan, kept_plan
 
 from .folders import image_of
-from .forged_template import KEYS
+from .forged_template import KEYS, plan_of_all
 
 Refused = list[str]
 Step = Callable[[Path], Iterator[Callable[[], object]]]
@@ -209,6 +210,17 @@ def review_anew(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: _accept(folder)
 
 
+def plan(folder: Path) -> Iterator[Callable[[], object]]:
+    yield lambda: kept_plan(folder, "plan")
+    yield lambda: _keep(folder)
+    yield lambda: kept_plan(folder, "new")
+
+
+def _keep(folder: Path) -> None:
+    with DatasetWriteError.explaining("the plan is not kept"):
+        keep_plan(folder, plan_of_all(folder, "new"))
+
+
 def mend(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: check(folder, fix=True)
     yield lambda: _in_the_shell("check", "--fix", os.fspath(folder))
@@ -225,6 +237,6 @@ STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
         *(read, look, look_over, write, resume, undo, force, roll_back),
-        *(pack, prune, keep, review, review_anew, mend),
+        *(pack, prune, keep, review, review_anew, plan, mend),
     )
 }

@@ -15,6 +15,7 @@ from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.underfolder import Run, SampleFailure, check, end_run, prune_runs
 from prefect_pipestream.underfolder.commits import commit
 from prefect_pipestream.underfolder.runs import undo
+from prefect_pipestream.underfolder.runs.kept_plan import KeptPlan, keep_plan
 
 from .folders import image_of
 
@@ -61,6 +62,7 @@ def make_template(folder: Path) -> Path:
     kill_at(undo, "forget_dropped", lambda: undo.undo_commits(dropping, [first]))
     write(folder, "half", [9])
     kill_at(undo, "retire", lambda: undo.undo_run(folder, "half"))
+    keep_plan(folder, plan_of_all(folder))
     compute_review(folder, ["invert"], "late", indices=[11], keep_s=0)
     late = folder / ".pipestream/review/late"
     compute_review(folder, _some_fail, "review", indices=[0, 3, 11])
@@ -85,6 +87,14 @@ def write(
             group.set_output(idx, sample.set_item(run_key, JsonMetadataItem({"run": run_key})))
         if fails is not None:
             group.record(fails, "failed", failure=SampleFailure("ValueError", "why", "where"))
+
+
+def plan_of_all(folder: Path, key: str = "plan") -> KeptPlan:
+    """A plan of a run over all samples."""
+    idx = np.arange(SAMPLES, dtype=np.int64)
+    own = np.ones(SAMPLES, np.uint64)
+    target = str(folder.absolute())
+    return KeptPlan(key, "f", "invert", target, "all", None, None, idx, own, shared=1, named=idx)
 
 
 def _some_fail(sample: Sample) -> Sample:

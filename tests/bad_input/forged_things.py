@@ -21,7 +21,12 @@ FILES = [
     *("runs/packed/compact-1/samples.npz", "runs/packed/compact-1/files.jsonl.gz"),
     *("runs/packed/compact-1/failures.jsonl.gz", "runs/dropping/dropped/*"),
     *("runs/half/undoing.json", "runs/undone~undone-*/run.json", "runs/undo%3Aundone/run.json"),
-    *("seen/f.npz", "review/review/review.json", "review/review/staged/000_image.png"),
+    *(
+        "plans/plan.npz",
+        "seen/f.npz",
+        "review/review/review.json",
+        "review/review/staged/000_image.png",
+    ),
     *("review/late/review.json", "../camera.yaml", "../data/000_image.png"),
 ]
 FOLDERS = [
@@ -37,7 +42,15 @@ FOLDERS = [
     *("runs/first", "runs/first/done", "runs/first/done/main", "runs/first/undo"),
     *("runs/first/undo/*", "runs/packed/compact-1", "runs/packed/compact-2"),
     *("runs/first/dropped", "runs/dropping/dropped", "runs/undone~undone-*", "seen", "aside"),
-    *("aside/*", "review", "review/review", "review/review/staged", "review/late", "../data"),
+    *(
+        "aside/*",
+        "plans",
+        "review",
+        "review/review",
+        "review/review/staged",
+        "review/late",
+        "../data",
+    ),
     "../data/stray",
 ]
 

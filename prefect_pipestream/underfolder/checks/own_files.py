@@ -15,6 +15,7 @@ from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger, read_arrays
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.runs.kept_plan import is_sound_plan
 from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
@@ -37,6 +38,7 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
     if is_folder(layout.log):
         yield from _check_commits(layout, aside, fix)
     yield from _check_catalog(layout, aside)
+    yield from _check_plans(layout, aside)
     for run in runs_of(layout):
         yield from _check_ledger(run, aside)
         yield from _check_undoing(run, fix)
@@ -205,6 +207,16 @@ def _check_catalog(layout: Layout, aside: Aside) -> Iterator[Problem]:
                 yield _put_aside(layout, aside, "unreadable-record", path, message)
             except FileNotFoundError:
                 continue  # another query made the catalog anew
+
+
+def _check_plans(layout: Layout, aside: Aside) -> Iterator[Problem]:
+    """Finds plans that cannot be read. A run that is to go by one says so, and does not begin."""
+    for name in sorted(names_in(layout.plans)):
+        path = layout.at("plans", name)
+        with suppress(FileNotFoundError):  # swept meanwhile
+            if not is_sound_plan(path):
+                message = "This plan of a run is damaged; plan the run again."
+                yield _put_aside(layout, aside, "unreadable-record", path, message)
 
 
 def _check_undoing(run: Run, fix: bool) -> Iterator[Problem]:

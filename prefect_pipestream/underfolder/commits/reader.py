@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DuplicateItemError
 from prefect_pipestream.items import FileSource, Item
-from prefect_pipestream.storage.asking import is_folder, is_there, names_in
+from prefect_pipestream.storage.asking import is_folder, is_there, names_in, status_of
 from prefect_pipestream.storage.clock import is_racy
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
@@ -258,6 +258,22 @@ class Underfolder:
         index = self._index.scan()
         if self._part is not None:
             self._part = index.restricted_to(self._part.indices().tolist())
+
+    @DatasetError.explaining_questions()
+    def stored_bytes(self, indices: Iterable[int]) -> dict[str, int]:
+        """The disk space of all own files of some samples, by the items' keys: a `stat` a file.
+
+        Raises:
+            DatasetError: If a file could not be asked for.
+        """
+        found: dict[str, int] = {}
+        index = self.refreshed_index()
+        for idx in indices:
+            for kind in index.kinds_of(idx):
+                status = status_of(self.data_prefix + kind.name_of(idx))
+                if status is not None:  # else it was removed meanwhile
+                    found[kind.key] = found.get(kind.key, 0) + status.st_blocks * 512
+        return found
 
     def restricted_to(self, indices: Iterable[int]) -> "Underfolder":
         """Returns this dataset with just these samples in its index: small to pickle.

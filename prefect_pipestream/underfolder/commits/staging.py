@@ -170,6 +170,11 @@ class Staging:
         """Whether a sample is to be written under `idx`, or was read under it."""
         return idx in self.samples or idx in self._targets
 
+    @property
+    def is_checking(self) -> bool:
+        """Whether samples are looked at as they would be on disk."""
+        return self._judge is not None
+
     def is_empty(self) -> bool:
         """Whether there is no file to put in place."""
         return not self.shared and not any(s.changes_files for s in self.samples.values())
@@ -369,10 +374,22 @@ class Staging:
             item.serialization_mode = self._modes[key]
         return item
 
-    def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
+    def is_in_place(self, idx: int, key: str, item: Item[Any]) -> bool:
+        """Whether an item of a sample's own is in its place already, and would not be staged.
+
+        Raises:
+            ItemNameError: If it cannot have a file.
+        """
+        there = {kind.key: kind for kind in self.dataset.kinds_of(idx)}.get(key)
+        return item.is_stored_at(self.layout.final(self._name_for(idx, key, item, there)))
+
+    def _name_for(self, idx: int, key: str, item: Item[Any], there: Kind | None) -> str:
         if there is None:  # what has a file can have another
             check_key(key)
-        name = self._kind_for(key, item, there).name_of(staged.target)
+        return self._kind_for(key, item, there).name_of(idx)
+
+    def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
+        name = self._name_for(staged.target, key, item, there)
         if not item.is_stored_at(self.layout.final(name)):
             what, origin = f"Sample {staged.target}, item {key!r}", staged.origin
             replaced = None if origin is None else origin.source_of(key)

@@ -24,6 +24,7 @@
     review/<id>/                changes that wait for a decision (see `staged_review`)
     imported.jsonl              which sample came from what (see `imported`)
     catalog/<item>/             what metadata says, for queries (see `catalog.kept`)
+    plans/<key>.npz             what a run would process, to be followed (see `kept_plan`)
     seen/<fingerprint>.npz      signatures from runs that were pruned
     aside/<time>/               what `check` put aside
     ledger.lock                 held by whoever undoes, packs or prunes runs
@@ -122,6 +123,11 @@ class Layout:
     def imported(self) -> str:
         """The file that says which sample came from what."""
         return self.at("imported.jsonl")
+
+    @property
+    def plans(self) -> str:
+        """The folder of plans of runs."""
+        return self.at("plans")
 
     @property
     def claim(self) -> str:

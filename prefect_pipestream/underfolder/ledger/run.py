@@ -51,6 +51,7 @@ _TEXTS = {
     "rolls_back",
     "restores",
     "failed_in",
+    "plan",
     "rules",
     "user",
     "host",

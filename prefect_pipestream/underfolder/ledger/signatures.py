@@ -38,6 +38,15 @@ class Signatures(Mapping[int, str]):
             raise KeyError(idx)
         return f"{int(self._signature[at]):016x}"
 
+    def of(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """The signatures of some samples: uint64, 0 where nothing is known."""
+        found = np.zeros(len(indices), np.uint64)
+        if len(self._idx):
+            at = self._idx.searchsorted(indices).clip(max=len(self._idx) - 1)
+            is_known = self._idx[at] == indices
+            found[is_known] = self._signature[at[is_known]]
+        return found
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._idx.tolist())
 
@@ -74,6 +83,22 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
     ).last_of_each()
     rows = rows.where(rows.signature != 0)
     return Signatures(rows.idx, rows.signature)
+
+
+@DatasetError.explaining_questions()
+def failed_last(folder: Folder, fingerprint: str) -> npt.NDArray[np.int64]:
+    """The samples that failed when runs of a transform processed them last: int64, ascending.
+
+    What was noted before samples were moved to other indices does not count.
+
+    Raises:
+        DatasetError: If a ledger cannot be read.
+    """
+    layout = Layout.of(folder)
+    runs = [run for run in _standing(layout) if _fingerprint_of(run) == fingerprint]
+    rows = _by_time([run.rows() for run in runs]).last_of_each()
+    moved = _times_of_moves(layout).max(initial=0)
+    return rows.where((rows.outcome == FAILED) & (rows.at > moved)).idx
 
 
 def _noted(layout: Layout, fingerprint: str) -> Rows:

@@ -75,25 +75,64 @@ def assign(
         DatasetWriteError: If it cannot be written.
     """
     layout = Layout.of(folder)
+    asked = _Asked(run_key, origin, names, metadata_key, take_back)
     with DatasetWriteError.explaining(f"{layout.root}: its index of imports cannot be written"):
         layout.make()
         with commit_lock(layout):
-            told = _Metadata(layout, metadata_key)
-            index = told.index()
-            lines = _read(layout) or told.lines()
-            owners = _Owners(layout, lines, told)
-            known = owners.indices_of(origin)
-            out = set() if take_back else owners.displaced_of(origin)
-            new = [name for name in names if name not in known and name not in out]
-            if new:
-                first = max(owners.end(), len(index))
-                lines.append(_Line(run_key, time.time(), origin, new, first=first))
-                known.update(zip(new, range(first, first + len(new)), strict=True))
+            assigned, lines = asked.assigned(layout)
+            if lines is not None:
                 _write(layout, lines)
-    indices = np.fromiter((known.get(name, -1) for name in names), np.int64, len(names))
-    gone = sorted(known.keys() - set(names))
-    vanished = {name: known[name] for name in gone if known[name] in index}
-    return Assigned(indices, vanished, [name for name in names if name not in known])
+    return assigned
+
+
+@DatasetError.explaining_questions()
+def would_assign(
+    folder: Folder,
+    run_key: str,
+    origin: str,
+    names: Sequence[str],
+    *,
+    metadata_key: str = "metadata",
+    take_back: bool = False,
+) -> Assigned:
+    """What `assign` would say now, with these arguments; nothing is written.
+
+    Raises:
+        DatasetError: If the index cannot be read.
+    """
+    asked = _Asked(run_key, origin, names, metadata_key, take_back)
+    return asked.assigned(Layout.of(folder))[0]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What indices are asked for; see `assign`."""
+
+    run_key: str
+    origin: str
+    names: Sequence[str]
+    metadata_key: str
+    take_back: bool
+
+    def assigned(self, layout: Layout) -> tuple[Assigned, "list[_Line] | None"]:
+        """The indices, and all that is to be noted, if there is something new."""
+        names, origin = self.names, self.origin
+        told = _Metadata(layout, self.metadata_key)
+        index = told.index()
+        lines = _read(layout) or told.lines()
+        owners = _Owners(layout, lines, told)
+        known = owners.indices_of(origin)
+        out = set() if self.take_back else owners.displaced_of(origin)
+        new = [name for name in names if name not in known and name not in out]
+        if new:
+            first = max(owners.end(), len(index))
+            lines.append(_Line(self.run_key, time.time(), origin, new, first=first))
+            known.update(zip(new, range(first, first + len(new)), strict=True))
+        indices = np.fromiter((known.get(name, -1) for name in names), np.int64, len(names))
+        gone = sorted(known.keys() - set(names))
+        vanished = {name: known[name] for name in gone if known[name] in index}
+        left_out = [name for name in names if name not in known]
+        return Assigned(indices, vanished, left_out), lines if new else None
 
 
 @dataclass(frozen=True)
