@@ -12,7 +12,7 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from prefect_pipestream import underfolder
-from prefect_pipestream.cli.indices import Indices, chosen_indices
+from prefect_pipestream.cli.indices import Indices, Where, chosen_indices
 from prefect_pipestream.cli.output import (
     AsJson,
     Column,
@@ -117,6 +117,7 @@ def undo(
         typer.Option("--force", help="Also where samples were changed since, or the run is on."),
     ] = False,
     indices: Indices = None,
+    where: Where = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, and do nothing of it.")
     ] = False,
@@ -132,6 +133,11 @@ def undo(
     """Restore a dataset, or some samples, to what it was before a run, byte by byte."""
     some = chosen_indices(indices)
     check = _check_of(rules, as_json)
+    if where is not None:
+        from prefect_pipestream.sequences.where import samples_to_undo
+
+        with told_errors(as_json):
+            some = list(samples_to_undo(dataset, some, where) or ())
     if plan:
         with told_errors(as_json):
             planned = underfolder.plan_undo(dataset, run_keys, force, indices=some, check=check)

@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from prefect_pipestream.cli import demo
-from prefect_pipestream.cli.indices import chosen_indices
+from prefect_pipestream.cli.indices import Where, chosen_indices
 from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_note
 from prefect_pipestream.errors import RunKeyError
 from prefect_pipestream.underfolder.format.run_key import check_run_key
@@ -46,16 +46,6 @@ Select = Annotated[
     typer.Option(
         help="Which samples: all, those that changed since the same transform saw them, or those "
         "that failed in the last run."
-    ),
-]
-
-
-Where = Annotated[
-    str | None,
-    typer.Option(
-        metavar="QUERY",
-        help="Only samples of which this is true, such as 'metadata.label == 3 and not HAS mask'. "
-        "`pipestream where` tries a query.",
     ),
 ]
 
@@ -248,6 +238,7 @@ def reprocess(
     failed_run: Annotated[
         str | None, typer.Option(metavar="KEY", help="The run; the last one if none is given.")
     ] = None,
+    where: Where = None,
     max_failed: MaxFailed = None,
     sample_timeout: SampleTimeout = None,
     sample_memory: SampleMemory = None,
@@ -261,10 +252,11 @@ def reprocess(
     again = again_with(typed, "--failed-run", failed_run)
     gate = gate_in(rules, as_json)
     _, work = _given_or_demo("", dataset, transform, max_failed)
-    _check(dataset, work["transform"], as_json)
+    _check(dataset, work["transform"], as_json, where)
     from prefect_pipestream.flows import reprocess_failed
 
     work |= {"dataset": dataset, "target": target, "keys": keys, "failed_run": failed_run}
+    work |= {"where": where}
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
     work |= {**gate, "on_invalid": on_invalid}
     work |= planning(plan, follow)

@@ -11,6 +11,15 @@ Indices = Annotated[
     typer.Option("--indices", metavar="INDICES", help="Only these samples, such as `3,7-9`."),
 ]
 
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="QUERY",
+        help="Only samples of which this is true, such as 'metadata.label == 3 and not HAS mask'. "
+        "`pipestream where` tries a query.",
+    ),
+]
+
 
 def chosen_indices(text: str | None) -> list[int] | None:
     """The indices, ascending; None for none given.

@@ -14,12 +14,12 @@ from prefect_pipestream.cli.flow_commands import (
     Rules,
     RunKey,
     Select,
-    Where,
     again_with,
     gate_in,
     planning,
     process,
 )
+from prefect_pipestream.cli.indices import Where
 from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_line
 from prefect_pipestream.layouts import LayoutKind
 from prefect_pipestream.sequences.query import parse_where
@@ -56,6 +56,7 @@ def import_(
         bool,
         typer.Option("--link/--copy", help="Whether files are hard links, where that can be."),
     ] = True,
+    where: Where = None,
     max_failed: MaxFailed = None,
     rules: Rules = None,
     on_invalid: OnInvalid = "fail",
@@ -81,8 +82,11 @@ def import_(
 
     with told_errors(as_json):
         source_of(kind, source, given)  # what is wrong with it is told before Prefect is started
+        if where is not None:
+            parse_where(where)
     work: dict[str, Any] = {"kind": kind, "source": source, "dataset": dataset, "options": given}
     work |= {"select": select, "vanished": vanished, "link": link, "run_key": run_key}
+    work |= {"where": where}
     work |= {"max_failed": max_failed or 0.0, "on_invalid": on_invalid, **gate}
     work |= planning(plan, follow)
     again = again_with(typed, "--run-key", run_key)

@@ -22,6 +22,7 @@ from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.flows.selection import Select
 from prefect_pipestream.reporting.artifacts import publish_compaction, publish_pruning, publish_undo
 from prefect_pipestream.reporting.reports import RunReport, describe_counts
+from prefect_pipestream.sequences.where import samples_to_undo
 from prefect_pipestream.storage.space import size_of
 from prefect_pipestream.underfolder import RunInfo, compact, list_runs
 from prefect_pipestream.underfolder import prune_runs as prune
@@ -220,6 +221,7 @@ def reprocess_failed(
     on_invalid: OnInvalid = "fail",
     plan: bool = False,
     follow: str | None = None,
+    where: str | None = None,
 ) -> RunReport:
     """Processes just the samples that failed in an earlier run, after their cause was mended.
 
@@ -245,6 +247,8 @@ def reprocess_failed(
             undo would hold, and some samples before and after. Nothing is written.
         follow: The key of a plan, to do just that; what changed since is left as it is, and named.
             Empty for none.
+        where: A query that is to be true of the samples, such as: metadata.label == 3 and not
+            metadata.reviewed. Empty for none.
 
     Returns:
         What became of the samples; with `plan`, what would.
@@ -272,6 +276,7 @@ def reprocess_failed(
             on_invalid=on_invalid,
             plan=plan,
             follow=follow or None,
+            where=where or None,
         )
 
 
@@ -283,6 +288,7 @@ def undo_run(
     indices: list[int] | None = None,
     rules: list[ItemRule] | None = None,
     allow_other_items: bool = True,
+    where: str | None = None,
 ) -> str:
     """Restores a dataset to what it was before a run, or several, byte by byte.
 
@@ -295,23 +301,27 @@ def undo_run(
         rules: What is expected of items, as in validate-dataset. Where a sample would not be so
             after the undo, nothing is undone. Empty for none.
         allow_other_items: With rules, whether samples may have items that no rule is about.
+        where: A query, as for clean-dataset: restore just those of which it is true now, and the
+            rest of the run stands. Empty for none.
 
     Returns:
         The key of the run that the undo is: undo that one to have the changes back.
 
     Raises:
         RunNotFoundError: If there is no such run, or none at all; it lists the last ones.
-        PipeBuildingError: If a rule is wrong.
+        PipeBuildingError: If a rule or the query is wrong.
         UndoRefusedError: If someone changed samples of the run since; or it has none of those
-            that are given; or samples would not be as the rules say. Nothing was changed.
+            that are given; or the query is true of none; or samples would not be as the rules
+            say. Nothing was changed.
     """
     gate = SampleRules.gate(rules, allow_other_items)
     check = None if gate is None else gate.problems
     folder = block_of(dataset).folder
     with _listing_runs(folder):
         key = run_key or needed_last_run(folder)
+        some = samples_to_undo(folder, indices or None, where or None)
         facts = provenance_fact(code_in_force(None, [folder]))
-        report = undo(folder, key, force=force, indices=indices or None, check=check, facts=facts)
+        report = undo(folder, key, force=force, indices=some, check=check, facts=facts)
     log = get_run_logger()
     log.info(
         "Run %s undone: %d samples restored, %d files; by run %s.",

@@ -21,6 +21,7 @@ from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage
 from prefect_pipestream.sequences.categories import Categories
 from prefect_pipestream.sequences.imported import ImportedSamples
+from prefect_pipestream.sequences.query import parse_where
 from prefect_pipestream.sequences.registry import make_source
 from prefect_pipestream.sequences.sources.from_image_folder import FromImageFolder
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
@@ -62,6 +63,7 @@ def import_dataset(
     on_invalid: OnInvalid = "fail",
     plan: bool = False,
     follow: str | None = None,
+    where: str | None = None,
 ) -> RunReport:
     """Brings samples of another layout into a dataset: each once, and again where it changed.
 
@@ -99,18 +101,22 @@ def import_dataset(
             undo would hold, and some samples before and after. Nothing is written.
         follow: The key of a plan, to do just that; what changed since is left as it is, and named.
             Empty for none.
+        where: A query that is to be true of what the source has, such as: metadata.label == 'cat'.
+            Empty for none. Each sample of the source is asked.
 
     Returns:
         What became of the samples; with `plan`, what would.
 
     Raises:
-        PipeBuildingError: If an option or a rule is wrong.
+        PipeBuildingError: If an option, a rule or the query is wrong.
         DatasetNotFoundError: If the source is not there.
         DatasetError: If the source cannot be understood as a whole, the dataset is inside of it,
             its list of classes is broken, or all samples would be removed, as the source is empty.
         TooManyFailedError: If more than the share `max_failed` failed.
     """
     check_planning(plan, follow or None)
+    if where:
+        parse_where(where)
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
     folder = Path(Layout.of(block.folder).root)
     given = SampleRules.gate(rules, allow_other_items)
@@ -147,7 +153,13 @@ def import_dataset(
     stream = stream.with_input(samples)
     run = ProcessRun(stream, stream, transform, None, sample_retries, get_run_logger())
     _warn(run, assigned, found.origin_name, vanished)
-    choice = Choice(select, indices or None, is_named=bool(run_key), follow=follow or None)
+    choice = Choice(
+        select,
+        indices or None,
+        is_named=bool(run_key),
+        where=where or None,
+        follow=follow or None,
+    )
     fingerprint = IMPORT + transform.fingerprint(None)
     if plan:
         gate(run, given)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import ItemError, QueryError
+from prefect_pipestream.errors import ItemError, QueryError, UndoRefusedError
 from prefect_pipestream.sequences.query import parse_where
 from prefect_pipestream.sequences.query_meaning import RUN
 from prefect_pipestream.sequences.query_nodes import Asked, Coded, Query
@@ -84,6 +84,33 @@ def find(
             columns |= {(path, True): Coded(one.codes, one.values) for path, one in found.items()}
             problems |= catalog.problems
     return Found(samples[asked.mask(columns, len(samples))], problems)
+
+
+def samples_to_undo(
+    folder: str | os.PathLike[str], indices: Sequence[int] | None, where: str | None
+) -> Sequence[int] | None:
+    """The samples of a dataset whose part of a run is to be undone; None is all of it.
+
+    Args:
+        folder: The dataset.
+        indices: The samples to choose from; None is all.
+        where: A query that is to be true of them, as they are now; None for none. It finds no
+            sample that the run removed.
+
+    Raises:
+        UndoRefusedError: If there is a query, and it is true of none.
+        PipestreamError: As `find`.
+    """
+    if where is None:
+        return indices
+    found = find(Underfolder(folder), where).indices.tolist()
+    chosen = found if indices is None else sorted(set(found).intersection(indices))
+    if not chosen:
+        among = "" if indices is None else f" of the {len(set(indices)):,} that are given"
+        raise UndoRefusedError(
+            f"{os.fspath(folder)}: where={where!r} is true of no sample{among}. Nothing was undone."
+        )
+    return chosen
 
 
 def _by_key(query: Query) -> dict[str, set[Asked]]:

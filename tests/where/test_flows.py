@@ -9,17 +9,21 @@ import yaml
 
 from prefect_pipestream import cli, list_runs
 from prefect_pipestream.blocks import OutputUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.errors import DatasetWriteError, QueryError
+from prefect_pipestream.errors import DatasetWriteError, QueryError, UndoRefusedError
 from prefect_pipestream.flows import (
     build_dataset,
     clean_dataset,
     export_dataset,
+    import_dataset,
     process_samples,
+    reprocess_failed,
+    undo_run,
     validate_dataset,
 )
 from prefect_pipestream.review import compute_review
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.underfolder.ledger.run import Run
+from tests.layouts.photos import make_photos
 from tests.prefect_layer.datasets import count_runs, files_of, make_dataset, runs_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -112,3 +116,45 @@ def test_commands_take_a_query(folder: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["counts"]["written"] == 2
     metadata = yaml.safe_load((folder / "data" / "004_metadata.yaml").read_text())
     assert metadata["number"] == 4
+
+
+def test_a_part_of_a_run_is_undone_by_a_query(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process(folder, run_key="r")
+    undo_run(folder, "r", where="metadata.number > 3")
+    assert runs_of(folder, range(6)) == [1, 1, 1, 1, 0, 0]
+    undo_run(folder, "r", where="metadata.number < 2", indices=[1, 2])
+    assert runs_of(folder, range(6)) == [1, 0, 1, 1, 0, 0]
+    command = ["undo", str(folder), "r", "--where", "metadata.number == 2"]
+    assert cli.main([*command, "--plan"]) == 0
+    assert runs_of(folder, [2]) == [1]
+    assert cli.main(command) == 0
+    assert runs_of(folder, range(6)) == [1, 0, 0, 1, 0, 0]
+    with pytest.raises(UndoRefusedError, match="is true of no sample of the 1 that are given"):
+        undo_run(folder, "r", where="metadata.number > 9", indices=[3])
+    with pytest.raises(QueryError):
+        undo_run(folder, "r", where="metadata.number = 9")
+    assert runs_of(folder, range(6)) == [1, 0, 0, 1, 0, 0]
+    capsys.readouterr()
+    assert cli.main(["undo", str(folder), "r", "--where", "metadata.number > 9"]) == 1
+    assert "is true of no sample" in capsys.readouterr().err
+
+
+def test_failed_samples_are_chosen_by_a_query(folder: Path) -> None:
+    def fails(sample: Sample) -> Sample:
+        raise ValueError("never")
+
+    process(folder, fails, max_failed=1.0, run_key="r")
+    report = reprocess_failed(folder, ["invert"], where="metadata.number > 3")
+    assert report.counts["written"] == 2
+
+
+def test_an_import_brings_in_what_a_query_says(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", "cat/1.jpg", "dog/2.jpg", "dog/3.jpg")
+    dataset = tmp_path / "dataset"
+    report = import_dataset("image-folder", photos, dataset, where="metadata.label == 'dog'")
+    assert report.counts["written"] == 2
+    assert import_dataset("image-folder", photos, dataset).counts["written"] == 1
+    with pytest.raises(QueryError):
+        import_dataset("image-folder", photos, dataset, where="metadata.label = 'dog'")
