@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from prefect_pipestream.cli import demo
-from prefect_pipestream.cli.indices import Where, chosen_indices
+from prefect_pipestream.cli.indices import Indices, Where, chosen_indices
 from prefect_pipestream.cli.output import AsJson, told_errors, write_json, write_note
 from prefect_pipestream.errors import RunKeyError
 from prefect_pipestream.underfolder.format.run_key import check_run_key
@@ -55,6 +55,16 @@ def _check_limit(limit: float | None) -> float | None:
     if limit is not None and not (isfinite(limit) and limit > 0):
         raise typer.BadParameter(f"expected a number above 0, got {limit:g}.")
     return limit
+
+
+Redo = Annotated[
+    bool,
+    typer.Option(
+        "--redo",
+        help="Process samples once more that the run of --run-key has done: all, or those of "
+        "--indices and --where; they are taken back first.",
+    ),
+]
 
 
 SampleTimeout = Annotated[
@@ -141,6 +151,7 @@ def clean(
     keys: Keys = None,
     max_failed: MaxFailed = None,
     select: Select = "all",
+    indices: Indices = None,
     where: Where = None,
     rules: Rules = None,
     on_invalid: OnInvalid = "fail",
@@ -149,6 +160,7 @@ def clean(
     sample_memory: SampleMemory = None,
     plan: Plan = False,
     follow: Follow = None,
+    redo: Redo = False,
     as_json: AsJson = False,
 ) -> None:
     """Change the samples of a dataset in place, each wholly or not at all, and each once."""
@@ -162,6 +174,7 @@ def clean(
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
     work |= {**gate, "on_invalid": on_invalid}
     work |= planning(plan, follow)
+    work |= {"redo": redo, "indices": chosen_indices(indices)}
     process(clean_dataset, work, dataset, again, as_json, typed.obj)
 
 
@@ -184,6 +197,7 @@ def build(
     keys: Keys = None,
     max_failed: MaxFailed = None,
     select: Select = "all",
+    indices: Indices = None,
     where: Where = None,
     rules: Rules = None,
     on_invalid: OnInvalid = "fail",
@@ -192,6 +206,7 @@ def build(
     sample_memory: SampleMemory = None,
     plan: Plan = False,
     follow: Follow = None,
+    redo: Redo = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a new dataset of the samples of another one."""
@@ -219,6 +234,7 @@ def build(
         **planning(plan, follow),
     }
     work |= {"sample_timeout": sample_timeout, "sample_memory": sample_memory}
+    work |= {"redo": redo, "indices": chosen_indices(indices)}
     process(build_dataset, work, target, again, as_json, typed.obj)
 
 

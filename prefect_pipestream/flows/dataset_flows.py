@@ -63,6 +63,7 @@ def clean_dataset(
     on_invalid: OnInvalid = "fail",
     plan: bool = False,
     follow: str | None = None,
+    redo: bool = False,
 ) -> RunReport:
     """Changes the samples of a dataset in place: each wholly or not at all, and each once.
 
@@ -96,6 +97,8 @@ def clean_dataset(
             undo would hold, and some samples before and after. Nothing is written.
         follow: The key of a plan, to do just that; what changed since is left as it is, and named.
             Empty for none.
+        redo: Process samples once more that the run of the run key has done: those of the indices
+            and the query are taken back first.
 
     Returns:
         What became of the samples; with `plan`, what would.
@@ -119,6 +122,7 @@ def clean_dataset(
         on_invalid=on_invalid,
         plan=plan,
         follow=follow or None,
+        redo=redo,
     )
 
 
@@ -143,6 +147,7 @@ def build_dataset(
     on_invalid: OnInvalid = "fail",
     plan: bool = False,
     follow: str | None = None,
+    redo: bool = False,
 ) -> RunReport:
     """Reads the samples of a dataset, changes them, and writes them to another one.
 
@@ -177,6 +182,8 @@ def build_dataset(
             undo would hold, and some samples before and after. Nothing is written.
         follow: The key of a plan, to do just that; what changed since is left as it is, and named.
             Empty for none.
+        redo: Process samples once more that the run of the run key has done: those of the indices
+            and the query are taken back first.
 
     Returns:
         What became of the samples; with `plan`, what would.
@@ -201,6 +208,7 @@ def build_dataset(
         on_invalid=on_invalid,
         plan=plan,
         follow=follow or None,
+        redo=redo,
     )
 
 

@@ -23,6 +23,7 @@ from prefect_pipestream.flows.gating import OnInvalid, finish_undo, gate, pack_l
 from prefect_pipestream.flows.planning import as_report, check_planning, plan_run
 from prefect_pipestream.flows.process_run import ProcessRun, identity_of
 from prefect_pipestream.flows.provenance import provenance_of
+from prefect_pipestream.flows.redoing import check_redo, take_back_chosen
 from prefect_pipestream.flows.runner import explained_death
 from prefect_pipestream.flows.selection import (
     Choice,
@@ -81,6 +82,7 @@ def process_samples(
     on_invalid: OnInvalid = "fail",
     plan: bool = False,
     follow: str | None = None,
+    redo: bool = False,
 ) -> RunReport:
     """Reads, transforms and writes samples, in place or from a source to a target.
 
@@ -137,6 +139,8 @@ def process_samples(
             ones that are still as they were. What was changed, is gone or came since is named in
             the warnings of the report. The samples are chosen as they were for the plan. A run
             whose `run_key` is the key of a plan goes by that one.
+        redo: Whether samples that the run of the `run_key` has done are processed once more: those
+            of `indices` and `where` are taken back first, as `undo_run` does it.
 
     Returns:
         What became of the samples. With `plan`, the plan: a `RunPlan` (see `plan_of`).
@@ -156,7 +160,9 @@ def process_samples(
             or none at all.
         RunTakenOverError: If another attempt at the run began meanwhile.
         WorkerDiedError: If a worker process was killed; the run can be gone on with.
-        ValueError: If there is a limit, and `tasks_per` is "sample".
+        UndoRefusedError: If a sample is to be redone that somebody changed since.
+        ValueError: If there is a limit, and `tasks_per` is "sample"; or if samples are to be
+            redone, and no run is named, or a plan.
 
     Example:
         ```python
@@ -184,18 +190,22 @@ def process_samples(
         parse_where(where)
     given = SampleRules.gate(rules, allow_other_items)
     check_planning(plan, follow)
+    check_redo(redo, run_key, plan, follow)
+    choice = Choice(select, indices, is_named=run_key is not None, where=where, follow=follow)
+    log = get_run_logger()
     if plan:
         reader, writer = _opened_to_plan(source, target, run_key)
     else:
         key = run_key_in_force() if run_key is None else check_run_key(run_key)
         key = key or new_run_key("run")
-        # What workers of an earlier attempt still have under way is refused from here on.
         reader = opened(source, key)
-        writer = (reader if target is None else opened(target, key)).for_attempt()
+        output = reader if target is None else opened(target, key)
+        if redo:
+            choice = take_back_chosen(reader, output, choice, log)
+        # What workers of an earlier attempt still have under way is refused from here on.
+        writer = output.for_attempt()
         reader = writer if target is None else reader
-    log = get_run_logger()
     run = ProcessRun(reader, writer, prepared, keys, sample_retries, log, limits)
-    choice = Choice(select, indices, is_named=run_key is not None, where=where, follow=follow)
     if plan:
         gate(run, given)
         return as_report(plan_run(run, choice, identity_of(run), artifacts))
