@@ -1,15 +1,16 @@
-"""Commits, kills, undos and changes from outside, in any order, agree with a plain model."""
+"""Commits, kills, undos, restores, prunes and changes from outside agree with a plain model."""
 
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from prefect_pipestream.errors import RunNotFoundError, UndoRefusedError
+from prefect_pipestream.errors import RunKeyError, RunNotFoundError, UndoRefusedError
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import (
@@ -26,60 +27,36 @@ from prefect_pipestream.underfolder import (
     Underfolder,
     check,
     end_run,
+    keep_run,
     list_runs,
     prune_runs,
+    release_run,
+    restore_sample,
+    undo_bytes,
     undo_run,
 )
 from prefect_pipestream.underfolder.commits.apply import recover
-from prefect_pipestream.underfolder.runs import pruning
 
-SAMPLES = 6
+from .ledger_model import Model, ModelRun, Name, Versions, pairs
+
+SAMPLES = 5
+KEYS = ("label", "image")
 RUNS = st.sampled_from(["a", "b", "c"])
-SOME = st.sets(st.integers(0, SAMPLES - 1), min_size=1)
+ONE = st.integers(0, SAMPLES - 1)
+SOME = st.sets(ONE, min_size=1)
+WHICH = st.integers(0, 99)
 CALLS = {"open", "write", "close", "mkdir", "rename", "replace", "link", "unlink", "rmdir"}
 CALLS |= {"utime", "flock", "listdir"}
-MOMENTS = st.integers(1, 200)
-KILLS = {"in a commit": 0, "in an undo": 0, "in an undo of a part": 0}
-
-Name = tuple[int, str]
-
-
-@dataclass
-class Expected:
-    """What the ledger of a run is to say, and what its undo needs: versions of files."""
-
-    done: set[int] = field(default_factory=set)
-    before: dict[Name, int] = field(default_factory=dict)
-    after: dict[Name, int] = field(default_factory=dict)
-
-    def part(self, indices: set[int]) -> "Expected":
-        """What it says of some samples."""
-        return Expected(
-            self.done & indices,
-            {name: version for name, version in self.before.items() if name[0] in indices},
-            {name: version for name, version in self.after.items() if name[0] in indices},
-        )
-
-    def updated(self, other: "Expected") -> None:
-        """Takes over what another says."""
-        self.done |= other.done
-        self.before.update(other.before)
-        self.after.update(other.after)
-
-
-@dataclass
-class PartUndo:
-    """What an undo of a part of a run took back."""
-
-    run: Expected
-    taken: Expected
-    found: dict[Name, int]
+KILL = st.none() | st.integers(1, 120)
+THEN = st.sampled_from(["recover", "check", "open", "commit", "undo", "prune"])
+KILLS: Counter[str] = Counter()
+STEPS: Counter[str] = Counter()
 
 
 def transform_all(folder: Path, run_key: str, indices: list[int], count: int) -> None:
     """Adds one to the counters and inverts the images, of samples that the run has not done."""
     stream = DataStream.read_write_underfolder(folder, run_key=run_key)
-    done = Run.of(folder, run_key).done_indices()
+    done = stream.run.done_indices()
     with stream.commit_group(count=count, seconds=1000) as group:
         for idx in indices:
             if idx not in done:
@@ -124,14 +101,18 @@ def _run_until(work: Callable[[], object], at: int) -> NoReturn:
 
 
 class LedgerMachine(RuleBasedStateMachine):
+    """What may happen to the runs of a dataset; `Model` says what is to come of it.
+
+    A kill may come a little sooner or later when an example is tried again. So what a rule does
+    may depend on which runs there are, but whether it is drawn does not: it has no precondition.
+    """
+
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp())
         self.folder = self.root / "dataset"
         self.values: list[int] = []  # of each version of a file that there ever was
-        self.files: dict[Name, int] = {}  # the version that is there
-        self.runs: dict[str, Expected] = {}
-        self.part_undos: dict[str, PartUndo] = {}
+        self.model = Model()
 
     @initialize()
     def make(self) -> None:
@@ -139,8 +120,9 @@ class LedgerMachine(RuleBasedStateMachine):
         for idx in range(SAMPLES):
             TxtNumpyItem(np.array([idx])).serialize(self.path(idx, "label"))
             PngImageItem(np.full((2, 2), 10 + idx, np.uint8)).serialize(self.path(idx, "image"))
-            self.files[idx, "label"] = self.new_version(idx)
-            self.files[idx, "image"] = self.new_version(10 + idx)
+            self.model.files[idx, "label"] = self.new_version(idx)
+            self.model.files[idx, "image"] = self.new_version(10 + idx)
+        self.commit("a", set(range(SAMPLES)), count=2, at=None, then="open")
 
     def path(self, idx: int, key: str) -> Path:
         return self.folder / f"data/{idx}_{key}.{'txt' if key == 'label' else 'png'}"
@@ -153,45 +135,39 @@ class LedgerMachine(RuleBasedStateMachine):
         item = (TxtNumpyItem if key == "label" else PngImageItem)(self.path(idx, key))
         return int(np.ravel(item())[0])
 
-    # -- what happens ----------------------------------------------------------------------
+    # -- which runs there are --------------------------------------------------------------
 
-    @rule(run_key=RUNS, indices=SOME, count=st.integers(1, 4))
-    def commit(self, run_key: str, indices: set[int], count: int) -> None:
-        transform_all(self.folder, run_key, sorted(indices), count)
-        self.note_done(run_key, indices - self.done_by(run_key))
+    def infos(self) -> dict[datetime, RunInfo]:
+        """What is listed of the runs, by their start: the one thing that no undo changes."""
+        return {info.started: info for info in list_runs(self.folder) if info.started}
 
-    def done_by(self, run_key: str) -> set[int]:
-        return self.runs[run_key].done if run_key in self.runs else set()
+    def note_begun(self) -> list[ModelRun]:
+        """Lets the model know of runs that are new: those of a process that was killed, too."""
+        for info in list_runs(self.folder):
+            if info.started is None:  # killed as it had just made its folder: the next one says so
+                Run.of(self.folder, info.run_key).note({})
+        known = {run.started for run in self.model.runs}
+        new = [ModelRun(i.run_key, at) for at, i in self.infos().items() if at not in known]
+        self.model.runs += new
+        return new
 
-    def note_done(self, run_key: str, indices: set[int]) -> None:
-        run = self.runs.setdefault(run_key, Expected())
-        run.done |= indices
-        for idx in indices:
-            for key in ("label", "image"):
-                old = self.files[idx, key]
-                value = self.values[old] + 1 if key == "label" else 255 - self.values[old]
-                run.before.setdefault((idx, key), old)
-                run.after[idx, key] = self.files[idx, key] = self.new_version(value)
+    def standing(self, which: int) -> ModelRun | None:
+        """One of the runs that count."""
+        runs = self.model.standing()
+        return runs[which % len(runs)] if runs else None
 
-    @rule(
-        run_key=RUNS,
-        indices=SOME,
-        count=st.integers(1, 4),
-        at=MOMENTS,
-        then=st.sampled_from(["recover", "check", "open", "commit", "undo"]),
-    )
-    def commit_and_be_killed(
-        self, run_key: str, indices: set[int], count: int, at: int, then: str
-    ) -> None:
-        todo = sorted(indices)
-        KILLS["in a commit"] += killed_in(
-            lambda: transform_all(self.folder, run_key, todo, count), at
-        )
+    def killed(self, what: str, work: Callable[[], object], at: int | None, then: str) -> bool:
+        """Whether work was killed at a call; then what comes next was done, too.
+
+        Which runs it began is noted by the rule: an undo that was killed first goes on.
+        """
+        STEPS[what] += 1
+        if at is None:
+            return False
+        is_killed = killed_in(work, at)
+        KILLS[what] += is_killed
         self.reopen(then)
-        done = set(Run.of(self.folder, run_key).outcomes()) - self.done_by(run_key)
-        assert done <= indices
-        if done or run_key in self.runs:
-            self.note_done(run_key, done)
+        return True
 
     def reopen(self, how: str) -> None:
         """Comes next after a process that died, in one way or another."""
@@ -200,162 +176,298 @@ class LedgerMachine(RuleBasedStateMachine):
         elif how == "check":
             check(self.folder, fix=True)
             assert check(self.folder).problems == ()
-        elif how == "commit":  # of nothing that is there
+        elif how == "commit":  # of no sample that is there
             stream = DataStream.read_write_underfolder(self.folder, run_key="new")
             with stream.commit_group() as group:
-                group.record(0, "skipped")
+                group.record(SAMPLES, "skipped")
         elif how == "undo":
             with pytest.raises(RunNotFoundError):
                 undo_run(self.folder, "no such run")
             recover(os.fspath(self.folder))
+        elif how == "prune":  # nothing is so old
+            assert prune_runs(self.folder, timedelta(days=1)) == []
+            recover(os.fspath(self.folder))
         else:
             DataStream.read_write_underfolder(self.folder)
 
-    def may_be_undone(self, run: Expected) -> bool:
-        return all(self.files[name] == version for name, version in run.after.items())
+    # -- runs ------------------------------------------------------------------------------
 
-    def take_back(self, run_key: str) -> None:
-        self.files.update(self.runs.pop(run_key).before)
+    @rule(run_key=RUNS, indices=SOME, count=st.integers(1, 4), at=KILL, then=THEN)
+    def commit(
+        self, run_key: str, indices: set[int], count: int, at: int | None, then: str
+    ) -> None:
+        before = self.model.done_by(run_key)
+        work = partial(transform_all, self.folder, run_key, sorted(indices), count)
+        if self.killed("commit", work, at, then):
+            done = Run.of(self.folder, run_key).done_indices() - before
+            assert done <= indices
+        else:
+            work()
+            done = indices - before
+        self.note_begun()
+        run = self.model.run(run_key)
+        assert run is not None or not done
+        if run is not None:
+            self.model.commit(run, {name: self.transformed(name) for name in names_of(done)})
 
-    def has_changes(self, run_key: str) -> bool:
-        """Whether a run is there to be undone: a kill may come a little sooner or later.
-
-        So it is no precondition of a rule, which must be drawn the same when tried again.
-        """
-        return run_key in self.runs and bool(self.runs[run_key].after)
+    def transformed(self, name: Name) -> int:
+        value = self.values[self.model.files[name]]
+        return self.new_version(value + 1 if name[1] == "label" else 255 - value)
 
     @rule(run_key=RUNS)
-    def undo(self, run_key: str) -> None:
-        if not self.has_changes(run_key):
-            return
-        if self.may_be_undone(self.runs[run_key]):
-            undo_run(self.folder, run_key)
-            self.take_back(run_key)
-        else:
-            with pytest.raises(UndoRefusedError):
-                undo_run(self.folder, run_key)
+    def end(self, run_key: str) -> None:
+        end_run(Run.of(self.folder, run_key))
 
-    @rule(run_key=RUNS, at=MOMENTS, then=st.sampled_from(["recover", "open"]))
-    def undo_and_be_killed(self, run_key: str, at: int, then: str) -> None:
-        if not self.has_changes(run_key) or not self.may_be_undone(self.runs[run_key]):
-            return
-        KILLS["in an undo"] += killed_in(lambda: undo_run(self.folder, run_key), at)
-        self.reopen(then)
-        if run_key in {run.run_key for run in list_runs(self.folder) if run.state != "undone"}:
-            undo_run(self.folder, run_key)
-        self.take_back(run_key)
-
-    @rule(run_key=RUNS, indices=SOME, at=st.one_of(st.none(), MOMENTS))
-    def undo_part(self, run_key: str, indices: set[int], at: int | None) -> None:
-        if not self.has_changes(run_key):
-            return
-        run = self.runs[run_key]
-        part = run.part(indices)
-        if not part.done or not self.may_be_undone(part):
-            with pytest.raises(UndoRefusedError):
-                undo_run(self.folder, run_key, indices=indices)
-            return
-        report = self.undo_part_and_be_killed(run_key, indices, at)
-        self.note_part_undone(run, part, report)
-
-    def undo_part_and_be_killed(self, run_key: str, indices: set[int], at: int | None) -> str:
-        """Undoes some samples of a run, in two goes if it is killed; returns the undo's key."""
-        before = {run.folder for run in list_runs(self.folder)}
-        if at is not None:
-            KILLS["in an undo of a part"] += killed_in(
-                lambda: undo_run(self.folder, run_key, indices=indices), at
-            )
-            recover(os.fspath(self.folder))
-        run = Run.of(self.folder, run_key)
-        if run.is_half_undone() or self.runs[run_key].done == run.done_indices():
-            return undo_run(self.folder, run_key, indices=indices).undo_run_key
-        (new,) = (run for run in list_runs(self.folder) if run.folder not in before)
-        return new.run_key
-
-    def note_part_undone(self, run: Expected, part: Expected, undo_key: str) -> None:
-        found = {name: self.files[name] for name in part.before}
-        self.files.update(part.before)
-        run.done -= part.done
-        for name in part.before:
-            del run.before[name], run.after[name]
-        self.part_undos[undo_key] = PartUndo(run, part, found)
-
-    @rule(number=st.integers(0, 9), at=st.one_of(st.none(), MOMENTS))
-    def undo_the_undo_of_a_part(self, number: int, at: int | None) -> None:
-        key = self.a_part_undo(number)
-        if key is None:
-            return
-        undo = self.part_undos[key]
-        is_retired = all(run is not undo.run for run in self.runs.values())
-        is_changed = any(self.files[name] != old for name, old in undo.taken.before.items())
-        if is_retired or is_changed:
-            with pytest.raises(UndoRefusedError):
-                undo_run(self.folder, key)
-            return
-        if at is not None:
-            KILLS["in an undo of a part"] += killed_in(lambda: undo_run(self.folder, key), at)
-            recover(os.fspath(self.folder))
-        if key in {run.run_key for run in list_runs(self.folder) if run.state != "undone"}:
-            undo_run(self.folder, key)
-        self.files.update(undo.found)
-        undo.run.updated(undo.taken)
-        del self.part_undos[key]
-
-    def a_part_undo(self, number: int) -> str | None:
-        keys = sorted(self.part_undos)
-        return keys[number % len(keys)] if keys else None
-
-    @rule(number=st.integers(0, 9))
-    def prune_the_undo_of_a_part(self, number: int) -> None:
-        key = self.a_part_undo(number)
-        if key is None:
-            return
-
-        def only_it(_: object, runs: Sequence[RunInfo], __: int) -> list[RunInfo]:
-            return [info for info in runs if info.run_key == key]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pruning, "_removable", only_it)
-            prune_runs(self.folder, timedelta(0))
-        del self.part_undos[key]
-
-    @rule(idx=st.integers(0, SAMPLES - 1), value=st.integers(0, 200), in_place=st.booleans())
+    @rule(idx=ONE, value=st.integers(0, 200), in_place=st.booleans())
     def somebody_changes_a_counter(self, idx: int, value: int, in_place: bool) -> None:
         path = self.path(idx, "label")
         if in_place:
             path.write_text(f"{value}\n")
         else:
             TxtNumpyItem(np.array([value])).serialize(path)
-        self.files[idx, "label"] = self.new_version(value)
-
-    @rule(run_key=RUNS)
-    def end(self, run_key: str) -> None:
-        end_run(Run.of(self.folder, run_key))
+        self.model.files[idx, "label"] = self.new_version(value)
 
     @rule(fix=st.booleans())
     def look_it_over(self, fix: bool) -> None:
         assert check(self.folder, fix=fix).problems == ()
 
+    # -- undo, of all sorts of runs --------------------------------------------------------
+
+    @rule(which=WHICH, at=KILL, then=THEN, by_name=st.booleans())
+    def undo(self, which: int, at: int | None, then: str, by_name: bool) -> None:
+        run = self.standing(which)
+        if run is not None:
+            self.undo_it(run, None, at, then, by_name)
+
+    @rule(run_key=RUNS, indices=SOME, at=KILL, then=THEN)
+    def undo_part(self, run_key: str, indices: set[int], at: int | None, then: str) -> None:
+        run = self.model.run(run_key)
+        if run is not None:
+            self.undo_it(run, indices, at, then, by_name=False)
+
+    @rule(which=WHICH, indices=SOME)
+    def undo_part_of_any_run(self, which: int, indices: set[int]) -> None:
+        run = self.standing(which)
+        if run is not None:
+            self.undo_it(run, indices, None, "recover", by_name=False)
+
+    def undo_it(
+        self, run: ModelRun, indices: set[int] | None, at: int | None, then: str, by_name: bool
+    ) -> None:
+        key = run.name if by_name and run.name else run.key
+        work = partial(undo_run, self.folder, key, indices=indices)
+        todo = self.model.to_put_back(run, indices)
+        if todo is None:
+            with pytest.raises(UndoRefusedError):
+                work()
+            return
+        what, before = "undo" if indices is None else "undo of a part", list(self.model.runs)
+        if not self.killed(what, work, at, then) or not self.is_undone(run, indices):
+            work()
+        undo = self.begun_since(before, "undo:")
+        assert (undo is not None) == bool(todo or indices is not None)
+        self.model.undone(run, indices, undo)
+        if undo is not None:
+            self.model.commit(undo, todo)
+
+    def begun_since(self, before: list[ModelRun], prefix: str) -> ModelRun | None:
+        """The last run that began since, of those that have such a key."""
+        self.note_begun()
+        new = [one for one in self.model.runs if one not in before and one.key.startswith(prefix)]
+        return new[-1] if new else None
+
+    def is_undone(self, run: ModelRun, indices: set[int] | None) -> bool:
+        """Whether an undo that may have been killed came to its end."""
+        state = self.infos()[run.started].state
+        if indices is None or state == "undoing":
+            return state == "undone"
+        return not indices & Run.of(self.folder, run.key).done_indices()
+
+    # -- restoring a sample ----------------------------------------------------------------
+
+    @rule(
+        idx=ONE,
+        which=WHICH,
+        keys=st.none() | st.sets(st.sampled_from(KEYS), min_size=1),
+        state=st.sampled_from(["before", "after"]),
+        force=st.booleans(),
+        at=KILL,
+        then=THEN,
+    )
+    def restore(
+        self,
+        idx: int,
+        which: int,
+        keys: set[str] | None,
+        state: Literal["before", "after"],
+        force: bool,
+        at: int | None,
+        then: str,
+    ) -> None:
+        known = [run.key for run in self.model.runs] or ["a"]  # those that were undone, too
+        key = known[which % len(known)]
+        work = partial(restore_sample, self.folder, idx, key, keys, state=state, force=force)
+        changes = self.model.since(idx, key, state)
+        if changes is None:
+            with pytest.raises(RunNotFoundError):
+                work()
+            return
+        found = {one: versions for one, *versions in pairs(changes)}
+        chosen = found.keys() if keys is None else keys
+        todo: Versions = {}
+        is_refused = not chosen <= found.keys()
+        for one in chosen & found.keys():
+            wanted, last = found[one]
+            now = self.model.files[idx, one]
+            if now != wanted:
+                todo[idx, one] = wanted
+                is_refused = is_refused or (now != last and not force)
+        if is_refused:
+            with pytest.raises(UndoRefusedError):
+                work()
+            return
+        self.restore_it(idx, todo, work, at, then)
+
+    def restore_it(
+        self, idx: int, todo: Versions, work: Callable[[], object], at: int | None, then: str
+    ) -> None:
+        before = list(self.model.runs)
+        if not self.killed("restore", work, at, then) or not self.is_restored(idx, before):
+            work()
+        run = self.begun_since(before, "restore:")
+        assert run is not None or not todo
+        if run is not None:
+            self.model.commit(run, todo)
+
+    def is_restored(self, idx: int, before: list[ModelRun]) -> bool:
+        run = self.begun_since(before, "restore:")
+        return run is not None and idx in Run.of(self.folder, run.key).done_indices()
+
+    # -- keeping and pruning ---------------------------------------------------------------
+
+    @rule(which=WHICH, name=st.sampled_from([None, "gold", "silver"]), at=KILL, then=THEN)
+    def keep(self, which: int, name: str | None, at: int | None, then: str) -> None:
+        run = self.of_any_key(which)
+        if run is None:
+            return
+        work = partial(keep_run, self.folder, run.key, name)
+        if any(one.name == name is not None for one in self.model.runs if one is not run):
+            with pytest.raises(RunKeyError):
+                work()
+            return
+        self.killed("keep", work, at, then)
+        work()
+        self.note_begun()
+        run.kept, run.name = True, name or run.name
+
+    @rule(which=WHICH, by_name=st.booleans(), at=KILL, then=THEN)
+    def release(self, which: int, by_name: bool, at: int | None, then: str) -> None:
+        run = self.of_any_key(which)
+        if run is None:
+            return
+        name = run.name if by_name and run.name else run.key
+        work = partial(release_run, self.folder, name)
+        if not self.killed("release", work, at, then) or self.infos()[run.started].kept:
+            work()
+        self.note_begun()
+        run.kept, run.name = False, None
+
+    def of_any_key(self, which: int) -> ModelRun | None:
+        """The run that some key means: the one that counts, or that was undone last."""
+        if not self.model.runs:
+            return None
+        key = self.model.runs[which % len(self.model.runs)].key
+        infos = self.infos()
+        undone = [run for run in self.model.runs if run.key == key and not run.stands]
+        undone.sort(key=lambda run: infos[run.started].undone or run.started)
+        return self.model.run(key) or undone[-1]
+
+    @rule(tenths=st.integers(0, 10), keep_last=st.integers(0, 4), at=KILL, then=THEN)
+    def prune_by_size(self, tenths: int, keep_last: int, at: int | None, then: str) -> None:
+        most = undo_bytes(self.folder) * tenths // 10
+        left = self.prune(keep_last, at, then, larger_than=most)
+        infos = self.infos()
+        holding = [run for run in left if infos[run.started].undo_bytes]
+        assert undo_bytes(self.folder) <= most or not holding
+
+    @rule(which=WHICH, keep_last=st.integers(0, 4), at=KILL, then=THEN)
+    def prune_by_age(self, which: int, keep_last: int, at: int | None, then: str) -> None:
+        run = self.model.runs[which % len(self.model.runs)] if self.model.runs else None
+        since = datetime.now(UTC) if run is None else last_active(self.infos()[run.started])
+        left = self.prune(keep_last, at, then, older_than=datetime.now(UTC) - since)
+        infos = self.infos()
+        assert all(last_active(infos[one.started]) >= since for one in left)
+
+    def prune(self, keep_last: int, at: int | None, then: str, **limits: Any) -> list[ModelRun]:
+        """Prunes, in two goes if the first is killed; returns what might have gone and is left."""
+        work = partial(prune_runs, self.folder, keep_last=keep_last, **limits)
+        allowed = self.may_be_pruned(keep_last)
+        if self.killed("prune", work, at, then):
+            self.note_begun()
+            infos = self.infos()
+            gone = [run for run in self.model.runs if run.started not in infos]
+            assert gone_in_turn(gone, allowed, limits)
+            self.model.pruned(gone)
+            allowed = self.may_be_pruned(keep_last)
+        removed = {info.started for info in work()}
+        gone = [run for run in self.model.runs if run.started in removed]
+        assert gone_in_turn(gone, allowed, limits)
+        self.model.pruned(gone)
+        return [run for run in allowed if run not in gone]
+
+    def may_be_pruned(self, keep_last: int) -> list[ModelRun]:
+        """The runs that nothing protects, the one that did nothing for the longest time first."""
+        infos = self.infos()
+        runs = sorted(self.model.runs, key=lambda run: last_active(infos[run.started]))
+        standing = [run for run in runs if run.stands]
+        staying = self.model.protected(standing[max(0, len(standing) - keep_last) :])
+        return [run for run in runs if run not in staying]
+
     # -- what is to hold -------------------------------------------------------------------
 
     @invariant()
     def files_are_as_the_model_has_them(self) -> None:
-        if not self.files:
+        if not self.values:
             return
-        found = {name: self.value_on_disk(*name) for name in self.files}
-        assert found == {name: self.values[version] for name, version in self.files.items()}
-        assert len(list((self.folder / "data").iterdir())) == len(self.files)
+        found = {name: self.value_on_disk(*name) for name in self.model.files}
+        files = self.model.files
+        assert found == {name: self.values[version] for name, version in files.items()}
+        assert len(list((self.folder / "data").iterdir())) == len(files)
         assert len(Underfolder(self.folder)) == SAMPLES
 
     @invariant()
     def ledgers_tell_the_truth(self) -> None:
-        if not self.files:
+        if not self.values:
             return
         for run_key in ("a", "b", "c"):
-            assert Run.of(self.folder, run_key).done_indices() == self.done_by(run_key)
+            done = Run.of(self.folder, run_key).done_indices()
+            assert done == self.model.done_by(run_key)
+
+    @invariant()
+    def the_runs_are_listed(self) -> None:
+        if not self.values:
+            return
+        listed = [(i.run_key, i.undone is None, i.kept, i.name) for i in list_runs(self.folder)]
+        expected = [(r.key, r.stands, r.kept, r.name) for r in self.model.runs]
+        assert listed == expected, (listed, expected)
 
     def teardown(self) -> None:
         shutil.rmtree(self.root)
+
+
+def names_of(indices: set[int]) -> list[Name]:
+    return [(idx, key) for idx in sorted(indices) for key in KEYS]
+
+
+def gone_in_turn(gone: list[ModelRun], allowed: list[ModelRun], limits: dict[str, Any]) -> bool:
+    """Whether none went that was to stay, and by age none before an older one."""
+    is_in_turn = "older_than" not in limits or set(gone) == set(allowed[: len(gone)])
+    return set(gone) <= set(allowed) and is_in_turn
+
+
+def last_active(info: RunInfo) -> datetime:
+    """When a run did something."""
+    return max(filter(None, (info.started, info.last_commit, info.undone)))
 
 
 TestLedger = LedgerMachine.TestCase
@@ -372,5 +484,5 @@ class TestLedgerLong(LedgerMachine.TestCase):
 
     @classmethod
     def tearDownClass(cls) -> None:
-        print(f"killed {KILLS}")
-        assert all(KILLS.values())
+        print(f"tried {STEPS}, killed {KILLS}")
+        assert all(KILLS[what] for what in STEPS)
