@@ -157,6 +157,18 @@ def test_a_second_undo_of_a_key_is_a_run_of_its_own(dataset: Path) -> None:
     assert entries(dataset) == second
 
 
+def test_a_new_run_of_the_key_stays_where_the_old_one_cannot_come_back(dataset: Path) -> None:
+    write(dataset, "k", 0, image=image())
+    undo_run(dataset, "k")
+    write(dataset, "k", 1, image=image())
+    undo_run(dataset, "undo:k")  # the old run does not come back: the new one has its key
+    old = prune_runs(dataset, larger_than=0, keep_last=2)
+    assert [(run.run_key, run.state) for run in old] == [("k", "undone")]
+    undo_run(dataset, "undo:undo:k")  # which takes the old run back again, and it alone
+    assert Run.of(dataset, "k").done_indices() == {1}
+    assert undo_run(dataset, "k").samples == 1
+
+
 def test_a_packed_run_is_undone_as_well(dataset: Path) -> None:
     before = entries(dataset)
     a_run(dataset)

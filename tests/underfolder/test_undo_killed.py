@@ -249,3 +249,34 @@ def test_a_killed_keeping_is_done_or_not(tmp_path: Path, done: Path) -> None:
     kills = kill_everywhere("keep", done, tmp_path, verify)
     print(f"keep: {kills} kills")
     assert kills > 2
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_a_killed_pruning_of_an_undo_of_a_part_leaves_it_whole_or_removed(
+    done: Path, tmp_path: Path, undone: bool
+) -> None:
+    full = contents(done)
+    undo = undo_run(done, actions.RUN, indices=[1]).undo_run_key
+    partly = contents(done)
+    if undone:
+        undo_run(done, undo)
+    keep_run(done, actions.RUN)
+    done_now = Run.of(done, actions.RUN).done_indices()
+
+    def verify(folder: Path) -> None:
+        assert Run.of(folder, actions.RUN).done_indices() == done_now
+        there = {run.run_key for run in list_runs(folder) if run.undone is None}
+        again = f"undo:{undo}" if undone else undo
+        if again in there:  # whole: it can be undone, and the ledger follows
+            undo_run(folder, again)
+            is_full = contents(folder) == full
+            assert is_full or contents(folder) == partly
+            is_done = 1 in Run.of(folder, actions.RUN).done_indices()
+            assert is_done == is_full or undo not in {run.run_key for run in list_runs(folder)}
+        actions.prune(folder)
+        recover(os.fspath(folder))
+        assert [run.run_key for run in list_runs(folder)] == [actions.RUN]
+        assert list((folder / ".pipestream/staged").iterdir()) == []
+
+    kills = kill_everywhere("prune", done, tmp_path, verify)
+    print(f"prune an undo of a part: {kills} kills")

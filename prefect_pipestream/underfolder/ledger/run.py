@@ -56,7 +56,7 @@ _TEXTS = {
     "user",
     "host",
 }
-_NAMES = {"undoes_folders", PARTS}
+_NAMES = {"undoes_folders", "undone_as", PARTS}
 _TIMES = {"started", "finished", "undone", "pruned"}
 _FLAGS = {"compacts", "whole", "kept"}
 

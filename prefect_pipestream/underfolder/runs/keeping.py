@@ -96,7 +96,8 @@ def _any_run(layout: Layout, key_or_name: str) -> Run:
         named = named_run(layout, key_or_name)
         if named is not None:
             return named
-        undone = [one for one in runs_of(layout) if one.key == key_or_name and one.is_undone()]
+        runs = [one for one in runs_of(layout) if one.key == key_or_name and one.is_undone()]
+        undone = [one for one in runs if not one.is_pruned()]
         if undone:
             return max(undone, key=lambda one: float(one.facts().get("undone", 0)))
     return existing_run(layout, key_or_name)

@@ -14,6 +14,7 @@ from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.ledger.signatures import keep_signatures
+from prefect_pipestream.underfolder.ledger.taken_back import PARTS
 from prefect_pipestream.underfolder.runs.imported import forget_imports
 from prefect_pipestream.underfolder.runs.keeping import needed_by_kept, taken_back_by
 from prefect_pipestream.underfolder.runs.listing import RunInfo, runs_and_space, started_s
@@ -88,6 +89,8 @@ def prune_runs(
     if not runs_of(layout):
         return []
     with ledger_lock(layout):
+        if not plan:
+            _finish_pruning(layout)
         doomed = list(_doomed(layout, retention))
         if not plan:
             for info in doomed:
@@ -99,6 +102,8 @@ def _prune(layout: Layout, info: RunInfo) -> None:
     run = Run(layout, info.folder)
     if info.fingerprint is not None and info.undone is None:
         keep_signatures(run, info.fingerprint)
+    if PARTS in run.facts():  # from now on it cannot be undone, whenever this process dies
+        run.update(pruned=time.time())
     settle_parts(run)
     if info.undone is not None:
         forget_imports(run)
@@ -107,6 +112,14 @@ def _prune(layout: Layout, info: RunInfo) -> None:
         run.update(pruned=time.time())
     else:
         _remove(layout, run.folder)
+
+
+def _finish_pruning(layout: Layout) -> None:
+    """Removes the runs of which a process that died had settled what they took back in part."""
+    for run in runs_of(layout):
+        if run.is_pruned() and not run.is_compaction:
+            settle_parts(run)
+            _remove(layout, run.folder)
 
 
 def _remove(layout: Layout, folder: str) -> None:

@@ -135,7 +135,8 @@ def retire(run: Run, retired: Run) -> None:
         if not now.exists() or then.exists():
             continue
         if retires:
-            now.update(undone=time.time())
+            names = dict.fromkeys([*now.facts().get("undone_as", ()), then.name])
+            now.update(undone=time.time(), undone_as=list(names))
         else:
             forget_undoing(now)
         os.rename(now.folder, then.folder)
@@ -154,7 +155,8 @@ def _renames(run: Run, retired: Run) -> list[tuple[Run, Run, bool]]:
 
     A run that is retired lets those that it took back count again, unless they were pruned or a
     new run has their key by now; and one that counts again retires those that it took back. Each
-    is there once: what a dataset says may go round in a circle.
+    is there once: what a dataset says may go round in a circle. A new run that has the key of one
+    that was pruned meanwhile is left alone.
 
     Returns:
         Each folder as it is named now, and then, and whether the run is retired.
@@ -171,8 +173,20 @@ def _renames(run: Run, retired: Run) -> list[tuple[Run, Run, bool]]:
         found.append((now, then, retires))
         for name in _undone_by(now):
             undone = Run(layout, name)
-            if retires:
+            again = Run(layout, name.rpartition(_UNDONE)[0])
+            if retires and not _is_being_removed(undone):
                 todo.append((undone, Run.of(layout, undone.key), False))
-            else:
-                todo.append((Run(layout, name.rpartition(_UNDONE)[0]), undone, True))
+            elif not retires and _was_undone_as(again, name):
+                todo.append((again, undone, True))
     return found
+
+
+def _is_being_removed(run: Run) -> bool:
+    return run.is_pruned() and not run.is_compaction
+
+
+def _was_undone_as(run: Run, name: str) -> bool:
+    """Whether it is the run that had this name while it was undone; not a new one of its key."""
+    facts = run.facts()
+    names = facts.get("undone_as")
+    return "undone" in facts if names is None else name in names
