@@ -113,6 +113,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.folder = self.root / "dataset"
         self.values: list[int] = []  # of each version of a file that there ever was
         self.model = Model()
+        self.writers = 0  # that came next after one that was killed
 
     @initialize()
     def make(self) -> None:
@@ -177,7 +178,9 @@ class LedgerMachine(RuleBasedStateMachine):
             check(self.folder, fix=True)
             assert check(self.folder).problems == ()
         elif how == "commit":  # of no sample that is there
-            stream = DataStream.read_write_underfolder(self.folder, run_key="new")
+            self.writers += 1
+            key = f"new {self.writers}"
+            stream = DataStream.read_write_underfolder(self.folder, run_key=key)
             with stream.commit_group() as group:
                 group.record(SAMPLES, "skipped")
         elif how == "undo":
@@ -471,7 +474,7 @@ def last_active(info: RunInfo) -> datetime:
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
+TestLedger.settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
 TestLedger.pytestmark = [pytest.mark.timeout(120)]
 
 
@@ -480,7 +483,7 @@ TestLedger.pytestmark = [pytest.mark.timeout(120)]
 class TestLedgerLong(LedgerMachine.TestCase):
     """The same for longer."""
 
-    settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
     @classmethod
     def tearDownClass(cls) -> None:
