@@ -443,7 +443,7 @@ TestLedger.pytestmark = [pytest.mark.timeout(120)]
 class TestLedgerLong(LedgerMachine.TestCase):
     """The same for longer."""
 
-    settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+    settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 
     @classmethod
     def tearDownClass(cls) -> None:
