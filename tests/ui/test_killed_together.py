@@ -31,7 +31,7 @@ OFTEN = {
 }
 # What is waited for before some seconds pass until all are killed. "restarted" kills before the
 # run is picked up again, and the recovery in its turn: the run is lost only once by both.
-LAST_SEEN = ["restarted", "picked up", "running", "running"]
+LAST_SEEN = ["restarted", "picked up", "running", "working", "working"]
 SECONDS = 8.0
 PATIENCE_S = 300.0
 
@@ -53,7 +53,7 @@ def test_runs_killed_with_server_and_worker_are_picked_up_and_apply_every_sample
     while lost < KILLS:
         if not started or started[-1].state() == "Completed":
             started.append(Killed(api, any_host, tmp_path / f"parts{len(started)}"))
-        last_seen = moments.choice(LAST_SEEN) if lost else "running"
+        last_seen = moments.choice(LAST_SEEN) if lost else "working"
         lost += started[-1].is_lost(last_seen, moments.uniform(0, SECONDS))
     for run in started:
         waited(lambda run=run: run.state() == "Completed", PATIENCE_S)
@@ -86,6 +86,7 @@ class Killed:
         )
         self._left_in = self._state()
         self._lost: set[str] = set()
+        self._done = 0
 
     def _state(self) -> dict[str, Any]:
         found: dict[str, Any] = self._api.ask(f"flow_runs/{self._run}")["state"]
@@ -100,13 +101,13 @@ class Killed:
         waited(lambda: self._is_seen(last_seen), PATIENCE_S)
         time.sleep(seconds)
         self._host.kill_all()
-        done = len(Run.of(self._dataset, self._run).done_indices())
+        self._done = self._done_now()
         self._host.start_server()
         self._left_in = self._state()
         self._host.start_worker(POOL)
         print(
             f"{time.strftime('%X')} killed {seconds:.1f} s after {last_seen}: "
-            f"{self._left_in['name']}, {done} of {SAMPLES} samples done"
+            f"{self._left_in['name']}, {self._done} of {SAMPLES} samples done"
         )
         before = len(self._lost)
         if self._left_in["type"] in ("PENDING", "RUNNING"):
@@ -114,11 +115,18 @@ class Killed:
         return len(self._lost) > before
 
     def _is_seen(self, last_seen: str) -> bool:
-        state = self._state()
-        waits = {"restarted": None, "picked up": ["SCHEDULED"], "running": ["SCHEDULED", "PENDING"]}
-        if (not_yet := waits[last_seen]) is None:
+        if last_seen == "restarted":
             return True
+        state = self._state()
+        if state["type"] == "COMPLETED":
+            return True
+        if last_seen == "working":
+            return self._done_now() > self._done
+        not_yet = ["SCHEDULED"] if last_seen == "picked up" else ["SCHEDULED", "PENDING"]
         return state["id"] != self._left_in["id"] and state["type"] not in not_yet
+
+    def _done_now(self) -> int:
+        return len(Run.of(self._dataset, self._run).done_indices())
 
     def check(self) -> None:
         """Every sample was processed once, and is so in the ledger; nobody helped the run."""
