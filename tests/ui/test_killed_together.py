@@ -24,10 +24,10 @@ SAMPLES = 80
 DEPLOYMENT = "clean-dataset/clean-on-demand"
 # While chunks are done, the progress of a run moves every 2 seconds.
 OFTEN = {
-    "schedule": {"interval": 20},
+    "schedule": {"interval": 30},
     "active": True,
     "slug": "often",
-    "parameters": {"silent_for": 15, "silent_without_heartbeats": 30},
+    "parameters": {"silent_for": 15, "silent_without_heartbeats": 60},
 }
 # What is waited for before some seconds pass until all are killed. "restarted" kills before the
 # run is picked up again, and the recovery in its turn: the run is lost only once by both.
