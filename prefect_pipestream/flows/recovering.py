@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from httpx import HTTPStatusError
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas import FlowRun, OrchestrationResult
+from prefect.client.schemas import FlowRun, OrchestrationResult, State
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -23,7 +23,7 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
-from prefect.states import AwaitingRetry, to_state_create
+from prefect.states import AwaitingRetry, Crashed, to_state_create
 from pydantic import Field
 
 from prefect_pipestream.flows.signs_of_life import SignsOfLife, signs_of_life
@@ -52,7 +52,8 @@ def recover_lost_runs(
     goes on where it stopped. Where its process was alive after all, the new attempt has the run
     from there on, and the former one stops; no sample is written twice.
 
-    Only runs of deployments are scheduled again: nobody would start another one.
+    Only runs of deployments are scheduled again: nobody would start another one. Recoveries that
+    are lost themselves end as *Crashed*: this one does what they were to do, and the next ones.
 
     Args:
         tag: The tag of the flow runs that this is about.
@@ -113,20 +114,41 @@ def _runs_in_hand(tag: str, client: SyncPrefectClient) -> Iterator[FlowRun]:
 
 
 def _is_recovered(run: FlowRun, before: SignsOfLife, client: SyncPrefectClient, log: Log) -> bool:
-    """Schedules a run again if it has left no sign since; says whether it was scheduled."""
+    """Schedules a run again if it has left no sign since; says whether it was scheduled.
+
+    A recovery is ended instead. If all that were ever lost came back at once, they would hold each
+    other up, take each other for lost, and become more and more.
+    """
+    is_recovery = _is_recovery(run)
     try:
         now = client.read_flow_run(run.id)
         if now.state is None or signs_of_life(now, now.state, client) != before:
             log.info("Left alone, as it is on: %s", run.name)
             return False
-        refused = schedule_again(run.id, before.state, client)
+        settle = _end if is_recovery else schedule_again
+        refused = settle(run.id, before.state, client)
     except ObjectNotFound:
         refused = "it was deleted meanwhile"
     if refused:
         log.info("Left alone: %s: %s", run.name, refused)
         return False
+    if is_recovery:
+        log.info("Silent, and ended, as it was a recovery too: %s (%s)", run.name, run.id)
+        return False
     log.warning("Silent, and scheduled again: %s (%s)", run.name, run.id)
     return True
+
+
+def _is_recovery(run: FlowRun) -> bool:
+    """Whether it is a run of the same flow as this one."""
+    context = FlowRunContext.get()
+    return bool(context and context.flow_run and context.flow_run.flow_id == run.flow_id)
+
+
+def _end(run: UUID, found_in: UUID, client: SyncPrefectClient) -> str | None:
+    """Ends a recovery that is lost; gives why the server refused."""
+    message = "It was silent, as a run whose process is dead; another recovery is in its place."
+    return _set_state(Crashed(message=message), run, found_in, client)
 
 
 def schedule_again(run: UUID, found_in: UUID, client: SyncPrefectClient) -> str | None:
@@ -147,7 +169,14 @@ def schedule_again(run: UUID, found_in: UUID, client: SyncPrefectClient) -> str 
         ObjectNotFound: If there is no such flow run.
     """
     message = "It was silent, as a run whose process is dead; it is started again, and goes on."
-    state = to_state_create(AwaitingRetry(message=message))
+    return _set_state(AwaitingRetry(message=message), run, found_in, client)
+
+
+def _set_state(
+    wanted: State[Any], run: UUID, found_in: UUID, client: SyncPrefectClient
+) -> str | None:
+    """Sets the state of a lost run, once; gives why the server refused."""
+    state = to_state_create(wanted)
     state.state_details.flow_run_id = run
     state.state_details.transition_id = uuid5(found_in, "recover-lost-runs")
     try:

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCreate
 from prefect.events import Event, emit_event
@@ -35,15 +37,21 @@ def tag() -> str:
 
 
 Start = Callable[..., UUID]
+AnyFlow = Flow[..., Any]
 
 
 @pytest.fixture
 def start(client: SyncPrefectClient, tag: str) -> Start:
     """Makes a flow run of a deployment, in a state, without a process."""
-    deployment = client.create_deployment(client.create_flow(clean_dataset), f"of-{tag}")
+    deployments = {
+        of: client.create_deployment(client.create_flow(of), f"of-{tag}")
+        for of in (clean_dataset, recover_lost_runs)
+    }
 
-    def start(state: State | None = None, tags: list[str] | None = None) -> UUID:
-        run = client.create_flow_run_from_deployment(deployment, tags=tags or [tag])
+    def start(
+        state: State | None = None, tags: list[str] | None = None, of: AnyFlow = clean_dataset
+    ) -> UUID:
+        run = client.create_flow_run_from_deployment(deployments[of], tags=tags or [tag])
         client.set_flow_run_state(run.id, state or Running(), force=True)
         name = f"prefect.flow-run.{(state or Running()).name}"
         waited(lambda: name in [event.event for event in events_of(client, run.id)])
@@ -166,6 +174,16 @@ def test_recoveries_at_the_same_time_schedule_a_run_once(
     for run in runs:
         names = [state.name for state in client.read_flow_run_states(UUID(run))]
         assert names.count("AwaitingRetry") == 1
+
+
+@pytest.mark.parametrize("state", [Running(), Pending()], ids=["running", "pending"])
+def test_recoveries_that_are_lost_do_not_come_back_and_pile_up(
+    client: SyncPrefectClient, start: Start, tag: str, state: State
+) -> None:
+    lost, recovery = start(), start(state, of=recover_lost_runs)
+    time.sleep(1)
+    assert recover_lost_runs(tag, **AT_ONCE) == [str(lost)]
+    assert state_of(client, recovery) == "Crashed"
 
 
 def test_the_server_refuses_what_another_recovery_did_already(

@@ -86,9 +86,7 @@ class PrefectHost:
 
     def kill_all(self) -> None:
         """Kills the worker with its flow runs, and the server: a machine that loses its power."""
-        for process in (self._worker, self._server):
-            if process is not None:
-                self.kill(process)
+        self._kill(*filter(None, (self._worker, self._server)))
 
     def flow_runs(self) -> list[int]:
         """The processes of the worker's flow runs."""
@@ -134,17 +132,36 @@ class PrefectHost:
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kills a process and all that it started, at once."""
-        for pid in [process.pid, *_descendants(process.pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait()
-        if process in self._processes:
-            self._processes.remove(process)
+        self._kill(process)
+
+    def _kill(self, *processes: subprocess.Popen[bytes]) -> None:
+        """Kills processes and all that they started; none is seen to die by another."""
+        for pid in _stopped(*(process.pid for process in processes)):
+            _send(pid, signal.SIGKILL)
+        for process in processes:
+            process.wait()
+            if process in self._processes:
+                self._processes.remove(process)
 
     def stop(self) -> None:
         """Ends all processes."""
         for process in reversed(self._processes.copy()):
             self.kill(process)
+
+
+def _stopped(*pids: int) -> set[int]:
+    """Processes and all that they started, which stand still: none starts another one meanwhile."""
+    found: set[int] = set()
+    while new := {one for pid in pids for one in (pid, *_descendants(pid))} - found:
+        for pid in new:
+            _send(pid, signal.SIGSTOP)
+        found |= new
+    return found
+
+
+def _send(pid: int, what: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, what)
 
 
 def _descendants(pid: int) -> list[int]:
