@@ -1,6 +1,7 @@
 """Questions to a Prefect server, as plain requests: to know what it, and its UI, should show."""
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -76,6 +77,14 @@ class Api:
                 found: str = one["id"]
                 return found
         return None
+
+    def plan_of(self, flow_run_id: str) -> str:
+        """The key of the plan that a run made, as its artifact says it."""
+        (plan,) = (
+            one for one in self.artifacts(flow_run_id) if (one["key"] or "").startswith("plan")
+        )
+        (key,) = re.findall(r"^Plan `([^`]+)`", plan["data"], re.M)
+        return str(key)
 
     def wait_for_state(self, flow_run_id: str, *names: str, seconds: float = 120.0) -> str:
         def state() -> str | None:

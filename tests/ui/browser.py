@@ -91,8 +91,12 @@ class Browser:
 
     def _field(self, name: str) -> Any:
         """The part of a form around the field of this label."""
-        label = self.page.locator("label", has_text=re.compile(rf"^{name}( \(Optional\))?$", re.I))
-        return label.first.locator("xpath=ancestor::div[.//textarea or .//input or .//button][2]")
+        inputs = "xpath=ancestor::div[.//textarea or .//input or .//button][2]"
+        return self._label(name).locator(inputs)
+
+    def _label(self, name: str) -> Any:
+        words = re.compile(rf"^{name}( \(Optional\))?$", re.I)
+        return self.page.locator("label", has_text=words).first
 
     def fill(self, name: str, value: str) -> None:
         """Fills a field of a form."""
@@ -102,6 +106,15 @@ class Browser:
         """What a field of a form shows."""
         shown: str = self._field(name).locator("textarea, input").first.input_value()
         return shown
+
+    def description(self, name: str) -> str:
+        """What a form says of a field."""
+        shown: str = self._label(name).locator("xpath=following-sibling::p").inner_text()
+        return shown
+
+    def switch_on(self, name: str) -> None:
+        """Switches on a field of a form."""
+        self._field(name).get_by_role("switch").click()
 
     def follow(self, link: str) -> None:
         """Goes where a link on the page leads."""

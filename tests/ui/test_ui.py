@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from prefect_pipestream.cli.demo import BROKEN_YAML, TRUNCATED, make_demo_dataset
 from prefect_pipestream.underfolder import Run
@@ -17,6 +18,15 @@ from tests.ui.host import PrefectHost
 pytestmark = [pytest.mark.slow, pytest.mark.ui, pytest.mark.timeout(600)]
 
 _SLOWLY = "tests.ui.stages:take_time"
+_SAID_OF = {
+    "where": "A query that is to be true of the samples",
+    "sample_timeout": "The time in seconds after which a sample fails",
+    "sample_memory": "The memory in MiB that the work on a sample may take",
+    "rules": "as in validate-dataset",
+    "on_invalid": "fail, and leave the others written; or undo",
+    "plan": "Only say what the run would do",
+    "follow": "The key of a plan, to do just that",
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +48,8 @@ def test_parameters_of_a_deployment_are_seen_in_its_form(browser: Browser, api: 
     assert browser.value("dataset") == "datasets/nightly"
     assert browser.value("max_failed") == "0.05"
     browser.picture("run-form")
+    shown = {name: browser.description(name) for name in _SAID_OF}
+    assert {name for name in shown if _SAID_OF[name] not in shown[name]} == set()
 
 
 def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
@@ -98,7 +110,7 @@ def test_reprocessing_is_started_from_the_failed_run_and_both_runs_name_each_oth
     assert "failed" not in {found[idx].outcome for idx in (TRUNCATED, BROKEN_YAML)}
 
     browser.open_artifact(waited(lambda: api.artifact(run, "report")))
-    link = browser.page.get_by_role("link", name=failed)
+    link = browser.page.get_by_role("link", name=failed, exact=True)
     assert link.get_attribute("href").endswith(f"/runs/flow-run/{failed}")
     notes = [one["data"] for one in api.artifacts(failed) if one["description"] == "Note"]
     assert len(notes) == 1
@@ -143,14 +155,34 @@ def test_part_of_a_review_is_approved_though_the_worker_was_restarted_meanwhile(
     browser.picture("review-result")
 
 
-def test_a_run_is_taken_back_from_its_report(browser: Browser, api: Api, parts: Path) -> None:
+def test_run_is_planned_then_done_as_planned_then_taken_back_from_forms(
+    browser: Browser, api: Api, parts: Path
+) -> None:
     before = files_of(parts)
     deployment = api.deployment("clean-dataset/clean-on-demand")
     browser.fill_run_form(deployment, "parts", ["verify-items", "invert"])
+    browser.choose("where", "str")
+    browser.fill("where", "metadata.radius > 0.3")
+    browser.switch_on("plan")
     browser.submit()
-    run = waited(lambda: api.last_run(deployment))
+    planning = api.last_run(deployment)
+    api.wait_for_state(planning, "Completed")
+    assert files_of(parts) == before
+    browser.open_artifact(waited(lambda: api.artifact(planning, "plan-parts")))
+    assert all(width > 0 for width in browser.widths_of_pictures())
+    browser.picture("plan")
+    browser.page.get_by_role("heading", name="Before and after").scroll_into_view_if_needed()
+
+    browser.follow("Run just this")
+    assert browser.value("dataset") == str(parts)
+    assert browser.value("follow") == api.plan_of(planning)
+    browser.submit()
+    run = api.last_run(deployment)
+    assert run != planning
     api.wait_for_state(run, "Completed")
-    assert files_of(parts) != before
+    found = Run.of(parts, run).outcomes()
+    assert {one.outcome for one in found.values()} == {"written"}
+    assert sorted(found) == _with_radius_above(parts, 0.3)
 
     browser.open_artifact(waited(lambda: api.artifact(run, "report")))
     browser.follow("Take this run back")
@@ -159,3 +191,10 @@ def test_a_run_is_taken_back_from_its_report(browser: Browser, api: Api, parts: 
     undo = waited(lambda: api.last_run(api.deployment("undo-run/undo-on-demand")))
     api.wait_for_state(undo, "Completed")
     assert files_of(parts) == before
+
+
+def _with_radius_above(folder: Path, limit: float) -> list[int]:
+    """The samples of whose metadata this is true, as their files say."""
+    files = sorted(folder.glob("data/*_metadata.yaml"))
+    radii = [yaml.safe_load(path.read_text("utf-8")).get("radius", 0) for path in files]
+    return [idx for idx, radius in enumerate(radii) if radius > limit]

@@ -1,5 +1,6 @@
 """Runs that a worker starts: by schedule, and again after it was killed."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from prefect_pipestream.sequences import DataStream, Sample, sample_stage
 from prefect_pipestream.underfolder import Run, keep_run, list_runs
 from tests.layouts.photos import files_below, make_photos
-from tests.prefect_layer.datasets import count_runs, make_dataset, runs_of, truncate_image
+from tests.prefect_layer.datasets import count_runs, files_of, make_dataset, runs_of, truncate_image
 from tests.ui.api import Api, waited
 from tests.ui.conftest import POOL
 from tests.ui.host import REPOSITORY, PrefectHost
@@ -18,10 +19,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 COUNT = "tests.ui.test_worker:count"
 
 
+HANG = "tests.ui.test_worker:hang"
+
+
 @sample_stage
 def count(sample: Sample) -> Sample:
     """Counts in the sample how often it was applied: it is not idempotent."""
     return count_runs(sample)
+
+
+@sample_stage
+def hang(sample: Sample, number: int) -> Sample:
+    """Never returns for one of the samples."""
+    while sample["metadata"]()["number"] == number:
+        time.sleep(1)
+    return sample
 
 
 def test_schedule_cleans_by_itself_and_finds_nothing_changed_the_next_time(
@@ -178,6 +190,67 @@ def test_old_runs_are_pruned_by_the_deployment_whose_schedule_waits(api: Api, fo
         assert (shown["key"], "| b | edited |" in shown["data"]) == ("prune-old", True)
     pruned = waited(lambda: _at_least(1, _events_of(api, run, "prefect-pipestream.runs.pruned")))
     assert pruned[0]["payload"]["run_keys"] == ["b"]
+
+
+def test_form_plans_a_run_that_then_does_just_that_and_some_of_it_is_taken_back(
+    api: Api, folder: Path
+) -> None:
+    dataset = make_dataset(folder / "planned", samples=6)
+    before = files_of(dataset)
+    given = {"dataset": str(dataset), "transform": [COUNT], "where": "metadata.number > 0"}
+    planning = api.start("clean-dataset/clean-on-demand", **given, plan=True)
+    api.wait_for_state(planning, "Completed")
+    assert (files_of(dataset), list_runs(dataset)) == (before, [])
+
+    DataStream.read_write_underfolder(dataset, run_key="by hand").remove(5)
+    run = api.start("clean-dataset/clean-on-demand", **given, follow=api.plan_of(planning))
+    api.wait_for_state(run, "Completed")
+    assert runs_of(dataset, range(5)) == [0, 1, 1, 1, 1]
+    (report,) = [one for one in api.artifacts(run) if (one["key"] or "").startswith("report")]
+    assert "gone" in report["data"]
+
+    part = api.start("undo-run/undo-on-demand", dataset=str(dataset), run_key=run, indices=[1, 3])
+    api.wait_for_state(part, "Completed")
+    assert runs_of(dataset, range(5)) == [0, 0, 1, 0, 1]
+
+
+def test_form_sets_a_time_limit_that_costs_the_hanging_sample_alone(api: Api, folder: Path) -> None:
+    dataset = make_dataset(folder / "hanging", samples=4)
+    run = api.start(
+        "clean-dataset/clean-on-demand",
+        dataset=str(dataset),
+        transform=[COUNT, {HANG: {"number": 2}}],
+        sample_timeout=3,
+        sample_memory=4000,
+        sample_retries=0,
+        max_failed=0.25,
+    )
+    api.wait_for_state(run, "Completed")
+    assert runs_of(dataset, range(4)) == [1, 1, 0, 1]
+    (failure,) = Run.of(dataset, run).failures().values()
+    assert failure.error_type == "SampleTimeoutError"
+
+
+def test_form_gives_rules_by_which_a_run_takes_itself_back(api: Api, folder: Path) -> None:
+    dataset = make_dataset(folder / "gated", samples=4)
+    before = files_of(dataset)
+    rule = {"key": "metadata", "required_fields": [{"path": "number", "maximum": 2}]}
+    run = api.start(
+        "clean-dataset/clean-on-demand",
+        dataset=str(dataset),
+        transform=[COUNT],
+        rules=[rule],
+        on_invalid="undo",
+    )
+    api.wait_for_state(run, "Failed")
+    assert files_of(dataset) == before
+    (taken_back,) = [one for one in list_runs(dataset) if one.run_key == run]
+    assert taken_back.state == "undone"
+    (finished,) = waited(lambda: _events_of(api, run, "prefect-pipestream.run.finished"))
+    assert (
+        finished["payload"]["counts"] | {"written": 3, "failed": 1} == finished["payload"]["counts"]
+    )
+    assert finished["payload"]["taken_back"]
 
 
 def _events_of(api: Api, run: str, name: str) -> list[Any]:
