@@ -139,7 +139,11 @@ def _listed(counts: Mapping[Any, int], words: Mapping[str, str]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """A time for people, of two digits or so: ``0.4 s``, ``35 s``, ``12 min``, ``3.5 h``."""
+    """A time for people, of two digits or so: ``0.4 s``, ``35 s``, ``12 min``, ``3.5 h``.
+
+    An estimate of less than 0.1 s is one of 0.1 s: that no time is needed would be wrong.
+    """
+    seconds = max(seconds, 0.1)
     for unit, size in (("s", 1.0), ("min", 60.0), ("h", 3600.0)):
         if seconds < 120 * size or unit == "h":
             number = seconds / size

@@ -210,6 +210,12 @@ def test_the_space_that_undo_will_hold_is_that_of_the_items_that_change(folder: 
     assert plan.undo_bytes == run.undo_bytes > 0
 
 
+def test_no_plan_says_that_its_run_takes_no_time(folder: Path) -> None:
+    plan = planned(folder).model_copy(update={"seconds_per_sample": 1e-6, "workers": 2})
+
+    assert plan.time() == "0.1 s with 2 workers"
+
+
 def test_only_some_of_many_samples_are_tried(tmp_path: Path) -> None:
     folder = make_dataset(tmp_path / "many", 190)
     seen: list[int] = []

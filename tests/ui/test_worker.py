@@ -227,7 +227,7 @@ def test_form_sets_a_time_limit_that_costs_the_hanging_sample_alone(api: Api, fo
     )
     api.wait_for_state(run, "Completed")
     assert runs_of(dataset, range(4)) == [1, 1, 0, 1]
-    (failure,) = Run.of(dataset, run).failures().values()
+    (failure,) = Run.of(dataset, run).failures()
     assert failure.error_type == "SampleTimeoutError"
 
 
