@@ -227,8 +227,9 @@ def test_form_sets_a_time_limit_that_costs_the_hanging_sample_alone(api: Api, fo
     )
     api.wait_for_state(run, "Completed")
     assert runs_of(dataset, range(4)) == [1, 1, 0, 1]
-    (failure,) = Run.of(dataset, run).failures()
-    assert failure.error_type == "SampleTimeoutError"
+    (failed,) = Run.of(dataset, run).failures()
+    assert failed.failure is not None
+    assert failed.failure.error_type == "SampleTimeoutError"
 
 
 def test_form_gives_rules_by_which_a_run_takes_itself_back(api: Api, folder: Path) -> None:
