@@ -26,6 +26,7 @@ _SAID_OF = {
     "on_invalid": "fail, and leave the others written; or undo",
     "plan": "Only say what the run would do",
     "follow": "The key of a plan, to do just that",
+    "redo": "Process samples once more",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prefect_pipestream.sequences import DataStream, Sample, sample_stage
-from prefect_pipestream.underfolder import Run, keep_run, list_runs
+from prefect_pipestream.underfolder import Run, keep_run, list_runs, sample_history
 from tests.layouts.photos import files_below, make_photos
 from tests.prefect_layer.datasets import count_runs, files_of, make_dataset, runs_of, truncate_image
 from tests.ui.api import Api, waited
@@ -192,9 +192,7 @@ def test_old_runs_are_pruned_by_the_deployment_whose_schedule_waits(api: Api, fo
     assert pruned[0]["payload"]["run_keys"] == ["b"]
 
 
-def test_form_plans_a_run_that_then_does_just_that_and_some_of_it_is_taken_back(
-    api: Api, folder: Path
-) -> None:
+def test_form_plans_a_run_that_then_does_just_that(api: Api, folder: Path) -> None:
     dataset = make_dataset(folder / "planned", samples=6)
     before = files_of(dataset)
     given = {"dataset": str(dataset), "transform": [COUNT], "where": "metadata.number > 0"}
@@ -209,9 +207,26 @@ def test_form_plans_a_run_that_then_does_just_that_and_some_of_it_is_taken_back(
     (report,) = [one for one in api.artifacts(run) if (one["key"] or "").startswith("report")]
     assert "gone" in report["data"]
 
-    part = api.start("undo-run/undo-on-demand", dataset=str(dataset), run_key=run, indices=[1, 3])
-    api.wait_for_state(part, "Completed")
-    assert runs_of(dataset, range(5)) == [0, 0, 1, 0, 1]
+
+def test_form_takes_samples_of_a_run_back_and_does_one_once_more(api: Api, folder: Path) -> None:
+    dataset = make_dataset(folder / "parts", samples=4)
+    given = {"dataset": str(dataset), "transform": [COUNT]}
+    run = api.start("clean-dataset/clean-on-demand", **given)
+    api.wait_for_state(run, "Completed")
+    for some in ({"indices": [1]}, {"where": "metadata.number == 2"}):
+        undo = api.start("undo-run/undo-on-demand", dataset=str(dataset), run_key=run, **some)
+        api.wait_for_state(undo, "Completed")
+    assert runs_of(dataset, range(4)) == [1, 0, 0, 1]
+
+    again = api.start("clean-dataset/clean-on-demand", **given, run_key=run, indices=[0], redo=True)
+    api.wait_for_state(again, "Completed")
+    assert runs_of(dataset, range(4)) == [1, 0, 0, 1]
+    counts = [(event.run_key, event.counts) for event in sample_history(dataset, 0)]
+    assert [(key == run, does) for key, does in counts] == [
+        (True, False),
+        (False, True),
+        (True, True),
+    ]
 
 
 def test_form_sets_a_time_limit_that_costs_the_hanging_sample_alone(api: Api, folder: Path) -> None:
