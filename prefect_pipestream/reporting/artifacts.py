@@ -1,28 +1,25 @@
 """The report of a run, as an artifact of its flow run."""
 
 import csv
-import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.exporting import ExportReport
 from prefect_pipestream.reporting.events import emit_dataset_event
+from prefect_pipestream.reporting.forms import link_to_form
 from prefect_pipestream.reporting.markdown import (
     SHOWN_FAILURES,
     Failure,
@@ -358,23 +355,6 @@ def link_to_flow_run(flow_run_id: str | None) -> str:
         return "another run"
     address = url_for("flow-run", obj_id=flow_run_id)
     return f"[{flow_run_id}]({address})" if address else f"`{flow_run_id}`"
-
-
-def link_to_form(text: str, flow_name: str, parameters: Mapping[str, Any]) -> str:
-    """A Markdown link to the form of a flow's deployment, filled in; empty where there is none."""
-    wanted = FlowFilter(name=FlowFilterName(any_=[flow_name]))
-    try:
-        filled = quote(json.dumps(parameters), safe="")
-        with get_client(sync_client=True) as client:
-            deployments = client.read_deployments(flow_filter=wanted)
-    except (*API_ERRORS, TypeError):  # TypeError: a transform that no form can show
-        return ""
-    if not deployments:
-        return ""
-    # The one that is the most general.
-    deployment = min(deployments, key=lambda one: len(one.parameters))
-    address = url_for("deployment", obj_id=deployment.id)
-    return f"[{text}]({address}/run?parameters={filled})" if address else ""
 
 
 def flow_run_of(run_key: str) -> str | None:

@@ -9,8 +9,8 @@ from prefect_pipestream.reporting.artifacts import (
     add_markdown,
     artifact_key,
     failure_lines,
-    link_to_form,
 )
+from prefect_pipestream.reporting.forms import link_to_form
 from prefect_pipestream.reporting.markdown import (
     cell,
     failures_section,
@@ -103,6 +103,6 @@ def _link_to_run(plan: RunPlan) -> str:
     """A link to the form of a run that goes by the plan, filled in, where that is deployed."""
     if not plan.can_be_followed or not flow_run.flow_name:
         return ""
-    same = {name: value for name, value in flow_run.parameters.items() if value}
+    same = {name: value for name, value in flow_run.parameters.items() if value is not None}
     this = {**same, "plan": False, "follow": plan.key}
     return link_to_form("Run just this", flow_run.flow_name, this)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.reporting.plans import RunPlan
 from prefect_pipestream.sequences import REMOVE, DataStream, Sample
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.validation import FieldRule, ItemRule
 from tests.bad_input.test_folders import read_only_mount
 from tests.layouts.photos import files_below, make_image, make_photos
 
@@ -214,6 +217,36 @@ def test_no_plan_says_that_its_run_takes_no_time(folder: Path) -> None:
     plan = planned(folder).model_copy(update={"seconds_per_sample": 1e-6, "workers": 2})
 
     assert plan.time() == "0.1 s with 2 workers"
+
+
+def test_plan_links_to_the_form_of_a_run_with_all_that_was_given_and_a_saved_block_as_its_folder(
+    folder: Path,
+) -> None:
+    clean_dataset.to_deployment("now").apply()
+    ReadWriteUnderfolder(folder=folder).save("saved", overwrite=True)
+    rules = [ItemRule(key="metadata", required_fields=(FieldRule(path="runs", minimum=0),))]
+
+    plan = plan_of(
+        clean_dataset,
+        ReadWriteUnderfolder.load("saved"),
+        ["invert"],
+        sample_retries=0,
+        rules=rules,
+    )
+
+    text = artifact_texts("plan-set")[0]
+    (address,) = re.findall(r"\[Run just this\]\((.*)\)", text)
+    (filled,) = parse_qs(urlsplit(address).query)["parameters"]
+    given = json.loads(filled)
+    assert {key: given[key] for key in ("dataset", "transform", "plan", "follow")} == {
+        "dataset": str(folder),
+        "transform": ["invert"],
+        "plan": False,
+        "follow": plan.key,
+    }
+    assert given["sample_retries"] == 0
+    assert clean_dataset(**given).total == N
+    assert list_runs(folder)[-1].counts["written"] == N
 
 
 def test_only_some_of_many_samples_are_tried(tmp_path: Path) -> None:
