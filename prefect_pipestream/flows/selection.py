@@ -193,8 +193,9 @@ def _narrow_by_what_they_are(
 ) -> str | None:
     """Leaves the samples of the given indices of which the query is true; returns the query."""
     if choice.indices is not None:  # of what the run itself removed there is none any more
-        left = np.setdiff1d(np.asarray(choice.indices, np.int64), samples.done)
-        samples.to(checked_indices(left.tolist(), len(source)), "unnamed")
+        done = set(samples.done.tolist())
+        left = [idx for idx in choice.indices if idx not in done]
+        samples.to(checked_indices(left, len(source)), "unnamed")
     where = _query_of(target.run, choice)
     if where is not None:
         matching = source.found(where, target.output_folder)

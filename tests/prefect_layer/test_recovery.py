@@ -10,6 +10,7 @@ import pytest
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate, LogCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.events import Event, emit_event
 from prefect.events.filters import EventAnyResourceFilter, EventFilter
 from prefect.states import Completed, Pending, Running, Scheduled, State
@@ -123,7 +124,8 @@ def write_log(client: SyncPrefectClient, run: UUID) -> None:
 
 
 def move_progress(client: SyncPrefectClient, run: UUID) -> None:
-    (artifact,) = [a for a in client.read_artifacts() if a.flow_run_id == run]
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+    (artifact,) = client.read_artifacts(artifact_filter=of_run)
     client.update_artifact(artifact.id, ArtifactUpdate(data=2))
 
 
