@@ -61,7 +61,13 @@ class Change:
         """Whether somebody changed what it replaces or was made from."""
         holder = self.holder
         replaced = any(there.get(key) != holder.knows.get(key) for key in self.new)
-        return replaced or any(there.get(key) != value for key, value in holder.read.items())
+        made_from = any(there.get(key) != value for key, value in holder.read.items())
+        return replaced or made_from or (bool(self.new) and self._is_of_another(there))
+
+    def _is_of_another(self, there: Values) -> bool:
+        """Whether all that was there is changed, and nothing else tells if it is that sample."""
+        knows, touched = self.holder.knows, {*self.holder.read, *self.new}
+        return touched.isdisjoint(knows) and all(there[key] != knows[key] for key in knows)
 
 
 def refused_by(call: Callable[[], object]) -> set[int]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def nothing(idx):
 def children():
     """The processes that this one has started, those included that nobody has waited for."""
     for thread in Path("/proc/self/task").iterdir():
-        yield from (thread / "children").read_text().split()
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended just now
+            yield from (thread / "children").read_text().split()
 
 
 @pytest.fixture(autouse=True)
