@@ -1,5 +1,6 @@
 """A new Python process that works for this one, at the other end of a pipe."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,10 +15,10 @@ import sys
 from importlib import import_module
 from multiprocessing.connection import Connection
 module, *numbers = sys.argv[1:]
-pipe, *fds = map(int, numbers)
+owner, pipe, *fds = map(int, numbers)
 pipe = Connection(pipe)
 sys.path, sys.argv = pipe.recv()
-import_module(module).work(pipe, *fds)
+import_module(module).work(pipe, owner, *fds)
 """
 
 
@@ -29,7 +30,8 @@ class ChildProcess:
     process group of its own: Ctrl-C is its owner's to hear.
 
     Args:
-        module: The name of the module whose `work(pipe, *fds)` it runs.
+        module: The name of the module whose `work(pipe, owner, *fds)` it runs; the owner is this
+            process, by its id: it may have ended when the other one could first ask for its parent.
         fds: Files of this process that it is given, too.
 
     Attributes:
@@ -41,10 +43,11 @@ class ChildProcess:
         self.pipe: Connection
         self.pipe, theirs = Pipe()
         with theirs:
-            numbers = (theirs.fileno(), *fds)
+            passed = (theirs.fileno(), *fds)
+            numbers = map(str, (os.getpid(), *passed))
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, module, *map(str, numbers)],
-                pass_fds=numbers,
+                [sys.executable, "-P", "-c", _PROGRAM, module, *numbers],
+                pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 process_group=0,
             )

@@ -52,19 +52,18 @@ def noted_sample(sequence: "SamplesSequence", idx: int) -> Sample:
         raise
 
 
-def work(pipe: Connection) -> None:
+def work(pipe: Connection, owner: int) -> None:
     """Works off runs of indices until the pipe is closed or says None."""
     os.set_inheritable(pipe.fileno(), False)
     with suppress(ConnectionError):  # the owner is gone
         try:
-            _work_off(pipe)
+            _work_off(pipe, owner)
             pipe.send(None)
         except Exception as error:  # noqa: BLE001 # the owner raises it
             pipe.send(pickled_failure(error))
 
 
-def _work_off(pipe: Connection) -> None:
-    owner = os.getppid()
+def _work_off(pipe: Connection, owner: int) -> None:
     job: Job = pickle.loads(pipe.recv())
     CLASS_BY_EXTENSION.update(job.classes)
     job.settings.set()

@@ -100,14 +100,14 @@ class Struck(NamedTuple):
     failure: SampleFailure
 
 
-def work(pipe: Connection, clock_fd: int, stack_fd: int) -> None:
+def work(pipe: Connection, owner: int, clock_fd: int, stack_fd: int) -> None:
     """Works off orders until the pipe is closed, nothing comes for a while, or a sample ends it."""
     for fd in (pipe.fileno(), clock_fd, stack_fd):
         os.set_inheritable(fd, False)
     faulthandler.enable(stack_fd, all_threads=False)
     faulthandler.register(SHOWS_STACK, stack_fd, all_threads=False)
     _be_the_one_to_be_killed()
-    worker = _Worker(pipe, SampleClock(clock_fd))
+    worker = _Worker(pipe, owner, SampleClock(clock_fd))
     threading.Thread(target=worker.end_with_owner, daemon=True).start()
     with suppress(ConnectionError):  # the owner is gone
         while (order := worker.next_order()) is not None:
@@ -118,10 +118,10 @@ def work(pipe: Connection, clock_fd: int, stack_fd: int) -> None:
 
 
 class _Worker:
-    def __init__(self, pipe: Connection, clock: SampleClock) -> None:
+    def __init__(self, pipe: Connection, owner: int, clock: SampleClock) -> None:
         self._pipe = pipe
         self._clock = clock
-        self._owner = os.getppid()
+        self._owner = owner
         self._limit_s: float | None = None
         self._nowhere = os.open(os.devnull, os.O_WRONLY)
         self._log = logging.Logger("chunk")

@@ -79,6 +79,7 @@ def test_run_started_from_the_form_moves_its_progress_and_ends_with_pictures(
     widths = browser.widths_of_pictures()
     assert len(widths) > 10
     assert all(width > 0 for width in widths)
+    browser.page.get_by_text(f"{TRUNCATED:06d}_image.png").first.wait_for()
     assert browser.page.get_by_text(f"{TRUNCATED:06d}_image.png").count() == 1
     assert browser.page.get_by_text(f"{BROKEN_YAML:06d}_metadata.yaml").count() == 1
     browser.picture("report")
