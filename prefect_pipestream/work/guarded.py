@@ -149,9 +149,9 @@ class _Worker:
         CLASS_BY_EXTENSION.update(job.classes)
         job.settings.set()
         self._limit_s = job.limits.seconds
+        faulthandler.cancel_dump_traceback_later()  # an earlier order may have had another limit
         self._end_unless_called_again()
-        if job.limits.mebibytes is not None:
-            _limit_memory(job.limits.mebibytes)
+        _limit_memory(job.limits.mebibytes)
         if order.is_trial:
             return self._tried(job, order)
         chunk = GuardedRun(
@@ -196,12 +196,9 @@ class GuardedRun(ChunkRun):
 
     clock: SampleClock
 
-    def batch(self) -> AbstractContextManager[Batch]:
-        """Opens a batch; the time of a commit is not that of a sample."""
-        return self._batch()
-
     @contextmanager
-    def _batch(self) -> Iterator[Batch]:
+    def batch(self) -> Iterator[Batch]:
+        """Opens a batch; the time of a commit is not that of a sample."""
         with super().batch() as batch:
             batch.while_committing = self.clock.paused
             yield batch
@@ -254,10 +251,17 @@ def _in_context(context: bytes | None) -> AbstractContextManager[None]:
     return hydrated_context(pickle.loads(context))
 
 
-def _limit_memory(mebibytes: float) -> None:
-    """Lets the process have so much memory beyond what it has; then Python raises MemoryError."""
+def _limit_memory(mebibytes: float | None) -> None:
+    """Lets the process have so much memory beyond what it has; then Python raises MemoryError.
+
+    None is any, also where an earlier order had a limit.
+    """
     import resource
 
+    if mebibytes is None:
+        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        return
     with open("/proc/self/status") as status:
         held = next(int(line.split()[1]) for line in status if line.startswith("VmData"))
     most = resource.getrlimit(resource.RLIMIT_DATA)[1]

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
@@ -89,6 +91,19 @@ def test_what_a_signal_cuts_short_is_not_taken_for_done(dataset: Path) -> None:
     report = processed(dataset, Breaks({1: "block in C"}), sample_timeout=1, indices=[1, 2])
     assert (report.counts["written"], report.counts["failed"]) == (1, 1)
     assert labels(dataset)[:3] == [0, 1, 3]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_used_again_keeps_no_limit_of_an_earlier_run(dataset: Path) -> None:
+    def slow_and_large(sample: Sample) -> Sample:
+        np.ones(300 * 2**20, np.uint8)
+        time.sleep(13)  # longer than the process outlives a limit of the run before
+        return count(sample)
+
+    processed(dataset, count, sample_timeout=1, sample_memory=100, indices=[0])
+    report = processed(dataset, slow_and_large, sample_memory=4000, indices=[1])
+    assert report.counts["written"] == 1
+    assert processed(dataset, slow_and_large, sample_timeout=60, indices=[2]).counts["written"] == 1
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, float("inf"), float("nan")])
