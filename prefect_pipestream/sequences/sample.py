@@ -61,6 +61,17 @@ class Sample(Mapping[str, AnyItem]):
         """
         return self._origin
 
+    @property
+    def version(self) -> str | None:
+        """One value for what the sample was like on disk when it was read: all of its files.
+
+        Another one as soon as any of them is another, shared ones too, whoever wrote it. A sample
+        made from another one has that one's. None: it was not read by a stream that watches its
+        folder. See `DataStream.versions` for those of many, and ``if_version`` of
+        `DataStream.set_output`.
+        """
+        return None if self._origin is None else self._origin.version
+
     def made_from(self, read: "Sample") -> "Sample":
         """Returns this sample with the origin of the one that was read, if it has none."""
         return self if self._origin is not None else Sample.of(self._data, read._origin)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetWriteError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.output import OutputPipe
 from prefect_pipestream.sequences.pipe import PipeSpec
@@ -255,6 +255,28 @@ class DataStream(Sequence[Sample]):
         samples = SamplesSequence.from_list([]) if self._input is None else self._input
         return found_in(samples, where, ledger or self.output_folder)
 
+    def versions(self, indices: Iterable[int]) -> dict[int, str]:
+        """One value for each of some samples, another one if anything of it changed on disk.
+
+        It is the `Sample.version` that each has when it is read now, whoever wrote it meanwhile;
+        ``absent`` for an index without a sample. For 120 samples it costs a few milliseconds, at
+        any size of the dataset: few enough to ask each second what is to be shown anew.
+
+        Args:
+            indices: The samples.
+
+        Raises:
+            DatasetError: If the stream does not just read a folder, or a file of it cannot be
+                looked at.
+        """
+        source = self._source_folder()
+        if source is None:
+            raise DatasetError(
+                f"{self!r}: only the samples of a folder have versions. Open the dataset by "
+                "`DataStream.read_write_underfolder`."
+            )
+        return source.dataset.versions(indices)
+
     @property
     def input_sequence(self) -> SamplesSequence | None:
         """Where samples are read."""
@@ -289,7 +311,12 @@ class DataStream(Sequence[Sample]):
     # -- writing -----------------------------------------------------------------------
 
     def set_output(
-        self, idx: int, sample: Sample, keys: Collection[str] | None = None
+        self,
+        idx: int,
+        sample: Sample,
+        keys: Collection[str] | None = None,
+        *,
+        if_version: str | None = None,
     ) -> list[StagedSample]:
         """Writes a sample, entirely or not at all.
 
@@ -301,12 +328,17 @@ class DataStream(Sequence[Sample]):
             idx: The index to write at; negative ones count from the input's end.
             sample: The sample.
             keys: The items to write; None is all.
+            if_version: The version that the sample at `idx` of the output is to have, as
+                `Sample.version` or `versions` told it, maybe long ago and in another process;
+                ``absent``: none is to be there. None: any.
 
         Returns:
-            What was committed; nothing if all items were there.
+            What was committed; nothing if all items were there. ``[0].commit_id`` is the commit, by
+            which it can be undone; see `undo`.
 
         Raises:
-            ConflictError: If another writer changed the sample's files since it was read.
+            ConflictError: If another writer changed the sample's files since it was read; or it has
+                another version than `if_version`.
             InvalidSampleError: If the stream's check finds something wrong with the sample.
             IndexError: If a negative index is out of range.
             ItemError: If a key, an index or a value cannot be written.
@@ -315,7 +347,7 @@ class DataStream(Sequence[Sample]):
         """
         idx = self._absolute(idx)
         items, origin = self._output.prepared(idx, sample)
-        return self._writer.write(idx, items, keys, origin)
+        return self._writer.write(idx, items, keys, origin, if_version)
 
     def staging_elsewhere(self, folder: str) -> Staging:
         """A staging in an empty folder outside of the dataset, to see what a write would be.
@@ -343,7 +375,9 @@ class DataStream(Sequence[Sample]):
         """
         return self._writer.dataset.stored_bytes(indices)
 
-    def remove(self, idx: int, sample: Sample | None = None) -> list[StagedSample]:
+    def remove(
+        self, idx: int, sample: Sample | None = None, *, if_version: str | None = None
+    ) -> list[StagedSample]:
         """Removes a sample with all its own files; those that are shared stay.
 
         The others keep their indices: a gap is left, or the dataset gets shorter at its end. The
@@ -352,19 +386,21 @@ class DataStream(Sequence[Sample]):
         Args:
             idx: The index to remove; negative ones count from the input's end.
             sample: The sample as it was read, for the conflict check; None removes what is there.
+            if_version: The version that it is to have; see `set_output`. None: any.
 
         Returns:
             What was committed; nothing if there is no such sample.
 
         Raises:
-            ConflictError: If another writer changed the sample since it was read.
+            ConflictError: If another writer changed the sample since it was read; or it has another
+                version than `if_version`.
             IndexError: If a negative index is out of range.
             ItemNameError: If that can be no index.
             DatasetError: If the dataset's folder cannot be read.
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
         origin = None if sample is None else sample.origin
-        return self._writer.remove(self._absolute(idx), origin)
+        return self._writer.remove(self._absolute(idx), origin, if_version)
 
     def _absolute(self, idx: int) -> int:
         if hasattr(idx, "__index__") and not isinstance(idx, bool):

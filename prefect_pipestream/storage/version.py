@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from prefect_pipestream.storage.asking import status_of, status_through_links
@@ -18,6 +18,7 @@ class Version(NamedTuple):
     - `FileSource.is_changed`, for a commit: whether another writer changed what it was made from.
     - `mark`, for an undo: whether a file is still as a commit left it.
     - `signature_of`, for a run of what changed: whether a sample is as a transform last saw it.
+    - `version_of`, for who shows samples and writes them: whether anything of one changed.
 
     Attributes:
         size: Bytes.
@@ -94,5 +95,26 @@ def mark_at(path: str) -> str | None:
 def signature_of(files: Iterable[tuple[str, Version]]) -> str:
     """A short name for the versions of all files of a sample: of their names, sizes and times."""
     text = "\n".join(sorted(f"{name}:{file.size}:{file.mtime_ns}" for name, file in files))
+    return _short(text, 8)
+
+
+ABSENT = "absent"
+"""The version of a sample that has no files of its own."""
+
+
+def version_of(files: Mapping[str, Version | None]) -> str:
+    """One value for the versions of all files of a sample: another one if one of them is another.
+
+    A file is the same as long as it has its number, size and time: by these a commit tells it, too.
+    Unlike a signature it is of this one folder, and no copy has the same.
+
+    Args:
+        files: By name, a shared one's with a leading slash; None for a link that leads nowhere.
+    """
+    text = "\n".join(f"{name}:{files[name] and files[name][:3]}" for name in sorted(files))
+    return _short(text, 12)
+
+
+def _short(text: str, size: int) -> str:
     # Names on disk may be any bytes.
-    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=size).hexdigest()

@@ -25,7 +25,11 @@ from prefect_pipestream.underfolder.commits.attempts import (
     refuse_if_taken_over,
     refuse_if_undoing,
 )
-from prefect_pipestream.underfolder.commits.conflicts import is_stale, wait_out_the_tick
+from prefect_pipestream.underfolder.commits.conflicts import (
+    is_another_now,
+    is_stale,
+    wait_out_the_tick,
+)
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import staged_name
 from prefect_pipestream.underfolder.ledger.records import (
@@ -107,9 +111,12 @@ class Commit:
                     staging.discard()  # what takes a commit back takes all of it back
                 if rules.moves and staging.samples:
                     end_other_attempts(run)
-                if staging.samples or staging.shared:
-                    self._log_and_place(self._prepare(run_key, tag, tuple(drops)))
                 committed = list(staging.samples.values())
+                if committed or staging.shared:
+                    record = self._prepare(run_key, tag, tuple(drops))
+                    self._log_and_place(record)
+                    for staged in committed:
+                        staged.commit_id = record.id
                 self._take_over(committed)  # before another thread sets one of them again
         except OSError as error:
             if isinstance(error, DatasetWriteError):
@@ -119,23 +126,44 @@ class Commit:
             raise DatasetWriteError.of(error, what) from error
         staging.clear()
         if conflicts:
-            raise ConflictError(
-                f"{self._layout.root}: another writer changed sample"
-                f"{'s' if len(conflicts) > 1 else ''} {_some(conflicts)} after they were read: "
-                "read and transform them anew.",
-                conflicts,
-            )
+            raise self._conflict(conflicts)
         return committed
 
     def _drop_conflicting(self) -> list[int]:
-        if self._rules.on_conflict == "overwrite":
-            return []
-        samples = self._staging.samples
+        samples, dataset = self._staging.samples, self._staging.dataset
         leaving = self._staging.leaving
-        conflicts = [i for i, staged in samples.items() if is_stale(staged, self._layout, leaving)]
+        is_checked = self._rules.on_conflict == "raise"
+        conflicts = [
+            idx
+            for idx, staged in samples.items()
+            if is_another_now(staged, dataset)
+            or (is_checked and is_stale(staged, self._layout, leaving))
+        ]
         for idx in conflicts:
             self._staging.drop_files(samples.pop(idx))
         return conflicts
+
+    def refuse_conflicts(self) -> None:
+        """Checks what has no file to put in place as a commit of it would be, and makes none.
+
+        Raises:
+            ConflictError: If another writer changed a sample; see `publish`.
+            DatasetWriteError: If the dataset cannot be locked.
+        """
+        what = f"{self._layout.root}: the samples could not be held against what is there"
+        with DatasetWriteError.explaining(what), commit_lock(self._layout):
+            self._staging.look()
+            conflicts = self._drop_conflicting()
+        if conflicts:
+            raise self._conflict(conflicts)
+
+    def _conflict(self, conflicts: list[int]) -> ConflictError:
+        return ConflictError(
+            f"{self._layout.root}: another writer changed sample"
+            f"{'s' if len(conflicts) > 1 else ''} {_some(conflicts)} after they were read: "
+            "read and transform them anew.",
+            conflicts,
+        )
 
     def _prepare(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
         """Keeps the old files and writes the record: nothing that others see is changed by it."""

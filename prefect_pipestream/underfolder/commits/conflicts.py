@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.clock import tick_ns
 from prefect_pipestream.storage.version import mark_at
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import is_shared, key_of
@@ -32,6 +33,12 @@ def wait_out_the_tick(samples: Iterable[StagedSample]) -> None:
     )
     if 0 < left < _LONGEST_WAIT_NS:  # a time in the future is no fresh change
         time.sleep(left / 1e9)
+
+
+def is_another_now(staged: StagedSample, dataset: Underfolder) -> bool:
+    """Whether the sample at the target has not the version that its writer said it has."""
+    wanted, target = staged.if_version, staged.target
+    return wanted is not None and dataset.versions([target])[target] != wanted
 
 
 def is_stale(staged: StagedSample, layout: Layout, leaving: Container[str] = ()) -> bool:

@@ -1,5 +1,6 @@
 """A dataset folder, read by sample."""
 
+import operator
 import os
 import shlex
 import threading
@@ -12,8 +13,15 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DuplicateItemError
 from prefect_pipestream.items import FileSource, Item
-from prefect_pipestream.storage.asking import is_folder, is_there, names_in, status_of
+from prefect_pipestream.storage.asking import (
+    is_folder,
+    is_there,
+    names_in,
+    status_of,
+    status_through_links,
+)
 from prefect_pipestream.storage.clock import is_racy
+from prefect_pipestream.storage.version import ABSENT, Version, version_of
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Layout
@@ -275,6 +283,34 @@ class Underfolder:
                     found[kind.key] = found.get(kind.key, 0) + status.st_blocks * 512
         return found
 
+    @DatasetError.explaining_questions()
+    def versions(self, indices: Iterable[int]) -> dict[int, str]:
+        """One value for each of some samples, another one if anything of it changed on disk.
+
+        It is that of a sample that is read now (`Sample.version`), whoever changed it; ``absent``
+        for one without own files. Costs a `stat` a file, at any size of the dataset; the folder is
+        scanned again only after someone else than this package changed which files it holds.
+
+        Args:
+            indices: The samples.
+
+        Raises:
+            DatasetError: If a file or the folder cannot be looked at.
+        """
+        index = self._index.known() if self._part is None else self._part
+        shared = self.shared_files().values() if self._merge_root_items else ()
+        common = _versions_in(self._root + os.sep, shared, "/")
+        found = {}
+        for idx in map(operator.index, indices):
+            names = [kind.name_of(idx) for kind in self._kinds_in(index, idx)]
+            own = _versions_in(self.data_prefix, names)
+            found[idx] = version_of({**own, **common}) if own else ABSENT
+        return found
+
+    def _kinds_in(self, index: UnderfolderIndex, idx: int) -> Iterable[Kind]:
+        """The kinds that a sample may have files of: a part does not see them come and go."""
+        return index.kinds_of(idx) if self._part is None else index.kinds()
+
     def restricted_to(self, indices: Iterable[int]) -> "Underfolder":
         """Returns this dataset with just these samples in its index: small to pickle.
 
@@ -302,3 +338,19 @@ class Underfolder:
 
     def __repr__(self) -> str:
         return f"Underfolder({self._root!r})"
+
+
+def _versions_in(prefix: str, names: Iterable[str], mark: str = "") -> dict[str, Version | None]:
+    """What files are like now, by name; None for a link that leads nowhere.
+
+    Raises:
+        OSError: If that could not be asked.
+    """
+    found: dict[str, Version | None] = {}
+    for name in names:
+        status = status_through_links(prefix + name)
+        if status is not None:
+            found[mark + name] = Version.of(status)
+        elif is_there(prefix + name):
+            found[mark + name] = None
+    return found

@@ -78,6 +78,8 @@ class StagedSample:
         there: What files are there under the index that it is written at, as of the commit.
         left_behind: Of a move, what files are there under the index that it is moved from.
         beside: Files that stay, and without which the sample might not be valid.
+        if_version: The version that the sample at its target is to have; None: any.
+        commit_id: The commit that it is in, once that is made.
     """
 
     record: SampleRecord
@@ -90,6 +92,8 @@ class StagedSample:
     there: Sequence[Kind] = ()
     left_behind: Sequence[Kind] = ()
     beside: Sequence[FileSource] = ()
+    if_version: str | None = None
+    commit_id: str | None = None
 
     @property
     def changes_files(self) -> bool:
@@ -192,6 +196,7 @@ class Staging:
         origin: SampleOrigin | None = None,
         target: int | None = None,
         attempts: int = 1,
+        if_version: str | None = None,
     ) -> bool:
         """Stages the files of one sample that are not in place already.
 
@@ -202,6 +207,8 @@ class Staging:
             origin: The files it was read from.
             target: The index under which it is written; None is `idx`.
             attempts: How often it was tried.
+            if_version: The version that the sample at its target is to have as it is committed;
+                another one is a conflict. None: any.
 
         Returns:
             Whether the sample has a file that is to be written.
@@ -221,7 +228,7 @@ class Staging:
         target = idx if target is None else check_index(target)
         moved_to = None if target == idx else target
         record = SampleRecord(idx, "unchanged", target=moved_to, attempts=attempts)
-        staged = StagedSample(record, origin)
+        staged = StagedSample(record, origin, if_version=if_version)
         shared_before = set(self.shared)
         try:
             kinds = self.dataset.kinds_of(target)
@@ -256,6 +263,7 @@ class Staging:
         origin: SampleOrigin | None = None,
         target: int | None = None,
         attempts: int = 1,
+        if_version: str | None = None,
     ) -> None:
         """Stages the removal of a sample: of all own files that it has as it is committed.
 
@@ -264,6 +272,7 @@ class Staging:
             origin: The files it was read from, for the conflict check.
             target: The index under which it is removed; None is `idx`.
             attempts: How often it was tried.
+            if_version: The version that it is to have as it is committed; None: any.
 
         Raises:
             ItemNameError: If that can be no index.
@@ -272,7 +281,8 @@ class Staging:
         target = idx if target is None else check_index(target)
         moved_to = None if target == idx else target
         record = SampleRecord(idx, "removed", target=moved_to, attempts=attempts)
-        self.samples[idx] = StagedSample(record, origin, is_removal=True)
+        staged = StagedSample(record, origin, is_removal=True, if_version=if_version)
+        self.samples[idx] = staged
         self._targets.add(target)
 
     def move(
@@ -516,7 +526,7 @@ class Staging:
 
     def look(self) -> None:
         """Looks up which files the samples have. The caller holds the commit lock."""
-        if any(staged.is_removal for staged in self.samples.values()):
+        if any(one.is_removal or one.if_version is not None for one in self.samples.values()):
             self.dataset.learn_kinds()
         for staged in self.samples.values():
             if staged.is_removal:

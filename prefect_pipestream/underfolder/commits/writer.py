@@ -311,8 +311,10 @@ class UnderfolderWriter:
             drops: Commits that this one takes back.
             moves: Whether it moves samples: then all of them or none, and other runs end.
         """
-        rules = Rules(self.durable, self.on_conflict, signed, self.attempt, moves)
-        return Commit(staging, rules).publish(self.run_key, tag, drops)
+        return self._commit(staging, signed, moves).publish(self.run_key, tag, drops)
+
+    def _commit(self, staging: Staging, signed: bool = False, moves: bool = False) -> Commit:
+        return Commit(staging, Rules(self.durable, self.on_conflict, signed, self.attempt, moves))
 
     def _names(self) -> dict[str, Any]:
         return {
@@ -342,6 +344,7 @@ class UnderfolderWriter:
         items: Mapping[str, Item[Any]],
         keys: Collection[str] | None = None,
         origin: SampleOrigin | None = None,
+        if_version: str | None = None,
     ) -> list[StagedSample]:
         """Writes one sample, as a commit of its own.
 
@@ -350,39 +353,50 @@ class UnderfolderWriter:
             items: Its items by key. Items on disk under other keys are left alone.
             keys: The keys to write; None is all.
             origin: The files it was read from, for the conflict check.
+            if_version: The version that the sample there is to have; None: any.
 
         Returns:
             What was committed; nothing if all items were there.
 
         Raises:
-            ConflictError: If another writer changed the sample since it was read.
+            ConflictError: If another writer changed the sample since it was read; or it has another
+                version than `if_version`.
             InvalidSampleError: If the check finds something wrong with it.
             ItemError: If a key, an index or a value cannot be written.
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
         with self.staging() as staging:
-            staging.add(idx, items, keys=keys, origin=origin)
-            return [] if staging.is_empty() else self.publish(staging)
+            staging.add(idx, items, keys=keys, origin=origin, if_version=if_version)
+            if not staging.is_empty():
+                return self.publish(staging)
+            if if_version is not None:
+                self._commit(staging).refuse_conflicts()
+            return []
 
-    def remove(self, idx: int, origin: SampleOrigin | None = None) -> list[StagedSample]:
+    def remove(
+        self, idx: int, origin: SampleOrigin | None = None, if_version: str | None = None
+    ) -> list[StagedSample]:
         """Removes one sample with all its own files, as a commit of its own.
 
         Args:
             idx: The sample's index.
             origin: The files it was read from, for the conflict check; None removes what is there.
+            if_version: The version that the sample there is to have; None: any.
 
         Returns:
             What was committed; nothing if the sample has no files of its own.
 
         Raises:
-            ConflictError: If another writer changed the sample since it was read.
+            ConflictError: If another writer changed the sample since it was read; or it has another
+                version than `if_version`.
             ItemNameError: If that can be no index.
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
-        if not self.dataset.all_kinds_of(check_index(idx)) and origin is None:
+        known = self.dataset.all_kinds_of(check_index(idx))
+        if not known and origin is None and if_version is None:
             return []
         with self.staging() as staging:
-            staging.remove(idx, origin=origin)
+            staging.remove(idx, origin=origin, if_version=if_version)
             done = self.publish(staging)
         return [one for one in done if one.record.outcome == "removed"]
 

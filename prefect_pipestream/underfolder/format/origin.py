@@ -4,6 +4,7 @@ import os
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import FileSource
+from prefect_pipestream.storage.version import ABSENT, version_of
 from prefect_pipestream.underfolder.format.names import is_shared, key_of
 
 
@@ -36,6 +37,13 @@ class SampleOrigin:
         taken = self.sources.pop(names[0]) if names else FileSource(source.path)
         taken.become(source)
         self.sources[os.path.basename(source.path)] = taken
+
+    @property
+    def version(self) -> str:
+        """One value for what all of the files were like; see `version_of`."""
+        if self.is_of_nothing:
+            return ABSENT
+        return version_of({name: source.version for name, source in self.sources.items()})
 
     @property
     def is_of_nothing(self) -> bool:

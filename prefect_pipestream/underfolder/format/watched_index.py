@@ -44,7 +44,22 @@ class WatchedIndex:
         """
         with self._guard:
             mtime = self._folder_mtime()
-            if self._index is None or not self._is_right_as_of(mtime):
+            # A file that others added while one of our commits was being applied shares its
+            # modification time, so that only another scan can find it: one in every while.
+            due = max(_CHECK_AFTER_S, _CHECK_SHARE * self._scan_took)
+            is_due = time.monotonic() >= self._scanned_at + due
+            if self._index is None or not self._is_right_as_of(mtime) or is_due:
+                return self.scan()
+            return self._index
+
+    def known(self) -> UnderfolderIndex:
+        """Like `current`, but without the scan of every while: for who asks again and again.
+
+        Raises:
+            DatasetError: If the folder cannot be read.
+        """
+        with self._guard:
+            if self._index is None or not self._is_right_as_of(self._folder_mtime()):
                 return self.scan()
             return self._index
 
@@ -61,10 +76,7 @@ class WatchedIndex:
             return False
         if mtime != self._mtime:
             self._mtime = self._journal.fold_into(self._index, self._mtime)
-        # A file that others added while one of our commits was being applied shares its
-        # modification time, so that only another scan can find it: one in every while.
-        due = max(_CHECK_AFTER_S, _CHECK_SHARE * self._scan_took)
-        return mtime == self._mtime and time.monotonic() < self._scanned_at + due
+        return mtime == self._mtime
 
     def journaled_kinds(self) -> set[Kind]:
         """The kinds of the names that the journal says were added lately."""
