@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from prefect_pipestream.underfolder import restore_sample as restore_sample
     from prefect_pipestream.underfolder import run_differences as run_differences
     from prefect_pipestream.underfolder import sample_history as sample_history
+    from prefect_pipestream.underfolder import undo_commit as undo_commit
     from prefect_pipestream.underfolder import undo_run as undo_run
     from prefect_pipestream.validation import FieldRule as FieldRule
     from prefect_pipestream.validation import InvalidDatasetError as InvalidDatasetError
@@ -96,6 +97,7 @@ _NAMES_OF = {
         "restore_sample",
         "run_differences",
         "sample_history",
+        "undo_commit",
         "undo_run",
         "check",
         "keep_run",

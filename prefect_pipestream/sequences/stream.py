@@ -21,7 +21,7 @@ from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.sequences.where import Found, found_in
-from prefect_pipestream.underfolder import Batch, StagedSample
+from prefect_pipestream.underfolder import Batch, StagedSample, UndoReport, undo_commit
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.commits.attempts import note_first_attempt
 from prefect_pipestream.underfolder.commits.commit import OnConflict
@@ -401,6 +401,22 @@ class DataStream(Sequence[Sample]):
         """
         origin = None if sample is None else sample.origin
         return self._writer.remove(self._absolute(idx), origin, if_version)
+
+    def undo(self, commit_id: str, *, force: bool = False) -> UndoReport:
+        """Takes one write of this stream's run back, and nothing else of the run.
+
+        An undo can be undone: by the `commit_id` of the report.
+
+        Args:
+            commit_id: The commit, as `set_output` or `remove` told it, or an earlier undo.
+            force: Whether to restore also samples that someone changed since.
+
+        Raises:
+            UndoRefusedError: If someone changed the samples since; or the run has no such commit
+                (any more). Nothing was changed.
+            PipestreamError: As for `undo_commit`.
+        """
+        return undo_commit(self.output_folder, self.run_key, commit_id, force=force)
 
     def _absolute(self, idx: int) -> int:
         if hasattr(idx, "__index__") and not isinstance(idx, bool):

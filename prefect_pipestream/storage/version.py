@@ -111,7 +111,7 @@ def version_of(files: Mapping[str, Version | None]) -> str:
     Args:
         files: By name, a shared one's with a leading slash; None for a link that leads nowhere.
     """
-    text = "\n".join(f"{name}:{files[name] and files[name][:3]}" for name in sorted(files))
+    text = "\n".join(f"{name}:{file and file[:3]}" for name, file in sorted(files.items()))
     return _short(text, 12)
 
 

@@ -38,9 +38,9 @@ from prefect_pipestream.underfolder.runs.undo import (
     UndoPlan,
     UndoReport,
     plan_undo,
-    undo_commits,
     undo_run,
 )
+from prefect_pipestream.underfolder.runs.undo_commits import undo_commit, undo_commits
 from prefect_pipestream.underfolder.runs.undo_space import undo_bytes
 
 __all__ = [
@@ -88,6 +88,7 @@ __all__ = [
     "sample_history",
     "signatures",
     "undo_bytes",
+    "undo_commit",
     "undo_commits",
     "undo_run",
 ]

@@ -9,7 +9,7 @@ from prefect.transactions import Transaction, get_transaction
 from prefect_pipestream.errors import DatasetNotFoundError, RunNotFoundError
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.undo import undo_commits
+from prefect_pipestream.underfolder.runs.undo_commits import undo_commits
 
 _WRITTEN = "prefect_pipestream.written"
 

@@ -266,6 +266,23 @@ class Run:
                     yield gone.rest_of(commit)
         yield from (gone.rest_of(_read_record(path)) for path in loose)
 
+    def commit(self, commit_id: str) -> CommitRecord | None:
+        """One done commit, of all commits' records reading just its own; None: it has none such.
+
+        Raises:
+            DatasetError: If the record cannot be read.
+            FileNotFoundError: If the ledger was packed meanwhile: read it again.
+        """
+        loose, gone, packed = self._open(None)
+        if commit_id in gone.commits:
+            return None
+        paths = [path for path in loose if os.path.basename(path) == f"{commit_id}.json"]
+        if paths:
+            return gone.rest_of(_read_record(paths[0]))
+        if packed is None or commit_id not in packed.ids():
+            return None
+        return next(gone.rest_of(one) for one in packed.commits() if one.id == commit_id)
+
     def commit_ids(self) -> set[str]:
         """The ids of all commits in its ledger, and of those that were taken back.
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from prefect_pipestream.errors import ConflictError, UndoRefusedError
@@ -15,6 +15,7 @@ from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.listing import existing_run
 from prefect_pipestream.underfolder.runs.packing import ledger_lock, pack
+from prefect_pipestream.underfolder.runs.undo_plan import Change, kept_path
 
 _log = logging.getLogger(__name__)
 
@@ -42,21 +43,42 @@ def restoring_writer(dataset: Underfolder, run_key: str, force: bool) -> Underfo
     )
 
 
+def stage_restored(
+    staging: Staging,
+    todo: Mapping[int, list[str]],
+    changes: Mapping[str, Change],
+    force: bool,
+) -> None:
+    """Stages the names of samples as they were before changes; see `plan_of`."""
+    for idx, names in todo.items():
+        kept = {name: kept_path(name, changes[name]) for name in names}
+        staging.restore(
+            idx,
+            {name: path for name, path in kept.items() if path is not None},
+            removes=[name for name, path in kept.items() if path is None],
+            found=None if force else {name: changes[name].mark for name in names},
+        )
+
+
 def publish_restored(
     writer: UnderfolderWriter, staging: Staging, tag: str = "main", drops: tuple[str, ...] = ()
-) -> None:
+) -> str | None:
     """Puts staged files in place.
+
+    Returns:
+        The id of the commit.
 
     Raises:
         UndoRefusedError: If someone changed the samples since they were looked at.
     """
     try:
-        writer.publish(staging, tag, drops=drops)
+        done = writer.publish(staging, tag, drops=drops)
     except ConflictError as error:
         raise UndoRefusedError(
             f"The undo stopped, for {error} Those samples were changed while it was under way.",
             error.indices,
         ) from error
+    return done[0].commit_id if done else None
 
 
 def end_restoring(undo: Run) -> None:

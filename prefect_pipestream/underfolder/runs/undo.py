@@ -1,11 +1,11 @@
-"""Undo: put back what a run, or some commits of it, replaced and removed.
+"""Undo: put back what a run, or a part of its samples, replaced and removed.
 
 An undo is a run of its own, ``undo:<run key>``, and can itself be undone. It puts files back by
 the same commits as any write, so that a process killed on the way leaves no sample half undone,
 and the next undo of the run goes on from there.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,19 +15,17 @@ from prefect_pipestream.errors import (
     RunKeyError,
     UndoRefusedError,
 )
-from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits
+from prefect_pipestream.underfolder.commits.apply import commit_lock
 from prefect_pipestream.underfolder.commits.attempts import refuse_if_taken_over
 from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.commits.reader import Underfolder
-from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
-from prefect_pipestream.underfolder.format.run_key import ROLLBACK_KEY, check_run_key
+from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.taken_back import PARTS
 from prefect_pipestream.underfolder.runs.interleaved import (
     describe_runs,
 )
-from prefect_pipestream.underfolder.runs.packing import forget_dropped
 from prefect_pipestream.underfolder.runs.part_undo import (
     Taken,
     chosen_samples,
@@ -41,6 +39,7 @@ from prefect_pipestream.underfolder.runs.restoring import (
     opened,
     publish_restored,
     restoring_writer,
+    stage_restored,
 )
 from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing, intent_for, retire
 from prefect_pipestream.underfolder.runs.undo_checks import (
@@ -53,7 +52,6 @@ from prefect_pipestream.underfolder.runs.undo_checks import (
 from prefect_pipestream.underfolder.runs.undo_plan import (
     Change,
     Plan,
-    kept_path,
     net_changes,
 )
 
@@ -75,6 +73,7 @@ class UndoReport:
         indices: The samples that were taken back, where that was not all of the runs.
         folders: The names below ``.pipestream/runs`` by which the runs are kept, which count no
             more; none where they stand but for a part.
+        commit_id: The commit that the undo of single commits is; None where it changed nothing.
     """
 
     run_keys: tuple[str, ...]
@@ -85,6 +84,7 @@ class UndoReport:
     left: tuple[str, ...] = ()
     indices: tuple[int, ...] | None = None
     folders: tuple[str, ...] = ()
+    commit_id: str | None = None
 
     @property
     def run_key(self) -> str:
@@ -196,14 +196,14 @@ def _undone(
     writer = restoring_writer(dataset, intent.undo_key, force)
     for batch in _batches(plan.todo):
         with writer.staging() as staging:
-            _restore(staging, batch, changes, force)
+            stage_restored(staging, batch, changes, force)
             publish_restored(writer, staging)
     with commit_lock(layout):
         _let_count_no_more(layout, intent, undo, taken)
     if undo.exists():
         end_restoring(undo)
     folders = () if intent.indices is not None else tuple(intent.retired.values())
-    return _report([run.key for run in runs], intent.undo_key, plan, intent.indices, folders)
+    return report_of([run.key for run in runs], intent.undo_key, plan, intent.indices, folders)
 
 
 def _checked_keys(run_key: str | Sequence[str]) -> list[str]:
@@ -367,69 +367,15 @@ def _shut(
         raise
 
 
-@DatasetError.explaining_questions()
-def undo_commits(
-    run: Run,
-    commit_ids: Collection[str] | None = None,
-    *,
-    tag: str | None = None,
-    force: bool = False,
-) -> UndoReport:
-    """Takes some commits of a run back, all or none of them, and out of its ledger.
-
-    That is what a rollback needs: the run goes on, or is resumed, as if they had not been made.
-    Commits, or a run, that there are not (any more) are no error: then nothing is to be done.
-
-    Args:
-        run: The run.
-        commit_ids: The ids of the commits; None is all of the tag's.
-        tag: The part of the run (a chunk); None is all of the run.
-        force: Whether to restore also what was changed since.
-
-    Returns:
-        What was done; `undo_run_key` is ``rollback:<run key>``.
-
-    Raises:
-        UndoRefusedError: If someone, or another commit of the run, changed the samples since.
-            Nothing was changed.
-        DatasetError: If files that are needed are not there any more. Nothing was changed.
-        DatasetWriteError: If the dataset cannot be written; it is as it was.
-    """
-    key = run.key
-    undo = Run.of(run.layout, ROLLBACK_KEY + key)
-    nothing = UndoReport((key,), undo.key, 0, 0)
-    if not run.exists():
-        return nothing
-    with opened(run.layout, [key]) as layout:
-        ids = None if commit_ids is None else set(commit_ids)
-        commits = [c for c in run.commits(tag) if ids is None or c.id in ids]
-        if not commits:
-            forget_dropped(run)  # of one that was killed, or failed, as it did so
-            return nothing
-        dataset = Underfolder(layout.root, watch=True)
-        changes = net_changes((run, commit) for commit in commits)
-        plan = checked_plan(layout, [run], dataset, changes, force)
-        drops = tuple(f"{run.name}/{commit.id}" for commit in commits)
-        if plan.todo:
-            undo.note({"rolls_back": key})
-            writer = restoring_writer(dataset, undo.key, force)
-            with writer.staging() as staging:
-                _restore(staging, plan.todo, changes, force)
-                publish_restored(writer, staging, tag or "main", drops)
-        else:
-            with commit_lock(layout):
-                drop_commits(layout, drops)
-        forget_dropped(run)
-        return _report([key], undo.key, plan)
-
-
-def _report(
+def report_of(
     keys: Iterable[str],
     undo_key: str,
     plan: Plan,
     indices: tuple[int, ...] | None = None,
     folders: tuple[str, ...] = (),
+    commit_id: str | None = None,
 ) -> UndoReport:
+    """Says what was done of a plan."""
     return UndoReport(
         run_keys=tuple(keys),
         undo_run_key=undo_key,
@@ -439,6 +385,7 @@ def _report(
         left=tuple(plan.left),
         indices=indices,
         folders=folders,
+        commit_id=commit_id,
     )
 
 
@@ -449,19 +396,3 @@ def _batches(todo: Mapping[int, list[str]]) -> Iterator[dict[int, list[str]]]:
     indices = sorted(todo)
     for start in range(0, len(indices), _BATCH):
         yield {idx: todo[idx] for idx in indices[start : start + _BATCH]}
-
-
-def _restore(
-    staging: Staging,
-    todo: Mapping[int, list[str]],
-    changes: Mapping[str, Change],
-    force: bool,
-) -> None:
-    for idx, names in todo.items():
-        kept = {name: kept_path(name, changes[name]) for name in names}
-        staging.restore(
-            idx,
-            {name: path for name, path in kept.items() if path is not None},
-            removes=[name for name, path in kept.items() if path is None],
-            found=None if force else {name: changes[name].mark for name in names},
-        )
