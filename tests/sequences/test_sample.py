@@ -3,6 +3,8 @@ import pickle
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import (
@@ -230,3 +232,19 @@ def test_match_decodes_only_what_the_query_names(tmp_path):
     assert sample.match("k.v > 2")
     with pytest.raises(SampleError, match="backticks"):
         sample.match("k-v > 2")
+
+
+@given(
+    st.permutations(["Image", "image", "mask_10", "mask_2", "mask_02", "2", "10a", "\u0663", "m"])
+)
+def test_items_have_one_order_for_people(keys: list[str]) -> None:
+    own = Sample({key: YamlMetadataItem(1) for key in keys})
+    shared = Sample(
+        {"all": YamlMetadataItem(1, shared=True), "a": YamlMetadataItem(2, shared=True)}
+    )
+    in_order = (shared + own).in_order()
+    assert list(in_order) == [
+        *("2", "10a", "Image", "image", "m", "mask_02", "mask_2", "mask_10", "\u0663"),
+        *("a", "all"),
+    ]
+    assert in_order["m"] is own["m"]
