@@ -71,6 +71,9 @@ if TYPE_CHECKING:
     from prefect_pipestream.validation import InvalidDatasetError as InvalidDatasetError
     from prefect_pipestream.validation import ItemRule as ItemRule
     from prefect_pipestream.validation import SampleRules as SampleRules
+    from prefect_pipestream.views import Thumbnail as Thumbnail
+    from prefect_pipestream.views import Thumbnails as Thumbnails
+    from prefect_pipestream.views import thumbnail as thumbnail
 
 _NAMES_OF = {
     "items": (
@@ -103,6 +106,11 @@ _NAMES_OF = {
         "keep_run",
         "prune_runs",
         "release_run",
+    ),
+    "views": (
+        "Thumbnail",
+        "Thumbnails",
+        "thumbnail",
     ),
     "blocks": (
         "DataStreamBlock",

@@ -132,6 +132,20 @@ def read_regular(path: str, most: int = MOST_BYTES) -> bytes:
         return file.read(size)  # `most` would be allocated at once
 
 
+def starts_with(path: str, *beginnings: bytes) -> bool:
+    """Whether a regular file begins in one of these ways; see `open_regular`.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        OSError: If it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read(max(map(len, beginnings))).startswith(beginnings)
+    except ValueError:
+        return False
+
+
 def read_json(path: str) -> dict[str, Any]:
     """The mapping in a file; an empty one where there is none, or the file holds another thing.
 

@@ -1,4 +1,4 @@
-"""Small pictures of images, before and after, that stand inline in Markdown."""
+"""Small pictures of images, alone, or before and after and inline in Markdown."""
 
 import base64
 import io
@@ -27,11 +27,11 @@ def inline_pair(before: AnyImage | None, after: AnyImage | None) -> tuple[str, s
     both = [image for image in (before, after) if image is not None]
     if not both:
         return "", ""
-    bright = max(_brightest(image) for image in both)
+    bright = max(brightest(image) for image in both)
     return _inline(before, bright, "before"), _inline(after, bright, "after")
 
 
-def _brightest(image: AnyImage) -> float:
+def brightest(image: AnyImage) -> float:
     """What is shown white: the type's greatest value for 8 bits, else the image's own."""
     if image.dtype == np.uint8 or image.size == 0:
         return 255.0
@@ -42,11 +42,12 @@ def _brightest(image: AnyImage) -> float:
 def _inline(image: AnyImage | None, bright: float, what: str) -> str:
     if image is None or image.size == 0 or image.ndim not in (2, 3):
         return ""
-    kind, content = _encoded(_thumbnail(_to_uint8(image, bright)))
+    kind, content = encoded(scaled(to_uint8(image, bright), SIDE))
     return f"![{what}](data:image/{kind};base64,{base64.b64encode(content).decode()})"
 
 
-def _to_uint8(image: AnyImage, bright: float) -> npt.NDArray[np.uint8]:
+def to_uint8(image: AnyImage, bright: float) -> npt.NDArray[np.uint8]:
+    """The image as it is shown: H×W, H×W×3 or H×W×4, with `bright` as white."""
     if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
         image = image[..., :3] if image.shape[2] > 4 else image[..., 0]
     if image.ndim == 3 and image.shape[2] == 1:
@@ -57,18 +58,18 @@ def _to_uint8(image: AnyImage, bright: float) -> npt.NDArray[np.uint8]:
     return scaled.clip(0, 255).astype(np.uint8)
 
 
-def _thumbnail(pixels: npt.NDArray[np.uint8]) -> Image.Image:
-    """The image in a size that can be seen: large ones made smaller, tiny ones larger."""
+def scaled(pixels: npt.NDArray[np.uint8], side: int) -> Image.Image:
+    """The image with a longer side of `side`: large ones made smaller, tiny ones larger."""
     longest = max(pixels.shape[:2])
-    step = max(1, longest // (4 * SIDE))  # a cheap first step for huge images
+    step = max(1, longest // (4 * side))  # a cheap first step for huge images
     picture = Image.fromarray(np.ascontiguousarray(pixels[::step, ::step]))
-    factor = SIDE / max(picture.size)
+    factor = side / max(picture.size)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
     return picture.resize(size, how)
 
 
-def _encoded(picture: Image.Image) -> tuple[str, bytes]:
+def encoded(picture: Image.Image) -> tuple[str, bytes]:
     """The picture as PNG where that is small, else as JPEG."""
     png = io.BytesIO()
     picture.save(png, "PNG", optimize=True)

@@ -9,6 +9,7 @@ from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.asking import NO_RIGHT, is_folder, is_there, names_in, status_of
 from prefect_pipestream.storage.lock import exclusive
 from prefect_pipestream.storage.new_dataset import left_by_creators
+from prefect_pipestream.storage.untrusted import TEMPORARY, starts_with
 from prefect_pipestream.underfolder.checks.problems import Aside, Problem, ProblemKind
 from prefect_pipestream.underfolder.commits.apply import UNDO, is_dead, recover
 from prefect_pipestream.underfolder.format.layout import Layout
@@ -20,6 +21,7 @@ from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
 _DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 _DAMAGED = "This record of a commit is damaged."
 _DEAD = "A process that died staged it for a commit that it did not make."
 
@@ -39,6 +41,7 @@ def check_private(layout: Layout, aside: Aside, fix: bool) -> Iterator[Problem]:
         yield from _check_commits(layout, aside, fix)
     yield from _check_catalog(layout, aside)
     yield from _check_plans(layout, aside)
+    yield from _check_thumbnails(layout, aside)
     for run in runs_of(layout):
         yield from _check_ledger(run, aside)
         yield from _check_undoing(run, fix)
@@ -217,6 +220,17 @@ def _check_plans(layout: Layout, aside: Aside) -> Iterator[Problem]:
             if not is_sound_plan(path):
                 message = "This plan of a run is damaged; plan the run again."
                 yield _put_aside(layout, aside, "unreadable-record", path, message)
+
+
+def _check_thumbnails(layout: Layout, aside: Aside) -> Iterator[Problem]:
+    """Finds what is no small picture among them. It was never shown."""
+    for folder in sorted(names_in(layout.thumbnails)):
+        for name in sorted(names_in(layout.at("thumbnails", folder))):
+            path = layout.at("thumbnails", folder, name)
+            with suppress(FileNotFoundError):  # it made room for another one meanwhile
+                if not (name.endswith(TEMPORARY) or starts_with(path, *_PICTURES)):
+                    message = "This is no thumbnail; it is never shown."
+                    yield _put_aside(layout, aside, "unreadable-record", path, message)
 
 
 def _check_undoing(run: Run, fix: bool) -> Iterator[Problem]:

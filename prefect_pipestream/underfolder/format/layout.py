@@ -24,10 +24,14 @@
     review/<id>/                changes that wait for a decision (see `staged_review`)
     imported.jsonl              which sample came from what (see `imported`)
     catalog/<item>/             what metadata says, for queries (see `catalog.kept`)
+    thumbnails/<nn>/<file>      small pictures of items, bounded (see `views.item_thumbnails`)
     plans/<key>.npz             what a run would process, to be followed (see `kept_plan`)
     seen/<fingerprint>.npz      signatures from runs that were pruned
     aside/<time>/               what `check` put aside
     ledger.lock                 held by whoever undoes, packs or prunes runs
+
+Of a dataset that cannot be written, ``thumbnails`` are in a cache folder of the user's (see
+`caches`).
 """
 
 import hashlib
@@ -128,6 +132,11 @@ class Layout:
     def plans(self) -> str:
         """The folder of plans of runs."""
         return self.at("plans")
+
+    @property
+    def thumbnails(self) -> str:
+        """The folder of small pictures of items."""
+        return self.at("thumbnails")
 
     @property
     def claim(self) -> str:

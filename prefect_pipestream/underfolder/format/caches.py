@@ -1,0 +1,39 @@
+"""Where what can be made anew is kept: in the dataset, or in a folder of the user's."""
+
+import hashlib
+import os
+
+from prefect_pipestream.storage.asking import is_folder, is_link
+from prefect_pipestream.underfolder.format.layout import Layout
+
+CACHE_VARIABLE = "PIPESTREAM_CACHE"
+"""The variable that names the folder for the caches of datasets that cannot be written."""
+
+
+def place_for_caches(layout: Layout) -> Layout:
+    """The layout below whose private folder caches of a dataset are kept: mostly its own.
+
+    Of a dataset that this user cannot write it is one in a cache folder: in that of the variable
+    ``PIPESTREAM_CACHE``, else in ``prefect-pipestream`` below ``XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        OSError: If the dataset could not be asked for.
+    """
+    private = layout.private
+    if not is_link(private):
+        folder = private if is_folder(private) else layout.root
+        if os.access(folder, os.W_OK | os.X_OK):
+            return layout
+    root = os.path.realpath(layout.root)
+    digest = hashlib.blake2b(os.fsencode(root), digest_size=8).hexdigest()
+    return Layout(os.path.join(_folder_of_user(), digest))
+
+
+def _folder_of_user() -> str:
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return os.path.abspath(os.path.expanduser(given))
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # as its specification says
+        base = os.path.expanduser("~/.cache")
+    return os.path.join(base, "prefect-pipestream")
