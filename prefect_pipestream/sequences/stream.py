@@ -245,15 +245,27 @@ class DataStream(Sequence[Sample]):
             return found.indices
         return np.arange(0) if self._input is None else self._input.indices()
 
-    def found(self, where: str, ledger: Path | None = None) -> Found:
+    def found(
+        self, where: str, ledger: Path | None = None, *, most_reads: int | None = None
+    ) -> Found:
         """The samples of which a query is true, and what is wrong with others; see `indices`.
+
+        Of a folder with many metadata files that were not read before, the first answer takes its
+        time. With `most_reads` it takes less, is one of a part of the samples, and says so
+        (`is_complete`, `known`, `of`); what was read is kept, so that the next one is of more.
 
         Args:
             where: The query.
             ledger: The dataset that runs wrote whose outcomes are asked for; by default the output.
+            most_reads: How many metadata files of a folder may be read for the answer; None is as
+                many as it takes, and all samples are asked.
+
+        Raises:
+            QueryError: If the query cannot be understood, or asks what cannot be answered.
+            PipestreamError: If samples cannot be read.
         """
         samples = SamplesSequence.from_list([]) if self._input is None else self._input
-        return found_in(samples, where, ledger or self.output_folder)
+        return found_in(samples, where, ledger or self.output_folder, most_reads=most_reads)
 
     def versions(self, indices: Iterable[int]) -> dict[int, str]:
         """One value for each of some samples, another one if anything of it changed on disk.

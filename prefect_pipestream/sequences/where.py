@@ -29,10 +29,24 @@ class Found:
         indices: Their indices: int64, ascending.
         problems: By index, what is wrong with samples that the query asks about: it takes them as
             samples without that value.
+        known: Of how many samples it is known whether the query is true.
+        of: How many samples there are.
     """
 
     indices: npt.NDArray[np.int64]
     problems: Mapping[int, str] = field(default_factory=dict)
+    known: int = 0
+    of: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether these are all: the query was asked of all samples."""
+        return self.known == self.of
+
+    @property
+    def share(self) -> float:
+        """The share of the samples of which the query was asked: 0 to 1."""
+        return self.known / self.of if self.of else 1.0
 
     def warning(self) -> str | None:
         """What to say of the problems; None where there are none."""
@@ -46,7 +60,11 @@ class Found:
 
 
 def find(
-    dataset: Underfolder, query: str | Query, ledger: str | os.PathLike[str] | None = None
+    dataset: Underfolder,
+    query: str | Query,
+    ledger: str | os.PathLike[str] | None = None,
+    *,
+    most_reads: int | None = None,
 ) -> Found:
     """Finds the samples of which a query is true.
 
@@ -57,6 +75,10 @@ def find(
         dataset: The dataset.
         query: The query; see `Sample.match`.
         ledger: The dataset that runs wrote whose outcomes are asked for; None is the same.
+        most_reads: How many metadata files may be read for it, of those that were not read before
+            or changed since; None: as many as it takes. Samples of which more would have to be
+            read are not found, and the answer says that it is not complete. Asked again, it is one
+            of more samples.
 
     Raises:
         QueryError: If the query cannot be understood, or compares an item that is no metadata.
@@ -68,12 +90,13 @@ def find(
     samples = dataset.indices()
     columns: dict[Asked, Coded] = {}
     problems: dict[int, str] = {}
+    is_known = np.ones(len(samples), dtype=bool)
     for key, wanted in _by_key(asked).items():
         if key.startswith(RUN):
             folder = dataset.folder if ledger is None else Path(ledger)
             columns[key, True] = _outcomes(folder, key.removeprefix(RUN), samples)
             continue
-        catalog = ItemCatalog(dataset, key)
+        catalog = ItemCatalog(dataset, key, most_reads)
         if (key, False) in wanted:
             presence = catalog.presence().astype(np.int64)
             columns[key, False] = Coded(presence, [[], [True]])
@@ -83,7 +106,10 @@ def find(
             found = catalog.columns(paths)
             columns |= {(path, True): Coded(one.codes, one.values) for path, one in found.items()}
             problems |= catalog.problems
-    return Found(samples[asked.mask(columns, len(samples))], problems)
+            is_known &= ~np.isin(samples, catalog.unread, assume_unique=True)
+            most_reads = None if most_reads is None else max(0, most_reads - catalog.reads)
+    is_found = asked.mask(columns, len(samples)) & is_known
+    return Found(samples[is_found], problems, int(is_known.sum()), len(samples))
 
 
 def samples_to_undo(
@@ -153,25 +179,30 @@ def _outcomes(folder: Path, run_key: str, samples: npt.NDArray[np.int64]) -> Cod
 
 
 def found_in(
-    samples: SamplesSequence, query: str, ledger: str | os.PathLike[str] | None = None
+    samples: SamplesSequence,
+    query: str,
+    ledger: str | os.PathLike[str] | None = None,
+    *,
+    most_reads: int | None = None,
 ) -> Found:
     """Finds the samples of a sequence of which a query is true; see `find`.
 
-    Those that are not just read from a folder are matched one by one. There, a sample with an
-    item that the query names and that cannot be decoded is not found.
+    Those that are not just read from a folder are matched one by one, all of them. There, a sample
+    with an item that the query names and that cannot be decoded is not found.
 
     Raises:
         PipestreamError: As `find`; or whatever the sequence raises where a sample is asked for.
     """
     if isinstance(samples, FromUnderfolder):
-        return find(samples.dataset, query, ledger)
+        return find(samples.dataset, query, ledger, most_reads=most_reads)
     matched, problems = [], {}
     asked = parse_where(query)
-    for idx in samples.indices().tolist():
+    indices = samples.indices().tolist()
+    for idx in indices:
         sample = samples[idx]
         try:
             if sample.match(asked.text):
                 matched.append(idx)
         except ItemError as error:
             problems[idx] = str(error)
-    return Found(np.array(matched, dtype=np.int64), problems)
+    return Found(np.array(matched, dtype=np.int64), problems, len(indices), len(indices))

@@ -16,7 +16,13 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import NO_RIGHT, is_there
-from prefect_pipestream.underfolder.catalog.documents import as_text, from_text, values_at
+from prefect_pipestream.underfolder.catalog.documents import (
+    PROBLEM,
+    as_text,
+    from_text,
+    problem_as_text,
+    values_at,
+)
 from prefect_pipestream.underfolder.catalog.kept import Ints, Kept, Rows, Shelf, Values
 from prefect_pipestream.underfolder.catalog.reading import (
     MOST_INODE,
@@ -26,6 +32,7 @@ from prefect_pipestream.underfolder.catalog.reading import (
     read_documents,
 )
 from prefect_pipestream.underfolder.commits.reader import Underfolder
+from prefect_pipestream.underfolder.format.caches import place_for_caches
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import Kind
 
@@ -92,12 +99,21 @@ class ItemCatalog:
     Args:
         dataset: The dataset.
         key: The item's key.
+        most_reads: How many files may be read for it; None is as many as it takes. Where nothing
+            can be kept, it is all or none of them.
+
+    Attributes:
         problems: By index, why a sample's item has no value; filled when values are asked for.
+        unread: The samples whose values are not known, as no more files were to be read: int64.
+        reads: How many files were read.
     """
 
     dataset: Underfolder
     key: str
+    most_reads: int | None = None
     problems: dict[int, str] = field(default_factory=dict)
+    unread: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    reads: int = 0
 
     def __post_init__(self) -> None:
         index = self.dataset.index()
@@ -119,7 +135,10 @@ class ItemCatalog:
         shared = self.dataset.shared_files() if self.dataset.merges_shared else {}
         self._shared = shared.get(self.key)
         self._is_data = np.array([is_metadata(kind.tail) for kind in kinds], dtype=bool)
-        self._shelf = Shelf(Layout(str(self.dataset.folder)), self.key)
+        with DatasetError.explaining_questions():
+            place = place_for_caches(Layout(str(self.dataset.folder)))
+        self._shelf = Shelf(place, self.key)
+        self._is_kept = True
 
     def foreign_name(self) -> str | None:
         """The name of a file of the item that is no metadata; None where there is none."""
@@ -198,13 +217,41 @@ class ItemCatalog:
         codes = _codes_of(kept, files, versions)
         changed = np.flatnonzero(codes == _NONE)
         if not len(changed):
-            return _Documents(codes, None, kept) if len(codes) else _Documents(codes, [], None)
+            found = _Documents(codes, None, kept) if len(codes) else _Documents(codes, [], None)
+            self._tell_problems(files, found)
+            return found
         texts: list[str] | None = []
         if len(changed) < len(codes):
             texts = self._shelf.documents(kept)
         if texts is None:
             texts, changed = [], np.arange(len(codes))
-        return self._read(files, codes, changed, texts, kept)
+            codes[:] = _NONE
+        chosen, left = changed[: self.most_reads], changed[len(changed[: self.most_reads]) :]
+        found = self._read(files, codes, chosen, texts, kept)
+        self.reads += len(chosen)
+        if len(left) and not self._is_kept and self.most_reads:
+            self.most_reads = None  # who reads piece by piece would never come to an end
+            return self._documents(files, anew=anew)
+        self.unread = files.idx[left]
+        self._tell_problems(files, found)
+        return found
+
+    def _tell_problems(self, files: _Files, documents: _Documents) -> None:
+        """Notes for which files it is known why they have no value."""
+        texts, kept = documents.texts, documents.kept
+        if texts is None and kept is not None and len(kept.problems):
+            texts = documents.texts = self._shelf.documents(kept)
+            if texts is None:
+                raise ValueError("the documents are not those of the rows")
+        if texts is None:
+            return
+        bad = [code for code, text in enumerate(texts) if text.startswith(PROBLEM)]
+        for at in np.flatnonzero(np.isin(documents.codes, bad)).tolist():
+            message = f"{self._path(files, at)}: {from_text(texts[documents.codes[at]])}"
+            self.problems.setdefault(int(files.idx[at]), message)
+
+    def _path(self, files: _Files, at: int) -> str:
+        return self.dataset.data_prefix + files.name(at)
 
     def _read(
         self, files: _Files, codes: Ints, changed: Ints, texts: list[str], kept: Kept
@@ -216,10 +263,13 @@ class ItemCatalog:
         versions = np.array([one[:3] for one in read], dtype=np.int64).reshape(-1, 3)
         codes[changed] = _NONE
         for at, one in zip(changed.tolist(), read, strict=True):
+            text = one.text
             if one.problem:
                 self.problems[int(files.idx[at])] = one.problem
-                continue
-            codes[at] = code_of.setdefault(one.text, len(code_of))
+                if one.size < 0:
+                    continue
+                text = problem_as_text(one.problem.removeprefix(self._path(files, at) + ": "))
+            codes[at] = code_of.setdefault(text, len(code_of))
         texts = list(code_of)
         if (versions[:, 0] >= 0).any():
             return self._keep(files, codes, changed, versions, texts, kept)
@@ -237,8 +287,10 @@ class ItemCatalog:
     ) -> _Documents:
         """Keeps the rows of files that were read, beside those that were kept before."""
         versions = np.full((len(codes), 3), -1)
-        if len(changed) < len(codes):
-            before = np.setdiff1d(np.arange(len(codes)), changed)
+        is_before = codes != _NONE
+        is_before[changed] = False
+        if is_before.any():
+            before = np.flatnonzero(is_before)
             at = np.searchsorted(kept.rows.idx, files.idx[before])
             columns = (kept.rows.size, kept.rows.mtime_ns, kept.rows.inode)
             versions[before] = np.stack([column[at] for column in columns], axis=1)
@@ -292,6 +344,7 @@ class ItemCatalog:
 
     def _say_not_kept(self, error: Exception) -> None:
         """Says that the next query reads anew, unless that is as it has to be: by the rights."""
+        self._is_kept = False
         if not (isinstance(error, OSError) and error.errno in NO_RIGHT):
             warnings.warn(
                 f"{self.dataset.folder}: what was read of {self.key!r} cannot be kept ({error}). "

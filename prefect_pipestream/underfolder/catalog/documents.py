@@ -13,6 +13,16 @@ _MARK = "$"
 _MOST_CHARACTERS = 50_000_000  # aliases of YAML can stand for more than any memory holds
 _NODE = 50  # what a value takes beside its characters
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Problem(str):
+    """Why a file has no value; what a text says of such a one, which leads nowhere."""
+
+    __slots__ = ()
+
+
+PROBLEM = '{"$problem":'
+"""How the text of a problem begins, and that of no value."""
 _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
     "datetime": datetime.datetime.fromisoformat,
     "date": datetime.date.fromisoformat,
@@ -20,6 +30,7 @@ _FROM_TEXT: dict[str, Callable[[Any], Any]] = {
     "bytes": lambda text: base64.b64decode(text, validate=True),
     "set": set,
     "pairs": dict,
+    "problem": Problem,
 }
 
 
@@ -33,6 +44,11 @@ def as_text(value: Any) -> str:
         return _ENCODE(_Plain().of(value))
     except RecursionError as error:
         raise ValueError("it is nested too deep, or refers to itself") from error
+
+
+def problem_as_text(problem: str) -> str:
+    """The text that says why a file has no value."""
+    return f"{PROBLEM}{_ENCODE(problem)}}}"
 
 
 def from_text(text: str) -> Any:
@@ -98,6 +114,8 @@ def _unmarked(found: dict[str, Any]) -> Any:
 
 def values_at(value: Any, names: Sequence[str]) -> list[Any]:
     """All that a path leads to in a value: through a list, in each of its members."""
+    if isinstance(value, Problem):
+        return []
     if not names:
         return [value]
     if len(names) == 1 and type(value) is dict:

@@ -20,7 +20,7 @@ from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.catalog.documents import from_text
+from prefect_pipestream.underfolder.catalog.documents import PROBLEM, from_text
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.packed import read_arrays
 
@@ -62,17 +62,19 @@ class Kept(NamedTuple):
         tails: What follows the index in the names of files.
         documents: How many documents there are.
         token: What the other files have to have, too.
+        problems: The numbers of documents that say why their files have no value.
     """
 
     rows: Rows
     tails: list[str]
     documents: int
     token: bytes
+    problems: Ints
 
     @classmethod
     def nothing(cls) -> "Kept":
         """Nothing is kept."""
-        return cls(Rows.none(), [], 0, b"")
+        return cls(Rows.none(), [], 0, b"", np.empty(0, np.int64))
 
 
 class Shelf:
@@ -99,7 +101,8 @@ class Shelf:
         try:
             rows = Rows(*(_ints(found[name]) for name in Rows._fields))
             tails = json.loads(bytes(found["tails"]))
-            kept = Kept(rows, tails, int(found["documents"][0]), bytes(found["token"]))
+            problems, token = _ints(found["problems"]), bytes(found["token"])
+            kept = Kept(rows, tails, int(found["documents"][0]), token, problems)
         except (KeyError, ValueError, TypeError, IndexError, RecursionError):
             return Kept.nothing()
         return kept if _is_sound(kept) else Kept.nothing()
@@ -146,7 +149,9 @@ class Shelf:
 
     def put_rows(self, rows: Rows, tails: list[str], texts: list[str]) -> Kept:
         """Keeps rows and documents; what was kept of paths before goes."""
-        kept = Kept(rows, tails, len(texts), secrets.token_bytes(16))
+        bad = [code for code, text in enumerate(texts) if text.startswith(PROBLEM)]
+        problems = np.array(bad, dtype=np.int64)
+        kept = Kept(rows, tails, len(texts), secrets.token_bytes(16), problems)
         encoded = [text.encode() for text in texts]
         self._put(
             _DOCUMENTS,
@@ -160,6 +165,7 @@ class Shelf:
             **rows._asdict(),
             tails=_bytes(json.dumps(tails).encode()),
             documents=np.array([len(texts)]),
+            problems=problems,
         )
         return kept
 
@@ -215,4 +221,5 @@ def _is_sound(kept: Kept) -> bool:
         and bool((rows.size >= 0).all())
         and _is_within(rows.tail, len(kept.tails))
         and _is_within(rows.code, kept.documents)
+        and _is_within(kept.problems, kept.documents)
     )

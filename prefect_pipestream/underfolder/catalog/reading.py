@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from prefect_pipestream.errors import ItemError, WorkerDiedError
+from prefect_pipestream.errors import DecodeError, ItemError, WorkerDiedError
 from prefect_pipestream.items import FileSource, Item, MetadataItem
 from prefect_pipestream.items.registry import class_for
+from prefect_pipestream.storage.asking import is_of_disk
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.catalog.documents import as_text
 
@@ -25,7 +26,7 @@ class Document(NamedTuple):
 
     Attributes:
         size, mtime_ns, inode: The version that was read; a size of -1 where it may still change
-            unseen, as it was written a moment ago.
+            unseen, as it was written a moment ago, or may be read another time all the same.
         text: Its value as text; empty where it has none.
         problem: Why it has no value.
     """
@@ -47,14 +48,17 @@ def read_document(path: str) -> Document:
     """Reads a metadata file. Whatever is wrong with its content is told, not raised."""
     source = FileSource(path)
     text = problem = ""
+    is_lasting = True
     try:
         text = as_text(Item.from_source(source)())
     except ItemError as error:
         problem = str(error)
+        is_own = _is_builtin(path.rpartition(".")[2])  # another class may be mended
+        is_lasting = is_own and type(error) is DecodeError and not is_of_disk(error.__cause__)
     except (ValueError, TypeError) as error:
         problem = f"{path}: cannot be searched: {error}."
     version = source.version or Version(-1, 0)
-    size = version.size if version.is_beyond_tick and not problem else -1
+    size = version.size if version.is_beyond_tick and is_lasting else -1
     return Document(size, version.mtime_ns, version.inode & MOST_INODE, text, problem)
 
 

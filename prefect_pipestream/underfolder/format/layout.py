@@ -30,8 +30,8 @@
     aside/<time>/               what `check` put aside
     ledger.lock                 held by whoever undoes, packs or prunes runs
 
-Of a dataset that cannot be written, ``thumbnails`` are in a cache folder of the user's (see
-`caches`).
+Of a dataset that cannot be written, ``catalog`` and ``thumbnails`` are in a cache folder of the
+user's (see `caches`).
 """
 
 import hashlib
