@@ -12,6 +12,7 @@ SIDE = 160
 """The longer side of a picture, in pixels."""
 
 _SMALL_PNG = 6_000
+_WORTH_A_TRY = 2 * _SMALL_PNG  # bytes of a PNG that was compressed in a hurry
 _JPEG_QUALITY = 82
 
 AnyImage = npt.NDArray[Any]
@@ -71,10 +72,17 @@ def scaled(pixels: npt.NDArray[np.uint8], side: int) -> Image.Image:
 
 def encoded(picture: Image.Image) -> tuple[str, bytes]:
     """The picture as PNG where that is small, else as JPEG."""
-    png = io.BytesIO()
-    picture.save(png, "PNG", optimize=True)
-    if png.tell() <= _SMALL_PNG:
-        return "png", png.getvalue()
+    png = _as_png(picture, compress_level=1)
+    if len(png) <= _WORTH_A_TRY:  # it takes ten times as long
+        png = _as_png(picture, optimize=True)
+    if len(png) <= _SMALL_PNG:
+        return "png", png
     jpeg = io.BytesIO()
     picture.convert("RGB").save(jpeg, "JPEG", quality=_JPEG_QUALITY)
-    return ("jpeg", jpeg.getvalue()) if jpeg.tell() < png.tell() else ("png", png.getvalue())
+    return ("jpeg", jpeg.getvalue()) if jpeg.tell() < len(png) else ("png", png)
+
+
+def _as_png(picture: Image.Image, **options: Any) -> bytes:
+    png = io.BytesIO()
+    picture.save(png, "PNG", **options)
+    return png.getvalue()
