@@ -29,19 +29,18 @@ while True:
 """
 
 
-def timed(what: Callable[[list[int]], object], pages: Iterable[list[int]]) -> list[float]:
-    """The milliseconds that each page takes, ascending."""
-    times = []
+def tell(name: str, what: Callable[[list[int]], object], pages: Iterable[list[int]]) -> None:
+    """Print what a page takes, on the clock and of the processor."""
+    clock, processor = [], []
     for page in pages:
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         what(page)
-        times.append((time.perf_counter() - began) * 1000)
-    return sorted(times)
-
-
-def tell(name: str, times: list[float]) -> None:
-    figure(f"{name}, median", times[len(times) // 2], "ms")
-    figure(f"{name}, most of {len(times)}", times[-1], "ms")
+        clock.append((time.perf_counter() - began) * 1000)
+        processor.append((time.process_time() - cpu) * 1000)
+    clock, processor = sorted(clock), sorted(processor)
+    middle = len(clock) // 2
+    figure(f"{name}, median", clock[middle], f"ms; {processor[middle]:.1f} ms of the processor")
+    figure(f"{name}, most of {len(clock)}", clock[-1], f"ms; {processor[-1]:.1f} ms")
 
 
 def measure(folder: Path, samples: int, size: int) -> None:
@@ -54,15 +53,15 @@ def measure(folder: Path, samples: int, size: int) -> None:
     starts = [random.randrange(samples - SEEN) for _ in range(ROUNDS)]
     pages = [list(range(start, start + SEEN)) for start in starts]
     stream.versions(pages[0])
-    tell("versions", timed(stream.versions, pages))
-    tell("samples taken", timed(lambda page: [stream[idx].version for idx in page], pages))
+    tell("versions", stream.versions, pages)
+    tell("samples taken", lambda page: [stream[idx].version for idx in page], pages)
     writing = subprocess.Popen(
         [sys.executable, "-c", WRITE, folder], stdout=subprocess.PIPE, text=True
     )
     try:
         assert writing.stdout is not None
         writing.stdout.readline()
-        tell("versions while another process writes", timed(stream.versions, pages * 5))
+        tell("versions while another process writes", stream.versions, pages * 5)
     finally:
         writing.kill()
         writing.wait()
@@ -72,8 +71,8 @@ def measure(folder: Path, samples: int, size: int) -> None:
         for idx in page:
             pictures.of(stream[idx]["image"])
 
-    tell(f"thumbnails of {size} pixels, made", timed(show, pages[:10]))
-    tell("thumbnails, kept", timed(show, pages[:10]))
+    tell(f"thumbnails of {size} pixels, made", show, pages[:10])
+    tell("thumbnails, kept", show, pages[:10])
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from prefect_pipestream.review import compute_review
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.underfolder import Run, SampleFailure, check, end_run, prune_runs
 from prefect_pipestream.underfolder.commits import commit
-from prefect_pipestream.underfolder.runs import undo
+from prefect_pipestream.underfolder.runs import undo, undo_commits
 from prefect_pipestream.underfolder.runs.kept_plan import KeptPlan, keep_plan
 
 from .folders import image_of
@@ -59,7 +59,7 @@ def make_template(folder: Path) -> Path:
     write(folder, "dropping", [7, 8])
     first = next(Run.of(folder, "dropping").commits()).id
     dropping = Run.of(folder, "dropping")
-    kill_at(undo, "forget_dropped", lambda: undo.undo_commits(dropping, [first]))
+    kill_at(undo_commits, "forget_dropped", lambda: undo_commits.undo_commits(dropping, [first]))
     write(folder, "half", [9])
     kill_at(undo, "retire", lambda: undo.undo_run(folder, "half"))
     keep_plan(folder, plan_of_all(folder))

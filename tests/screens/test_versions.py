@@ -75,6 +75,29 @@ def test_what_was_changed_by_hand_is_seen(stream: DataStream) -> None:
     assert not set(after.values()) & set(stream.versions(range(6)).values())
 
 
+def test_another_file_of_the_same_size_and_time_is_another_version(stream: DataStream) -> None:
+    path = stream.output_folder / "data/000002_metadata.yml"
+    version = stream[2].version
+    fresh = path.with_suffix(".fresh")
+    fresh.write_text("idx: 3\n")
+    shutil.copystat(path, fresh)
+    fresh.rename(path)
+    assert path.read_text() == "idx: 3\n"
+    assert stream.versions([2])[2] != version
+
+
+def test_a_commit_that_is_being_applied_makes_nobody_scan_the_folder(stream: DataStream) -> None:
+    stream.set_output(2, labelled(stream[2], 1))
+    before = stream.versions([2, 7])
+    data, log = stream.output_folder / "data", stream.output_folder / ".pipestream/log"
+    (log / "1.json").write_text("its record")
+    shutil.copy(data / "000001_image.png", data / "000007_image.png")  # as it places a file
+    assert stream.versions([2, 7]) == before
+    (log / "1.json").unlink()
+    assert stream.versions([2]) == {2: before[2]}
+    assert stream.versions([7]) != {7: "absent"}
+
+
 def test_links_that_lead_nowhere_have_versions(stream: DataStream) -> None:
     link = stream.output_folder / "data/000002_more.png"
     link.symlink_to("nowhere.png")
@@ -216,7 +239,8 @@ def act(stream: DataStream, action: str, idx: int, number: int) -> set[int]:
             os.utime(path, (number, number))
         case "replace":
             fresh = path.with_suffix(".fresh")
-            shutil.copy2(path, fresh)
+            shutil.copy(path, fresh)
+            os.utime(fresh, (0, 10**9 + number))
             fresh.rename(path)
         case "shared":
             (stream.output_folder / "common.yml").write_text(f"classes: {number}\n")

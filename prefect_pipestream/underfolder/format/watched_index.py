@@ -4,6 +4,8 @@ import os
 import threading
 import time
 
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.clock import is_racy
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.journal import Journal
@@ -13,6 +15,7 @@ from prefect_pipestream.underfolder.format.origin import unreadable
 
 _CHECK_AFTER_S = 2.0
 _CHECK_SHARE = 50
+_TRIES = 3  # a commit may end just after its folder was looked at
 
 
 class WatchedIndex:
@@ -26,6 +29,7 @@ class WatchedIndex:
         self._folder = layout.data
         # Only to be read, and so also where a link is on the way.
         self._journal = Journal(os.path.join(layout.private, "journal"))
+        self._log = os.path.join(layout.private, "log")
         self._guard = threading.RLock()
         self._index: UnderfolderIndex | None = None
         self._mtime: int | None = None  # of the folder, as of which the index is right
@@ -53,15 +57,27 @@ class WatchedIndex:
             return self._index
 
     def known(self) -> UnderfolderIndex:
-        """Like `current`, but without the scan of every while: for who asks again and again.
+        """Like `current`, for who asks again and again: it scans only if others changed the folder.
+
+        Not every while; nor while a commit is applied, whose names come by the journal right after
+        it and are seen by who asks then.
 
         Raises:
             DatasetError: If the folder cannot be read.
         """
         with self._guard:
-            if self._index is None or not self._is_right_as_of(self._folder_mtime()):
-                return self.scan()
-            return self._index
+            for _ in range(_TRIES):
+                if self._is_right_as_of(self._folder_mtime()) and self._index is not None:
+                    return self._index
+                if self._index is None or self._mtime is None:
+                    break
+                if self._is_committing():
+                    return self._index
+            return self.scan()
+
+    @DatasetError.explaining_questions()
+    def _is_committing(self) -> bool:
+        return bool(names_in(self._log))
 
     def _folder_mtime(self) -> int:
         try:
