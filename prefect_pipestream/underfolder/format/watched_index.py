@@ -15,7 +15,7 @@ from prefect_pipestream.underfolder.format.origin import unreadable
 
 _CHECK_AFTER_S = 2.0
 _CHECK_SHARE = 50
-_TRIES = 3  # a commit may end just after its folder was looked at
+_TRIES = 20  # commits may end just after their folder was looked at
 
 
 class WatchedIndex:
