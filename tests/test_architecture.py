@@ -30,6 +30,7 @@ ROOMS = (
     "views",
     "validation",
     "review",
+    "browser",
     "blocks",
     "reporting",
     "work",

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from prefect_pipestream.cli import (
+    browse_command,
     dataset_commands,
     flow_commands,
     history_commands,
@@ -86,6 +87,7 @@ _app.command(rich_help_panel=_WORK)(flow_commands.reprocess)
 _app.command(rich_help_panel=_WORK)(recovery_commands.recover)
 _app.command("import", rich_help_panel=_LAYOUTS)(layout_commands.import_)
 _app.command(rich_help_panel=_LAYOUTS)(layout_commands.export)
+_app.command(rich_help_panel=_RUNS)(browse_command.browse)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.where)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.runs)
 _app.command(rich_help_panel=_RUNS)(dataset_commands.undo)

@@ -69,6 +69,18 @@ def thumbnail(item: Item[Any], side: int = SIDE) -> Thumbnail | None:
     return _picture_of(item, side) if _may_have_picture(item) else None
 
 
+def whole_picture(item: Item[Any]) -> Thumbnail | None:
+    """The picture of an item as `thumbnail` shows it, with each pixel that it has.
+
+    Returns:
+        The picture; None of what has none, or is not of two dimensions (and colours).
+
+    Raises:
+        DecodeError: If the item cannot be decoded.
+    """
+    return _picture_of(item, None) if _may_have_picture(item) else None
+
+
 class Thumbnails:
     """The thumbnails of a dataset's items, kept below its ``.pipestream``.
 
@@ -175,7 +187,7 @@ def _sound(content: bytes, side: int) -> Thumbnail | None:
 # -- making one ----------------------------------------------------------------------------
 
 
-def _picture_of(item: Item[Any], side: int) -> Thumbnail | None:
+def _picture_of(item: Item[Any], side: int | None) -> Thumbnail | None:
     if not item.has_value and any(_size(source) > _LARGEST_FILE for source in item.file_sources):
         return None
     value = item()
@@ -185,10 +197,11 @@ def _picture_of(item: Item[Any], side: int) -> Thumbnail | None:
     while is_stack(array):
         array = array[len(array) // 2]
     if array.ndim == 1:
-        return _as_file(_line(array, side))
+        return _as_file(_line(array, LARGEST_SIDE if side is None else side))
     if array.ndim not in (2, 3):
         return None
-    return _as_file(scaled(_pixels(array, is_image=isinstance(item, ImageItem)), side))
+    pixels = _pixels(array, is_image=isinstance(item, ImageItem))
+    return _as_file(Image.fromarray(pixels) if side is None else scaled(pixels, side))
 
 
 def _size(source: FileSource) -> int:

@@ -1,0 +1,89 @@
+"""The application: its routes together, and what becomes of errors."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
+
+from prefect_pipestream.browser.access import Access, Guard
+from prefect_pipestream.browser.dataset import ShownDataset
+from prefect_pipestream.browser.edits import offered_stages
+from prefect_pipestream.browser.grid import grid_routes
+from prefect_pipestream.browser.samples import sample_routes
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetNotFoundError,
+    DatasetWriteError,
+    MissingItemError,
+    PipestreamError,
+    RunNotFoundError,
+    UndoRefusedError,
+)
+
+PAGES = ("/", "/sample/{idx}")
+"""The paths of pages, which `page/app.js` makes of what the server answers."""
+
+_PAGE = Path(__file__).parent / "page"
+# What a page may be told of with another status than 400.
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (ConflictError, 409),
+    (UndoRefusedError, 409),
+    (DatasetNotFoundError, 404),
+    (RunNotFoundError, 404),
+    (MissingItemError, 404),
+    (IndexError, 404),
+    (DatasetWriteError, 507),
+)
+
+
+def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
+    """The ASGI application that shows a dataset.
+
+    Args:
+        folder: The dataset's root.
+        access: What a request must have.
+
+    Raises:
+        DatasetNotFoundError: If there is no such folder.
+        DatasetError: If it cannot be read.
+    """
+    dataset = ShownDataset(folder)
+    app = FastAPI(title="pipestream browse", openapi_url=None)
+    app.include_router(grid_routes(dataset))
+    app.include_router(sample_routes(dataset))
+    app.add_exception_handler(PipestreamError, _told)
+    app.add_exception_handler(IndexError, _told)
+    app.add_exception_handler(RequestValidationError, _told_invalid)
+    app.mount("/page", StaticFiles(directory=_PAGE), name="page")
+
+    @app.get("/api/dataset")
+    def about() -> dict[str, Any]:
+        return {
+            "name": dataset.folder.name,
+            "folder": str(dataset.folder),
+            "is_read_only": access.is_read_only,
+            "stages": offered_stages(),
+        }
+
+    def page() -> FileResponse:
+        return FileResponse(_PAGE / "index.html", media_type="text/html")
+
+    for path in PAGES:
+        app.add_api_route(path, page, response_class=FileResponse)
+    return Guard(app, access)
+
+
+def _told(request: Request, error: Exception) -> JSONResponse:
+    status = next((status for cls, status in _STATUS if isinstance(error, cls)), 400)
+    text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    return JSONResponse({"error": str(text), "kind": type(error).__name__}, status_code=status)
+
+
+def _told_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    wrong = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
+    return JSONResponse({"error": "; ".join(wrong), "kind": "ValidationError"}, status_code=422)

@@ -1,0 +1,103 @@
+"""The dataset that is shown: one stream that reads, one for each person who writes."""
+
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prefect_pipestream.errors import SampleError
+from prefect_pipestream.items import Item
+from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences.where import Found
+from prefect_pipestream.underfolder import UndoReport, undo_commit
+from prefect_pipestream.underfolder.format.run_key import is_run_key
+from prefect_pipestream.views import Thumbnail, Thumbnails
+
+MOST_READS = 5_000
+"""How many metadata files are read for one answer: some half a second's work."""
+NOBODY = "somebody"
+"""Who writes without having told a name."""
+
+_LONGEST_NAME = 60  # characters
+
+
+class ShownDataset:
+    """A dataset as the browser's pages ask for it, used by several threads.
+
+    Args:
+        folder: The dataset's root.
+
+    Raises:
+        DatasetNotFoundError: If there is no such folder.
+        DatasetError: If it cannot be read.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.started = datetime.now()
+        self.stream = DataStream.read_write_underfolder(folder)
+        self.folder = self.stream.output_folder
+        self.thumbnails = Thumbnails(self.folder)
+        self._streams: dict[str, DataStream] = {}
+        self._lock = Lock()
+
+    def indices(self) -> npt.NDArray[np.int64]:
+        """The indices of all samples: int64, ascending."""
+        return self.stream.indices()
+
+    def found(self, where: str) -> Found:
+        """The samples of which a query is true, of as many as are known; ask again for more."""
+        return self.stream.found(where, most_reads=MOST_READS)
+
+    def sample(self, idx: int) -> Sample:
+        """A sample as it is on disk, its items in order.
+
+        Raises:
+            IndexError: If there is none.
+        """
+        return self.stream[idx].in_order()
+
+    def item(self, idx: int, key: str) -> Item[Any]:
+        """An item of a sample.
+
+        Raises:
+            IndexError: If there is no such sample.
+            MissingItemError: If it has no such item.
+        """
+        return self.stream[idx][key]
+
+    def thumbnail(self, idx: int, key: str, side: int) -> Thumbnail | None:
+        """A small picture of an item; see `Thumbnails`."""
+        return self.thumbnails.of(self.item(idx, key), side)
+
+    def versions(self, indices: Iterable[int]) -> dict[int, str]:
+        """What samples are like now; see `DataStream.versions`."""
+        return self.stream.versions(indices)
+
+    def stream_of(self, person: str) -> DataStream:
+        """The stream by which a person writes: what was written since the server's start is a run.
+
+        Args:
+            person: The name that the person told.
+
+        Raises:
+            SampleError: If that can be no name.
+        """
+        name = person.strip() or NOBODY
+        if len(name) > _LONGEST_NAME or not name.isprintable() or not is_run_key(name):
+            raise SampleError(
+                f"{person!r} is no name: expected at most {_LONGEST_NAME} characters that can be "
+                "printed."
+            )
+        with self._lock:
+            if name not in self._streams:
+                key = f"{name} in the browser, {self.started:%Y-%m-%d %H:%M:%S}"
+                self._streams[name] = self.stream.with_run(key)
+            return self._streams[name]
+
+    def undo(self, run_key: str, commit_id: str) -> UndoReport:
+        """Takes one save of a person back, or the undo of one; see `undo_commit`."""
+        return undo_commit(self.folder, run_key, commit_id)

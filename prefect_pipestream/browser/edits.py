@@ -1,0 +1,147 @@
+"""What a person did to a sample on its page, as the page sends it: nothing is written by it.
+
+The server keeps no edits: a page sends all that were made with each question, and once more to save
+them. So a page outlives the server, and two pages never meet but in a save.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+
+from prefect_pipestream.errors import PipeBuildingError, SampleError
+from prefect_pipestream.items import Item, YamlMetadataItem
+from prefect_pipestream.items.loading import decode
+from prefect_pipestream.items.registry import class_for, extension_of
+from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences.stage import applied, known_stages, resolve_stage
+
+MOST_UPLOAD_BYTES = 64 << 20
+"""The largest file that can be uploaded."""
+MOST_EDITS = 1_000
+"""How many edits of one sample a page may send."""
+
+# Stages that take stages, classes, paths or other code by their names are not offered: who may
+# change a dataset may not run what they like. The others of these are of no use here.
+_NOT_OFFERED = {
+    "albumentations",
+    "compose",
+    "entity",
+    "forget-source",
+    "identity",
+    "item-info",
+    "replace-item",
+    "timer",
+}
+
+
+class _Edit(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SetText(_Edit):
+    """Metadata has another text: YAML, of which JSON is a part."""
+
+    do: Literal["set-text"]
+    key: str
+    text: str
+
+
+class SetValue(_Edit):
+    """One value in metadata is another one."""
+
+    do: Literal["set-value"]
+    path: str
+    value: Any
+
+
+class ApplyStage(_Edit):
+    """A stage is applied."""
+
+    do: Literal["stage"]
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class Upload(_Edit):
+    """An item is replaced, or added, by a file."""
+
+    do: Literal["upload"]
+    key: str
+    file_name: str
+    content: Base64Bytes = Field(max_length=MOST_UPLOAD_BYTES)
+
+
+Edit = Annotated[SetText | SetValue | ApplyStage | Upload, Field(discriminator="do")]
+Edits = Annotated[list[Edit], Field(max_length=MOST_EDITS)]
+
+
+def edited(sample: Sample, edits: Iterable[Edit], idx: int, folder: Path) -> Sample:
+    """A sample after edits, one after the other.
+
+    Args:
+        sample: The sample.
+        edits: What was done to it.
+        idx: Its index.
+        folder: An empty folder for the files that were uploaded, which are to be there as long as
+            the sample that is returned.
+
+    Raises:
+        PipestreamError: If one of them cannot be done; its message says which.
+    """
+    for edit in edits:
+        if isinstance(edit, Upload):
+            sample = sample.set_item(edit.key, _uploaded(sample, edit, folder))
+        else:
+            sample = _after(sample, edit, idx)
+    return sample
+
+
+def offered_stages() -> Mapping[str, Mapping[str, Any]]:
+    """By name, the stages that can be applied here: a JSON schema of the arguments of each."""
+    return {
+        name: cls.model_json_schema()
+        for name, cls in known_stages().items()
+        if name not in _NOT_OFFERED
+    }
+
+
+def _after(sample: Sample, edit: SetText | SetValue | ApplyStage, idx: int) -> Sample:
+    if isinstance(edit, SetText):
+        value = decode(YamlMetadataItem, edit.text.encode(), f"the text of {edit.key!r}")
+        return sample.set_value(edit.key, value)
+    if isinstance(edit, SetValue):
+        return sample.deep_set(edit.path, edit.value)
+    return _staged(sample, edit, idx)
+
+
+def _staged(sample: Sample, edit: ApplyStage, idx: int) -> Sample:
+    if edit.name not in offered_stages():
+        raise PipeBuildingError(
+            f"the stage {edit.name!r} is none of those that can be applied here: "
+            f"{', '.join(offered_stages())}."
+        )
+    return applied(resolve_stage({edit.name: edit.arguments}), sample, idx)
+
+
+def _uploaded(sample: Sample, edit: Upload, folder: Path) -> Item[Any]:
+    """The item of a file that came from a page: its bytes stay as they are.
+
+    Raises:
+        SampleError: If it is no file of items.
+        ItemError: If its content is not valid.
+    """
+    extension = extension_of(edit.file_name)
+    if class_for(edit.file_name) is None:
+        raise SampleError(
+            f"{edit.file_name!r}: no item has such files. Expected an image, an array, metadata or "
+            "another file whose extension is known."
+        )
+    path = folder / f"{len(os.listdir(folder))}{extension}"
+    path.write_bytes(edit.content)
+    item = Item.get_instance(path, edit.key in sample and sample[edit.key].is_shared)
+    if (error := item.decoding_error()) is not None:
+        raise type(error)(str(error).replace(str(path), edit.file_name))
+    return item

@@ -1,0 +1,100 @@
+"""What a page asks of many samples: which there are, which a query finds, what changed since."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from prefect_pipestream.browser.dataset import ShownDataset
+from prefect_pipestream.browser.shown import kind_of
+
+MOST_ASKED = 500
+"""Of how many samples a page may ask at once what they are like."""
+_LOOKED_AT = 20  # samples whose items tell the keys of the dataset
+
+
+class Ranges(BaseModel):
+    """Samples, as the ranges of indices that they are.
+
+    Attributes:
+        ranges: The first index of each range, and how many indices it has.
+        count: How many samples these are.
+        known: Of how many samples it is known whether they are among them.
+        of: How many samples there are.
+        warning: What is wrong with samples that were asked.
+    """
+
+    ranges: list[tuple[int, int]]
+    count: int
+    known: int
+    of: int
+    warning: str | None = None
+
+
+class Key(BaseModel):
+    """A key that samples have, and what its items are shown as."""
+
+    key: str
+    kind: str
+
+
+def grid_routes(dataset: ShownDataset) -> APIRouter:
+    """The routes for many samples of a dataset."""
+    routes = APIRouter()
+
+    @routes.get("/api/keys")
+    def keys() -> list[Key]:
+        return _keys(dataset)
+
+    @routes.get("/api/found")
+    def found(where: str = "") -> Ranges:
+        if not where.strip():
+            indices = dataset.indices()
+            everything = len(indices)
+            return Ranges(
+                ranges=ranges_of(indices), count=everything, known=everything, of=everything
+            )
+        answer = dataset.found(where)
+        return Ranges(
+            ranges=ranges_of(answer.indices),
+            count=len(answer.indices),
+            known=answer.known,
+            of=answer.of,
+            warning=answer.warning(),
+        )
+
+    @routes.get("/api/versions")
+    def versions(
+        indices: Annotated[list[int], Query(max_length=MOST_ASKED)],
+    ) -> dict[int, str]:
+        return dataset.versions(indices)
+
+    return routes
+
+
+def ranges_of(indices: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The ranges that ascending indices consist of: the first of each, and its length."""
+    starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
+    lengths = np.diff(starts, append=len(indices))
+    return list(zip(indices[starts].tolist(), lengths.tolist(), strict=True))
+
+
+def _keys(dataset: ShownDataset) -> list[Key]:
+    """The keys of samples from all over the dataset, in the order of a sample's page."""
+    indices = dataset.indices()
+    step = max(1, len(indices) // _LOOKED_AT)
+    found: dict[str, Any] = {}
+    for idx in indices[::step].tolist():
+        for key, item in _items_of(dataset, idx):
+            found.setdefault(key, kind_of(item))
+    return [Key(key=key, kind=kind) for key, kind in found.items()]
+
+
+def _items_of(dataset: ShownDataset, idx: int) -> Iterable[tuple[str, Any]]:
+    try:
+        return dataset.sample(idx).items()
+    except IndexError:  # removed just now
+        return ()

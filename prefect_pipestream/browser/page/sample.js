@@ -1,0 +1,239 @@
+// One sample: its items, edits of it that nobody else sees, and the save.
+import { ask, button, h, tell } from "./dom.js";
+import { get, post } from "./api.js";
+import { stageForm } from "./forms.js";
+import { itemView } from "./items.js";
+import { every } from "./live.js";
+
+const TURN = { rotate: 90 };
+
+export class SamplePage {
+  constructor(app, idx) {
+    this.app = app;
+    this.idx = idx;
+    this.edits = [];
+    this.undone = []; // commits of this page that were saved, to be taken back, the last one last
+    this.asText = new Set();
+    this.overlay = app.list?.mask || null;
+    this.isReadOnly = app.about.is_read_only;
+    this.keys = [
+      ["ArrowRight j", "next sample", () => this.beside(true)],
+      ["ArrowLeft k", "previous sample", () => this.beside(false)],
+      ["g", "to all samples", () => app.go("/")],
+      ["o", "overlay a mask, or not", () => this.toggleOverlay()],
+      ["z", "enlarge the first picture", () => this.items.querySelector("button.plain")?.click()],
+      ...(this.isReadOnly ? [] : [
+        ["s", "save (also Ctrl+s)", () => this.save()],
+        ["u", "undo the last save", () => this.undo()],
+        ["Backspace", "drop the last edit", () => this.dropLast()],
+        ["r", "rotate by 90° (again for more)", () => this.turn(TURN)],
+        ["h", "flip left and right", () => this.turn({ flip: "horizontal" })],
+        ["v", "flip top and bottom", () => this.turn({ flip: "vertical" })],
+        ["a", "apply a stage", () => this.chooseStage()],
+      ]),
+    ];
+    this.title = h("h1", {}, `Sample ${idx}`);
+    this.mark = h("strong", { id: "unsaved", role: "status" });
+    this.conflict = h("div", { id: "conflict" });
+    this.items = h("div", { class: "items" });
+    this.list = h("ol", { id: "edits", "aria-label": "Unsaved edits" });
+    this.element = h("section", { "aria-label": `Sample ${idx}` }, this.bar(), this.conflict, this.list, this.items);
+  }
+
+  bar() {
+    const changing = this.isReadOnly ? [] : [
+      button("Save", "s", () => this.save(), { id: "save" }),
+      button("Discard", null, () => this.discard(), { id: "discard" }),
+      button("Undo last save", "u", () => this.undo(), { id: "undo" }),
+      button("Rotate", "r", () => this.turn(TURN)),
+      button("Flip left/right", "h", () => this.turn({ flip: "horizontal" })),
+      button("Flip top/bottom", "v", () => this.turn({ flip: "vertical" })),
+      button("Apply a stage", "a", () => this.chooseStage()),
+    ];
+    return h("div", { class: "bar" }, this.title,
+      button("Previous", "k", () => this.beside(false)), button("Next", "j", () => this.beside(true)),
+      button("Overlay", "o", () => this.toggleOverlay()), changing, this.mark);
+  }
+
+  async load() {
+    this.saved = await get(`/api/samples/${this.idx}`);
+    this.show(this.saved);
+    this.live = every(1000, () => this.look());
+  }
+
+  close() {
+    this.live?.();
+    this.isClosed = true;
+  }
+
+  hasChanges = () => this.edits.length > 0;
+
+  async mayLeave() {
+    if (!this.hasChanges()) return true;
+    const choice = await ask(`Sample ${this.idx} has unsaved changes`, [["save", "Save"], ["discard", "Discard"], ["", "Stay"]]);
+    if (choice === "save") return this.save();
+    if (choice === "discard") this.edits = [];
+    return choice === "discard";
+  }
+
+  show(sample) {
+    this.shown = sample;
+    const images = sample.items.filter((item) => item.picture);
+    const masks = images.filter((item) => item.kind === "image" && item.facts.length && !/ × [34]$/.test(item.facts[0]));
+    this.masks = masks.map((item) => item.key);
+    const overlay = images.find((item) => item.key === this.overlay)?.picture ?? null;
+    const edit = this.isReadOnly ? null : (one) => this.edit(one);
+    const onText = (key, isAsText) => {
+      this.asText[isAsText ? "add" : "delete"](key);
+      this.show(this.shown);
+    };
+    this.items.replaceChildren(...sample.items.map((item) => itemView(item, {
+      overlay: item.key === this.overlay ? null : overlay, edit, onText, isAsText: this.asText.has(item.key),
+    })));
+    this.list.replaceChildren(...this.edits.map((one, at) => h("li", {}, told(one), " ", button("Drop", null, () => this.drop(at)))));
+    this.mark.textContent = this.edits.length ? `${this.edits.length} unsaved` : "";
+    for (const [id, isOn] of [["save", this.edits.length], ["discard", this.edits.length], ["undo", this.undone.length]]) {
+      const control = this.element.querySelector(`#${id}`);
+      if (control) control.disabled = !isOn;
+    }
+  }
+
+  /** Adds an edit, if the server can do it, and shows what comes of it. */
+  edit(one) {
+    const last = this.edits.at(-1);
+    const isSame = last && last.do === one.do && last.do === "set-value" && last.path === one.path;
+    return this.try([...(isSame ? this.edits.slice(0, -1) : this.edits), one]);
+  }
+
+  async try(edits) {
+    const asked = (this.asked = (this.asked ?? 0) + 1);
+    try {
+      const sample = edits.length
+        ? await post(`/api/samples/${this.idx}/preview`, { version: this.saved.version, edits })
+        : this.saved;
+      if (asked !== this.asked || this.isClosed) return;
+      this.edits = edits;
+      tell("");
+      this.show(sample);
+    } catch (error) {
+      tell(error.message, true);
+      this.show(this.shown);
+    }
+  }
+
+  drop = (at) => this.try(this.edits.filter((_, place) => place !== at));
+  dropLast = () => this.edits.length && this.drop(this.edits.length - 1);
+
+  discard() {
+    this.conflict.replaceChildren();
+    return this.try([]);
+  }
+
+  turn(how) {
+    const images = this.shown.items.filter((item) => item.kind === "image").map((item) => item.key);
+    return this.edit({ do: "stage", name: "rotate-flip", arguments: { ...how, images } });
+  }
+
+  async chooseStage() {
+    const stages = this.app.about.stages;
+    const images = this.shown.items.filter((item) => item.kind === "image").map((item) => item.key);
+    const select = h("select", { "aria-label": "Stage" }, Object.keys(stages).map((name) => h("option", { value: name }, name)));
+    const place = h("div");
+    let form;
+    const choose = () => {
+      form = stageForm(stages[select.value], images);
+      place.replaceChildren(form.element);
+    };
+    select.addEventListener("change", choose);
+    choose();
+    const choice = await ask("Apply a stage", [["apply", "Preview"], ["", "Cancel"]], h("label", {}, "Stage ", select), place);
+    if (choice === "apply") await this.edit({ do: "stage", name: select.value, arguments: form.read() });
+  }
+
+  /** Saves all edits in one commit; says whether it did. */
+  async save() {
+    if (!this.edits.length) return true;
+    try {
+      const done = await post(`/api/samples/${this.idx}/save`, { version: this.saved.version, edits: this.edits });
+      if (done.commit_id) this.undone.push({ run_key: done.run_key, commit_id: done.commit_id });
+      this.taken(done.sample);
+      tell(done.commit_id ? `Saved: ${done.keys.join(", ")}.` : "Nothing was to be saved: all is as it was.");
+      return true;
+    } catch (error) {
+      if (error.kind === "ConflictError") await this.showConflict(error.message);
+      else tell(error.message, true);
+      return false;
+    }
+  }
+
+  /** The sample on disk is this one, and there is no edit of it. */
+  taken(sample) {
+    this.saved = sample;
+    this.edits = [];
+    this.conflict.replaceChildren();
+    this.show(sample);
+  }
+
+  async undo() {
+    const last = this.undone.at(-1);
+    if (!last || !(await this.mayLeave())) return;
+    try {
+      await post("/api/undo", last);
+      this.undone.pop();
+      this.taken(await get(`/api/samples/${this.idx}`));
+      tell("The save was taken back.");
+    } catch (error) {
+      tell(error.message, true);
+    }
+  }
+
+  /** Both versions, side by side: what is on disk by now, and what is here. */
+  async showConflict(reason) {
+    const theirs = await get(`/api/samples/${this.idx}`);
+    const side = (title, sample) => h("section", { "aria-label": title }, h("h2", {}, title), sample.items.map((item) => itemView(item)));
+    this.conflict.replaceChildren(
+      h("p", { class: "error", role: "alert" }, reason),
+      button("Keep mine", null, () => this.keepMine(theirs)),
+      button("Take theirs", null, () => this.taken(theirs)),
+      h("details", {}, h("summary", {}, "Look at both"), h("div", { class: "both" }, side("Theirs, on disk", theirs), side("Mine, unsaved", this.shown))),
+    );
+  }
+
+  /** My edits, made again to what they saved, are saved. */
+  async keepMine(theirs) {
+    this.saved = theirs;
+    this.conflict.replaceChildren();
+    await this.try(this.edits);
+    await this.save();
+  }
+
+  /** Sees what others wrote: it is shown, or, where there are edits, said. */
+  async look() {
+    const now = (await get("/api/versions", { indices: [this.idx] }))[this.idx];
+    if (this.isClosed || now === this.saved.version || this.conflict.childElementCount) return;
+    if (now === "absent") return void tell("This sample was removed by somebody else.", true);
+    if (this.edits.length) return void (await this.showConflict("Somebody else changed this sample meanwhile. Your changes are still here, unsaved."));
+    const isInField = this.items.contains(document.activeElement) && document.activeElement.matches("input, textarea");
+    if (!isInField) this.taken(await get(`/api/samples/${this.idx}`));
+  }
+
+  toggleOverlay() {
+    this.overlay = this.overlay ? null : (this.masks.find((key) => /mask|label|segm/i.test(key)) ?? this.masks[0] ?? null);
+    if (this.app.list) this.app.list.mask = this.overlay ?? "";
+    this.show(this.shown);
+  }
+
+  async beside(isAfter) {
+    const ranges = this.app.list?.ranges;
+    const idx = ranges?.count ? ranges.beside(this.idx, isAfter) : this.idx + (isAfter ? 1 : -1);
+    if (idx !== null && idx >= 0) await this.app.go(`/sample/${idx}`);
+  }
+}
+
+/** An edit in words. */
+function told(edit) {
+  if (edit.do === "set-value") return `${edit.path} = ${JSON.stringify(edit.value)}`;
+  if (edit.do === "set-text") return `${edit.key} as text`;
+  if (edit.do === "upload") return `${edit.key} replaced by ${edit.file_name}`;
+  return `${edit.name} ${JSON.stringify(edit.arguments)}`;
+}

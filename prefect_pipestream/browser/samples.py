@@ -1,0 +1,123 @@
+"""What a page asks of one sample: to show it, edits of it too, to save them, to take them back."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel
+
+from prefect_pipestream.browser.dataset import ShownDataset
+from prefect_pipestream.browser.edits import Edit, Edits, edited
+from prefect_pipestream.browser.shown import LARGEST_SIDE, ShownSample, shown_sample
+from prefect_pipestream.errors import ConflictError
+from prefect_pipestream.sequences import Sample
+from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.views import Thumbnail
+from prefect_pipestream.views.item_thumbnails import whole_picture
+
+# A header has ASCII only: the page sends the name as in an address.
+Person = Annotated[str, Header(alias="x-person", max_length=1_000)]
+Side = Annotated[int, Query(ge=16, le=LARGEST_SIDE)]
+
+
+class Edited(BaseModel):
+    """Edits of a sample.
+
+    Attributes:
+        version: The version of the sample that they were made of.
+        edits: The edits, in their order.
+    """
+
+    version: str
+    edits: Edits
+
+
+class Saved(BaseModel):
+    """What a save did.
+
+    Attributes:
+        commit_id: The commit, to be undone; None where all was as it is.
+        run_key: The run that it is part of.
+        keys: The items that were written.
+        sample: The sample as it is now.
+    """
+
+    commit_id: str | None
+    run_key: str
+    keys: list[str]
+    sample: ShownSample
+
+
+class Undo(BaseModel):
+    """A commit that is to be taken back."""
+
+    run_key: str
+    commit_id: str
+
+
+def sample_routes(dataset: ShownDataset) -> APIRouter:
+    """The routes for one sample of a dataset."""
+    routes = APIRouter()
+
+    @routes.get("/thumbnail/{idx}/{key}")
+    def thumbnail(idx: int, key: str, version: str = "", side: Side = 160) -> Response:
+        return _picture(dataset, idx, dataset.thumbnail(idx, key, side), version)
+
+    @routes.get("/picture/{idx}/{key}")
+    def picture(idx: int, key: str, version: str = "", whole: bool = False) -> Response:
+        if whole:
+            return _picture(dataset, idx, whole_picture(dataset.item(idx, key)), version)
+        return _picture(dataset, idx, dataset.thumbnail(idx, key, LARGEST_SIDE), version)
+
+    @routes.get("/api/samples/{idx}")
+    def show(idx: int) -> ShownSample:
+        sample = dataset.sample(idx)
+        return shown_sample(idx, sample, sample)
+
+    @routes.post("/api/samples/{idx}/preview")
+    def preview(idx: int, asked: Edited) -> ShownSample:
+        saved = dataset.sample(idx)
+        with _edited(saved, asked.edits, idx) as sample:
+            return shown_sample(idx, sample, saved)
+
+    @routes.post("/api/samples/{idx}/save")
+    def save(idx: int, asked: Edited, person: Person = "") -> Saved:
+        stream = dataset.stream_of(unquote(person))
+        saved = dataset.sample(idx)
+        if saved.version != asked.version:
+            raise ConflictError(f"sample {idx} was changed by somebody else since it was shown.")
+        with _edited(saved, asked.edits, idx) as sample:
+            staged = stream.set_output(idx, sample, if_version=asked.version)
+        now = dataset.sample(idx)
+        return Saved(
+            commit_id=staged[0].commit_id if staged else None,
+            run_key=stream.run_key,
+            keys=sorted({key_of(name) for one in staged for name in one.record.writes or ()}),
+            sample=shown_sample(idx, now, now),
+        )
+
+    @routes.post("/api/undo")
+    def undo(asked: Undo) -> dict[str, Any]:
+        report = dataset.undo(asked.run_key, asked.commit_id)
+        return {"commit_id": report.commit_id, "run_key": report.run_key}
+
+    return routes
+
+
+@contextmanager
+def _edited(saved: Sample, edits: list[Edit], idx: int) -> Iterator[Sample]:
+    with tempfile.TemporaryDirectory(prefix="pipestream-upload-") as folder:
+        yield edited(saved, edits, idx, Path(folder))
+
+
+def _picture(dataset: ShownDataset, idx: int, found: Thumbnail | None, version: str) -> Response:
+    """A picture for the page, which keeps it for the version of the sample that it is of."""
+    if found is None:
+        return Response(status_code=404)
+    is_of_version = version and dataset.versions([idx])[idx] == version
+    kept = "private, max-age=604800, immutable" if is_of_version else "no-store"
+    return Response(found.content, media_type=found.media_type, headers={"cache-control": kept})

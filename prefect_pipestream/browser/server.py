@@ -1,0 +1,122 @@
+"""The server: where it listens, and the address that it prints."""
+
+import ipaddress
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from urllib.parse import quote, urlsplit
+
+import uvicorn
+
+from prefect_pipestream.browser.access import Access
+from prefect_pipestream.browser.app import create_app
+from prefect_pipestream.errors import PipestreamError
+
+URL_VARIABLE = "PIPESTREAM_BROWSER_URL"
+"""The variable with the address at which people reach the browser, where that is another one."""
+TOKEN_VARIABLE = "PIPESTREAM_BROWSER_TOKEN"
+"""The variable with the token; without it, each start makes a new one."""
+
+_SHORTEST_TOKEN = 16  # characters
+
+
+def serve(
+    folder: str | os.PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    is_read_only: bool = False,
+    tell: Callable[[str], None],
+) -> None:
+    """Shows a dataset at an address of this machine, until it is interrupted.
+
+    Args:
+        folder: The dataset's root.
+        host: The name or address to listen at; another than one of loopback shows the dataset to
+            the network, to those who have the token.
+        port: The port; 0 is any that is free.
+        is_read_only: Whether every change is refused.
+        tell: Is given the address to open, once it is listened at.
+
+    Raises:
+        DatasetNotFoundError: If there is no such folder.
+        PipestreamError: If the address cannot be listened at, or the token is too short.
+    """
+    token = _token()
+    with _listening(host, port) as listener:
+        port = listener.getsockname()[1]
+        addresses = _addresses(host, port)
+        access = Access(addresses, token, is_read_only)
+        app = create_app(folder, access)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_level="warning", access_log=False, ws="none", server_header=False
+            )
+        )
+        tell(f"{addresses[0]}/?token={quote(token)}")
+        server.run(sockets=[listener])
+
+
+def _token() -> str:
+    given = os.environ.get(TOKEN_VARIABLE)
+    if given is None:
+        return secrets.token_urlsafe(24)
+    if len(given) < _SHORTEST_TOKEN:
+        raise PipestreamError(
+            f"{TOKEN_VARIABLE} has {len(given)} characters: expected at least {_SHORTEST_TOKEN}, "
+            "so that nobody guesses it. Leave it out for a token that is made anew."
+        )
+    return given
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        raise PipestreamError(
+            f"{host} port {port} cannot be listened at ({error}). Choose another one by --port; 0 "
+            "takes any that is free."
+        ) from error
+    return listener
+
+
+def _addresses(host: str, port: int) -> tuple[str, ...]:
+    """The addresses by which the server is known, the one to print first."""
+    known = []
+    if (given := os.environ.get(URL_VARIABLE)) is not None:
+        parts = urlsplit(given)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise PipestreamError(
+                f"{URL_VARIABLE}={given!r}: expected an address such as https://data.example.org."
+            )
+        known.append(f"{parts.scheme}://{parts.netloc}")
+    names = ["127.0.0.1", "localhost", "[::1]"] if is_loopback(host) else _names_of(host)
+    known += [f"http://{name}:{port}" for name in names]
+    return tuple(dict.fromkeys(known))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens at a host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _names_of(host: str) -> list[str]:
+    """What others may call a host that is listened at."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return [host]
+    if address.is_unspecified:
+        return [socket.gethostname(), "127.0.0.1", "localhost"]
+    return [f"[{host}]" if address.version == 6 else host]

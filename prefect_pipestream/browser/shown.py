@@ -1,0 +1,182 @@
+"""Items as a page shows them: each as what it is, in plain values."""
+
+import base64
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from prefect_pipestream.errors import ItemError
+from prefect_pipestream.items import (
+    BinaryItem,
+    ImageItem,
+    Item,
+    MetadataItem,
+    NumpyItem,
+    YamlMetadataItem,
+)
+from prefect_pipestream.sequences import Sample
+from prefect_pipestream.views import thumbnail
+
+LARGEST_SIDE = 1024
+"""The longer side of the picture of an item on a sample's page, in pixels."""
+
+Kind = Literal["image", "array", "metadata", "bytes", "other"]
+
+_MOST_ROWS, _MOST_COLUMNS = 50, 20  # of a table
+_MOST_TEXT = 200_000  # characters
+_KINDS: tuple[tuple[type[Item[Any]], Kind], ...] = (
+    (ImageItem, "image"),
+    (NumpyItem, "array"),
+    (MetadataItem, "metadata"),
+    (BinaryItem, "bytes"),
+)
+
+
+class ShownItem(BaseModel):
+    """An item of a sample.
+
+    Attributes:
+        key: Its key.
+        kind: What it is.
+        item_class: The name of its class.
+        file: The name of its file; None where it has none yet.
+        is_shared: Whether all samples share it.
+        is_changed: Whether it is another one than on disk.
+        facts: What is known of it, in words.
+        picture: The address of its picture, of at most 1,024 pixels a side; None where it has none.
+        text: Metadata as YAML, other text as it is.
+        value: Metadata as plain values, for a form; None where it has others than JSON has.
+        table: The first rows of an array.
+        problem: Why it cannot be shown.
+    """
+
+    key: str
+    kind: Kind
+    item_class: str
+    file: str | None
+    is_shared: bool
+    is_changed: bool = False
+    facts: list[str] = []
+    picture: str | None = None
+    text: str | None = None
+    value: Any = None
+    table: list[list[Any]] | None = None
+    problem: str | None = None
+
+
+class ShownSample(BaseModel):
+    """A sample, its items in order.
+
+    Attributes:
+        idx: Its index.
+        version: What it was like on disk as it was read; see `Sample.version`.
+        items: Its items.
+        removed: The keys of items on disk that it lacks.
+    """
+
+    idx: int
+    version: str | None
+    items: list[ShownItem]
+    removed: list[str] = []
+
+
+def kind_of(item: Item[Any]) -> Kind:
+    """What an item is shown as."""
+    return next((kind for cls, kind in _KINDS if isinstance(item, cls)), "other")
+
+
+def shown_sample(idx: int, sample: Sample, saved: Sample) -> ShownSample:
+    """A sample as a page shows it.
+
+    Args:
+        idx: Its index.
+        sample: The sample, maybe changed.
+        saved: The same sample as it is on disk.
+    """
+    version = saved.version
+    items = [_shown(idx, version, key, item, saved) for key, item in sample.in_order().items()]
+    removed = [key for key in saved if key not in sample]
+    return ShownSample(idx=idx, version=version, items=items, removed=removed)
+
+
+def _shown(idx: int, version: str | None, key: str, item: Item[Any], saved: Sample) -> ShownItem:
+    source = item.file_sources[0] if item.file_sources else None
+    shown = ShownItem(
+        key=key,
+        kind=kind_of(item),
+        item_class=type(item).__name__,
+        file=None if source is None else source.path.rpartition("/")[2],
+        is_shared=item.is_shared,
+        is_changed=saved.get(key) is not item,
+    )
+    try:
+        return shown.model_copy(update=_content(idx, version, key, item, shown))
+    except ItemError as error:
+        return shown.model_copy(update={"problem": str(error)})
+
+
+def _content(
+    idx: int, version: str | None, key: str, item: Item[Any], shown: ShownItem
+) -> Mapping[str, Any]:
+    """What is in an item.
+
+    Raises:
+        ItemError: If it cannot be decoded.
+    """
+    if shown.kind == "metadata":
+        return _metadata(item())
+    if shown.kind in ("image", "array"):
+        array = item()
+        address = f"/picture/{idx}/{quote(key, safe='')}?version={quote(version or '', safe='')}"
+        picture = _inline(item) if shown.is_changed else address
+        has_picture = array.dtype.kind in "buifc" and array.size > 1
+        table = _table(array) if shown.kind == "array" else None
+        return {
+            "facts": [" × ".join(map(str, array.shape)) or "a number", str(array.dtype)],
+            "picture": picture if has_picture else None,
+            "table": table,
+        }
+    if shown.kind == "bytes":
+        return _text(item())
+    return {}
+
+
+def _metadata(value: Any) -> Mapping[str, Any]:
+    return {"text": as_yaml(value), "value": to_jsonable_python(value, fallback=str)}
+
+
+def as_yaml(value: Any) -> str:
+    """Metadata as text for people."""
+    stream = BytesIO()
+    YamlMetadataItem.encode(value, stream)
+    return stream.getvalue().decode()
+
+
+def _inline(item: Item[Any]) -> str | None:
+    """The picture of an item that is on no disk yet, in its own address."""
+    found = thumbnail(item, LARGEST_SIDE)
+    if found is None:
+        return None
+    return f"data:{found.media_type};base64,{base64.b64encode(found.content).decode()}"
+
+
+def _table(array: np.ndarray[Any, Any]) -> list[list[Any]] | None:
+    if array.ndim > 2 or array.dtype.kind not in "buif":
+        return None
+    rows = np.atleast_2d(array)[:_MOST_ROWS, :_MOST_COLUMNS]
+    table: list[list[Any]] = to_jsonable_python(rows.tolist(), inf_nan_mode="strings")
+    return table
+
+
+def _text(content: bytes) -> Mapping[str, Any]:
+    facts = [f"{len(content):,} bytes"]
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return {"facts": facts}
+    return {"facts": facts, "text": text[:_MOST_TEXT]}

@@ -1,0 +1,46 @@
+"""The command that shows a dataset in a browser. It does not import Prefect."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prefect_pipestream.cli.output import told_errors, write_line, write_note
+
+Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
+
+
+def browse(
+    dataset: Dataset,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="The port; 0 is any that is free.")
+    ] = 8765,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            metavar="HOST",
+            help="Where to listen: another than 127.0.0.1 lets in the network, with the token.",
+        ),
+    ] = "127.0.0.1",
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Show the dataset, and refuse every change.")
+    ] = False,
+) -> None:
+    """Show a dataset in a browser: look at samples, change them, save, take back."""
+    from prefect_pipestream.browser import serve
+    from prefect_pipestream.browser.server import is_loopback
+
+    with told_errors(as_json=False):
+        if not is_loopback(host):
+            write_note(
+                f"Everybody who reaches {host} and has the token can see the dataset"
+                f"{'' if read_only else ' and change it'}. What is sent is not encrypted: put a "
+                "proxy with TLS before it, and its address into PIPESTREAM_BROWSER_URL."
+            )
+        serve(dataset, host=host, port=port, is_read_only=read_only, tell=_told)
+
+
+def _told(address: str) -> None:
+    write_line(f"Open {address}")
+    write_line("End with Ctrl-C.")

@@ -1,0 +1,115 @@
+"""`pipestream browse`, as a process, and questions to it."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from http.cookies import SimpleCookie
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+TOKEN = "a token that only tests have"
+
+
+class Answer(NamedTuple):
+    """What a server answered."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+class Served:
+    """A server on a dataset, started and ended as a process."""
+
+    def __init__(self, dataset: Path, *options: str, port: int = 0, **environment: str) -> None:
+        self.dataset = dataset
+        self._command = [sys.executable, "-m", "prefect_pipestream", "browse", str(dataset)]
+        self._command += ["--port", str(port), *options]
+        self._environment = {**os.environ, "PIPESTREAM_BROWSER_TOKEN": TOKEN, **environment}
+        self.address = ""
+
+    def __enter__(self) -> "Served":
+        self.start()
+        return self
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self._command, env=self._environment, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("Open "), line
+        self.first_address = line.removeprefix("Open ").strip()
+        parts = urlsplit(self.first_address)
+        self.address = f"{parts.scheme}://{parts.netloc}"
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+    # -- questions -------------------------------------------------------------------------
+
+    def ask(
+        self, path: str, body: Any = None, *, method: str | None = None, **headers: str | None
+    ) -> Answer:
+        """Asks as the server's own page would, but for the headers given; None leaves one out."""
+        parts = urlsplit(self.address)
+        given: dict[str, str | None] = {"cookie": self.cookie()}
+        if body is not None:
+            given |= {"origin": self.address, "content-type": "application/json"}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        return self.raw(
+            method or ("GET" if body is None else "POST"), path, content, given, parts.netloc
+        )
+
+    def raw(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str | None], host: str
+    ) -> Answer:
+        parts = urlsplit(self.address)
+        assert parts.hostname is not None
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            told = {"host": host, "content-length": str(len(body or b"")), **headers}
+            for name, value in told.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, found, response.read())
+        finally:
+            connection.close()
+
+    def cookie(self) -> str:
+        """What the first address gives."""
+        parts = urlsplit(self.first_address)
+        answer = self.raw("GET", f"/?{parts.query}", None, {}, parts.netloc)
+        assert answer.status == 303, answer
+        (morsel,) = SimpleCookie(answer.headers["set-cookie"]).values()
+        return f"{morsel.key}={morsel.value}"
