@@ -35,7 +35,7 @@ def test_nothing_is_written_before_save_which_is_one_commit_that_can_be_undone(
     assert after["metadata"]()["label"] == 77
     assert np.array_equal(after["image"](), image[:, ::-1])
     (run,) = [run for run in list_runs(dataset) if run.run_key.startswith("Ada in the browser")]
-    assert run.state == "edited"
+    assert run.state == "running"  # as long as the server is
     assert run.counts["written"] == 1
 
     screen.press("u")
