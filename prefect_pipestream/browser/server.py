@@ -78,6 +78,7 @@ def _listening(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(128)  # who comes before the server has started waits
     except (OSError, OverflowError) as error:
         raise PipestreamError(
             f"{host} port {port} cannot be listened at ({error}). Choose another one by --port; 0 "

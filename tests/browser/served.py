@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-TOKEN = "a token that only tests have"
+TOKEN = "a-token-that-only-tests-have"
 
 
 class Answer(NamedTuple):
