@@ -1,18 +1,22 @@
 """The application: its routes together, and what becomes of errors."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
 from prefect_pipestream.browser.access import Access, Guard
 from prefect_pipestream.browser.dataset import ShownDataset
 from prefect_pipestream.browser.edits import offered_stages
 from prefect_pipestream.browser.grid import grid_routes
+from prefect_pipestream.browser.many import Jobs, many_routes
 from prefect_pipestream.browser.samples import sample_routes
 from prefect_pipestream.errors import (
     ConflictError,
@@ -52,9 +56,17 @@ def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
         DatasetError: If it cannot be read.
     """
     dataset = ShownDataset(folder)
-    app = FastAPI(title="pipestream browse", openapi_url=None)
+    jobs = Jobs()
+
+    @asynccontextmanager
+    async def living(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(jobs.end)
+
+    app = FastAPI(title="pipestream browse", openapi_url=None, lifespan=living)
     app.include_router(grid_routes(dataset))
     app.include_router(sample_routes(dataset))
+    app.include_router(many_routes(dataset, jobs))
     app.add_exception_handler(PipestreamError, _told)
     app.add_exception_handler(IndexError, _told)
     app.add_exception_handler(RequestValidationError, _told_invalid)

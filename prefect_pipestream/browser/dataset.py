@@ -25,6 +25,26 @@ NOBODY = "somebody"
 _LONGEST_NAME = 60  # characters
 
 
+def name_of(person: str) -> str:
+    """The name that a person told, without what is around it.
+
+    Raises:
+        SampleError: If that can be no name.
+    """
+    name = person.strip() or NOBODY
+    if len(name) > _LONGEST_NAME or not name.isprintable() or not is_run_key(name):
+        raise SampleError(
+            f"{person!r} is no name: expected at most {_LONGEST_NAME} characters that can be "
+            "printed."
+        )
+    return name
+
+
+def run_key_of(name: str, began: datetime) -> str:
+    """The key of a run of a person."""
+    return f"{name} in the browser, {began:%Y-%m-%d %H:%M:%S}"
+
+
 class ShownDataset:
     """A dataset as the browser's pages ask for it, used by several threads.
 
@@ -85,18 +105,20 @@ class ShownDataset:
 
         Raises:
             SampleError: If that can be no name.
+            DatasetWriteError: If the dataset cannot be written.
         """
-        name = person.strip() or NOBODY
-        if len(name) > _LONGEST_NAME or not name.isprintable() or not is_run_key(name):
-            raise SampleError(
-                f"{person!r} is no name: expected at most {_LONGEST_NAME} characters that can be "
-                "printed."
-            )
+        name = name_of(person)
         with self._lock:
             if name not in self._streams:
-                key = f"{name} in the browser, {self.started:%Y-%m-%d %H:%M:%S}"
-                self._streams[name] = self.stream.with_run(key)
+                stream = self.stream.with_run(run_key_of(name, self.started))
+                stream.begin_run(user=name)
+                self._streams[name] = stream
             return self._streams[name]
+
+    def let_go(self, run_key: str) -> None:
+        """Ends a person's stream, so that its run is not one that is being written: see undo."""
+        with self._lock:
+            self._streams = {n: s for n, s in self._streams.items() if s.run_key != run_key}
 
     def undo(self, run_key: str, commit_id: str) -> UndoReport:
         """Takes one save of a person back, or the undo of one; see `undo_commit`."""

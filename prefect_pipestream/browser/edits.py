@@ -76,6 +76,7 @@ class Upload(_Edit):
 
 Edit = Annotated[SetText | SetValue | ApplyStage | Upload, Field(discriminator="do")]
 Edits = Annotated[list[Edit], Field(max_length=MOST_EDITS)]
+EditOfMany = Annotated[SetValue | ApplyStage, Field(discriminator="do")]
 
 
 def edited(sample: Sample, edits: Iterable[Edit], idx: int, folder: Path) -> Sample:
@@ -99,6 +100,23 @@ def edited(sample: Sample, edits: Iterable[Edit], idx: int, folder: Path) -> Sam
     return sample
 
 
+def as_stage(edit: "EditOfMany") -> Any:
+    """The stage that an edit of many samples is, as `resolve_stage` takes it.
+
+    Raises:
+        PipeBuildingError: If it is none that can be applied here.
+    """
+    if isinstance(edit, SetValue):
+        return {"set-meta": {"key_path": edit.path, "value": edit.value}}
+    _refuse_other_stages(edit)
+    return {edit.name: edit.arguments}
+
+
+def told(edit: EditOfMany) -> str:
+    """An edit in a word or two."""
+    return f"set {edit.path}" if isinstance(edit, SetValue) else edit.name
+
+
 def offered_stages() -> Mapping[str, Mapping[str, Any]]:
     """By name, the stages that can be applied here: a JSON schema of the arguments of each."""
     return {
@@ -118,12 +136,16 @@ def _after(sample: Sample, edit: SetText | SetValue | ApplyStage, idx: int) -> S
 
 
 def _staged(sample: Sample, edit: ApplyStage, idx: int) -> Sample:
+    _refuse_other_stages(edit)
+    return applied(resolve_stage({edit.name: edit.arguments}), sample, idx)
+
+
+def _refuse_other_stages(edit: ApplyStage) -> None:
     if edit.name not in offered_stages():
         raise PipeBuildingError(
             f"the stage {edit.name!r} is none of those that can be applied here: "
             f"{', '.join(offered_stages())}."
         )
-    return applied(resolve_stage({edit.name: edit.arguments}), sample, idx)
 
 
 def _uploaded(sample: Sample, edit: Upload, folder: Path) -> Item[Any]:

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import unquote
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from prefect_pipestream.browser.dataset import ShownDataset
 from prefect_pipestream.browser.edits import Edit, Edits, edited
+from prefect_pipestream.browser.person import Person
 from prefect_pipestream.browser.shown import LARGEST_SIDE, ShownSample, shown_sample
 from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import Sample
@@ -19,8 +19,6 @@ from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.views import Thumbnail
 from prefect_pipestream.views.item_thumbnails import whole_picture
 
-# A header has ASCII only: the page sends the name as in an address.
-Person = Annotated[str, Header(alias="x-person", max_length=1_000)]
 Side = Annotated[int, Query(ge=16, le=LARGEST_SIDE)]
 
 
@@ -85,8 +83,8 @@ def sample_routes(dataset: ShownDataset) -> APIRouter:
             return shown_sample(idx, sample, saved)
 
     @routes.post("/api/samples/{idx}/save")
-    def save(idx: int, asked: Edited, person: Person = "") -> Saved:
-        stream = dataset.stream_of(unquote(person))
+    def save(idx: int, asked: Edited, person: Person) -> Saved:
+        stream = dataset.stream_of(person)
         saved = dataset.sample(idx)
         if saved.version != asked.version:
             raise ConflictError(f"sample {idx} was changed by somebody else since it was shown.")

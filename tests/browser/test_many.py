@@ -1,0 +1,119 @@
+"""One change to many samples is one run, which is undone as a whole."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from prefect_pipestream import DataStream, list_runs, undo_run
+from prefect_pipestream.sequences import SamplesSequence
+from tests.browser.served import Served
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("many") / "toy"
+    SamplesSequence.toy_dataset(300, image_size=16).to_underfolder(folder).run()
+    with Served(folder) as server:
+        yield server
+
+
+def ended(server: Served, job: dict[str, Any]) -> dict[str, Any]:
+    while job["state"] == "running":
+        time.sleep(0.05)
+        job = server.ask(f"/api/many/{job['job']}").json()
+    return job
+
+
+def labels(server: Served) -> list[int]:
+    stream = DataStream.read_write_underfolder(server.dataset)
+    return [stream[idx]["metadata"]()["label"] for idx in stream.indices().tolist()]
+
+
+SET = {"do": "set-value", "path": "metadata.label", "value": 42}
+
+
+def test_a_change_is_one_run_and_its_undo_takes_all_of_it_back(server: Served) -> None:
+    before = labels(server)
+    asked = {"ranges": [[0, 200], [250, 1000]], "edits": [SET]}
+    shown = server.ask("/api/many/preview", asked).json()
+    assert len(shown) == 6
+    assert '"label": 42' not in str(shown[0]["before"])
+    assert "label: 42" in str(shown[0]["after"])
+    assert labels(server) == before
+
+    job = ended(server, server.ask("/api/many", asked, x_person="Ada").json())
+    assert job["state"] == "finished"
+    assert (job["done"], job["of"]) == (250, 250)
+    assert sum(job["counts"].values()) == 250
+    assert [label == 42 for label in labels(server)][:200] == [True] * 200
+    assert labels(server)[200:250] == before[200:250]
+    (run,) = [run for run in list_runs(server.dataset) if run.run_key == job["run_key"]]
+    assert (run.state, run.user) == ("finished", "Ada")
+    assert run.provenance is not None
+    assert "set-meta" in str(run.provenance.transform)
+    undo_run(server.dataset, [job["run_key"]])
+    assert labels(server) == before
+
+
+def test_samples_are_removed_and_come_back(server: Served) -> None:
+    asked = {"ranges": [[10, 5]], "removes": True}
+    assert [one["after"] for one in server.ask("/api/many/preview", asked).json()] == [None] * 5
+    job = ended(server, server.ask("/api/many", asked).json())
+    assert job["counts"]["removed"] == 5
+    assert server.ask("/api/found").json()["ranges"] == [[0, 10], [15, 285]]
+    undo_run(server.dataset, [job["run_key"]])
+    assert server.ask("/api/found").json()["ranges"] == [[0, 300]]
+
+
+def test_a_sample_that_fails_is_told_and_the_others_are_changed(server: Served) -> None:
+    (path,) = (p for p in (server.dataset / "data").glob("*_image.png") if int(p.name[:-10]) == 7)
+    content = path.read_bytes()
+    path.write_bytes(b"broken")
+    try:
+        invert = {"do": "stage", "name": "invert", "arguments": {"images": ["image"]}}
+        asked = {"ranges": [[0, 20]], "edits": [invert]}
+        job = ended(server, server.ask("/api/many", asked).json())
+        assert (job["counts"]["written"], job["counts"]["failed"]) == (19, 1)
+        (failed,) = job["failed"]
+        assert path.name in failed["reason"]
+        undo_run(server.dataset, [job["run_key"]])
+    finally:
+        path.write_bytes(content)
+
+
+def test_a_change_that_is_stopped_keeps_what_was_done(server: Served) -> None:
+    before = labels(server)
+    job = server.ask("/api/many", {"ranges": [[0, 300]], "edits": [SET]}).json()
+    stopped = server.ask(f"/api/many/{job['job']}/stop", {}).json()
+    assert stopped["state"] in ("stopped", "finished")
+    assert labels(server).count(42) >= stopped["done"] - before.count(42)
+    undo_run(server.dataset, [job["run_key"]])
+    assert labels(server) == before
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"ranges": [[0, 3]]},
+        {"ranges": [[0, 3]], "edits": [SET], "removes": True},
+        {"ranges": [[-1, 3]], "removes": True},
+        {"ranges": [[0, 0]], "removes": True},
+        {"ranges": [[0, 3]], "edits": [{"do": "stage", "name": "os:system", "arguments": {}}]},
+        {"ranges": [[0, 3]], "edits": [{"do": "stage", "name": "compose", "arguments": {}}]},
+        {"ranges": [[0, 3]], "edits": [{"do": "stage", "name": "invert", "arguments": {"no": 1}}]},
+        {
+            "ranges": [[0, 3]],
+            "edits": [{"do": "upload", "key": "a", "file_name": "a", "content": ""}],
+        },
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is(server: Served, asked: Any) -> None:
+    before = len(list_runs(server.dataset))
+    for path in ("/api/many", "/api/many/preview"):
+        answer = server.ask(path, asked)
+        assert answer.status in (400, 422), answer
+        assert answer.json()["error"]
+    assert len(list_runs(server.dataset)) == before
+    assert server.ask("/api/many/none").status == 404
