@@ -2,7 +2,8 @@
 import { button, h, tell } from "./dom.js";
 import { get, thumbnail } from "./api.js";
 import { every } from "./live.js";
-import { Ranges } from "./ranges.js";
+import { Many } from "./many.js";
+import { Ranges, rangesOf } from "./ranges.js";
 
 const PAGE = 120;
 const SIDE = 112;
@@ -19,6 +20,8 @@ export class Grid {
       ["n", "next page", () => this.turn(1)],
       ["p", "previous page", () => this.turn(-1)],
       ["x", "select, or not, the sample in focus", () => this.toggle(document.activeElement)],
+      ["e", "select all of this page, or none", () => this.selectPage()],
+      ...(app.about.is_read_only ? [] : [["m", "change many", () => this.changeMany()]]),
       ["ArrowRight", "next sample", () => this.step(1)],
       ["ArrowLeft", "previous sample", () => this.step(-1)],
       ["ArrowDown", "sample below", () => this.step(this.columns())],
@@ -40,15 +43,18 @@ export class Grid {
       h("label", {}, "Where ", this.where), h("button", {}, "Filter"),
       button("All", null, () => { this.where.value = ""; this.filter(""); }),
     );
-    const shown = h("p", {}, h("label", {}, "Picture ", this.image), h("label", {}, "Overlay ", this.mask), this.count, this.picked);
+    const shown = h("p", {}, h("label", {}, "Picture ", this.image), h("label", {}, "Overlay ", this.mask), this.count, this.picked,
+      button("Select page", "e", () => this.selectPage()), app.about.is_read_only ? "" : button("Change many", "m", () => this.changeMany()));
     const turns = h("p", {}, button("Previous page", "p", () => this.turn(-1)), this.place, button("Next page", "n", () => this.turn(1)));
-    this.element = h("section", { "aria-label": "Samples" }, filter, shown, this.note, this.cells, turns);
+    this.place_of_many = h("div");
+    this.element = h("section", { "aria-label": "Samples" }, filter, shown, this.place_of_many, this.note, this.cells, turns);
   }
 
   async load() {
     const keys = await get("/api/keys");
     const pictures = keys.filter(({ kind }) => kind === "image" || kind === "array").map(({ key }) => key);
     const images = keys.filter(({ kind }) => kind === "image").map(({ key }) => key);
+    this.imageKeys = images;
     this.state.image ??= images[0] ?? pictures[0] ?? "";
     fill(this.image, pictures.length ? pictures : [""], this.state.image);
     fill(this.mask, ["", ...pictures], this.state.mask);
@@ -59,6 +65,7 @@ export class Grid {
   close() {
     for (const stop of this.live ?? []) stop();
     this.asked = NaN;
+    this.many?.close();
   }
 
   mayLeave = () => true;
@@ -96,10 +103,13 @@ export class Grid {
     const indices = ranges.slice(this.state.first, this.state.first + PAGE);
     const pages = Math.max(1, Math.ceil(ranges.count / PAGE));
     this.place.textContent = `Page ${this.state.first / PAGE + 1} of ${pages.toLocaleString("en")}`;
-    this.picked.textContent = this.state.selected.size ? `${this.state.selected.size} selected` : "";
+    this.sayPicked();
     const there = [...this.cells.children].map((cell) => Number(cell.dataset.idx));
     if (there.join() === indices.join()) return;
-    this.versions = indices.length ? await get("/api/versions", { indices }) : {};
+    const showing = (this.showing = indices.join());
+    const versions = indices.length ? await get("/api/versions", { indices }) : {};
+    if (showing !== this.showing) return; // another page was turned to meanwhile
+    this.versions = versions;
     this.cells.replaceChildren(...indices.map((idx) => this.cell(idx)));
   }
 
@@ -169,7 +179,37 @@ export class Grid {
 
   select(idx, isSelected) {
     this.state.selected[isSelected ? "add" : "delete"](idx);
-    this.picked.textContent = this.state.selected.size ? `${this.state.selected.size} selected` : "";
+    this.sayPicked();
+  }
+
+  sayPicked() {
+    const { size } = this.state.selected;
+    this.picked.textContent = size ? `${size.toLocaleString("en")} selected` : "";
+  }
+
+  selectPage() {
+    const checks = [...this.cells.querySelectorAll("input")];
+    const isSelected = checks.some((check) => !check.checked);
+    for (const check of checks) {
+      check.checked = isSelected;
+      this.state.selected[isSelected ? "add" : "delete"](Number(check.closest(".cell").dataset.idx));
+    }
+    this.sayPicked();
+  }
+
+  /** Opens the form for one change to those that are selected; where none is, to all that are found. */
+  changeMany() {
+    const images = () => this.imageKeys;
+    this.many?.close();
+    this.many = new Many(this.app, () => this.meant(), images, () => this.find());
+    this.place_of_many.replaceChildren(this.many.element);
+    this.many.what.focus();
+  }
+
+  meant() {
+    const { selected, ranges } = this.state;
+    if (selected.size) return { ranges: rangesOf(selected), count: selected.size, name: `the ${selected.size.toLocaleString("en")} selected` };
+    return { ranges: ranges.ranges, count: ranges.count, name: `all ${ranges.count.toLocaleString("en")} found` };
   }
 }
 

@@ -29,3 +29,14 @@ export class Ranges {
     return best;
   }
 }
+
+/** The ranges that a set of indices consists of. */
+export function rangesOf(indices) {
+  const found = [];
+  for (const idx of [...indices].sort((a, b) => a - b)) {
+    const last = found.at(-1);
+    if (last && last[0] + last[1] === idx) last[1] += 1;
+    else found.push([idx, 1]);
+  }
+  return found;
+}

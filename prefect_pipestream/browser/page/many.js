@@ -1,0 +1,126 @@
+// One change to many samples: what would become of some is shown, then it is one run.
+import { button, h, tell } from "./dom.js";
+import { get, post } from "./api.js";
+import { parsed, stageForm } from "./forms.js";
+import { itemView } from "./items.js";
+import { every } from "./live.js";
+
+export class Many {
+  /** `scope()` gives the ranges and the number of the samples that are meant, and their name. */
+  constructor(app, scope, images, onEnd) {
+    Object.assign(this, { app, scope, images, onEnd });
+    this.what = h("select", { "aria-label": "What to do" }, [
+      h("option", { value: "set" }, "set a metadata value"),
+      h("option", { value: "stage" }, "apply a stage"),
+      h("option", { value: "remove" }, "remove from the dataset"),
+    ]);
+    this.what.addEventListener("change", () => this.choose());
+    this.form = h("div");
+    this.shown = h("div", { id: "preview" });
+    this.progress = h("div", { id: "progress", role: "status" });
+    this.element = h("section", { id: "many", "aria-label": "Change many" },
+      h("h2", {}, "Change many"), h("p", {}, this.what), this.form,
+      h("p", {}, button("Preview", null, () => this.preview()), button("Close", null, () => this.close())), this.shown, this.progress);
+    this.choose();
+  }
+
+  choose() {
+    this.shown.replaceChildren();
+    if (this.what.value === "set") this.chooseValue();
+    else if (this.what.value === "stage") this.chooseStage();
+    else {
+      this.form.replaceChildren(h("p", {}, "All their own files go, and come back when the run is undone. The other samples keep their indices."));
+      this.read = () => ({ removes: true });
+    }
+  }
+
+  chooseValue() {
+    const path = h("input", { placeholder: "metadata.label", "aria-label": "Where, as a path" });
+    const value = h("input", { placeholder: "3, true, \"text\" or text", "aria-label": "Value" });
+    this.form.replaceChildren(h("p", { class: "field" }, path, " = ", value));
+    this.read = () => ({ edits: [{ do: "set-value", path: path.value, value: parsed(value.value) }] });
+  }
+
+  chooseStage() {
+    const stages = this.app.about.stages;
+    const select = h("select", { "aria-label": "Stage" }, Object.keys(stages).map((name) => h("option", { value: name }, name)));
+    const place = h("div");
+    let form;
+    const choose = () => {
+      form = stageForm(stages[select.value], this.images());
+      place.replaceChildren(form.element);
+    };
+    select.addEventListener("change", choose);
+    choose();
+    this.form.replaceChildren(h("label", {}, "Stage ", select), place);
+    this.read = () => ({ edits: [{ do: "stage", name: select.value, arguments: form.read() }] });
+  }
+
+  async preview() {
+    const { ranges, count, name } = this.scope();
+    if (!count) return void tell("No sample is meant: select some, or filter.", true);
+    const asked = { ranges, ...this.read() };
+    try {
+      const some = await post("/api/many/preview", asked);
+      const all = `Do it with ${name}`;
+      this.shown.replaceChildren(
+        h("p", {}, `What would become of ${some.length === count ? "them" : `the first ${some.length}`}:`),
+        ...some.map((one) => pair(one)),
+        h("p", {}, button(all, null, () => this.start(asked), { id: "start" })),
+      );
+      tell("");
+    } catch (error) {
+      this.shown.replaceChildren();
+      tell(error.message, true);
+    }
+  }
+
+  async start(asked) {
+    this.shown.replaceChildren();
+    try {
+      this.show(await post("/api/many", asked));
+    } catch (error) {
+      return void tell(error.message, true);
+    }
+    this.stopAsking?.();
+    this.stopAsking = every(300, async () => this.show(await get(`/api/many/${this.job.job}`)));
+  }
+
+  show(job) {
+    this.job = job;
+    const isRunning = job.state === "running";
+    const counts = Object.entries(job.counts).filter(([, n]) => n).map(([outcome, n]) => `${n.toLocaleString("en")} ${outcome}`);
+    const run = `/runs/${encodeURIComponent(job.run_key)}`;
+    this.progress.replaceChildren(
+      h("p", {}, h("progress", { max: String(job.of || 1), value: String(job.done), "aria-label": "Progress" }),
+        ` ${job.done.toLocaleString("en")} of ${job.of.toLocaleString("en")}: ${job.state}. ${counts.join(", ")}`),
+      job.problem ? h("p", { class: "error" }, job.problem) : "",
+      isRunning
+        ? button("Stop", null, () => post(`/api/many/${job.job}/stop`, {}).catch((error) => tell(error.message, true)))
+        : h("p", {}, h("a", { href: run }, "The run, and its undo")),
+      h("ul", {}, job.failed.map(({ idx, reason }) => h("li", {}, h("a", { href: `/sample/${idx}` }, `Sample ${idx}`), `: ${reason}`))),
+    );
+    if (isRunning) return;
+    this.stopAsking?.();
+    this.onEnd();
+  }
+
+  close() {
+    this.stopAsking?.();
+    this.element.remove();
+  }
+}
+
+/** What changes in a sample: the items that differ, before and after. */
+function pair({ before, after, failure }) {
+  const title = h("h3", {}, `Sample ${before.idx}`);
+  if (failure) return h("article", { class: "pair" }, title, h("p", { class: "error" }, failure));
+  if (after === null) return h("article", { class: "pair" }, title, h("p", {}, "would be removed"));
+  const changed = after.items.filter((item) => item.is_changed);
+  if (!changed.length && !after.removed.length) return h("article", { class: "pair" }, title, h("p", {}, "stays as it is"));
+  const views = changed.map((item) => {
+    const old = before.items.find(({ key }) => key === item.key);
+    return h("div", { class: "both" }, old ? itemView(old) : h("p", {}, "none"), itemView({ ...item, is_changed: false }));
+  });
+  return h("article", { class: "pair" }, title, views);
+}
