@@ -4,11 +4,13 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 from prefect_pipestream.__main__ import main
+from prefect_pipestream.browser.dataset import ShownDataset
+from prefect_pipestream.browser.shown import shown_sample
 from prefect_pipestream.errors import DatasetWriteError, PipestreamError
 from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.review import (
@@ -28,6 +30,7 @@ from prefect_pipestream.underfolder import (
     last_run,
     list_runs,
     prune_runs,
+    sample_history,
     signatures,
     undo_commits,
     undo_run,
@@ -221,6 +224,33 @@ def _keep(folder: Path) -> None:
         keep_plan(folder, plan_of_all(folder, "new"))
 
 
+def browse(folder: Path) -> Iterator[Callable[[], object]]:
+    yield lambda: _show_samples(ShownDataset(folder))
+    yield lambda: ShownDataset(folder).found("meta.number > 3")
+    yield lambda: _save(ShownDataset(folder))
+    for idx in (0, 3, 11):
+        yield lambda idx=idx: sample_history(folder, idx)  # type: ignore[misc]
+
+
+def _show_samples(dataset: ShownDataset) -> None:
+    indices = dataset.indices().tolist()[:3]
+    dataset.versions(indices)
+    for idx in indices:
+        sample = dataset.sample(idx)
+        shown_sample(idx, sample, sample)
+        for key in sample:
+            with suppress(PipestreamError):
+                dataset.thumbnail(idx, key, 32)
+
+
+def _save(dataset: ShownDataset) -> None:
+    stream, sample = dataset.stream_of("Ada"), dataset.sample(0)
+    changed = sample.set_item("image", PngImageItem(image_of(8)))
+    (saved,) = stream.set_output(0, changed, if_version=sample.version)
+    assert saved.commit_id is not None
+    dataset.undo(stream.run_key, saved.commit_id)
+
+
 def mend(folder: Path) -> Iterator[Callable[[], object]]:
     yield lambda: check(folder, fix=True)
     yield lambda: _in_the_shell("check", "--fix", os.fspath(folder))
@@ -237,6 +267,6 @@ STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
         *(read, look, look_over, write, resume, undo, force, roll_back),
-        *(pack, prune, keep, review, review_anew, plan, mend),
+        *(pack, prune, keep, review, review_anew, plan, browse, mend),
     )
 }

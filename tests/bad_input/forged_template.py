@@ -16,6 +16,7 @@ from prefect_pipestream.underfolder import Run, SampleFailure, check, end_run, p
 from prefect_pipestream.underfolder.commits import commit
 from prefect_pipestream.underfolder.runs import undo, undo_commits
 from prefect_pipestream.underfolder.runs.kept_plan import KeptPlan, keep_plan
+from prefect_pipestream.views import Thumbnails
 
 from .folders import image_of
 
@@ -63,6 +64,8 @@ def make_template(folder: Path) -> Path:
     write(folder, "half", [9])
     kill_at(undo, "retire", lambda: undo.undo_run(folder, "half"))
     keep_plan(folder, plan_of_all(folder))
+    for idx in range(3):
+        Thumbnails(folder).of(stream[idx]["image"], 32)
     compute_review(folder, ["invert"], "late", indices=[11], keep_s=0)
     late = folder / ".pipestream/review/late"
     compute_review(folder, _some_fail, "review", indices=[0, 3, 11])

@@ -27,7 +27,7 @@ FILES = [
         "review/review/review.json",
         "review/review/staged/000_image.png",
     ),
-    *("review/late/review.json", "../camera.yaml", "../data/000_image.png"),
+    *("thumbnails/*/*", "review/late/review.json", "../camera.yaml", "../data/000_image.png"),
 ]
 FOLDERS = [
     *(
@@ -45,6 +45,8 @@ FOLDERS = [
     *(
         "aside/*",
         "plans",
+        "thumbnails",
+        "thumbnails/*",
         "review",
         "review/review",
         "review/review/staged",
