@@ -1,0 +1,69 @@
+"""The server is killed in a save: the sample is the old or the new one, and a page goes on."""
+
+import random
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from prefect_pipestream import DataStream, check
+from tests.browser.screen import Screen
+from tests.browser.served import Served
+
+pytestmark = pytest.mark.slow
+
+KILLS = 12
+
+
+def test_a_kill_in_a_save_leaves_the_old_or_the_new_sample(served: Served, dataset: Path) -> None:
+    flip = {"do": "stage", "name": "rotate-flip", "arguments": {"flip": "horizontal"}}
+    kinds = set()
+    for number in range(KILLS):
+        before = DataStream.read_write_underfolder(dataset)[3]
+        old = before["image"](), before["metadata"]()["label"]
+        label = {"do": "set-value", "path": "metadata.label", "value": 1000 + number}
+        flip["arguments"] = {"flip": "horizontal", "images": ["image"]}
+        asked = {"version": before.version, "edits": [flip, label]}
+
+        def save(asked: dict[str, object] = asked) -> None:
+            with suppress(OSError, ValueError):
+                served.ask("/api/samples/3/save", asked)
+
+        thread = threading.Thread(target=save)
+        thread.start()
+        time.sleep(random.uniform(0, 0.06))
+        served.kill()
+        thread.join()
+        served.start()
+        after = DataStream.read_write_underfolder(dataset)[3]
+        new = after["image"](), after["metadata"]()["label"]
+        is_new = new[1] == 1000 + number
+        kinds.add(is_new)
+        assert new[1] in (old[1], 1000 + number)
+        assert (new[0] == (old[0][:, ::-1] if is_new else old[0])).all()
+        assert served.ask("/api/samples/3").json()["version"] == after.version
+    assert check(dataset).ok
+    print(f"{KILLS} kills: {kinds}")
+
+
+def test_a_page_keeps_its_edits_while_the_server_is_away(
+    dataset: Path, chrome: object, tmp_path: Path
+) -> None:
+    with Served(dataset) as served:
+        port = int(served.address.rpartition(":")[2])
+        with Screen.of(chrome, served, tmp_path) as screen:
+            screen.expected += ("ERR_CONNECTION_REFUSED", "ERR_")
+            screen.open("/sample/3")
+            screen.page.locator(".item").first.wait_for()
+            screen.press("h")
+            screen.page.locator("#edits li").wait_for()
+            served.kill()
+            screen.press("s")
+            screen.told("cannot be reached")
+            again = Served(dataset, port=port)
+            again.start()
+            served.process = again.process
+            screen.press("s")
+            screen.told("Saved: image")
