@@ -19,7 +19,14 @@ from prefect_pipestream.storage.bounded_files import BoundedFiles
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.format.caches import place_for_caches
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.views.thumbnails import SIDE, AnyImage, brightest, encoded, scaled, to_uint8
+from prefect_pipestream.views.thumbnails import (
+    SIDE,
+    AnyImage,
+    brightest,
+    quickly_encoded,
+    scaled,
+    to_uint8,
+)
 
 LARGEST_SIDE = 1024
 """The longest side that a thumbnail may have, in pixels."""
@@ -31,7 +38,7 @@ FOLDER = "thumbnails"
 _LARGEST_FILE = 256 << 20  # bytes: a larger one is not worth the time for a thumbnail
 _MOST_LABELS = 32
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-_FORM = 1  # of what is kept: another one when pictures are to look otherwise
+_FORM = 2  # of what is kept: another one when pictures are to look otherwise
 
 
 class Thumbnail(NamedTuple):
@@ -197,11 +204,14 @@ def _picture_of(item: Item[Any], side: int | None) -> Thumbnail | None:
     while is_stack(array):
         array = array[len(array) // 2]
     if array.ndim == 1:
-        return _as_file(_line(array, LARGEST_SIDE if side is None else side))
+        return _as_file(_line(array, LARGEST_SIDE if side is None else side), is_exact=True)
     if array.ndim not in (2, 3):
         return None
     pixels = _pixels(array, is_image=isinstance(item, ImageItem))
-    return _as_file(Image.fromarray(pixels) if side is None else scaled(pixels, side))
+    if side is None:
+        return _as_file(Image.fromarray(pixels), is_exact=True)
+    is_exact = _is_of_labels(array) or max(pixels.shape[:2]) <= side
+    return _as_file(scaled(pixels, side), is_exact=is_exact)
 
 
 def _size(source: FileSource) -> int:
@@ -211,8 +221,8 @@ def _size(source: FileSource) -> int:
         return 0
 
 
-def _as_file(picture: Image.Image) -> Thumbnail:
-    kind, content = encoded(picture)
+def _as_file(picture: Image.Image, *, is_exact: bool) -> Thumbnail:
+    kind, content = quickly_encoded(picture, is_exact=is_exact)
     return Thumbnail(f"image/{kind}", content)
 
 

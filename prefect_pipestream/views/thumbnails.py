@@ -71,15 +71,27 @@ def scaled(pixels: npt.NDArray[np.uint8], side: int) -> Image.Image:
 
 
 def encoded(picture: Image.Image) -> tuple[str, bytes]:
-    """The picture as PNG where that is small, else as JPEG."""
+    """The picture in as few bytes as there may be in a page of text: PNG, or JPEG if smaller."""
     png = _as_png(picture, compress_level=1)
     if len(png) <= _WORTH_A_TRY:  # it takes ten times as long
         png = _as_png(picture, optimize=True)
     if len(png) <= _SMALL_PNG:
         return "png", png
+    jpeg = _as_jpeg(picture.convert("RGB"))
+    return ("jpeg", jpeg) if len(jpeg) < len(png) else ("png", png)
+
+
+def quickly_encoded(picture: Image.Image, *, is_exact: bool) -> tuple[str, bytes]:
+    """The picture in as little time as can be: as PNG where each pixel is to stay, else as JPEG."""
+    if is_exact or picture.mode not in ("RGB", "L"):
+        return "png", _as_png(picture, compress_level=1)
+    return "jpeg", _as_jpeg(picture)
+
+
+def _as_jpeg(picture: Image.Image) -> bytes:
     jpeg = io.BytesIO()
-    picture.convert("RGB").save(jpeg, "JPEG", quality=_JPEG_QUALITY)
-    return ("jpeg", jpeg.getvalue()) if jpeg.tell() < len(png) else ("png", png)
+    picture.save(jpeg, "JPEG", quality=_JPEG_QUALITY)
+    return jpeg.getvalue()
 
 
 def _as_png(picture: Image.Image, **options: Any) -> bytes:
