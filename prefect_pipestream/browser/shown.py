@@ -10,12 +10,13 @@ import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from prefect_pipestream.errors import ItemError
+from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.items import (
     BinaryItem,
     ImageItem,
     Item,
     MetadataItem,
+    Model3DItem,
     NumpyItem,
     YamlMetadataItem,
 )
@@ -25,13 +26,14 @@ from prefect_pipestream.views import thumbnail
 LARGEST_SIDE = 1024
 """The longer side of the picture of an item on a sample's page, in pixels."""
 
-Kind = Literal["image", "array", "metadata", "bytes", "other"]
+Kind = Literal["image", "array", "mesh", "metadata", "bytes", "other"]
 
 _MOST_ROWS, _MOST_COLUMNS = 50, 20  # of a table
 _MOST_TEXT = 200_000  # characters
 _KINDS: tuple[tuple[type[Item[Any]], Kind], ...] = (
     (ImageItem, "image"),
     (NumpyItem, "array"),
+    (Model3DItem, "mesh"),
     (MetadataItem, "metadata"),
     (BinaryItem, "bytes"),
 )
@@ -116,7 +118,7 @@ def _shown(idx: int, version: str | None, key: str, item: Item[Any], saved: Samp
     )
     try:
         return shown.model_copy(update=_content(idx, version, key, item, shown))
-    except ItemError as error:
+    except PipestreamError as error:
         return shown.model_copy(update={"problem": str(error)})
 
 
@@ -126,13 +128,17 @@ def _content(
     """What is in an item.
 
     Raises:
-        ItemError: If it cannot be decoded.
+        PipestreamError: If it cannot be decoded.
     """
     if shown.kind == "metadata":
         return _metadata(item())
+    address = f"/picture/{idx}/{quote(key, safe='')}?version={quote(version or '', safe='')}"
+    if shown.kind == "mesh":
+        faces = len(getattr(item(), "faces", ()))
+        facts = [f"{faces:,} faces"] if faces else []
+        return {"facts": facts, "picture": _inline(item) if shown.is_changed else address}
     if shown.kind in ("image", "array"):
         array = item()
-        address = f"/picture/{idx}/{quote(key, safe='')}?version={quote(version or '', safe='')}"
         picture = _inline(item) if shown.is_changed else address
         has_picture = array.dtype.kind in "buifc" and array.size > 1
         table = _table(array) if shown.kind == "array" else None

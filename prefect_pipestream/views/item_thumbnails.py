@@ -12,13 +12,14 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.items import FileSource, ImageItem, Item, NumpyItem
+from prefect_pipestream.items import FileSource, ImageItem, Item, Model3DItem, NumpyItem
 from prefect_pipestream.items.pictures.base import is_stack
 from prefect_pipestream.storage.asking import NO_RIGHT
 from prefect_pipestream.storage.bounded_files import BoundedFiles
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.format.caches import place_for_caches
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.views.mesh_pictures import mesh_picture
 from prefect_pipestream.views.thumbnails import (
     SIDE,
     AnyImage,
@@ -57,15 +58,15 @@ def thumbnail(item: Item[Any], side: int = SIDE) -> Thumbnail | None:
     """A small picture of an item, made anew.
 
     An image is shown as it is, of a stack the middle one; a mask of fewer than 32 labels with a
-    colour for each; another array as an image from its least to its greatest value, or as a line
-    where it has one dimension.
+    colour for each; a mesh from one side; another array as an image from its least to its greatest
+    value, or as a line where it has one dimension.
 
     Args:
         item: The item.
         side: The longer side of the picture, in pixels: 1 to 1,024.
 
     Returns:
-        The picture; None of what has none: metadata, a single number, a mesh, other files, and
+        The picture; None of what has none: metadata, a single number, points, other files, and
         those of more than 256 MiB.
 
     Raises:
@@ -162,7 +163,7 @@ def _check_side(side: int) -> None:
 
 
 def _may_have_picture(item: Item[Any]) -> bool:
-    return isinstance(item, ImageItem | NumpyItem)
+    return isinstance(item, ImageItem | NumpyItem | Model3DItem)
 
 
 def _version_now(source: FileSource) -> Version | None:
@@ -198,6 +199,9 @@ def _picture_of(item: Item[Any], side: int | None) -> Thumbnail | None:
     if not item.has_value and any(_size(source) > _LARGEST_FILE for source in item.file_sources):
         return None
     value = item()
+    if isinstance(item, Model3DItem):
+        drawn = mesh_picture(value, LARGEST_SIDE if side is None else side)
+        return None if drawn is None else _as_file(drawn, is_exact=True)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "buifc" or value.size < 2:
         return None
     array = np.abs(value) if value.dtype.kind == "c" else value
@@ -210,7 +214,7 @@ def _picture_of(item: Item[Any], side: int | None) -> Thumbnail | None:
     pixels = _pixels(array, is_image=isinstance(item, ImageItem))
     if side is None:
         return _as_file(Image.fromarray(pixels), is_exact=True)
-    is_exact = _is_of_labels(array) or max(pixels.shape[:2]) <= side
+    is_exact = array.ndim == 2 or 2 * max(pixels.shape[:2]) <= side
     return _as_file(scaled(pixels, side), is_exact=is_exact)
 
 

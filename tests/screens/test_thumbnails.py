@@ -19,11 +19,14 @@ from PIL import Image
 from prefect_pipestream import DataStream, DecodeError, Thumbnails, thumbnail
 from prefect_pipestream.items import (
     BinaryItem,
+    GLBModel3DItem,
     Item,
     JpegImageItem,
     NpyNumpyItem,
     PickleItem,
+    PLYModel3DItem,
     PngImageItem,
+    STLModel3DItem,
     TiffImageItem,
     TxtNumpyItem,
     YamlMetadataItem,
@@ -319,3 +322,20 @@ def test_processes_keep_the_bound_together(tmp_path: Path) -> None:
         assert process.communicate()[1] == b""
         assert process.returncode == 0
     assert all(size <= SHARE for size in taken(tmp_path).values())
+
+
+def test_a_mesh_is_seen_from_one_side(tmp_path: Path) -> None:
+    trimesh = pytest.importorskip("trimesh")
+    box = trimesh.creation.box((2, 1, 1))
+    found = thumbnail(STLModel3DItem(box), 64)
+    assert found is not None
+    picture = np.asarray(Image.open(io.BytesIO(found.content)))
+    assert picture.shape == (64, 64, 3)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 4  # three faces, and what is behind
+    scene = trimesh.Scene([box, trimesh.creation.icosphere()])
+    assert thumbnail(GLBModel3DItem(scene), 64) is not None
+    assert thumbnail(PLYModel3DItem(trimesh.PointCloud(np.eye(3))), 64) is None
+    broken = trimesh.Trimesh(
+        [[0, 0, 0], [np.nan, 0, 1], [0, np.inf, 0]], [[0, 1, 2]], process=False
+    )
+    assert thumbnail(STLModel3DItem(broken), 64) is None
