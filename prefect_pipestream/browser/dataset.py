@@ -12,6 +12,7 @@ import numpy.typing as npt
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences.sorting import Sorted
 from prefect_pipestream.sequences.where import Found
 from prefect_pipestream.underfolder import UndoReport, undo_commit
 from prefect_pipestream.underfolder.format.run_key import is_run_key
@@ -69,8 +70,21 @@ class ShownDataset:
         return self.stream.indices()
 
     def found(self, where: str) -> Found:
-        """The samples of which a query is true, of as many as are known; ask again for more."""
+        """The samples of which a query is true, of as many as are known; ask again for more.
+
+        Args:
+            where: The query; empty for all samples.
+        """
+        if not where.strip():
+            everything = self.indices()
+            return Found(everything, known=len(everything), of=len(everything))
         return self.stream.found(where, most_reads=MOST_READS)
+
+    def sorted(self, found: Found, path: str, descending: bool) -> Sorted:
+        """Samples that were found, in the order of a value in their metadata."""
+        return self.stream.sorted_by(
+            path, found.indices.tolist(), descending=descending, most_reads=MOST_READS
+        )
 
     def sample(self, idx: int) -> Sample:
         """A sample as it is on disk, its items in order.

@@ -17,12 +17,12 @@ _LOOKED_AT = 20  # samples whose items tell the keys of the dataset
 
 
 class Ranges(BaseModel):
-    """Samples, as the ranges of indices that they are.
+    """Samples in their order, as the ranges of indices that they are.
 
     Attributes:
         ranges: The first index of each range, and how many indices it has.
         count: How many samples these are.
-        known: Of how many samples it is known whether they are among them.
+        known: Of how many samples it is known whether, and where, they are among them.
         of: How many samples there are.
         warning: What is wrong with samples that were asked.
     """
@@ -50,18 +50,15 @@ def grid_routes(dataset: ShownDataset) -> APIRouter:
         return _keys(dataset)
 
     @routes.get("/api/found")
-    def found(where: str = "") -> Ranges:
-        if not where.strip():
-            indices = dataset.indices()
-            everything = len(indices)
-            return Ranges(
-                ranges=ranges_of(indices), count=everything, known=everything, of=everything
-            )
+    def found(where: str = "", sort: str = "", descending: bool = False) -> Ranges:
         answer = dataset.found(where)
+        indices, unread = answer.indices, 0
+        if sort.strip():
+            indices, unread = dataset.sorted(answer, sort.strip(), descending)
         return Ranges(
-            ranges=ranges_of(answer.indices),
-            count=len(answer.indices),
-            known=answer.known,
+            ranges=ranges_of(indices),
+            count=len(indices),
+            known=min(answer.known, answer.of - unread),
             of=answer.of,
             warning=answer.warning(),
         )
@@ -76,7 +73,7 @@ def grid_routes(dataset: ShownDataset) -> APIRouter:
 
 
 def ranges_of(indices: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """The ranges that ascending indices consist of: the first of each, and its length."""
+    """The ranges that indices consist of, in their order: the first of each, and its length."""
     starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
     lengths = np.diff(starts, append=len(indices))
     return list(zip(indices[starts].tolist(), lengths.tolist(), strict=True))

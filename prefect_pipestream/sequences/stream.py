@@ -19,6 +19,7 @@ from prefect_pipestream.sequences.output import OutputPipe
 from prefect_pipestream.sequences.pipe import PipeSpec
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+from prefect_pipestream.sequences.sorting import Sorted, sort_by_value
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.sequences.where import Found, found_in
 from prefect_pipestream.underfolder import Batch, StagedSample, UndoReport, undo_commit
@@ -267,6 +268,36 @@ class DataStream(Sequence[Sample]):
         samples = SamplesSequence.from_list([]) if self._input is None else self._input
         return found_in(samples, where, ledger or self.output_folder, most_reads=most_reads)
 
+    def sorted_by(
+        self,
+        path: str,
+        indices: Iterable[int] | None = None,
+        *,
+        descending: bool = False,
+        most_reads: int | None = None,
+    ) -> Sorted:
+        """The samples in the order of a value in their metadata; those without it are the last.
+
+        Args:
+            path: The item's key and the way to the value, such as ``metadata.label``.
+            indices: The samples; None is all.
+            descending: Whether the greatest comes first.
+            most_reads: How many metadata files may be read for it; see `found`.
+
+        Raises:
+            QueryError: If the path leads into an item that is no metadata.
+            DatasetError: If the stream does not just read a folder, or that cannot be read.
+        """
+        there = self.indices()
+        chosen = there if indices is None else np.intersect1d(there, list(indices))
+        return sort_by_value(
+            self._folder_source().dataset,
+            chosen,
+            path,
+            descending=descending,
+            most_reads=most_reads,
+        )
+
     def versions(self, indices: Iterable[int]) -> dict[int, str]:
         """One value for each of some samples, another one if anything of it changed on disk.
 
@@ -281,13 +312,16 @@ class DataStream(Sequence[Sample]):
             DatasetError: If the stream does not just read a folder, or a file of it cannot be
                 looked at.
         """
+        return self._folder_source().dataset.versions(indices)
+
+    def _folder_source(self) -> FromUnderfolder:
         source = self._source_folder()
         if source is None:
             raise DatasetError(
-                f"{self!r}: only the samples of a folder have versions. Open the dataset by "
+                f"{self!r}: this can be asked of the samples of a folder only. Open the dataset by "
                 "`DataStream.read_write_underfolder`."
             )
-        return source.dataset.versions(indices)
+        return source
 
     @property
     def input_sequence(self) -> SamplesSequence | None:

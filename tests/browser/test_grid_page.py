@@ -49,6 +49,15 @@ def test_pages_filters_and_samples_are_reached_by_keys_alone(screen: Screen, dat
     screen.press("g")
     page.locator("#cells .cell").first.wait_for()
     assert shown(screen) == [str(idx) for idx in wanted]
+    page.get_by_label("Sort by").fill("metadata.id")
+    page.get_by_label("descending").check()
+    page.locator(".cell").first.locator(f'xpath=self::*[@data-idx="{wanted[-1]}"]').wait_for()
+    assert shown(screen) == [str(idx) for idx in reversed(wanted)]
+    page.locator(".cell a").first.press("Enter")
+    screen.press("j")
+    page.wait_for_url(f"**/sample/{wanted[-2]}")
+    screen.press("g")
+    page.locator("#cells .cell").first.wait_for()
     screen.expected += ("400",)
     screen.press("/")
     page.keyboard.type(" and (")

@@ -111,7 +111,7 @@ def test_only_the_samples_of_a_folder_have_versions(stream: DataStream) -> None:
     assert SamplesSequence.from_underfolder(stream.output_folder)[0].version is None
     assert Sample({"image": PngImageItem(np.zeros((2, 2), np.uint8))}).version is None
     other = DataStream.create_output_stream(stream.output_folder)
-    with pytest.raises(DatasetError, match="only the samples of a folder"):
+    with pytest.raises(DatasetError, match="the samples of a folder only"):
         other.versions([0])
 
 

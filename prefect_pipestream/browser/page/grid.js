@@ -11,7 +11,7 @@ const SIDE = 112;
 export class Grid {
   constructor(app) {
     this.app = app;
-    this.app.list ??= { where: "", first: 0, image: null, mask: "", ranges: new Ranges([]), selected: new Set() };
+    this.app.list ??= { where: "", sort: "", isDescending: false, first: 0, image: null, mask: "", ranges: new Ranges([]), selected: new Set() };
     this.state = this.app.list;
     this.versions = {};
     this.asked = 0;
@@ -30,6 +30,8 @@ export class Grid {
     this.where = h("input", {
       size: "40", value: this.state.where, placeholder: "metadata.label == 3 and not HAS mask", "aria-keyshortcuts": "/",
     });
+    this.sort = h("input", { size: "16", value: this.state.sort, placeholder: "metadata.label", onchange: () => this.sortBy() });
+    this.descending = h("input", { type: "checkbox", checked: this.state.isDescending, onchange: () => this.sortBy() });
     this.image = h("select", { onchange: () => this.choose("image", this.image.value) });
     this.mask = h("select", { onchange: () => this.choose("mask", this.mask.value) });
     this.count = h("output", { id: "count" });
@@ -42,6 +44,7 @@ export class Grid {
       { role: "search", onsubmit: (event) => { event.preventDefault(); this.filter(this.where.value); } },
       h("label", {}, "Where ", this.where), h("button", {}, "Filter"),
       button("All", null, () => { this.where.value = ""; this.filter(""); }),
+      h("label", {}, "Sort by ", this.sort), h("label", {}, this.descending, " descending"),
     );
     const shown = h("p", {}, h("label", {}, "Picture ", this.image), h("label", {}, "Overlay ", this.mask), this.count, this.picked,
       button("Select page", "e", () => this.selectPage()), app.about.is_read_only ? "" : button("Change many", "m", () => this.changeMany()));
@@ -76,11 +79,16 @@ export class Grid {
     return this.find().catch((error) => tell(error.message, true));
   }
 
+  sortBy() {
+    Object.assign(this.state, { sort: this.sort.value.trim(), isDescending: this.descending.checked, first: 0 });
+    return this.find().catch((error) => tell(error.message, true));
+  }
+
   /** Asks which samples the query finds, again and again until that is known of all. */
   async find() {
     const asked = (this.asked += 1);
     for (;;) {
-      const found = await get("/api/found", { where: this.state.where });
+      const found = await get("/api/found", { where: this.state.where, sort: this.state.sort, descending: this.state.isDescending });
       if (asked !== this.asked) return; // another question came meanwhile
       this.state.ranges = new Ranges(found.ranges);
       this.say(found);

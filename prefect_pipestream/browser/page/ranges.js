@@ -18,15 +18,23 @@ export class Ranges {
     return found;
   }
 
-  /** The index before or after another one, which need not be among them; null for none. */
+  /** The index before or after another one, in their order; null for none. */
   beside(idx, isAfter) {
-    let best = null;
-    for (const [first, length] of this.ranges) {
-      const last = first + length - 1;
-      if (isAfter && last > idx) return Math.max(first, idx + 1);
-      if (!isAfter && first < idx) best = Math.min(last, idx - 1);
-    }
-    return best;
+    const at = this.ranges.findIndex(([first, length]) => idx >= first && idx < first + length);
+    if (at < 0) return this.nearest(idx, isAfter);
+    const [first, length] = this.ranges[at];
+    const next = idx + (isAfter ? 1 : -1);
+    if (next >= first && next < first + length) return next;
+    const other = this.ranges[at + (isAfter ? 1 : -1)];
+    if (!other) return null;
+    return isAfter ? other[0] : other[0] + other[1] - 1;
+  }
+
+  /** Of one that is not among them, the next by its number. */
+  nearest(idx, isAfter) {
+    const ends = this.ranges.map(([first, length]) => (isAfter ? first : first + length - 1));
+    const beyond = ends.filter((one) => (isAfter ? one > idx : one < idx));
+    return beyond.length ? beyond.reduce((a, b) => (isAfter ? Math.min(a, b) : Math.max(a, b))) : null;
   }
 }
 
