@@ -27,6 +27,7 @@ from prefect_pipestream.stages import fingerprint
 from prefect_pipestream.stages.noted import noted_transform
 from prefect_pipestream.underfolder import Batch, Outcome, SampleFailure, end_run
 from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software
+from prefect_pipestream.views.differences import item_differences
 
 MOST_SHOWN = 6
 """Of how many samples a preview shows what would become."""
@@ -79,10 +80,18 @@ class Failed(BaseModel):
 
 
 class Before(BaseModel):
-    """A sample before and after a change; `after` is None where it would be removed, or failed."""
+    """A sample before and after a change.
+
+    Attributes:
+        before: As it is.
+        after: As it would be; None where it would be removed, or failed.
+        differences: What would be another one, in words, by the items' keys.
+        failure: Why it would fail.
+    """
 
     before: ShownSample
     after: ShownSample | None
+    differences: dict[str, list[str]] = {}
     failure: str | None = None
 
 
@@ -285,6 +294,11 @@ def _before(dataset: ShownDataset, idx: int, stage: SampleStage | None) -> Befor
         return Before(before=before, after=None)
     try:
         after = applied(stage, sample, idx)
-        return Before(before=before, after=shown_sample(idx, after, sample))
+        changed = [key for key, item in after.items() if sample.get(key) is not item]
+        return Before(
+            before=before,
+            after=shown_sample(idx, after, sample),
+            differences={k: item_differences(k, sample.get(k), after[k]) for k in changed},
+        )
     except Exception as error:  # noqa: BLE001 - the page says it
         return Before(before=before, after=None, failure=f"{type(error).__name__}: {error}")

@@ -93,7 +93,7 @@ def test_many_are_changed_in_one_run(screen: Screen, dataset: Path) -> None:
     page.get_by_label("Where, as a path").fill("metadata.label")
     page.get_by_label("Value", exact=True).fill("99")
     screen.button("Preview").click()
-    page.locator("#preview").get_by_text("label: 99").first.wait_for()
+    page.locator("#preview").get_by_text("→ 99").first.wait_for()
     assert DataStream.read_write_underfolder(dataset)[2]["metadata"]()["label"] != 99
     screen.picture("browser-many")
     screen.button("Do it with the 3 selected").click()

@@ -112,15 +112,18 @@ export class Many {
 }
 
 /** What changes in a sample: the items that differ, before and after. */
-function pair({ before, after, failure }) {
+function pair({ before, after, differences, failure }) {
   const title = h("h3", {}, `Sample ${before.idx}`);
   if (failure) return h("article", { class: "pair" }, title, h("p", { class: "error" }, failure));
   if (after === null) return h("article", { class: "pair" }, title, h("p", {}, "would be removed"));
   const changed = after.items.filter((item) => item.is_changed);
   if (!changed.length && !after.removed.length) return h("article", { class: "pair" }, title, h("p", {}, "stays as it is"));
   const views = changed.map((item) => {
+    const words = h("ul", {}, (differences[item.key] ?? []).map((line) => h("li", {}, line)));
+    if (!item.picture) return h("div", {}, h("h4", {}, item.key), words);
     const old = before.items.find(({ key }) => key === item.key);
-    return h("div", { class: "both" }, old ? itemView(old) : h("p", {}, "none"), itemView({ ...item, is_changed: false }));
+    const both = h("div", { class: "both" }, old ? itemView(old) : h("p", {}, "none"), itemView({ ...item, is_changed: false }));
+    return h("div", {}, both, words);
   });
   return h("article", { class: "pair" }, title, views);
 }
