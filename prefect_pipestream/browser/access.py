@@ -124,7 +124,7 @@ class Guard:
         given = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         token = given.pop("token", None)
         if scope["method"] == "GET" and token is not None and self.access.knows_token(token):
-            return self._welcome(scope["path"], given)
+            return self._welcome(scope["raw_path"].decode("latin-1"), given)
         if not self.access.has_cookie(headers):
             return _refusal(
                 401,

@@ -16,7 +16,7 @@ from prefect_pipestream.items import Item, YamlMetadataItem
 from prefect_pipestream.items.loading import decode
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.sequences import Sample
-from prefect_pipestream.sequences.stage import applied, known_stages, resolve_stage
+from prefect_pipestream.sequences.stage import Removal, known_stages, resolve_stage
 
 MOST_UPLOAD_BYTES = 64 << 20
 """The largest file that can be uploaded."""
@@ -137,7 +137,14 @@ def _after(sample: Sample, edit: SetText | SetValue | ApplyStage, idx: int) -> S
 
 def _staged(sample: Sample, edit: ApplyStage, idx: int) -> Sample:
     _refuse_other_stages(edit)
-    return applied(resolve_stage({edit.name: edit.arguments}), sample, idx)
+    result = resolve_stage({edit.name: edit.arguments})(sample)
+    if isinstance(result, Sample):
+        return result.made_from(sample)
+    what = {
+        Removal: "removes it: that is done from the page of all samples, by `Change many`",
+        tuple: "moves it to another index, which is not done here",
+    }.get(type(result), "leaves it as it is")
+    raise SampleError(f"sample {idx}: the stage {edit.name!r} {what}.")
 
 
 def _refuse_other_stages(edit: ApplyStage) -> None:

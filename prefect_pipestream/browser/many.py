@@ -22,7 +22,13 @@ from prefect_pipestream.errors import (
     SampleError,
 )
 from prefect_pipestream.sequences import DataStream, Sample
-from prefect_pipestream.sequences.stage import REMOVE, Removal, SampleStage, applied, resolve_stage
+from prefect_pipestream.sequences.stage import (
+    REMOVE,
+    Removal,
+    SampleStage,
+    StageResult,
+    resolve_stage,
+)
 from prefect_pipestream.stages import fingerprint
 from prefect_pipestream.stages.noted import noted_transform
 from prefect_pipestream.underfolder import Batch, Outcome, SampleFailure, end_run
@@ -211,10 +217,8 @@ class Job:
             batch.remove(idx, origin=sample.origin)
         elif result is None:
             batch.record(idx, "skipped", origin=sample.origin)
-        elif isinstance(result, Sample):
-            batch.set_output(idx, result.made_from(sample))
         else:
-            raise SampleError(f"the stage moves the sample to {result[1]}: that is not done here.")
+            batch.set_output(idx, _written(result, sample))
 
     def _fail(self, idx: int, error: Exception, batch: Batch) -> None:
         batch.record(idx, "failed", failure=SampleFailure.of_error(error))
@@ -287,13 +291,27 @@ def many_routes(dataset: ShownDataset, jobs: Jobs) -> APIRouter:
     return routes
 
 
+def _written(result: StageResult, sample: Sample) -> Sample:
+    """What is written of a sample, given what a stage made of it.
+
+    Raises:
+        SampleError: If it is to be written elsewhere.
+    """
+    if isinstance(result, tuple):
+        raise SampleError(f"the stage moves the sample to {result[1]}: that is not done here.")
+    return result.made_from(sample) if isinstance(result, Sample) else sample
+
+
 def _before(dataset: ShownDataset, idx: int, stage: SampleStage | None) -> Before:
     sample = dataset.sample(idx)
     before = shown_sample(idx, sample, sample)
     if stage is None:
         return Before(before=before, after=None)
     try:
-        after = applied(stage, sample, idx)
+        result = stage(sample)
+        if isinstance(result, Removal):
+            return Before(before=before, after=None)
+        after = _written(result, sample)
         changed = [key for key, item in after.items() if sample.get(key) is not item]
         return Before(
             before=before,

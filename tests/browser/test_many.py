@@ -117,3 +117,18 @@ def test_what_cannot_be_done_is_refused_before_anything_is(server: Served, asked
         assert answer.json()["error"]
     assert len(list_runs(server.dataset)) == before
     assert server.ask("/api/many/none").status == 404
+
+
+def test_a_stage_that_removes_or_leaves_samples_says_so(server: Served) -> None:
+    stream = DataStream.read_write_underfolder(server.dataset)
+    stream.set_output(3, stream[3].set_value("image", stream[3]["image"]() * 0))
+    version = server.ask("/api/versions?indices=3").json()["3"]
+    drop = {"do": "stage", "name": "drop-blank-images", "arguments": {"images": ["image"]}}
+    one = server.ask("/api/samples/3/preview", {"version": version, "edits": [drop]})
+    assert one.status == 400
+    assert "Change many" in one.json()["error"]
+    (shown,) = server.ask("/api/many/preview", {"ranges": [[3, 1]], "edits": [drop]}).json()
+    assert (shown["after"], shown["failure"]) == (None, None)
+    verify = {"do": "stage", "name": "verify-items"}
+    (shown,) = server.ask("/api/many/preview", {"ranges": [[3, 1]], "edits": [verify]}).json()
+    assert shown["differences"] == {}

@@ -36,8 +36,9 @@ export class SamplePage {
     this.mark = h("strong", { id: "unsaved", role: "status" });
     this.conflict = h("div", { id: "conflict" });
     this.items = h("div", { class: "items" });
+    this.left = h("p", { role: "note" });
     this.list = h("ol", { id: "edits", "aria-label": "Unsaved edits" });
-    this.element = h("section", { "aria-label": `Sample ${idx}` }, this.bar(), this.conflict, this.list, this.items);
+    this.element = h("section", { "aria-label": `Sample ${idx}` }, this.bar(), this.conflict, this.list, this.left, this.items);
   }
 
   bar() {
@@ -90,6 +91,9 @@ export class SamplePage {
     this.items.replaceChildren(...sample.items.map((item) => itemView(item, {
       overlay: item.key === this.overlay ? null : overlay, edit, onText, isAsText: this.asText.has(item.key),
     })));
+    this.left.textContent = sample.removed.length
+      ? `Saving leaves these items as they are on disk: ${sample.removed.join(", ")}. No save removes an item.`
+      : "";
     this.list.replaceChildren(...this.edits.map((one, at) => h("li", {}, told(one), " ", button("Drop", null, () => this.drop(at)))));
     this.mark.textContent = this.edits.length ? `${this.edits.length} unsaved` : "";
     for (const [id, isOn] of [["save", this.edits.length], ["discard", this.edits.length], ["undo", this.undone.length]]) {
