@@ -28,6 +28,10 @@ def test_nothing_is_written_before_save_which_is_one_commit_that_can_be_undone(
     screen.page.locator("#edits li").nth(1).wait_for()
     stream = DataStream.read_write_underfolder(dataset)
     assert stream[3]["metadata"]()["label"] == label
+    screen.press("b")
+    screen.page.locator('[data-key="metadata"] pre', has_text=f"label: {label}").wait_for()
+    screen.press("b")
+    screen.page.get_by_label("metadata: label").wait_for()
 
     screen.press("s")
     screen.told("Saved: image, instances, mask, metadata.")

@@ -24,6 +24,7 @@ export class SamplePage {
       ["z", "enlarge the first picture", () => this.items.querySelector("button.plain")?.click()],
       ...(this.isReadOnly ? [] : [
         ["s", "save (also Ctrl+s)", () => this.save()],
+        ["b", "what it was before the edits, or after", () => this.toggleBefore()],
         ["u", "undo the last save", () => this.undo()],
         ["Backspace", "drop the last edit", () => this.dropLast()],
         ["r", "rotate by 90° (again for more)", () => this.turn(TURN)],
@@ -45,6 +46,7 @@ export class SamplePage {
     const changing = this.isReadOnly ? [] : [
       button("Save", "s", () => this.save(), { id: "save" }),
       button("Discard", null, () => this.discard(), { id: "discard" }),
+      button("Before", "b", () => this.toggleBefore(), { id: "before", "aria-pressed": "false" }),
       button("Undo last save", "u", () => this.undo(), { id: "undo" }),
       button("Rotate", "r", () => this.turn(TURN)),
       button("Flip left/right", "h", () => this.turn({ flip: "horizontal" })),
@@ -77,13 +79,16 @@ export class SamplePage {
     return choice === "discard";
   }
 
-  show(sample) {
-    this.shown = sample;
+  show(edited) {
+    this.shown = edited;
+    const isBefore = this.isBefore && this.edits.length > 0;
+    const sample = isBefore ? this.saved : edited;
+    this.element.querySelector("#before")?.setAttribute("aria-pressed", String(isBefore));
     const images = sample.items.filter((item) => item.picture);
     const masks = images.filter((item) => item.kind === "image" && item.facts.length && !/ × [34]$/.test(item.facts[0]));
     this.masks = masks.map((item) => item.key);
     const overlay = images.find((item) => item.key === this.overlay)?.picture ?? null;
-    const edit = this.isReadOnly ? null : (one) => this.edit(one);
+    const edit = this.isReadOnly || isBefore ? null : (one) => this.edit(one);
     const onText = (key, isAsText) => {
       this.asText[isAsText ? "add" : "delete"](key);
       this.show(this.shown);
@@ -96,10 +101,16 @@ export class SamplePage {
       : "";
     this.list.replaceChildren(...this.edits.map((one, at) => h("li", {}, told(one), " ", button("Drop", null, () => this.drop(at)))));
     this.mark.textContent = this.edits.length ? `${this.edits.length} unsaved` : "";
-    for (const [id, isOn] of [["save", this.edits.length], ["discard", this.edits.length], ["undo", this.undone.length]]) {
+    for (const [id, isOn] of [["save", this.edits.length], ["discard", this.edits.length], ["before", this.edits.length], ["undo", this.undone.length]]) {
       const control = this.element.querySelector(`#${id}`);
       if (control) control.disabled = !isOn;
     }
+  }
+
+  /** Shows the sample as it was before the edits, until it is pressed again. */
+  toggleBefore() {
+    this.isBefore = !this.isBefore;
+    this.show(this.shown);
   }
 
   /** Adds an edit, if the server can do it, and shows what comes of it. */
@@ -116,6 +127,7 @@ export class SamplePage {
         ? await post(`/api/samples/${this.idx}/preview`, { version: this.saved.version, edits })
         : this.saved;
       if (asked !== this.asked || this.isClosed) return;
+      this.isBefore = false;
       this.edits = edits;
       tell("");
       this.show(sample);
