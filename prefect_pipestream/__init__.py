@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from prefect_pipestream.errors import PipeBuildingError as PipeBuildingError
     from prefect_pipestream.errors import PipestreamError as PipestreamError
     from prefect_pipestream.errors import PlanError as PlanError
+    from prefect_pipestream.errors import ReviewNotFoundError as ReviewNotFoundError
     from prefect_pipestream.errors import RunKeyError as RunKeyError
     from prefect_pipestream.errors import RunNotFoundError as RunNotFoundError
     from prefect_pipestream.errors import RunTakenOverError as RunTakenOverError
@@ -155,6 +156,7 @@ _NAMES_OF = {
         "DatasetExistsError",
         "DatasetWriteError",
         "ConflictError",
+        "ReviewNotFoundError",
         "RunKeyError",
         "PlanError",
         "RunNotFoundError",

@@ -148,6 +148,10 @@ class RunNotFoundError(DatasetError, LookupError):
     """The dataset's ledger has no run of this key."""
 
 
+class ReviewNotFoundError(DatasetError, LookupError):
+    """No review of this name waits for a decision (any more)."""
+
+
 class PlanError(DatasetError, ValueError):
     """A run cannot go by a plan: there is no such plan (any more), or it is one of another run."""
 

@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource, Item
@@ -18,26 +18,51 @@ from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import SampleRecord
+from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.runs.packing import end_run
+from prefect_pipestream.underfolder.runs.review_decisions import (
+    Decision,
+    Decisions,
+    comment_on,
+    decide,
+    decide_rest,
+    decisions_of,
+    holding,
+)
 from prefect_pipestream.underfolder.runs.staged_review import (
     Review,
+    ReviewedSample,
     ReviewOutcome,
     apply_review,
     discard_review,
     load_review,
     new_review_folder,
+    review_ids,
     reviewed_samples,
     save_review,
 )
 from prefect_pipestream.views.differences import ShownChange, change_between, removal_of
 
 __all__ = [
+    "DecidedReview",
+    "Decision",
+    "Decisions",
     "Review",
     "ReviewOutcome",
+    "apply_decided",
     "apply_review",
+    "changed_items",
     "changes_of_review",
+    "comment_on",
     "compute_review",
+    "decide",
+    "decide_rest",
+    "decided_review",
+    "decisions_of",
     "discard_review",
+    "facts_of",
     "load_review",
+    "pending_reviews",
     "parse_indices",
 ]
 
@@ -55,6 +80,7 @@ def compute_review(
     zfill: int | None = None,
     keep_s: float = 14 * 86400,
     where: str | None = None,
+    flow_run: str | None = None,
 ) -> Review:
     """Computes what a transform would write, and stages it; the dataset stays as it is.
 
@@ -70,6 +96,8 @@ def compute_review(
         zfill: The digits to which the names written are padded; None keeps names.
         keep_s: After how many seconds it may be removed.
         where: A query that is to be true of the samples; None for none. See `Sample.match`.
+        flow_run: The id of the Prefect flow run that waits for the decision and applies it; None
+            where whoever decides does.
 
     Returns:
         The review.
@@ -100,6 +128,7 @@ def compute_review(
         samples=tuple(reviewed_samples(staged)),
         shared=tuple(staged.shared),
         expires=time.time() + keep_s,
+        flow_run=flow_run,
     )
     save_review(review)
     return review
@@ -154,21 +183,136 @@ def _stage_change(
         return False
 
 
-def changes_of_review(review: Review) -> Iterator[ShownChange]:
-    """Shows the changes to decide about, before and after."""
+def changes_of_review(
+    review: Review, indices: Collection[int] | None = None
+) -> Iterator[ShownChange]:
+    """Shows the changes to decide about, before and after.
+
+    Args:
+        review: The review.
+        indices: The samples to show; None is all.
+    """
     dataset = Underfolder(review.folder)
+    wanted = None if indices is None else set(indices)
     for sample in review.changed:
+        if wanted is not None and sample.idx not in wanted:
+            continue
         before: dict[str, Item[Any]] = {}
         if sample.idx < len(dataset):
             before = dataset.read(sample.idx)
         if sample.outcome == "removed":
             yield removal_of(sample.idx, before)
             continue
-        after = {
-            key_of(name): Item.from_source(FileSource(review.staged_path(name)), shared=False)
-            for name in sample.files
-        }
+        after = changed_items(review, sample)
         yield change_between(sample.idx, before, after, list(after), sample.idx)
+
+
+def changed_items(review: Review, sample: ReviewedSample) -> dict[str, Item[Any]]:
+    """The items that a sample would get, by key: those that change, as they are staged."""
+    return {
+        key_of(name): Item.from_source(FileSource(review.staged_path(name)), shared=False)
+        for name in sample.files
+    }
+
+
+def pending_reviews(folder: str | Path) -> tuple[list[Review], list[str]]:
+    """The reviews of a dataset that wait for a decision.
+
+    Returns:
+        The reviews, by the time of their end; and what is wrong with those that cannot be read.
+
+    Raises:
+        DatasetError: If the dataset cannot be asked for them.
+    """
+    reviews, problems = [], []
+    for review_id in review_ids(folder):
+        try:
+            review = load_review(folder, review_id)
+        except DatasetError as error:
+            problems.append(str(error))
+        else:
+            if review is not None:  # applied just now
+                reviews.append(review)
+    return sorted(reviews, key=lambda review: review.expires), problems
+
+
+# -- deciding ------------------------------------------------------------------------------
+
+
+def apply_decided(review: Review, decision: str, decided_by: str = "") -> ReviewOutcome:
+    """Applies a review of which everything is decided, once, and removes it.
+
+    Args:
+        review: The review.
+        decision: What was decided, in words; it is kept in the ledger, with names and comments.
+        decided_by: Who is to be named where nothing was to be decided.
+
+    Raises:
+        DatasetError: If a sample is left that nobody decided about; nothing is applied.
+        ReviewNotFoundError: If the review is not there any more.
+        DatasetWriteError: If the disk cannot take it; the dataset is as it was.
+    """
+    with holding(review) as held:
+        if left := held.decisions.left(review):
+            raise DatasetError(
+                f"{review.folder}: {len(left):,} samples of the review {review.id!r} are left to "
+                f"decide about, the first is {left[0]}. Decide about them, or about the rest as "
+                "a whole."
+            )
+        facts = facts_of(held.decisions, decision, decided_by)
+        outcome = apply_review(review, held.decisions.approved, facts)
+        end_run(Run.of(review.folder, review.id))
+        discard_review(review.folder, review.id)
+    return outcome
+
+
+def facts_of(decisions: Decisions, decision: str, decided_by: str = "") -> dict[str, Any]:
+    """What the ledger says of who decided what."""
+    return {
+        "reviewed_by": ", ".join(decisions.people()) or decided_by,
+        "decision": decision,
+        "comment": "; ".join(decisions.comments()),
+    }
+
+
+class DecidedReview(NamedTuple):
+    """A review that was applied, as the ledger has it.
+
+    Attributes:
+        run_key: Its run, which has its name.
+        reviewed_by: Who decided.
+        decision: What, in words.
+        comment: Why.
+        outcome: What became of its samples.
+    """
+
+    run_key: str
+    reviewed_by: str
+    decision: str
+    comment: str
+    outcome: ReviewOutcome
+
+
+def decided_review(folder: str | Path, review_id: str) -> DecidedReview | None:
+    """What became of a review that is not there any more; None where no ledger knows it.
+
+    Raises:
+        DatasetError: If its ledger cannot be read.
+    """
+    run = Run.of(folder, review_id)
+    with DatasetError.explaining_questions():
+        facts = run.facts() if run.exists() else {}
+    if "reviewed_by" not in facts:
+        return None
+    by_outcome: dict[str, list[int]] = {}
+    for idx, record in sorted(run.outcomes().items()):
+        is_conflict = record.failure is not None and record.failure.error_type == "ConflictError"
+        by_outcome.setdefault("conflict" if is_conflict else record.outcome, []).append(idx)
+    found = {outcome: tuple(indices) for outcome, indices in by_outcome.items()}
+    applied = sorted([*found.get("written", ()), *found.get("removed", ())])
+    outcome = ReviewOutcome(tuple(applied), found.get("skipped", ()), found.get("conflict", ()))
+    said = {name: str(facts.get(name, "")) for name in ("reviewed_by", "decision", "comment")}
+    return DecidedReview(review_id, **said, outcome=outcome)
 
 
 def parse_indices(text: str) -> set[int]:

@@ -5,16 +5,15 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import uvicorn
 
 from prefect_pipestream.browser.access import Access
 from prefect_pipestream.browser.app import create_app
 from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.views.addresses import BrowserAddress
 
-URL_VARIABLE = "PIPESTREAM_BROWSER_URL"
-"""The variable with the address at which people reach the browser, where that is another one."""
 TOKEN_VARIABLE = "PIPESTREAM_BROWSER_TOKEN"
 """The variable with the token; without it, each start makes a new one."""
 
@@ -90,13 +89,12 @@ def _listening(host: str, port: int) -> socket.socket:
 def _addresses(host: str, port: int) -> tuple[str, ...]:
     """The addresses by which the server is known, the one to print first."""
     known = []
-    if (given := os.environ.get(URL_VARIABLE)) is not None:
-        parts = urlsplit(given)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise PipestreamError(
-                f"{URL_VARIABLE}={given!r}: expected an address such as https://data.example.org."
-            )
-        known.append(f"{parts.scheme}://{parts.netloc}")
+    try:
+        given = BrowserAddress.of_environment()
+    except ValueError as error:
+        raise PipestreamError(str(error)) from error
+    if given is not None:
+        known.append(given.root)
     names = ["127.0.0.1", "localhost", "[::1]"] if is_loopback(host) else _names_of(host)
     known += [f"http://{name}:{port}" for name in names]
     return tuple(dict.fromkeys(known))

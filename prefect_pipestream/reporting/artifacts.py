@@ -18,6 +18,7 @@ from prefect.utilities.urls import url_for
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.exporting import ExportReport
+from prefect_pipestream.reporting.browser_links import run_link, sample_link
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.forms import link_to_form
 from prefect_pipestream.reporting.markdown import (
@@ -98,6 +99,8 @@ def report_markdown(
         changes, ledger = changes_of_run(source, target), target.run
     else:
         changes, ledger = iter(taken_back.changes), taken_back.ledger
+    # Elsewhere an index is the source's, and the browser shows the dataset that was written.
+    named = sample_link if target.is_in_place else str
     sections = [
         f"# {target.output_folder.name}",
         _where(report, source, target),
@@ -109,8 +112,9 @@ def report_markdown(
             failure_lines(report.failures, (source.input_folder, target.output_folder)),
             report.counts["failed"],
             None if full_list is None else str(full_list),
+            named=named,
         ),
-        pictures_section(changes),
+        pictures_section(changes, named=named),
         chunks_section(chunks),
         provenance_section(ledger.provenance()),
     ]
@@ -154,7 +158,7 @@ def _where(report: RunReport, source: DataStream, target: DataStream) -> str:
     if source.input_folder not in (None, target.output_folder):
         lines.append(f"From `{source.input_folder}`")
     lines.append(f"Dataset `{target.output_folder}`")
-    lines.append(f"Run key `{report.run_key}`")
+    lines.append(f"Run key {run_link(report.run_key)}")
     if report.undo_bytes:
         held = size_of(report.undo_bytes)
         lines.append(f"Its undo holds {held} of the disk, until the run is pruned")
@@ -232,8 +236,8 @@ def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:
         lines = [
             f"# {part or 'A'} run of {folder.name} was taken back",
             f"Dataset `{folder}`",
-            f"Run key {', '.join(f'`{key}`' for key in report.run_keys)}, now undone "
-            f"{'in part ' if part else ''}by run `{report.undo_run_key}`",
+            f"Run key {', '.join(map(run_link, report.run_keys))}, now undone "
+            f"{'in part ' if part else ''}by run {run_link(report.undo_run_key)}",
             f"**{report.samples:,}** samples restored, {report.files:,} files.",
         ]
         for undone in filter(None, map(flow_run_of, report.run_keys)):
@@ -253,7 +257,7 @@ def publish_compaction(report: CompactReport, folder: Path, log: Log) -> None:
     lines = [
         f"# The gaps of {folder.name} are closed",
         f"Dataset `{folder}`",
-        f"Run key `{report.run_key}` (by which it can be undone)",
+        f"Run key {run_link(report.run_key)} (by which it can be undone)",
         f"**{report.moved:,}** of {report.samples:,} samples moved to lower indices.",
     ]
     try:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from prefect_pipestream.reporting.reports import ChunkTime
@@ -81,8 +81,17 @@ def _bar(number: int, total: int) -> str:
     return "█" * max(length, 1 if number else 0)
 
 
+def _plain(idx: int) -> str:
+    return str(idx)
+
+
 def failures_section(
-    failures: Sequence[Failure], total: int, full_list: str | None, title: str = "Failed samples"
+    failures: Sequence[Failure],
+    total: int,
+    full_list: str | None,
+    title: str = "Failed samples",
+    *,
+    named: Callable[[int], str] = _plain,
 ) -> str:
     """The table of failed samples: the first ones; the others are counted.
 
@@ -91,11 +100,12 @@ def failures_section(
         total: How many there are.
         full_list: The file with all of them.
         title: The heading.
+        named: How a sample is called: its index, or a link to it.
     """
     if not total:
         return ""
     shown = failures[:SHOWN_FAILURES]
-    rows = [[str(one.idx), str(one.attempts), cell(one.reason)] for one in shown]
+    rows = [[named(one.idx), str(one.attempts), cell(one.reason)] for one in shown]
     parts = [f"## {title}", table(["sample", "tries", "file and reason"], rows)]
     if total > len(shown):
         parts.append(f"… and **{total - len(shown):,} more**.")
@@ -104,8 +114,24 @@ def failures_section(
     return "\n\n".join(parts)
 
 
+def that_fit(changes: Iterable[ShownChange]) -> list[ShownChange]:
+    """The first changes, as many as can be pictured together; at least one."""
+    fitting: list[ShownChange] = []
+    size = 0
+    for change in changes:
+        size += change.size
+        if fitting and size > _MOST_PICTURES_BYTES:
+            break
+        fitting.append(change)
+    return fitting
+
+
 def pictures_section(
-    changes: Iterable[ShownChange], total: int | None = None, title: str = "Before and after"
+    changes: Iterable[ShownChange],
+    total: int | None = None,
+    title: str = "Before and after",
+    *,
+    named: Callable[[int], str] = _plain,
 ) -> str:
     """Changed samples side by side, as many as fit into some 300 KB.
 
@@ -113,15 +139,13 @@ def pictures_section(
         changes: The samples to show.
         total: How many there are, if it is to be told how many are not shown.
         title: The heading.
+        named: How a sample is called: its index, or a link to it.
     """
-    rows, size = [], 0
-    for change in changes:
-        size += change.size
-        if size > _MOST_PICTURES_BYTES:
-            break
+    rows = []
+    for change in that_fit(changes):
         moved = "" if change.target == change.idx else f" → {change.target}"
         metadata = "<br>".join(cell(line) for line in change.metadata)
-        rows.append([f"**{change.idx}**{moved}", change.before, change.after, metadata])
+        rows.append([f"**{named(change.idx)}**{moved}", change.before, change.after, metadata])
     if not rows:
         return ""
     parts = [f"## {title}", table(["sample", "before", "after", "changes"], rows)]

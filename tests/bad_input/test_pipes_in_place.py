@@ -10,9 +10,15 @@ import pytest
 
 from prefect_pipestream.errors import DecodeError, PipestreamError
 from prefect_pipestream.items import BinaryItem
-from prefect_pipestream.review import compute_review, discard_review, load_review
+from prefect_pipestream.review import compute_review, decide_rest, discard_review, load_review
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder import Run, check, list_runs, prune_runs, undo_run
+from prefect_pipestream.underfolder.runs.review_decisions import (
+    Decisions,
+    Question,
+    holding,
+    question_of,
+)
 
 from .folders import image_of
 
@@ -43,6 +49,9 @@ PLACES = [
     "review/waiting",
     "review/waiting/review.json",
     "review/waiting/staged",
+    "review/waiting/decided.json",
+    "review/waiting/decided.lock",
+    "review/waiting/question.json",
     "seen",
     "seen/0123456789abcdef.npz",
     "aside",
@@ -54,7 +63,10 @@ def private(dataset: Path) -> Path:
     """The private folder of a dataset with a run, and a review that waits."""
     stream = DataStream.read_write_underfolder(dataset, run_key="run")
     stream.set_output(0, stream[0].set_value("image", image_of(50)))
-    compute_review(dataset, brighter, "waiting")
+    review = compute_review(dataset, brighter, "waiting")
+    with holding(review) as held:
+        held.ask(Question(1, (0, 1)))
+        held.save(Decisions())
     return dataset / ".pipestream"
 
 
@@ -87,6 +99,13 @@ def read(dataset: Path) -> None:
         sample.to_dict()
 
 
+def decide_waiting(dataset: Path) -> None:
+    review = load_review(dataset, "waiting")
+    if review is not None:
+        question_of(review)
+        decide_rest(review, False, "Ada")
+
+
 ACTIONS: list[Callable[[Path], object]] = [
     read,
     write,
@@ -94,6 +113,7 @@ ACTIONS: list[Callable[[Path], object]] = [
     list_runs,
     lambda d: Run.of(d, "run").outcomes(),
     lambda d: load_review(d, "waiting"),
+    decide_waiting,
     lambda d: compute_review(d, brighter, "another"),
     check,
     lambda d: undo_run(d, "run"),

@@ -4,11 +4,10 @@
 
     .pipestream/review/<id>/review.json    what is staged, and what it was made from
     .pipestream/review/<id>/staged/        the new files
-    .pipestream/review/<id>/shown          there, once a person can see the changes
 
 Nothing of a dataset's samples changes before `apply_review`, which commits what was approved
 by the usual protocol: atomically, noted in a run's ledger, and undoable. A review outlives the
-process that made it.
+process that made it. What is decided of it until then is kept beside it (see `review_decisions`).
 """
 
 import os
@@ -19,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from pydantic import TypeAdapter
 
@@ -26,13 +26,20 @@ from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFou
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
 from prefect_pipestream.storage.file_source import FileSource
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.storage.untrusted import read_json, read_regular, write_anew
+from prefect_pipestream.storage.untrusted import read_json, read_regular
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
-from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of, staged_name
+from prefect_pipestream.underfolder.format.layout import (
+    Folder,
+    Layout,
+    folder_of,
+    run_key_of,
+    staged_name,
+)
 from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
+from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
     CHANGING,
@@ -120,6 +127,8 @@ class Review:
         samples: Its samples, by index.
         shared: The names of staged shared items that the dataset does not have yet.
         expires: When it may be removed, in seconds since the epoch.
+        flow_run: The id of the Prefect flow run that waits for the decision, and applies it; None
+            where whoever decides does.
     """
 
     id: str
@@ -127,20 +136,16 @@ class Review:
     samples: tuple[ReviewedSample, ...]
     shared: tuple[str, ...]
     expires: float
+    flow_run: str | None = None
 
     def staged_path(self, name: str) -> str:
-        """The path of the staged file that gets this name."""
-        folder = Layout.of(self.folder).at("review", folder_of(self.id), "staged")
-        return f"{folder}/{staged_name(name)}"
+        """The path of the staged file that gets this name.
 
-    def was_shown(self) -> bool:
-        """Whether `note_shown` was called, in this process or an earlier one."""
-        return is_there(f"{review_folder(Layout.of(self.folder), self.id)}/shown")
-
-    def note_shown(self) -> None:
-        """Notes that a person can see the changes."""
+        Raises:
+            DatasetError: If it is a symbolic link.
+        """
         layout = Layout.of(self.folder)
-        write_anew(f"{review_folder(layout, self.id)}/shown", b"", layout.staged)
+        return layout.at("review", folder_of(self.id), "staged", staged_name(name))
 
     @property
     def changed(self) -> tuple[ReviewedSample, ...]:
@@ -175,6 +180,7 @@ class _Saved:
     samples: tuple[ReviewedSample, ...]
     shared: tuple[str, ...]
     expires: float
+    flow_run: str | None = None
 
     def check(self, review_id: str) -> None:
         """Raises `ValueError` if it is not what this version wrote for this review."""
@@ -182,6 +188,8 @@ class _Saved:
             raise ValueError(f"its format is {self.format}, and {FORMAT} is known here")
         if self.id != review_id or not is_time(self.expires):
             raise ValueError(f"it is of {self.id!r}, until {self.expires}")
+        if self.flow_run is not None:
+            UUID(self.flow_run)
         for sample in self.samples:
             if not 0 <= sample.idx < MAX_INDEX:
                 raise ValueError(f"there is no sample {sample.idx}")
@@ -223,9 +231,26 @@ def new_review_folder(folder: Folder, review_id: str) -> str:
 @DatasetError.explaining_questions()
 def save_review(review: Review) -> None:
     """Writes down what is staged: from here on the review survives its process."""
-    saved = _Saved(FORMAT, review.id, review.samples, review.shared, review.expires)
+    saved = _Saved(
+        FORMAT, review.id, review.samples, review.shared, review.expires, review.flow_run
+    )
     layout = Layout.of(review.folder)
     layout.write_json(_review_file(layout, review.id), asdict(saved))
+
+
+@DatasetError.explaining_questions()
+def review_ids(folder: Folder) -> list[str]:
+    """The names of the reviews that are there, readable or not."""
+    layout = Layout.of(folder)
+    found = []
+    for name in sorted(names_in(layout.reviews)):
+        try:
+            noted = read_json(layout.at("review", name, "review.json")).get("id")
+        except DatasetError:  # a link: who loads it is told
+            noted = None
+        is_its = isinstance(noted, str) and is_run_key(noted) and folder_of(noted) == name
+        found.append(str(noted) if is_its else run_key_of(name))
+    return found
 
 
 def _review_file(layout: Layout, review_id: str) -> str:
@@ -251,7 +276,8 @@ def load_review(folder: Folder, review_id: str) -> Review | None:
             f"{path}: this review cannot be read ({error}). Remove {os.path.dirname(path)} and "
             "review the changes anew."
         ) from error
-    return Review(review_id, Path(layout.root), saved.samples, saved.shared, saved.expires)
+    root = Path(layout.root)
+    return Review(review_id, root, saved.samples, saved.shared, saved.expires, saved.flow_run)
 
 
 @DatasetError.explaining_questions()

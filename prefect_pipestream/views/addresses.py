@@ -1,0 +1,55 @@
+"""Where the browser (`pipestream browse`) shows a thing, for links to it."""
+
+import os
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+URL_VARIABLE = "PIPESTREAM_BROWSER_URL"
+"""The variable with the address at which people reach the browser."""
+
+
+@dataclass(frozen=True)
+class BrowserAddress:
+    """The address of a browser, and those of its pages.
+
+    Attributes:
+        root: Such as ``https://data.example.org``.
+    """
+
+    root: str
+
+    @classmethod
+    def of(cls, text: str) -> "BrowserAddress":
+        """Reads an address.
+
+        Raises:
+            ValueError: If it is none that a page can be asked at.
+        """
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError(
+                f"{URL_VARIABLE}={text!r}: expected an address such as https://data.example.org."
+            )
+        return cls(f"{parts.scheme}://{quote(parts.netloc, safe=':@[]%')}")
+
+    @classmethod
+    def of_environment(cls) -> "BrowserAddress | None":
+        """What the variable says; None where it is not set.
+
+        Raises:
+            ValueError: If that is no address.
+        """
+        given = os.environ.get(URL_VARIABLE)
+        return cls.of(given) if given else None
+
+    def sample(self, idx: int) -> str:
+        """The page of a sample."""
+        return f"{self.root}/sample/{idx}"
+
+    def run(self, run_key: str) -> str:
+        """The page of a run."""
+        return f"{self.root}/runs/{quote(run_key, safe='')}"
+
+    def review(self, review_id: str) -> str:
+        """The page of a review."""
+        return f"{self.root}/reviews/{quote(review_id, safe='')}"
