@@ -49,6 +49,7 @@ __all__ = [
     "Decisions",
     "Review",
     "ReviewOutcome",
+    "ReviewedSample",
     "apply_decided",
     "apply_review",
     "changed_items",
@@ -63,6 +64,7 @@ __all__ = [
     "facts_of",
     "load_review",
     "pending_reviews",
+    "refuse_undecided",
     "parse_indices",
 ]
 
@@ -253,12 +255,7 @@ def apply_decided(review: Review, decision: str, decided_by: str = "") -> Review
         DatasetWriteError: If the disk cannot take it; the dataset is as it was.
     """
     with holding(review) as held:
-        if left := held.decisions.left(review):
-            raise DatasetError(
-                f"{review.folder}: {len(left):,} samples of the review {review.id!r} are left to "
-                f"decide about, the first is {left[0]}. Decide about them, or about the rest as "
-                "a whole."
-            )
+        refuse_undecided(review, held.decisions)
         facts = facts_of(held.decisions, decision, decided_by)
         outcome = apply_review(review, held.decisions.approved, facts)
         end_run(Run.of(review.folder, review.id))
@@ -266,12 +263,26 @@ def apply_decided(review: Review, decision: str, decided_by: str = "") -> Review
     return outcome
 
 
+def refuse_undecided(review: Review, decisions: Decisions) -> None:
+    """Checks that everything is decided.
+
+    Raises:
+        DatasetError: If a sample is left.
+    """
+    if left := decisions.left(review):
+        raise DatasetError(
+            f"{review.folder}: {len(left):,} samples of the review {review.id!r} are left to "
+            f"decide about, the first is {left[0]}. Decide about them, or about the rest as a "
+            "whole."
+        )
+
+
 def facts_of(decisions: Decisions, decision: str, decided_by: str = "") -> dict[str, Any]:
     """What the ledger says of who decided what."""
     return {
         "reviewed_by": ", ".join(decisions.people()) or decided_by,
         "decision": decision,
-        "comment": "; ".join(decisions.comments()),
+        "comment": "; ".join(decisions.said()),
     }
 
 

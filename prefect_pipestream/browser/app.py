@@ -15,8 +15,10 @@ from starlette.staticfiles import StaticFiles
 from prefect_pipestream.browser.access import Access, Guard
 from prefect_pipestream.browser.dataset import ShownDataset
 from prefect_pipestream.browser.edits import offered_stages
+from prefect_pipestream.browser.flow_runs import PrefectUnreachableError
 from prefect_pipestream.browser.grid import grid_routes
 from prefect_pipestream.browser.many import Jobs, many_routes
+from prefect_pipestream.browser.reviews import review_routes
 from prefect_pipestream.browser.samples import sample_routes
 from prefect_pipestream.errors import (
     ConflictError,
@@ -24,11 +26,12 @@ from prefect_pipestream.errors import (
     DatasetWriteError,
     MissingItemError,
     PipestreamError,
+    ReviewNotFoundError,
     RunNotFoundError,
     UndoRefusedError,
 )
 
-PAGES = ("/", "/sample/{idx}")
+PAGES = ("/", "/sample/{idx}", "/reviews", "/reviews/{review_id:path}")
 """The paths of pages, which `page/app.js` makes of what the server answers."""
 
 _PAGE = Path(__file__).parent / "page"
@@ -38,6 +41,8 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (UndoRefusedError, 409),
     (DatasetNotFoundError, 404),
     (RunNotFoundError, 404),
+    (ReviewNotFoundError, 404),
+    (PrefectUnreachableError, 502),
     (MissingItemError, 404),
     (IndexError, 404),
     (DatasetWriteError, 507),
@@ -67,6 +72,7 @@ def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
     app.include_router(grid_routes(dataset))
     app.include_router(sample_routes(dataset))
     app.include_router(many_routes(dataset, jobs))
+    app.include_router(review_routes(dataset))
     app.add_exception_handler(PipestreamError, _told)
     app.add_exception_handler(IndexError, _told)
     app.add_exception_handler(RequestValidationError, _told_invalid)

@@ -104,10 +104,21 @@ class ReviewDecision(RunInput):
 # -- the question --------------------------------------------------------------------------
 
 
+def is_asking(review: Review) -> bool:
+    """Whether a question waits for an answer that was not noted yet."""
+    question = question_of(review)
+    return question is not None and question.number > _answered(review)
+
+
+def _answered(review: Review) -> int:
+    """The number of the question that was answered last; 0 for none."""
+    return max((one.number for one in decisions_of(review).answers), default=0)
+
+
 def decide_some(review: Review, left: list[int], most: int, wait_s: float, log: Log) -> None:
     """Shows some of the samples that are left, waits for a decision, and notes it."""
     question = question_of(review)
-    answered = max((one.number for one in decisions_of(review).answers), default=0)
+    answered = _answered(review)
     if question is None or question.number <= answered:
         shown, problem = _show(review, left, most, log)
         question = Question(answered + 1, tuple(shown), problem)

@@ -15,6 +15,7 @@ from prefect_pipestream.flows.review_question import (
     KEEP_AFTER_S,
     ReviewDecision,
     decide_some,
+    is_asking,
     review_markdown,
 )
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
@@ -112,7 +113,7 @@ def review_changes(
     )
     if not review.changed:
         log.info("Nothing to decide: none of %d samples would change.", len(review.samples))
-    while left := decisions_of(review).left(review):
+    while (left := decisions_of(review).left(review)) or is_asking(review):
         decide_some(review, left, most, wait_s, log)
     chosen = {"where": where} if where else {}
     with holding(review) as held:

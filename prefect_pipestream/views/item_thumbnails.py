@@ -74,7 +74,7 @@ def thumbnail(item: Item[Any], side: int = SIDE) -> Thumbnail | None:
         ValueError: If `side` is out of range.
     """
     _check_side(side)
-    return _picture_of(item, side) if _may_have_picture(item) else None
+    return _picture_of(item, side) if may_have_picture(item) else None
 
 
 def whole_picture(item: Item[Any]) -> Thumbnail | None:
@@ -86,7 +86,7 @@ def whole_picture(item: Item[Any]) -> Thumbnail | None:
     Raises:
         DecodeError: If the item cannot be decoded.
     """
-    return _picture_of(item, None) if _may_have_picture(item) else None
+    return _picture_of(item, None) if may_have_picture(item) else None
 
 
 class Thumbnails:
@@ -123,7 +123,7 @@ class Thumbnails:
             ValueError: If `side` is out of range.
         """
         _check_side(side)
-        if not _may_have_picture(item):
+        if not may_have_picture(item):
             return None
         if item.has_value or not item.file_sources:
             return _picture_of(item, side)
@@ -162,7 +162,8 @@ def _check_side(side: int) -> None:
         raise ValueError(f"side {side!r}: expected 1 to {LARGEST_SIDE} pixels.")
 
 
-def _may_have_picture(item: Item[Any]) -> bool:
+def may_have_picture(item: Item[Any]) -> bool:
+    """Whether a picture of an item is worth its decoding."""
     return isinstance(item, ImageItem | NumpyItem | Model3DItem)
 
 
@@ -201,21 +202,29 @@ def _picture_of(item: Item[Any], side: int | None) -> Thumbnail | None:
     value = item()
     if isinstance(item, Model3DItem):
         drawn = mesh_picture(value, LARGEST_SIDE if side is None else side)
-        return None if drawn is None else _as_file(drawn, is_exact=True)
+        return None if drawn is None else as_file(drawn, is_exact=True)
+    array = shown_array(value)
+    if array is None:
+        return None
+    if array.ndim == 1:
+        return as_file(_line(array, LARGEST_SIDE if side is None else side), is_exact=True)
+    if array.ndim not in (2, 3):
+        return None
+    pixels = _pixels(array, is_image=isinstance(item, ImageItem))
+    if side is None:
+        return as_file(Image.fromarray(pixels), is_exact=True)
+    is_exact = array.ndim == 2 or 2 * max(pixels.shape[:2]) <= side
+    return as_file(scaled(pixels, side), is_exact=is_exact)
+
+
+def shown_array(value: Any) -> AnyImage | None:
+    """What is shown of a value: of a stack the middle one; None of what has no picture."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "buifc" or value.size < 2:
         return None
     array = np.abs(value) if value.dtype.kind == "c" else value
     while is_stack(array):
         array = array[len(array) // 2]
-    if array.ndim == 1:
-        return _as_file(_line(array, LARGEST_SIDE if side is None else side), is_exact=True)
-    if array.ndim not in (2, 3):
-        return None
-    pixels = _pixels(array, is_image=isinstance(item, ImageItem))
-    if side is None:
-        return _as_file(Image.fromarray(pixels), is_exact=True)
-    is_exact = array.ndim == 2 or 2 * max(pixels.shape[:2]) <= side
-    return _as_file(scaled(pixels, side), is_exact=is_exact)
+    return array
 
 
 def _size(source: FileSource) -> int:
@@ -225,14 +234,15 @@ def _size(source: FileSource) -> int:
         return 0
 
 
-def _as_file(picture: Image.Image, *, is_exact: bool) -> Thumbnail:
+def as_file(picture: Image.Image, *, is_exact: bool) -> Thumbnail:
+    """A picture as a browser takes it; see `quickly_encoded`."""
     kind, content = quickly_encoded(picture, is_exact=is_exact)
     return Thumbnail(f"image/{kind}", content)
 
 
 def _pixels(array: AnyImage, *, is_image: bool) -> npt.NDArray[np.uint8]:
-    if _is_of_labels(array):
-        return _colours()[array.astype(np.intp)]
+    if is_of_labels(array):
+        return label_colours()[array.astype(np.intp)]
     if is_image or array.dtype == np.bool_:
         return to_uint8(array, brightest(array))
     low, high = _range(array)
@@ -244,7 +254,7 @@ def _range(array: AnyImage) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
-def _is_of_labels(array: AnyImage) -> bool:
+def is_of_labels(array: AnyImage) -> bool:
     """Whether an array is a mask of few labels, which would all be next to black."""
     if array.ndim != 2 or array.dtype.kind not in "ui":
         return False
@@ -252,7 +262,7 @@ def _is_of_labels(array: AnyImage) -> bool:
 
 
 @cache
-def _colours() -> npt.NDArray[np.uint8]:
+def label_colours() -> npt.NDArray[np.uint8]:
     """A colour for each label, far from that of the next one; 0 is black."""
     colours = [(0.0, 0.0, 0.0)]
     for number in range(1, _MOST_LABELS):

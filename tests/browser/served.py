@@ -51,6 +51,11 @@ class Served:
         parts = urlsplit(self.first_address)
         self.address = f"{parts.scheme}://{parts.netloc}"
 
+    def start_at(self, port: int) -> None:
+        """Starts it anew, at a port: pages that are open go on with it."""
+        self._command[self._command.index("--port") + 1] = str(port)
+        self.start()
+
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()

@@ -39,13 +39,14 @@ def review(dataset: Path) -> Review:
 def test_decisions_are_read_again_by_another_process(dataset: Path, review: Review) -> None:
     decide(review, 1, True, "Ada", seen=None)
     decide(review, 3, False, "Bob", seen=None)
-    comment_on(review, "The third is blurred.")
+    comment_on(review, "The third is blurred.", "Bob")
+    comment_on(review, "Not that I see.", "Ada")
     again = load_review(dataset, "r1")
     assert again is not None
     found = decisions_of(again)
     assert found.approved == {1}
     assert found.by_sample == {1: (True, "Ada"), 3: (False, "Bob")}
-    assert found.comment == "The third is blurred."
+    assert found.said() == ["The third is blurred.", "Not that I see."]
     assert found.left(again) == [0, 2, *range(4, 12)]
     assert check(dataset).ok
 
@@ -126,11 +127,11 @@ def test_what_was_decided_outlives_a_kill(dataset: Path, review: Review) -> None
     [
         b"",
         b"[" * 100_000,
-        b'{"format": 1, "decided": [[0, 999999999999999999, true, "x"]], "comment": "", '
+        b'{"format": 1, "decided": [[0, 999999999999999999, true, "x"]], "comments": {}, '
         b'"answers": []}',
-        b'{"format": 1, "decided": [[3, 3, true, "x"], [2, 4, false, "y"]], "comment": "", '
+        b'{"format": 1, "decided": [[3, 3, true, "x"], [2, 4, false, "y"]], "comments": {}, '
         b'"answers": []}',
-        b'{"format": 9, "decided": [], "comment": "", "answers": []}',
+        b'{"format": 9, "decided": [], "comments": {}, "answers": []}',
         b'{"number": "1", "samples": []}',
     ],
 )

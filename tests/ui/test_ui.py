@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from prefect_pipestream.cli.demo import BROKEN_YAML, TRUNCATED, make_demo_dataset
+from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.underfolder import Run
 from tests.prefect_layer.datasets import files_of
 from tests.ui.api import Api, waited

@@ -2,6 +2,7 @@
 import { ask, h, tell } from "./dom.js";
 import { get, person } from "./api.js";
 import { Grid } from "./grid.js";
+import { ReviewPage, Reviews } from "./reviews.js";
 import { SamplePage } from "./sample.js";
 
 const main = document.getElementById("main");
@@ -26,6 +27,8 @@ async function go(address, { isBack = false } = {}) {
 // The pages, by their paths; those of the server (`app.py`) are the same.
 const PAGES = [
   [/^\/sample\/(\d+)$/, (idx) => new SamplePage(app, Number(idx))],
+  [/^\/reviews$/, () => new Reviews(app)],
+  [/^\/reviews\/(.+)$/, (id) => new ReviewPage(app, id)],
   [/^\/$/, () => new Grid(app)],
 ];
 

@@ -2,7 +2,7 @@
 
 ::
 
-    .pipestream/review/<id>/decided.json     how each sample was decided; comment; answers
+    .pipestream/review/<id>/decided.json     how each sample was decided; comments; answers
     .pipestream/review/<id>/decided.lock     held by whoever decides, or applies
     .pipestream/review/<id>/question.json    which samples a flow run asks about just now
 
@@ -73,12 +73,12 @@ class Decisions:
 
     Attributes:
         by_sample: The decisions by the index of the sample.
-        comment: What was said of the review beside it.
+        comments: What people said of the review, by their names.
         answers: The answers to questions of a flow run, in order.
     """
 
     by_sample: Mapping[int, Decision] = field(default_factory=dict)
-    comment: str = ""
+    comments: Mapping[str, str] = field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
 
     @property
@@ -95,9 +95,9 @@ class Decisions:
         named = {one.by for one in self.by_sample.values()}
         return sorted(named | {one.reviewer for one in self.answers})
 
-    def comments(self) -> list[str]:
-        """What was said."""
-        said = [self.comment, *(one.comment for one in self.answers)]
+    def said(self) -> list[str]:
+        """What people said, each thing once."""
+        said = [*self.comments.values(), *(one.comment for one in self.answers)]
         return [text for text in dict.fromkeys(map(str.strip, said)) if text]
 
 
@@ -135,7 +135,10 @@ class Held:
             DatasetWriteError: If they cannot be written; then those of before count.
         """
         saved = _Saved(
-            FORMAT, _ranges(self.review, decisions.by_sample), decisions.comment, decisions.answers
+            FORMAT,
+            _ranges(self.review, decisions.by_sample),
+            dict(decisions.comments),
+            decisions.answers,
         )
         _write(self.review, _FILE, asdict(saved))
         self.decisions = decisions
@@ -230,10 +233,10 @@ def decide_rest(review: Review, is_approved: bool, by: str) -> Decisions:
         return held.decisions
 
 
-def comment_on(review: Review, comment: str) -> Decisions:
-    """Says something of a review, in place of what was said before; see `decide`."""
+def comment_on(review: Review, comment: str, by: str) -> Decisions:
+    """Says something of a review, in place of what the same person said before; see `decide`."""
     with holding(review) as held:
-        held.save(replace(held.decisions, comment=comment))
+        held.save(replace(held.decisions, comments={**held.decisions.comments, by: comment}))
         return held.decisions
 
 
@@ -251,7 +254,7 @@ class _Saved:
 
     format: int
     decided: tuple[tuple[int, int, bool, str], ...]
-    comment: str
+    comments: dict[str, str]
     answers: tuple[Answer, ...]
 
     def check(self) -> None:
@@ -280,7 +283,7 @@ def decisions_of(review: Review) -> Decisions:
         for first, last, is_approved, by in saved.decided
         for idx in changed[bisect_left(changed, first) : bisect_right(changed, last)]
     }
-    return Decisions(decided, saved.comment, saved.answers)
+    return Decisions(decided, saved.comments, saved.answers)
 
 
 def question_of(review: Review) -> Question | None:

@@ -235,7 +235,7 @@ def save_review(review: Review) -> None:
         FORMAT, review.id, review.samples, review.shared, review.expires, review.flow_run
     )
     layout = Layout.of(review.folder)
-    layout.write_json(_review_file(layout, review.id), asdict(saved))
+    layout.write_json(review_file(layout, review.id), asdict(saved))
 
 
 @DatasetError.explaining_questions()
@@ -253,7 +253,8 @@ def review_ids(folder: Folder) -> list[str]:
     return found
 
 
-def _review_file(layout: Layout, review_id: str) -> str:
+def review_file(layout: Layout, review_id: str) -> str:
+    """The file that says what is staged; it is written anew when that changes."""
     return layout.at("review", folder_of(review_id), "review.json")
 
 
@@ -265,7 +266,7 @@ def load_review(folder: Folder, review_id: str) -> Review | None:
         DatasetError: If it is damaged, or of a format that this version does not know.
     """
     layout = Layout.of(folder)
-    path = _review_file(layout, review_id)
+    path = review_file(layout, review_id)
     if not is_there(path):
         return None
     try:

@@ -1,0 +1,163 @@
+"""A review in the browser: seen before and after, decided by keys, applied, resumed in Prefect."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefect_pipestream import DataStream, list_runs
+from prefect_pipestream.review import compute_review, decide, load_review
+from prefect_pipestream.sequences import SamplesSequence
+from prefect_pipestream.underfolder import Run
+from tests.browser.screen import Screen
+from tests.browser.served import Served
+from tests.ui.api import Api, waited
+from tests.ui.host import PrefectHost
+
+pytestmark = pytest.mark.slow
+
+FLIP = [{"rotate-flip": {"flip": "horizontal", "images": ["image"]}}]
+
+
+def test_a_review_is_decided_by_keys_alone_and_outlives_reload_and_kill(
+    screen: Screen, served: Served, dataset: Path
+) -> None:
+    before = DataStream.read_write_underfolder(dataset)[0]["image"]()
+    review = compute_review(dataset, FLIP, "flip <b>all</b>", indices=range(6))
+    page = screen.page
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_role("link", name="Reviews").click()
+    page.get_by_role("link", name="flip <b>all</b>").wait_for()
+    screen.press("o")
+    page.locator("#place", has_text="Sample 0, 1 of 6").wait_for()
+    page.locator("figure.after img").wait_for()
+    screen.press("f")
+    page.locator("#changes.flicker").wait_for()
+    assert page.locator("#flicker").get_attribute("aria-pressed") == "true"
+    screen.press("d")
+    page.locator("figure.difference img").wait_for()
+    screen.press("a")
+    page.locator("#place", has_text="Sample 1, 2 of 6").wait_for()
+    screen.press("r")
+    page.locator("#place", has_text="Sample 2, 3 of 6").wait_for()
+    screen.press("c")
+    page.keyboard.type("upside down")
+    screen.press("Tab")
+    page.wait_for_timeout(300)
+
+    served.kill()  # and what was decided is there
+    port = int(served.address.rpartition(":")[2])
+    served.start_at(port)
+    page.goto(served.first_address)
+    screen.open("/reviews/" + "flip%20%3Cb%3Eall%3C%2Fb%3E")
+    page.locator("#progress", has_text="1 approved, 1 rejected, 4 of 6 left").wait_for()
+    assert page.get_by_label("Comment").input_value() == "upside down"
+    screen.picture("browser-review-alone")
+
+    decide(review, 2, False, "Bob", seen=None)  # somebody else, meanwhile: it is seen
+    page.locator("#verdict", has_text="Rejected by Bob").wait_for()
+    page.locator("main").focus()
+    screen.press("A")
+    page.get_by_role("dialog").get_by_role("button", name="Approve").press("Enter")
+    screen.told("All is decided.")
+    screen.press("s")
+    page.locator("#result", has_text="4 applied, 2 discarded").wait_for()
+    page.locator("#result", has_text="Decided by Ada, Bob").wait_for()
+    stream = DataStream.read_write_underfolder(dataset)
+    assert (stream[0]["image"]() == before[:, ::-1]).all()
+    assert load_review(dataset, review.id) is None
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[PrefectHost]:
+    """A Prefect server, and the review flow served as a deployment."""
+    host = PrefectHost(tmp_path / "host")
+    serving = (
+        "from prefect_pipestream.flows import review_changes\n"
+        "review_changes.serve(name='review', pause_on_shutdown=False)"
+    )
+    process = None
+    try:
+        host.start_server()
+        with open(tmp_path / "serve.log", "wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", serving],
+                env=host.env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        yield host
+    finally:
+        if process is not None:
+            host.kill(process)
+        host.stop()
+
+
+def test_a_flow_run_is_resumed_with_the_decision_and_applies_it_once(
+    host: PrefectHost, dataset: Path, chrome: Any, tmp_path: Path
+) -> None:
+    api = Api(host)
+
+    def is_served() -> bool:
+        wanted = {"deployments": {"name": {"any_": ["review"]}}}
+        return bool(api.ask("deployments/filter", wanted))
+
+    waited(is_served)
+
+    def suspended(*indices: int) -> str:
+        run = api.start(
+            "review-changes/review", dataset=str(dataset), transform=FLIP, indices=indices
+        )
+        api.wait_for_state(run, "Suspended")
+        return run
+
+    settings = {name: host.env[name] for name in ("PREFECT_API_URL", "PREFECT_HOME")}
+    images = [one["image"]() for one in SamplesSequence.from_underfolder(dataset)]
+    with Served(dataset, **settings) as served, Screen.of(chrome, served, tmp_path) as screen:
+        page = screen.page
+        page.get_by_label("Your name").fill("Ada")
+        run = suspended(0, 1, 2, 3)
+        screen.open(f"/reviews/{run}")
+        link = page.locator("#flow-run a")
+        link.wait_for()
+        assert link.get_attribute("href") == f"{host.url}/runs/flow-run/{run}"
+        screen.press("a")
+        page.locator("#place", has_text="Sample 1, 2 of 4").wait_for()
+        screen.press("d")
+        page.locator("figure.difference img").wait_for()
+        page.wait_for_timeout(500)
+        screen.picture("browser-review")
+        screen.press("r")
+        page.locator("#place", has_text="Sample 2, 3 of 4").wait_for()
+        screen.press("R")
+        page.get_by_role("dialog").get_by_role("button", name="Reject").click()
+        screen.told("All is decided.")
+        screen.press("s")
+        page.locator(
+            "#result", has_text="1 applied, 3 discarded. Applied by its flow run."
+        ).wait_for()
+        api.wait_for_state(run, "Completed")
+        stream = DataStream.read_write_underfolder(dataset)
+        assert (stream[0]["image"]() == images[0][:, ::-1]).all()
+        assert all((stream[idx]["image"]() == images[idx]).all() for idx in (1, 2, 3))
+        (info,) = [one for one in list_runs(dataset) if one.run_key == run]
+        assert (info.counts["written"], info.counts["skipped"]) == (1, 3)
+        facts = json.loads((dataset / ".pipestream/runs" / run / "run.json").read_text())
+        assert (facts["reviewed_by"], facts["decision"]) == ("Ada", "as decided in the browser")
+        assert len(Run.of(dataset, run).commit_ids()) == 1
+
+        run = suspended(4, 5)  # which somebody decides in Prefect, as the page is open
+        screen.open(f"/reviews/{run}")
+        page.locator("#place", has_text="Sample 4, 1 of 2").wait_for()
+        decided = {"decision": "approve all", "reviewer": "Bob"}
+        api.ask(f"flow_runs/{run}/resume", {"run_input": decided})
+        page.locator(
+            "#result", has_text="2 applied, 0 discarded. It was decided elsewhere."
+        ).wait_for()
+        page.locator("#result", has_text="Decided by Bob: approve all.").wait_for()
+        assert (stream[4]["image"]() == images[4][:, ::-1]).all()
