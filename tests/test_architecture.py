@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -119,6 +121,18 @@ def test_the_data_layer_does_not_know_prefect() -> None:
         and any(name.partition(".")[0] == "prefect" for name in imports_of(path))
     ]
     assert knowing == []
+
+
+def test_the_browser_knows_prefect_in_one_module_and_loads_it_when_needed() -> None:
+    knowing = {
+        module
+        for module, path in modules().items()
+        if room_of(module) == "browser"
+        and any(name.partition(".")[0] == "prefect" for name in imports_of(path))
+    }
+    assert knowing == {"browser.flow_runs"}
+    loaded = "import sys, prefect_pipestream.browser; sys.exit('prefect' in sys.modules)"
+    subprocess.run([sys.executable, "-c", loaded], check=True)
 
 
 def test_the_public_names_are_to_a_type_checker_what_they_are() -> None:

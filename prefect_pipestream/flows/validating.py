@@ -15,6 +15,7 @@ from prefect_pipestream.flows.dataset_flows import Dataset, block_of
 from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
 from prefect_pipestream.flows.selection import chosen_indices
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
+from prefect_pipestream.reporting.browser_links import sample_link
 from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.markdown import Failure, cell, failures_section
 from prefect_pipestream.reporting.progress import API_ERRORS, Log, shown_progress
@@ -136,7 +137,11 @@ def _tell(report: ValidationReport, is_ok: bool, report_file: Path | None, log: 
         f"# {report.folder.name}: {report.summary()}",
         f"Dataset `{cell(str(report.folder))}` {verdict}. {report.checked:,} samples were decoded.",
         failures_section(
-            lines, len(lines), None if report_file is None else str(report_file), "Invalid samples"
+            lines,
+            len(lines),
+            None if report_file is None else str(report_file),
+            "Invalid samples",
+            named=sample_link,
         ),
     ]
     try:

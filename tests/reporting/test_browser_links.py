@@ -1,0 +1,32 @@
+"""Links from Prefect's UI to the browser, where its address is known."""
+
+import pytest
+
+from prefect_pipestream.reporting.browser_links import review_link, run_link, sample_link
+from prefect_pipestream.reporting.markdown import Failure, failures_section
+
+NAME = "PIPESTREAM_BROWSER_URL"
+
+
+def test_failed_samples_runs_and_reviews_lead_to_the_browser(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(NAME, "https://data.example.org/?token=secret")
+    table = failures_section([Failure(3, "why", 1)], 1, None, named=sample_link)
+    assert "| [3](https://data.example.org/sample/3) | 1 | why |" in table
+    key = "a (b)/c]"
+    page = "https://data.example.org/runs/a%20%28b%29%2Fc%5D"
+    assert run_link(key) == f"`{key}` ([in the browser]({page}))"
+    assert "(https://data.example.org/reviews/r%201)" in review_link("r 1")
+
+
+def test_without_a_browser_there_are_no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(NAME, raising=False)
+    assert (sample_link(3), run_link("k"), review_link("r")) == ("3", "`k`", "")
+
+
+@pytest.mark.parametrize("given", ["javascript:alert(1)", "data.example.org", "http://"])
+def test_what_is_no_address_is_warned_of(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAME, given)
+    with pytest.warns(UserWarning, match="expected an address such as"):
+        assert sample_link(3) == "3"
