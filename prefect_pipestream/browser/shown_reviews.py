@@ -263,9 +263,7 @@ def _shown(key: str, before: Item[Any] | None, after: Item[Any] | None) -> Chang
     try:
         if any(source.size() > _LARGEST_FILE for item in items for source in item.file_sources):
             return shown.model_copy(update={"words": ["it is too large to be compared in words"]})
-        has_picture = shown.kind == "mesh" or any(
-            shown_array(item()) is not None for item in items
-        )
+        has_picture = shown.kind == "mesh" or any(shown_array(item()) is not None for item in items)
         words = _words(key, before, after)
     except (ItemError, OSError) as error:
         return shown.model_copy(update={"problem": str(error), "has_picture": True})

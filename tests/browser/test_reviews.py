@@ -15,7 +15,7 @@ from PIL import Image
 from prefect_pipestream import DataStream, undo_run
 from prefect_pipestream.browser.flow_runs import ANSWER
 from prefect_pipestream.flows.review_question import Decision
-from prefect_pipestream.review import compute_review, decide_rest
+from prefect_pipestream.review import compute_review, decide_rest, decisions_of
 from prefect_pipestream.sequences import REMOVE, Sample, SamplesSequence
 from tests.browser.served import Answer, Served
 
@@ -154,3 +154,15 @@ def test_forged_reviews_are_a_message_and_nothing_else_is_read(
         assert post(server, "apply", id=path).status in (400, 404, 422)
     for idx in (-1, 10**15, 6):
         assert get(server, "/api/review/sample", id="forged", idx=idx).status in (400, 404)
+
+
+def test_a_read_only_server_shows_reviews_and_decides_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    SamplesSequence.toy_dataset(3, image_size=16).to_underfolder(folder).run()
+    review = compute_review(folder, ["invert"], "r")
+    with Served(folder, "--read-only") as server:
+        assert get(server, "/api/review", id="r").json()["waiting"]["left"] == 3
+        asked = {"id": "r", "is_approved": True}
+        for what in ("decide-rest", "apply", "comment", "decide"):
+            assert post(server, what, **asked).status == 403
+    assert decisions_of(review).left(review) == [0, 1, 2]

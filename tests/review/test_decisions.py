@@ -164,3 +164,19 @@ def test_a_link_among_the_staged_files_is_not_followed(dataset: Path, review: Re
     staged.symlink_to(secret)
     with pytest.raises(DatasetError, match="symbolic link"):
         review.staged_path(name)
+
+
+def test_of_two_who_apply_at_once_one_applies(dataset: Path, review: Review) -> None:
+    decide_rest(review, True, "Ada")
+
+    def apply() -> bool:
+        try:
+            apply_decided(review, "as decided")
+        except ReviewNotFoundError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as people:
+        done = [people.submit(apply) for _ in range(4)]
+    assert sorted(one.result() for one in done) == [False, False, False, True]
+    assert runs_of(dataset, range(12)) == [1] * 12

@@ -14,9 +14,9 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -28,7 +28,7 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.lock import exclusive
-from prefect_pipestream.storage.untrusted import read_regular
+from prefect_pipestream.storage.untrusted import read_regular, write_anew
 from prefect_pipestream.underfolder.format.layout import Layout, folder_of
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.runs.staged_review import Review, review_folder
@@ -140,12 +140,12 @@ class Held:
             dict(decisions.comments),
             decisions.answers,
         )
-        _write(self.review, _FILE, asdict(saved))
+        _write(self.review, _FILE, _SAVED.dump_json(saved))
         self.decisions = decisions
 
     def ask(self, question: Question) -> None:
         """Notes what a flow run asks."""
-        _write(self.review, _QUESTION, asdict(question))
+        _write(self.review, _QUESTION, _ASKED.dump_json(question))
 
 
 @contextmanager
@@ -268,13 +268,16 @@ class _Saved:
             before = last
 
 
+_SAVED, _ASKED = TypeAdapter(_Saved), TypeAdapter(Question)
+
+
 def decisions_of(review: Review) -> Decisions:
     """What was decided of a review so far.
 
     Raises:
         DatasetError: If it cannot be read.
     """
-    saved = _read(review, _FILE, _Saved, _Saved.check)
+    saved = _read(review, _FILE, _SAVED, _Saved.check)
     if saved is None:
         return Decisions()
     changed = sorted(sample.idx for sample in review.changed)
@@ -292,7 +295,7 @@ def question_of(review: Review) -> Question | None:
     Raises:
         DatasetError: If it cannot be read.
     """
-    return _read(review, _QUESTION, Question, lambda question: None)
+    return _read(review, _QUESTION, _ASKED, lambda question: None)
 
 
 def _ranges(
@@ -312,13 +315,15 @@ def _ranges(
 
 
 @DatasetError.explaining_questions()
-def _read(review: Review, name: str, cls: type[_T], check: Callable[[_T], None]) -> _T | None:
+def _read(
+    review: Review, name: str, adapter: TypeAdapter[_T], check: Callable[[_T], None]
+) -> _T | None:
     layout = Layout.of(review.folder)
     path = layout.at("review", folder_of(review.id), name)
     if not is_there(path):
         return None
     try:
-        saved = TypeAdapter(cls).validate_json(read_regular(path), strict=True)
+        saved = adapter.validate_json(read_regular(path), strict=True)
         check(saved)
     except ValueError as error:
         raise DatasetError(
@@ -327,9 +332,9 @@ def _read(review: Review, name: str, cls: type[_T], check: Callable[[_T], None])
     return saved
 
 
-def _write(review: Review, name: str, content: Mapping[str, Any]) -> None:
+def _write(review: Review, name: str, content: bytes) -> None:
     layout = Layout.of(review.folder)
     path = layout.at("review", folder_of(review.id), name)
     with DatasetWriteError.explaining(f"{path}: cannot be written", "Nothing is decided"):
         os.makedirs(layout.staged, exist_ok=True)
-        layout.write_json(path, content)
+        write_anew(path, content, layout.staged)
