@@ -6,13 +6,20 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from threading import Event, Thread
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
 from prefect_pipestream.browser.dataset import ShownDataset, name_of, run_key_of
 from prefect_pipestream.browser.edits import EditOfMany, as_stage, told
+from prefect_pipestream.browser.flow_runs import (
+    Deployment,
+    FlowRun,
+    cleaning_deployments,
+    start_cleaning,
+)
 from prefect_pipestream.browser.person import Person
 from prefect_pipestream.browser.shown import ShownSample, shown_sample
 from prefect_pipestream.errors import (
@@ -39,6 +46,9 @@ MOST_SHOWN = 6
 """Of how many samples a preview shows what would become."""
 MOST_FAILURES = 100
 """Of how many failed samples a page is told the reason; the run's page has all."""
+
+MOST_NAMED = 20_000
+"""How many samples can be named one by one to a flow run: Prefect takes 512 kB of parameters."""
 
 _MOST_TRIES = 3  # of a sample that others write at the same time
 
@@ -76,6 +86,40 @@ class Change(BaseModel):
         for first, length in self.ranges:
             chosen += there[(there >= first) & (there < first + length)].tolist()
         return sorted(set(chosen))
+
+
+class FlowRunAsked(Change):
+    """A change that a flow run is to make.
+
+    Attributes:
+        deployment: The deployment.
+        where: The query by which the samples were found; None: they are those of the ranges.
+    """
+
+    deployment: UUID
+    where: str | None = None
+
+    def parameters(self, dataset: ShownDataset) -> dict[str, Any]:
+        """The parameters of the flow.
+
+        Raises:
+            PipestreamError: If it is none that a flow run can make.
+        """
+        if self.stage() is None:
+            raise SampleError("a flow run removes no samples: do that here.")
+        found: dict[str, Any] = {
+            "dataset": str(dataset.folder),
+            "transform": [as_stage(edit) for edit in self.edits],
+        }
+        if self.where is not None:
+            return {**found, "where": self.where.strip() or None}
+        indices = self.indices(dataset)
+        if len(indices) > MOST_NAMED:
+            raise SampleError(
+                f"{len(indices):,} samples are too many to be named to a flow run, which takes "
+                f"{MOST_NAMED:,}: find them by a query, with none selected."
+            )
+        return {**found, "indices": indices}
 
 
 class Failed(BaseModel):
@@ -277,6 +321,16 @@ def many_routes(dataset: ShownDataset, jobs: Jobs) -> APIRouter:
         what = "remove" if asked.removes else ", ".join(told(edit) for edit in asked.edits)
         key = f"{run_key_of(name, datetime.now())}: {what} {secrets.token_hex(2)}"
         return jobs.start(Job(dataset, key, indices, stage, name))
+
+    @routes.get("/api/many/deployments")
+    def deployments() -> list[Deployment]:
+        return cleaning_deployments()
+
+    @routes.post("/api/many/flow-run")
+    def flow_run(asked: FlowRunAsked, person: Person) -> FlowRun:
+        name, parameters = name_of(person), asked.parameters(dataset)
+        what = ", ".join(told(edit) for edit in asked.edits)
+        return start_cleaning(asked.deployment, f"{name} in the browser: {what}", parameters)
 
     @routes.get("/api/many/{job}")
     def progress(job: str) -> Progress:

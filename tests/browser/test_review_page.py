@@ -1,8 +1,6 @@
 """A review in the browser: seen before and after, decided by keys, applied, resumed in Prefect."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,10 @@ from prefect_pipestream import DataStream, list_runs
 from prefect_pipestream.review import compute_review, decide, load_review
 from prefect_pipestream.sequences import SamplesSequence
 from prefect_pipestream.underfolder import Run
+from tests.browser.prefect_served import served_flow
 from tests.browser.screen import Screen
 from tests.browser.served import Served
-from tests.ui.api import Api, waited
+from tests.ui.api import Api
 from tests.ui.host import PrefectHost
 
 pytestmark = pytest.mark.slow
@@ -74,40 +73,14 @@ def test_a_review_is_decided_by_keys_alone_and_outlives_reload_and_kill(
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[PrefectHost]:
-    """A Prefect server, and the review flow served as a deployment."""
-    host = PrefectHost(tmp_path / "host")
-    serving = (
-        "from prefect_pipestream.flows import review_changes\n"
-        "review_changes.serve(name='review', pause_on_shutdown=False)"
-    )
-    process = None
-    try:
-        host.start_server()
-        with open(tmp_path / "serve.log", "wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-c", serving],
-                env=host.env,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+    with served_flow(tmp_path, "review_changes", "review") as host:
         yield host
-    finally:
-        if process is not None:
-            host.kill(process)
-        host.stop()
 
 
 def test_a_flow_run_is_resumed_with_the_decision_and_applies_it_once(
     host: PrefectHost, dataset: Path, chrome: Any, tmp_path: Path
 ) -> None:
     api = Api(host)
-
-    def is_served() -> bool:
-        wanted = {"deployments": {"name": {"any_": ["review"]}}}
-        return bool(api.ask("deployments/filter", wanted))
-
-    waited(is_served)
 
     def suspended(*indices: int) -> str:
         run = api.start(

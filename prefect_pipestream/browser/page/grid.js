@@ -217,7 +217,7 @@ export class Grid {
   meant() {
     const { selected, ranges } = this.state;
     if (selected.size) return { ranges: rangesOf(selected), count: selected.size, name: `the ${selected.size.toLocaleString("en")} selected` };
-    return { ranges: ranges.ranges, count: ranges.count, name: `all ${ranges.count.toLocaleString("en")} found` };
+    return { ranges: ranges.ranges, count: ranges.count, name: `all ${ranges.count.toLocaleString("en")} found`, where: this.state.where };
   }
 }
 

@@ -56,19 +56,40 @@ export class Many {
     this.read = () => ({ edits: [{ do: "stage", name: select.value, arguments: form.read() }] });
   }
 
+  /** Buttons for flow runs, where Prefect has a deployment that can do it. */
+  async byFlowRun(asked, where) {
+    if (asked.removes) return [];
+    const deployments = await get("/api/many/deployments").catch((error) => {
+      tell(error.message, true);
+      return [];
+    });
+    return deployments.map(({ id, name }) =>
+      button(`As a flow run of ${name}`, null, () => this.startFlowRun({ ...asked, where, deployment: id })));
+  }
+
+  async startFlowRun(asked) {
+    try {
+      const run = await post("/api/many/flow-run", asked);
+      const link = run.address ? h("a", { href: run.address, target: "_blank", rel: "noopener" }, run.name) : run.name;
+      this.shown.replaceChildren(h("p", {}, "Asked for as a flow run: ", link, ". What it writes shows here as it goes."));
+    } catch (error) {
+      tell(error.message, true);
+    }
+  }
+
   async preview() {
-    const { ranges, count, name } = this.scope();
+    const { ranges, count, name, where } = this.scope();
     if (!count) return void tell("No sample is meant: select some, or filter.", true);
     const asked = { ranges, ...this.read() };
     try {
       const some = await post("/api/many/preview", asked);
+      tell("");
       const all = `Do it with ${name}`;
       this.shown.replaceChildren(
         h("p", {}, `What would become of ${some.length === count ? "them" : `the first ${some.length}`}:`),
         ...some.map((one) => pair(one)),
-        h("p", {}, button(all, null, () => this.start(asked), { id: "start" })),
+        h("p", {}, button(all, null, () => this.start(asked), { id: "start" }), ...(await this.byFlowRun(asked, where))),
       );
-      tell("");
     } catch (error) {
       this.shown.replaceChildren();
       tell(error.message, true);
