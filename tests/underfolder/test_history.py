@@ -19,6 +19,7 @@ from prefect_pipestream.underfolder import (
     compact,
     end_run,
     prune_runs,
+    restore_sample,
     run_differences,
     sample_history,
     undo_run,
@@ -150,6 +151,22 @@ def test_history_follows_a_sample_that_compactions_moved(dataset: Path) -> None:
     assert labels_of(dataset, 2) == [("a", (5, 15)), ("b", (15, 20))]
 
 
+def test_a_save_is_told_from_what_is_part_of_a_larger_run(dataset: Path) -> None:
+    stream = DataStream.read_write_underfolder(dataset, run_key="anna")
+    (saved,) = stream.set_output(2, stream[2].set_value("label", np.array([10])))
+    restore_sample(dataset, 2, "anna")
+    with stream.commit_group() as group:
+        group.remove(2)
+        group.remove(3)
+    Run.of(dataset, "flow").note({"fingerprint": "0" * 16})
+    write(dataset, "flow", 2, label=label(1))
+    save, restored, both, of_flow = sample_history(dataset, 2)
+    assert (save.commit_id, save.samples, save.is_edit) == (saved.commit_id, 1, True)
+    assert (restored.restores, restored.is_edit) == ("anna", False)
+    assert (both.samples, both.is_edit, both.restores) == (2, True, None)
+    assert (of_flow.samples, of_flow.is_edit) == (1, False)
+
+
 @pytest.mark.parametrize("idx", [-1, "1", 1.5, True, 10**15])
 def test_a_wrong_index_is_refused(dataset: Path, idx: Any) -> None:
     with pytest.raises(ItemNameError):
@@ -182,6 +199,20 @@ def test_a_runs_differences_are_from_before_its_first_commit_to_after_its_last(
         "new": ("added", None, 5),
     }
     assert [one.idx for one in run_differences(dataset, "a", [4, 5])] == [4]
+
+
+def test_the_samples_that_a_run_changed_are_known_without_their_files(dataset: Path) -> None:
+    write(dataset, "a", 4, label=label(1))
+    stream = DataStream.read_write_underfolder(dataset, run_key="a")
+    with stream.commit_group() as group:
+        group.record(3, "unchanged")
+        group.remove(1)
+    assert Run.of(dataset, "a").changed_indices().tolist() == [1, 4]
+    moved = Run.of(dataset, str(compact(dataset).run_key))
+    assert moved.changed_indices().tolist() == [
+        one.idx for one in run_differences(dataset, moved.key)
+    ]
+    assert Run.of(dataset, "none").changed_indices().tolist() == []
 
 
 def test_differences_are_without_what_was_taken_back_or_left_as_it_was(dataset: Path) -> None:

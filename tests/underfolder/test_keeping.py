@@ -6,6 +6,7 @@ import shlex
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,8 @@ def test_by_size_the_oldest_go_until_undo_holds_no_more(aged: Path) -> None:
     each = list_runs(aged)[0].undo_bytes
     assert each > 20_000
     assert undo_bytes(aged) == 4 * each
+    without = list_runs(aged, with_undo_bytes=False)
+    assert without == [replace(run, undo_bytes=0) for run in list_runs(aged)]
     assert pruned(aged, None, larger_than=4 * each) == []
     assert pruned(aged, None, larger_than=4 * each - 1) == ["d40"]
     assert pruned(aged, None, larger_than=each) == ["d30", "d20"]

@@ -175,3 +175,26 @@ def test_bad_input_is_refused(
     with pytest.raises(error):
         restore_sample(dataset, idx, run_key)
     assert contents(dataset) == before
+
+
+def test_one_save_of_several_is_restored_by_its_commit(dataset: Path) -> None:
+    stream = DataStream.read_write_underfolder(dataset, run_key="anna")
+    commits = []
+    for value in (10, 20, 30):
+        (saved,) = stream.set_output(2, stream[2].set_value("label", np.array([value])))
+        commits.append(str(saved.commit_id))
+    first, second, _ = commits
+    for commit, state, expected in (
+        (second, "before", 10),
+        (second, "after", 20),
+        (first, "before", 2),
+    ):
+        report = restore_sample(
+            dataset, 2, "anna", state=state, commit_id=commit, facts={"user": "ben"}
+        )
+        assert stream[2]["label"]() == expected
+        assert sample_history(dataset, 2)[-1].user == "ben"
+        undo_run(dataset, str(report.run_key))
+        assert stream[2]["label"]() == 30
+    with pytest.raises(RunNotFoundError, match="no run 'anna' with a commit 'none'"):
+        restore_sample(dataset, 2, "anna", commit_id="none")

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.underfolder.ledger.records import OUTCOMES, CommitRecord, Outcome
+from prefect_pipestream.underfolder.ledger.records import CHANGING, OUTCOMES, CommitRecord, Outcome
 
 _NUMBER_OF = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 _MOST_ATTEMPTS = 0xFFFF
 FAILED = _NUMBER_OF["failed"]
 REMOVED = _NUMBER_OF["removed"]
+CHANGED = tuple(_NUMBER_OF[outcome] for outcome in CHANGING)
 
 
 class Rows(NamedTuple):

@@ -7,6 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
 from prefect_pipestream.storage.untrusted import inside, read_json
@@ -31,7 +34,14 @@ from prefect_pipestream.underfolder.ledger.records import (
     SampleRecord,
     is_time,
 )
-from prefect_pipestream.underfolder.ledger.rows import FAILED, Moves, Rows, moves_in, rows_of
+from prefect_pipestream.underfolder.ledger.rows import (
+    CHANGED,
+    FAILED,
+    Moves,
+    Rows,
+    moves_in,
+    rows_of,
+)
 from prefect_pipestream.underfolder.ledger.taken_back import (
     PARTS,
     PartNote,
@@ -427,6 +437,21 @@ class Run:
         rows = self.rows(tag).last_of_each()
         failed: list[int] = rows.idx[rows.outcome == FAILED].tolist()
         return failed
+
+    @DatasetError.explaining_questions()
+    def changed_indices(self) -> npt.NDArray[np.int64]:
+        """The indices of the samples that it wrote or removed, as they were written: ascending.
+
+        Raises:
+            DatasetError: If a record cannot be read.
+        """
+        rows, moves = self.rows().last_of_each(), self.moves()
+        changed = rows.idx[np.isin(rows.outcome, CHANGED)]
+        order = np.argsort(moves.old, kind="stable")
+        at = np.searchsorted(moves.old[order], changed, "right") - 1
+        is_moved = (at >= 0) & np.isin(changed, moves.old)
+        changed[is_moved] = moves.new[order][at[is_moved]]
+        return np.unique(changed)
 
     def _failure_records(self, tag: str | None) -> Iterator[SampleRecord]:
         loose, gone, packed = self._open(tag)

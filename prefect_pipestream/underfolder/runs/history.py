@@ -16,6 +16,7 @@ from prefect_pipestream.underfolder.ledger.records import CommitRecord, Outcome,
 from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, reread_if_moved, runs_of
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, Step, file_after, steps_of
+from prefect_pipestream.underfolder.runs.listing import is_of_edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,15 @@ class SampleEvent:
         moved_from: Its index before, where the run moved it and left its items as they were.
         counts: Whether it counts: not where the run, or the sample of it, was taken back since.
         items: What became of its own items, by key.
+        commit_id: The commit.
+        samples: How many samples the commit is of.
+        is_edit: Whether the commit is a save of a person or a script, to be taken back by
+            `undo_commit`; not a part of a run of a transform, an undo, a review and so on.
         attempts: How often it was tried.
         failure: Why it failed.
         fingerprint: The transform's of the run, if it is a run of one.
         undoes: The run that the run took back, for an undo.
+        restores: The run before or after which the run put the sample back, for a restore.
         user: Who ran it.
         host: Where it began.
     """
@@ -45,10 +51,14 @@ class SampleEvent:
     moved_from: int | None
     counts: bool
     items: tuple[ItemChange, ...]
+    commit_id: str
+    samples: int
+    is_edit: bool
     attempts: int
     failure: SampleFailure | None
     fingerprint: str | None
     undoes: str | None
+    restores: str | None
     user: str | None
     host: str | None
 
@@ -150,10 +160,14 @@ def _event(layout: Layout, found: _Found, later: Sequence[_Found]) -> SampleEven
         moved_from=record.idx if found.is_move else None,
         counts=found.counts,
         items=() if found.is_move else tuple(items),
+        commit_id=found.commit.id,
+        samples=len(found.commit.samples),
+        is_edit=is_of_edits(facts),
         attempts=record.attempts,
         failure=record.failure,
         fingerprint=facts.get("fingerprint"),
         undoes=facts.get("undoes") or facts.get("rolls_back"),
+        restores=facts.get("restores"),
         user=facts.get("user"),
         host=facts.get("host"),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from prefect_pipestream.errors import DatasetError, RunNotFoundError, UndoRefusedError
 from prefect_pipestream.storage.version import mark_at
@@ -52,7 +52,9 @@ def restore_sample(
     keys: Collection[str] | None = None,
     *,
     state: State = "before",
+    commit_id: str | None = None,
     force: bool = False,
+    facts: Mapping[str, Any] | None = None,
 ) -> RestoreReport:
     """Puts a sample, or some items of it, back to what it was before a run, or right after.
 
@@ -67,8 +69,11 @@ def restore_sample(
             given. Of several of this key, the one that stands; else those that were undone.
         keys: The keys of the items to restore; None is all.
         state: Whether to restore what was before the run, or what was after it.
+        commit_id: Before or after this commit of the run, as `sample_history` has it, such as one
+            save of several; None is the whole run.
         force: Whether to restore also items that someone changed by hand since (kept in this
             run's own undo files).
+        facts: What the ledger is to say of the restore, beside what it restored.
 
     Returns:
         What was done.
@@ -77,7 +82,7 @@ def restore_sample(
         DatasetNotFoundError: If there is no such folder.
         ItemNameError: If that cannot be a sample's index.
         RunKeyError: If that cannot be a run's key.
-        RunNotFoundError: If the run did nothing to the sample.
+        RunNotFoundError: If the run, or that commit of it, did nothing to the sample.
         UndoRefusedError: If someone changed the items by hand since; or if items are asked for
             that no run changed since. Nothing was changed.
         DatasetError: If files that are needed are not kept any more. Nothing was changed.
@@ -86,7 +91,8 @@ def restore_sample(
     check_run_key(run_key)
     with opened(folder, [run_key]) as layout:
         run_key = key_meant(layout, run_key)
-        later = _since(layout, sample_history(layout.root, check_index(idx)), run_key, idx, state)
+        events = sample_history(layout.root, check_index(idx))
+        later = _since(layout, events, run_key, commit_id, idx, state)
         dataset = Underfolder(layout.root, watch=True)
         changed = _items_of(later)
         _refuse_unchanged(layout, idx, changed, keys, f"{state} run {run_key!r}")
@@ -103,7 +109,7 @@ def restore_sample(
         if not todo.files and not todo.removes:
             return RestoreReport(idx, None)
         run = Run.of(layout, free_key(layout, RESTORE_KEY + run_key))
-        run.note({"restores": run_key})
+        run.note({**(facts or {}), "restores": run_key})
         writer = restoring_writer(dataset, run.key, force)
         with writer.staging() as staging:
             found = None if force else todo.found
@@ -114,16 +120,26 @@ def restore_sample(
 
 
 def _since(
-    layout: Layout, events: Sequence[SampleEvent], run_key: str, idx: int, state: State
+    layout: Layout,
+    events: Sequence[SampleEvent],
+    run_key: str,
+    commit_id: str | None,
+    idx: int,
+    state: State,
 ) -> Sequence[SampleEvent]:
     """What happened to the sample since the state that is asked for."""
-    ours = [number for number, event in enumerate(events) if event.run_key == run_key]
+    ours = [
+        number
+        for number, event in enumerate(events)
+        if event.run_key == run_key and commit_id in (None, event.commit_id)
+    ]
     standing = [number for number in ours if events[number].counts]
     if not ours:
         known = ", ".join(dict.fromkeys(repr(event.run_key) for event in events))
+        commit = "" if commit_id is None else f" with a commit {commit_id!r}"
         raise RunNotFoundError(
-            f"{layout.root}: no run {run_key!r} is known that did anything to sample {idx}. Those "
-            f"that did: {known or 'none'}."
+            f"{layout.root}: no run {run_key!r}{commit} is known that did anything to sample {idx}."
+            f" Those that did: {known or 'none'}."
         )
     chosen = standing or ours
     return events[chosen[0] :] if state == "before" else events[chosen[-1] + 1 :]
