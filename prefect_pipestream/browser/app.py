@@ -17,8 +17,10 @@ from prefect_pipestream.browser.dataset import ShownDataset
 from prefect_pipestream.browser.edits import offered_stages
 from prefect_pipestream.browser.flow_runs import PrefectUnreachableError
 from prefect_pipestream.browser.grid import grid_routes
+from prefect_pipestream.browser.history import history_routes
 from prefect_pipestream.browser.many import Jobs, many_routes
 from prefect_pipestream.browser.reviews import review_routes
+from prefect_pipestream.browser.runs import runs_routes
 from prefect_pipestream.browser.samples import sample_routes
 from prefect_pipestream.errors import (
     ConflictError,
@@ -31,7 +33,7 @@ from prefect_pipestream.errors import (
     UndoRefusedError,
 )
 
-PAGES = ("/", "/sample/{idx}", "/reviews", "/reviews/{review_id:path}")
+PAGES = ("/", "/sample/{idx}", "/runs", "/run", "/reviews", "/reviews/{review_id:path}")
 """The paths of pages, which `page/app.js` makes of what the server answers."""
 
 _PAGE = Path(__file__).parent / "page"
@@ -73,6 +75,8 @@ def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
     app.include_router(sample_routes(dataset))
     app.include_router(many_routes(dataset, jobs))
     app.include_router(review_routes(dataset))
+    app.include_router(history_routes(dataset))
+    app.include_router(runs_routes(dataset))
     app.add_exception_handler(PipestreamError, _told)
     app.add_exception_handler(IndexError, _told)
     app.add_exception_handler(RequestValidationError, _told_invalid)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefect_pipestream.browser.kept import KeptFiles
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences import DataStream, Sample
@@ -62,6 +63,7 @@ class ShownDataset:
         self.stream = DataStream.read_write_underfolder(folder)
         self.folder = self.stream.output_folder
         self.thumbnails = Thumbnails(self.folder)
+        self.kept = KeptFiles(self.folder)
         self._streams: dict[str, DataStream] = {}
         self._lock = Lock()
 
@@ -114,6 +116,8 @@ class ShownDataset:
     def stream_of(self, person: str) -> DataStream:
         """The stream by which a person writes: what was written since the server's start is a run.
 
+        The run is begun by this, in the person's name; anew, where it was undone meanwhile.
+
         Args:
             person: The name that the person told.
 
@@ -124,10 +128,10 @@ class ShownDataset:
         name = name_of(person)
         with self._lock:
             if name not in self._streams:
-                stream = self.stream.with_run(run_key_of(name, self.started))
-                stream.begin_run(user=name)
-                self._streams[name] = stream
-            return self._streams[name]
+                self._streams[name] = self.stream.with_run(run_key_of(name, self.started))
+            stream = self._streams[name]
+            stream.begin_run(user=name)
+        return stream
 
     def let_go(self, run_key: str) -> None:
         """Ends a person's stream, so that its run is not one that is being written: see undo."""

@@ -84,11 +84,11 @@ def sample_routes(dataset: ShownDataset) -> APIRouter:
 
     @routes.post("/api/samples/{idx}/save")
     def save(idx: int, asked: Edited, person: Person) -> Saved:
-        stream = dataset.stream_of(person)
         saved = dataset.sample(idx)
         if saved.version != asked.version:
             raise ConflictError(f"sample {idx} was changed by somebody else since it was shown.")
         with _edited(saved, asked.edits, idx) as sample:
+            stream = dataset.stream_of(person)
             staged = stream.set_output(idx, sample, if_version=asked.version)
         now = dataset.sample(idx)
         return Saved(

@@ -140,16 +140,22 @@ def _content(
     if shown.kind in ("image", "array"):
         array = item()
         picture = _inline(item) if shown.is_changed else address
-        has_picture = array.dtype.kind in "buifc" and array.size > 1
         table = _table(array) if shown.kind == "array" else None
         return {
             "facts": [" × ".join(map(str, array.shape)) or "a number", str(array.dtype)],
-            "picture": picture if has_picture else None,
+            "picture": picture if has_picture(shown.kind, array) else None,
             "table": table,
         }
     if shown.kind == "bytes":
         return _text(item())
     return {}
+
+
+def has_picture(kind: Kind, value: Any) -> bool:
+    """Whether there is a picture of a value: of a mesh with faces, of numbers, if more than one."""
+    if kind == "mesh":
+        return len(getattr(value, "faces", ())) > 0
+    return kind in ("image", "array") and value.dtype.kind in "buifc" and value.size > 1
 
 
 def _metadata(value: Any) -> Mapping[str, Any]:

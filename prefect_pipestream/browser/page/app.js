@@ -3,6 +3,7 @@ import { ask, h, tell } from "./dom.js";
 import { get, person } from "./api.js";
 import { Grid } from "./grid.js";
 import { ReviewPage, Reviews } from "./reviews.js";
+import { RunPage, Runs } from "./runs.js";
 import { SamplePage } from "./sample.js";
 
 const main = document.getElementById("main");
@@ -29,8 +30,15 @@ const PAGES = [
   [/^\/sample\/(\d+)$/, (idx) => new SamplePage(app, Number(idx))],
   [/^\/reviews$/, () => new Reviews(app)],
   [/^\/reviews\/(.+)$/, (id) => new ReviewPage(app, id)],
-  [/^\/$/, () => new Grid(app)],
+  [/^\/runs$/, () => new Runs(app)],
+  [/^\/run$/, () => new RunPage(app, query())],
+  [/^\/$/, () => new Grid(app, query())],
 ];
+
+const query = () => new URLSearchParams(location.search);
+
+// Keys that each page has.
+const EVERYWHERE = [["R", "to the runs", () => go("/runs")]];
 
 function pageOf(path) {
   for (const [pattern, make] of PAGES) {
@@ -67,7 +75,7 @@ function onKey(event) {
     return;
   }
   if (event.key === "?") return void showKeys();
-  const found = page?.keys.find(([keys]) => keys.split(" ").includes(event.key));
+  const found = [...(page?.keys ?? []), ...EVERYWHERE].find(([keys]) => keys.split(" ").includes(event.key));
   if (found) {
     event.preventDefault();
     found[2]();
@@ -75,7 +83,7 @@ function onKey(event) {
 }
 
 async function showKeys() {
-  const rows = [["?", "this list"], ["Escape", "leave a field, or a dialog"], ...page.keys];
+  const rows = [["?", "this list"], ["Escape", "leave a field, or a dialog"], ...EVERYWHERE, ...page.keys];
   const table = rows.map(([keys, what]) => h("tr", {}, h("td", {}, h("kbd", {}, keys)), h("td", {}, what)));
   await ask("Keys", [["", "Close"]], h("table", {}, table));
 }

@@ -9,10 +9,11 @@ const PAGE = 120;
 const SIDE = 112;
 
 export class Grid {
-  constructor(app) {
+  constructor(app, query) {
     this.app = app;
     this.app.list ??= { where: "", sort: "", isDescending: false, first: 0, image: null, mask: "", ranges: new Ranges([]), selected: new Set() };
     this.state = this.app.list;
+    if (query.has("where") && query.get("where") !== this.state.where) Object.assign(this.state, { where: query.get("where"), first: 0 });
     this.versions = {};
     this.asked = 0;
     this.keys = [
@@ -54,6 +55,7 @@ export class Grid {
   }
 
   async load() {
+    this.noteAddress();
     const keys = await get("/api/keys");
     const pictures = keys.filter(({ kind }) => kind === "image" || kind === "array").map(({ key }) => key);
     const images = keys.filter(({ kind }) => kind === "image").map(({ key }) => key);
@@ -61,8 +63,11 @@ export class Grid {
     this.state.image ??= images[0] ?? pictures[0] ?? "";
     fill(this.image, pictures.length ? pictures : [""], this.state.image);
     fill(this.mask, ["", ...pictures], this.state.mask);
-    await this.find();
-    this.live = [every(1000, () => this.look()), every(2000, () => this.find())];
+    try {
+      await this.find();
+    } finally {
+      this.live = [every(1000, () => this.look()), every(2000, () => this.find())];
+    }
   }
 
   close() {
@@ -76,12 +81,18 @@ export class Grid {
 
   filter(where) {
     Object.assign(this.state, { where: where.trim(), first: 0 });
+    this.noteAddress();
     return this.find().catch((error) => tell(error.message, true));
   }
 
   sortBy() {
     Object.assign(this.state, { sort: this.sort.value.trim(), isDescending: this.descending.checked, first: 0 });
     return this.find().catch((error) => tell(error.message, true));
+  }
+
+  /** The address has the filter: it can be kept, sent to others, and gone back to. */
+  noteAddress() {
+    history.replaceState(null, "", this.state.where ? `/?${new URLSearchParams({ where: this.state.where })}` : "/");
   }
 
   /** Asks which samples the query finds, again and again until that is known of all. */

@@ -1,6 +1,7 @@
 // One change to many samples: what would become of some is shown, then it is one run.
 import { button, h, tell } from "./dom.js";
 import { get, post } from "./api.js";
+import { runAddress } from "./changes.js";
 import { parsed, stageForm } from "./forms.js";
 import { itemView } from "./items.js";
 import { every } from "./live.js";
@@ -111,7 +112,7 @@ export class Many {
     this.job = job;
     const isRunning = job.state === "running";
     const counts = Object.entries(job.counts).filter(([, n]) => n).map(([outcome, n]) => `${n.toLocaleString("en")} ${outcome}`);
-    const run = `/runs/${encodeURIComponent(job.run_key)}`;
+    const run = runAddress(job.run_key);
     this.progress.replaceChildren(
       h("p", {}, h("progress", { max: String(job.of || 1), value: String(job.done), "aria-label": "Progress" }),
         ` ${job.done.toLocaleString("en")} of ${job.of.toLocaleString("en")}: ${job.state}. ${counts.join(", ")}`),

@@ -1,6 +1,7 @@
 // One sample: its items, edits of it that nobody else sees, and the save.
 import { ask, button, h, tell } from "./dom.js";
 import { get, post } from "./api.js";
+import { History, undoOf } from "./history.js";
 import { stageForm } from "./forms.js";
 import { itemView } from "./items.js";
 import { every } from "./live.js";
@@ -21,6 +22,7 @@ export class SamplePage {
       ["ArrowLeft k", "previous sample", () => this.beside(false)],
       ["g", "to all samples", () => app.go("/")],
       ["o", "overlay a mask, or not", () => this.toggleOverlay()],
+      ["t", "show its history, or not", () => this.history.toggle()],
       ["z", "enlarge the first picture", () => this.items.querySelector("button.plain")?.click()],
       ...(this.isReadOnly ? [] : [
         ["s", "save (also Ctrl+s)", () => this.save()],
@@ -39,7 +41,8 @@ export class SamplePage {
     this.items = h("div", { class: "items" });
     this.left = h("p", { role: "note" });
     this.list = h("ol", { id: "edits", "aria-label": "Unsaved edits" });
-    this.element = h("section", { "aria-label": `Sample ${idx}` }, this.bar(), this.conflict, this.list, this.left, this.items);
+    this.history = new History(this);
+    this.element = h("section", { "aria-label": `Sample ${idx}` }, this.bar(), this.conflict, this.list, this.left, this.items, this.history.element);
   }
 
   bar() {
@@ -55,12 +58,11 @@ export class SamplePage {
     ];
     return h("div", { class: "bar" }, this.title,
       button("Previous", "k", () => this.beside(false)), button("Next", "j", () => this.beside(true)),
-      button("Overlay", "o", () => this.toggleOverlay()), changing, this.mark);
+      button("Overlay", "o", () => this.toggleOverlay()), button("History", "t", () => this.history.toggle()), changing, this.mark);
   }
 
   async load() {
-    this.saved = await get(`/api/samples/${this.idx}`);
-    this.show(this.saved);
+    await this.again();
     this.live = every(1000, () => this.look());
   }
 
@@ -115,6 +117,7 @@ export class SamplePage {
 
   /** Adds an edit, if the server can do it, and shows what comes of it. */
   edit(one) {
+    if (!this.saved) return Promise.resolve(); // there is nothing to edit
     const last = this.edits.at(-1);
     const isSame = last && last.do === one.do && last.do === "set-value" && last.path === one.path;
     return this.try([...(isSame ? this.edits.slice(0, -1) : this.edits), one]);
@@ -171,7 +174,7 @@ export class SamplePage {
     if (!this.edits.length) return true;
     try {
       const done = await post(`/api/samples/${this.idx}/save`, { version: this.saved.version, edits: this.edits });
-      if (done.commit_id) this.undone.push({ run_key: done.run_key, commit_id: done.commit_id });
+      if (done.commit_id) this.did({ run_key: done.run_key, commit_id: done.commit_id });
       this.taken(done.sample);
       tell(done.commit_id ? `Saved: ${done.keys.join(", ")}.` : "Nothing was to be saved: all is as it was.");
       return true;
@@ -188,16 +191,46 @@ export class SamplePage {
     this.edits = [];
     this.conflict.replaceChildren();
     this.show(sample);
+    this.history.load();
+  }
+
+  // What the history needs of this page.
+  version = () => this.saved?.version ?? "absent";
+  did = (what) => this.undone.push(what);
+  forget = (what) => {
+    this.undone = this.undone.filter((one) => one.run_key !== what.run_key || one.commit_id !== what.commit_id);
+  };
+
+  /** Shows the sample as it is on disk now, or that there is none any more. */
+  async again() {
+    try {
+      const sample = await get(`/api/samples/${this.idx}`);
+      if (sample.version !== "absent") return this.taken(sample);
+      this.takenAway(`There is no sample ${this.idx} now.`);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      this.takenAway(error.message);
+    }
+  }
+
+  /** There is no such sample (any more): its history may have what it was. */
+  takenAway(reason) {
+    this.saved = null;
+    this.edits = [];
+    this.show({ items: [] });
+    this.items.replaceChildren(h("p", { class: "error" }, reason));
+    if (this.history.isOpen) this.history.load();
+    else this.history.toggle();
   }
 
   async undo() {
     const last = this.undone.at(-1);
     if (!last || !(await this.mayLeave())) return;
     try {
-      await post("/api/undo", last);
+      await undoOf(last);
       this.undone.pop();
-      this.taken(await get(`/api/samples/${this.idx}`));
-      tell("The save was taken back.");
+      await this.again();
+      tell(last.commit_id ? "The save was taken back." : "The restore was taken back.");
     } catch (error) {
       tell(error.message, true);
     }
@@ -226,11 +259,11 @@ export class SamplePage {
   /** Sees what others wrote: it is shown, or, where there are edits, said. */
   async look() {
     const now = (await get("/api/versions", { indices: [this.idx] }))[this.idx];
-    if (this.isClosed || now === this.saved.version || this.conflict.childElementCount) return;
-    if (now === "absent") return void tell("This sample was removed by somebody else.", true);
+    if (this.isClosed || now === this.version() || this.conflict.childElementCount) return;
+    if (now === "absent" && this.edits.length) return void tell("This sample was removed by somebody else. Your changes are still here, unsaved.", true);
     if (this.edits.length) return void (await this.showConflict("Somebody else changed this sample meanwhile. Your changes are still here, unsaved."));
     const isInField = this.items.contains(document.activeElement) && document.activeElement.matches("input, textarea");
-    if (!isInField) this.taken(await get(`/api/samples/${this.idx}`));
+    if (!isInField) await this.again();
   }
 
   toggleOverlay() {
