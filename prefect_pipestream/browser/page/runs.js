@@ -191,7 +191,7 @@ export class RunPage {
   async showChanges() {
     const { samples, count } = await get("/api/runs/changes", { key: this.found.run.run_key, first: this.first, most: CHANGES });
     if (this.isClosed) return;
-    this.count_ = count;
+    this.changedCount = count;
     this.changes.hidden = !count;
     this.place.textContent = `${number(this.first + 1)} to ${number(this.first + samples.length)} of ${counted(count, "sample")} that it changed`;
     this.turns.hidden = count <= CHANGES && this.first === 0;
@@ -203,7 +203,7 @@ export class RunPage {
 
   turn(pages) {
     const first = this.first + pages * CHANGES;
-    if (first < 0 || first >= (this.count_ ?? 0)) return;
+    if (first < 0 || first >= (this.changedCount ?? 0)) return;
     this.first = first;
     this.showChanges().catch((error) => tell(error.message, true));
   }
