@@ -42,7 +42,7 @@ def changed(dataset: Path) -> Path:
 def test_a_run_is_looked_at_undone_and_its_undo_undone(changed: Path, screen: Screen) -> None:
     page = screen.page
     stream = DataStream.read_write_underfolder(changed)
-    screen.press("R")
+    screen.press("L")
     page.wait_for_url(re.compile("/runs$"))
     page.locator("tr", has_text=KEY).wait_for()
     page.locator("#runs-told", has_text="undo holds").wait_for()

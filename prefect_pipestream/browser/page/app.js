@@ -38,7 +38,7 @@ const PAGES = [
 const query = () => new URLSearchParams(location.search);
 
 // Keys that each page has.
-const EVERYWHERE = [["R", "to the runs", () => go("/runs")]];
+const EVERYWHERE = [["L", "to the runs", () => go("/runs")]];
 
 function pageOf(path) {
   for (const [pattern, make] of PAGES) {

@@ -160,6 +160,7 @@ export class Grid {
     const now = await get("/api/versions", { indices });
     for (const idx of indices.filter((one) => one in this.versions && now[one] !== this.versions[one])) {
       this.versions[idx] = now[idx];
+      if (now[idx] === "absent") continue; // its cell goes as soon as the samples are asked for anew
       const cell = this.cells.querySelector(`[data-idx="${idx}"]`);
       cell?.querySelector(".pictures").replaceChildren(...this.pictures(idx));
     }

@@ -217,7 +217,7 @@ export class SamplePage {
   takenAway(reason) {
     this.saved = null;
     this.edits = [];
-    this.show({ items: [] });
+    this.show({ items: [], removed: [] });
     this.items.replaceChildren(h("p", { class: "error" }, reason));
     if (this.history.isOpen) this.history.load();
     else this.history.toggle();
