@@ -48,7 +48,7 @@ class BrowserAddress:
 
     def run(self, run_key: str) -> str:
         """The page of a run."""
-        return f"{self.root}/runs/{quote(run_key, safe='')}"
+        return f"{self.root}/run?key={quote(run_key, safe='')}"
 
     def review(self, review_id: str) -> str:
         """The page of a review."""

@@ -119,4 +119,4 @@ def test_a_review_of_many_asks_again_and_says_how_many_are_left(
     assert "**9** are left" in shown
     assert "**[0](http://127.0.0.1:8765/sample/0)**" in shown
     (result,) = artifact_texts("review-result-many")
-    assert f"http://127.0.0.1:8765/runs/{report.run_key}" in result
+    assert f"http://127.0.0.1:8765/run?key={report.run_key}" in result

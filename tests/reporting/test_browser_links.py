@@ -15,7 +15,7 @@ def test_failed_samples_runs_and_reviews_lead_to_the_browser(
     table = failures_section([Failure(3, "why", 1)], 1, None, named=sample_link)
     assert "| [3](https://data.example.org/sample/3) | 1 | why |" in table
     key = "a (b)/c]"
-    page = "https://data.example.org/runs/a%20%28b%29%2Fc%5D"
+    page = "https://data.example.org/run?key=a%20%28b%29%2Fc%5D"
     assert run_link(key) == f"`{key}` ([in the browser]({page}))"
     assert "(https://data.example.org/reviews/r%201)" in review_link("r 1")
 
