@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from prefect_pipestream import DataStream, Sample
 from prefect_pipestream.items import JpegImageItem, PngImageItem, YamlMetadataItem
+from prefect_pipestream.review import compute_review
 
 IMAGES = Path(__file__).parent
 SAMPLES = 240
@@ -61,11 +62,13 @@ def browsed(folder: Path) -> Iterator[str]:
             server.terminate()
 
 
-def picture(page: Page, name: str) -> None:
-    """Write what is seen, as a small PNG."""
+def picture(page: Page, name: str, of: Locator | None = None) -> None:
+    """Write what is seen, or a part of the page, as a small PNG."""
     page.evaluate("window.scrollTo(0, 0)")
     page.wait_for_timeout(400)
-    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    taken = page.screenshot() if of is None else of.screenshot()
+    shot = Image.open(io.BytesIO(taken)).convert("RGB")
+    shot = shot.crop((0, 0, shot.width, min(shot.height, 640)))
     shot.quantize(128).save(IMAGES / f"browser-{name}.png", optimize=True)
 
 
@@ -111,6 +114,29 @@ def sample(page: Page, root: str, folder: Path) -> None:
     page.locator("#told", has_text="Saved").wait_for()
 
 
+def past(page: Page, root: str, folder: Path) -> None:
+    """A sample's history, a run, a review."""
+    page.goto(f"{root}/sample/21")
+    page.locator(".item").first.wait_for()
+    page.keyboard.press("t")
+    history = page.get_by_role("region", name="History")
+    history.locator("img").first.wait_for()
+    page.locator(".bar").evaluate("bar => { bar.style.position = 'static'; }")
+    picture(page, "history", of=history)
+    page.goto(f"{root}/runs")
+    page.get_by_role("link", name="set metadata.checked").click()
+    page.get_by_role("heading", name="Before and after").wait_for()
+    picture(page, "run")
+    review = compute_review(folder, ["autocontrast"], "contrast", indices=range(40))
+    page.goto(f"{root}/reviews/{review.id}")
+    page.locator("figure.after img").first.wait_for()
+    page.keyboard.press("a")
+    page.locator("#place", has_text="Sample 1").wait_for()
+    page.keyboard.press("d")
+    page.locator("figure.difference img").first.wait_for()
+    picture(page, "review")
+
+
 def main() -> None:
     """Take all of them, of a dataset that is made for it."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -121,7 +147,9 @@ def main() -> None:
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
         )
         with browsed(folder) as address:
-            take(browser.new_page(viewport={"width": 1200, "height": 640}), address, folder)
+            page = browser.new_page(viewport={"width": 1200, "height": 640})
+            take(page, address, folder)
+            past(page, address.partition("/?")[0], folder)
         browser.close()
 
 
