@@ -121,7 +121,7 @@ def past(page: Page, root: str, folder: Path) -> None:
     page.keyboard.press("t")
     history = page.get_by_role("region", name="History")
     history.locator("img").first.wait_for()
-    page.locator(".bar").evaluate("bar => { bar.style.position = 'static'; }")
+    page.locator("div.bar").evaluate("bar => { bar.style.position = 'static'; }")
     picture(page, "history", of=history)
     page.goto(f"{root}/runs")
     page.get_by_role("link", name="set metadata.checked").click()
