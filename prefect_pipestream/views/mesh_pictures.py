@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 _MOST_FACES = 20_000
 """Of a larger mesh every second, third, … face is drawn: it is a small picture."""
+_LARGEST = 1e100  # a coordinate; also no number is not less
 _MARGIN = 0.04  # of the side
 _BACK = (244, 244, 246)
 
@@ -28,10 +29,12 @@ def mesh_picture(mesh: Any, side: int) -> Image.Image | None:
     faces = np.asarray(getattr(geometry, "faces", ()), dtype=np.int64)
     if faces.ndim != 2 or not len(faces):
         return None
-    seen = np.asarray(geometry.vertices, dtype=np.float64) @ _view().T
-    corners = seen[faces[:: -(-len(faces) // _MOST_FACES)]]
-    corners = corners[np.isfinite(corners).all(axis=(1, 2))]
-    return None if not len(corners) else _drawn(corners, side)
+    vertices = np.asarray(geometry.vertices, dtype=np.float64)
+    faces = faces[((faces >= 0) & (faces < len(vertices))).all(axis=1)]  # a file may say anything
+    faces = faces[:: max(1, -(-len(faces) // _MOST_FACES))]
+    corners = vertices[faces]
+    corners = corners[(np.abs(corners) < _LARGEST).all(axis=(1, 2))]
+    return None if not len(corners) else _drawn(corners @ _view().T, side)
 
 
 def _one_of(mesh: Any) -> Any:
