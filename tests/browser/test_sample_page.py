@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prefect_pipestream import DataStream, list_runs
+from prefect_pipestream import DataStream, list_runs, sample_history
 from tests.browser.screen import Screen
+from tests.browser.served import Served
 
 pytestmark = pytest.mark.slow
 
@@ -77,3 +78,30 @@ def test_a_conflict_shows_both_versions_and_keeps_mine(screen: Screen, dataset: 
     screen.told("Saved: image, instances, mask.")
     assert stream[3]["metadata"]()["label"] == 55
     assert np.array_equal(stream[3]["image"](), image[:, ::-1])
+
+
+def test_of_two_people_at_one_sample_the_second_is_told(
+    screen: Screen, served: Served, chrome: object, dataset: Path, tmp_path: Path
+) -> None:
+    with Screen.of(chrome, served, tmp_path) as other:
+        for one, name, value in ((screen, "Ada", "7"), (other, "Bob", "8")):
+            one.page.get_by_label("Your name").fill(name)
+            one.open("/sample/3")
+            one.page.get_by_label("metadata: label").fill(value)
+            one.page.get_by_label("metadata: label").press("Enter")
+            one.page.locator("#edits li").wait_for()
+        screen.button("Save").click()
+        screen.told("Saved: metadata.")
+        other.expected += ("409",)
+        other.page.get_by_role("alert").wait_for()
+        other.button("Take theirs").click()
+        other.page.locator("#edits li").wait_for(state="detached")
+        assert other.page.get_by_label("metadata: label").input_value() == "7"
+        other.page.get_by_label("metadata: label").fill("9")
+        other.page.get_by_label("metadata: label").press("Enter")
+        other.page.locator("#edits li").wait_for()
+        other.button("Save").click()
+        other.told("Saved: metadata.")
+    assert DataStream.read_write_underfolder(dataset)[3]["metadata"]()["label"] == 9
+    who = {event.user for event in sample_history(dataset, 3)}
+    assert {"Ada", "Bob"} <= who
