@@ -9,9 +9,9 @@ import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,7 +64,7 @@ class Access:
     def refusal(self, method: str, headers: Mapping[str, list[str]]) -> tuple[int, str] | None:
         """Why a request is refused, and its status; None if it is not, or for its cookie alone."""
         hosts = {urlsplit(address).netloc for address in self.addresses}
-        if headers.get("host", []) not in [[host] for host in hosts]:
+        if [one.lower() for one in headers.get("host", [])] not in [[host] for host in hosts]:
             return 421, f"This server answers to {' and '.join(sorted(hosts))} only."
         if method in _SAFE:
             return None
@@ -76,16 +76,10 @@ class Access:
 
     def has_cookie(self, headers: Mapping[str, list[str]]) -> bool:
         """Whether a request has the cookie that the token gives."""
-        for line in headers.get("cookie", []):
-            try:
-                morsel = SimpleCookie(line).get(self.cookie_name)
-            except CookieError:
-                continue
-            if morsel is not None and hmac.compare_digest(
-                morsel.value.encode(), self.cookie.encode()
-            ):
-                return True
-        return False
+        given = (
+            cookie_parser(line).get(self.cookie_name, "") for line in headers.get("cookie", [])
+        )
+        return any(hmac.compare_digest(one.encode(), self.cookie.encode()) for one in given)
 
 
 class Guard:

@@ -76,7 +76,7 @@ def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
     app.include_router(many_routes(dataset, jobs))
     app.include_router(review_routes(dataset))
     app.include_router(history_routes(dataset))
-    app.include_router(runs_routes(dataset))
+    app.include_router(runs_routes(dataset, jobs))
     app.add_exception_handler(PipestreamError, _told)
     app.add_exception_handler(IndexError, _told)
     app.add_exception_handler(RequestValidationError, _told_invalid)

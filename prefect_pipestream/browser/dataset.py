@@ -16,7 +16,7 @@ from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.sequences.sorting import Sorted
 from prefect_pipestream.sequences.where import Found
 from prefect_pipestream.underfolder import UndoReport, undo_commit
-from prefect_pipestream.underfolder.format.run_key import is_run_key
+from prefect_pipestream.underfolder.format.run_key import is_run_name
 from prefect_pipestream.views import Thumbnail, Thumbnails
 
 MOST_READS = 20_000
@@ -34,7 +34,7 @@ def name_of(person: str) -> str:
         SampleError: If that can be no name.
     """
     name = person.strip() or NOBODY
-    if len(name) > _LONGEST_NAME or not name.isprintable() or not is_run_key(name):
+    if len(name) > _LONGEST_NAME or not name.isprintable() or not is_run_name(name):
         raise SampleError(
             f"{person!r} is no name: expected at most {_LONGEST_NAME} characters that can be "
             "printed."
@@ -94,6 +94,8 @@ class ShownDataset:
         Raises:
             IndexError: If there is none.
         """
+        if idx < 0:
+            raise IndexError(f"sample {idx}: there is none.")
         return self.stream[idx].in_order()
 
     def item(self, idx: int, key: str) -> Item[Any]:
@@ -103,7 +105,7 @@ class ShownDataset:
             IndexError: If there is no such sample.
             MissingItemError: If it has no such item.
         """
-        return self.stream[idx][key]
+        return self.sample(idx)[key]
 
     def thumbnail(self, idx: int, key: str, side: int) -> Thumbnail | None:
         """A small picture of an item; see `Thumbnails`."""
@@ -138,6 +140,7 @@ class ShownDataset:
         with self._lock:
             self._streams = {n: s for n, s in self._streams.items() if s.run_key != run_key}
 
-    def undo(self, run_key: str, commit_id: str) -> UndoReport:
+    def undo(self, run_key: str, commit_id: str, person: str) -> UndoReport:
         """Takes one save of a person back, or the undo of one; see `undo_commit`."""
-        return undo_commit(self.folder, run_key, commit_id)
+        facts = {"user": name_of(person)}
+        return undo_commit(self.folder, run_key, commit_id, facts=facts)

@@ -23,18 +23,29 @@ MOST_UPLOAD_BYTES = 64 << 20
 MOST_EDITS = 1_000
 """How many edits of one sample a page may send."""
 
-# Stages that take stages, classes, paths or other code by their names are not offered: who may
-# change a dataset may not run what they like. The others of these are of no use here.
-_NOT_OFFERED = {
-    "albumentations",
-    "compose",
-    "entity",
-    "forget-source",
-    "identity",
-    "item-info",
-    "replace-item",
-    "timer",
+# None that takes stages, classes, paths or other code by their names: who may change a dataset may
+# not run what they like. One's own are offered where `pipestream browse` was told to import them.
+_OFFERED = {
+    "annotations-to-mask",
+    "autocontrast",
+    "clip-values",
+    "convert-image",
+    "crop-and-pad-images",
+    "drop-blank-images",
+    "duplicate-key",
+    "filter-keys",
+    "format-key",
+    "invert",
+    "measure-images",
+    "reencode",
+    "remap-key",
+    "resize-images",
+    "rotate-flip",
+    "sample-hash",
+    "set-meta",
+    "verify-items",
 }
+_OWN_PACKAGE = __name__.partition(".")[0]
 
 
 class _Edit(BaseModel):
@@ -71,7 +82,7 @@ class Upload(_Edit):
     do: Literal["upload"]
     key: str
     file_name: str
-    content: Base64Bytes = Field(max_length=MOST_UPLOAD_BYTES)
+    content: Base64Bytes = Field(max_length=-(-MOST_UPLOAD_BYTES // 3) * 4)  # as text
 
 
 Edit = Annotated[SetText | SetValue | ApplyStage | Upload, Field(discriminator="do")]
@@ -122,7 +133,7 @@ def offered_stages() -> Mapping[str, Mapping[str, Any]]:
     return {
         name: cls.model_json_schema()
         for name, cls in known_stages().items()
-        if name not in _NOT_OFFERED
+        if name in _OFFERED or cls.__module__.partition(".")[0] != _OWN_PACKAGE
     }
 
 
@@ -148,6 +159,12 @@ def _staged(sample: Sample, edit: ApplyStage, idx: int) -> Sample:
 
 
 def _refuse_other_stages(edit: ApplyStage) -> None:
+    item_class = edit.arguments.get("item_class") if edit.name == "reencode" else None
+    if item_class is not None and not str(item_class).isidentifier():
+        raise PipeBuildingError(
+            f"reencode: {item_class!r} is none of the item classes that can be named here, such as "
+            "PngImageItem."
+        )
     if edit.name not in offered_stages():
         raise PipeBuildingError(
             f"the stage {edit.name!r} is none of those that can be applied here: "

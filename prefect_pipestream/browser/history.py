@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from prefect_pipestream.browser.dataset import ShownDataset, name_of
 from prefect_pipestream.browser.kept import Change, ShownChange, State
 from prefect_pipestream.browser.person import Person
+from prefect_pipestream.browser.pictures import picture_answer
 from prefect_pipestream.browser.samples import Side
 from prefect_pipestream.browser.shown import ShownSample, shown_sample
 from prefect_pipestream.errors import ConflictError
@@ -124,12 +125,8 @@ def history_routes(dataset: ShownDataset) -> APIRouter:
             state,
             whole_picture if whole else lambda one: dataset.thumbnails.of(one, side),
         )
-        if found is None:
-            return Response(status_code=404)
         # A commit is done once; a run may go on.
-        is_final = commit is not None
-        kept = "private, max-age=604800, immutable" if is_final else "no-store"
-        return Response(found.content, media_type=found.media_type, headers={"cache-control": kept})
+        return picture_answer(found, is_lasting=commit is not None)
 
     @routes.post("/api/samples/{idx}/restore")
     def restore(idx: int, asked: Restore, person: Person) -> Restored:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel
 
-from prefect_pipestream.browser.shown import has_picture, kind_of
+from prefect_pipestream.browser.shown import has_picture, is_too_large, kind_of
 from prefect_pipestream.errors import MissingItemError, PipestreamError
 from prefect_pipestream.items import Item
 from prefect_pipestream.storage.asking import is_there
@@ -31,7 +31,6 @@ from prefect_pipestream.views.differences import item_differences
 State = Literal["before", "after"]
 
 _MOST_KNOWN = 2_000  # samples
-_LARGEST_FILE = 64 << 20  # bytes: a larger one is not decoded to say what is wrong with it
 T = TypeVar("T")
 
 
@@ -217,6 +216,6 @@ def _may_have_picture(item: Item[Any]) -> bool:
         OSError: If it cannot be looked at.
     """
     kind = kind_of(item)
-    if any(source.size() > _LARGEST_FILE for source in item.file_sources):
+    if is_too_large(item):
         return kind in ("image", "array", "mesh")
     return has_picture(kind, item())

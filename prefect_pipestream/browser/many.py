@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
@@ -82,10 +83,13 @@ class Change(BaseModel):
     def indices(self, dataset: ShownDataset) -> list[int]:
         """Those of the samples that there are, ascending."""
         there = dataset.indices()
-        chosen: list[int] = []
-        for first, length in self.ranges:
-            chosen += there[(there >= first) & (there < first + length)].tolist()
-        return sorted(set(chosen))
+        if not self.ranges:
+            return []
+        first, length = np.array(self.ranges, dtype=np.float64).T  # of any size, as they came
+        begin, end = np.searchsorted(there, [first, first + length])
+        parts = [there[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)]
+        chosen: list[int] = np.unique(np.concatenate(parts)).tolist()
+        return chosen
 
 
 class FlowRunAsked(Change):
@@ -225,7 +229,7 @@ class Job:
             todo = self._indices
             for _ in range(_MOST_TRIES):
                 todo = self._round(todo, stream, batch)
-            for idx in todo:
+            for idx in () if self._stop.is_set() else todo:
                 self._fail(idx, ConflictError("others wrote it at the same time."), batch)
         end_run(stream.run)
         self.progress.counts = dict(stream.run.counts())
@@ -235,7 +239,7 @@ class Job:
         """Changes samples; those that others changed meanwhile are to be done again."""
         conflicts: list[int] = []
         for idx in todo:
-            if self._stop.is_set():
+            if self._stop.is_set():  # what conflicted, or was not reached, stays as it is
                 break
             with _noting(conflicts):
                 try:
@@ -299,6 +303,12 @@ class Jobs:
         if name not in self._jobs:
             raise RunNotFoundError("The server was started anew since: see the dataset's runs.")
         return self._jobs[name]
+
+    def end_run(self, run_key: str) -> None:
+        """Stops what writes a run, so that it can be undone."""
+        for job in list(self._jobs.values()):
+            if job.progress.run_key == run_key:
+                job.stop()
 
     def end(self) -> None:
         """Stops all of them, as the server ends."""

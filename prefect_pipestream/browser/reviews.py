@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from prefect_pipestream.browser import flow_runs
 from prefect_pipestream.browser.dataset import ShownDataset, name_of
 from prefect_pipestream.browser.person import Person
+from prefect_pipestream.browser.pictures import picture_answer
 from prefect_pipestream.browser.shown_reviews import (
     ChangedSample,
     DecidedState,
@@ -124,11 +125,7 @@ def review_routes(dataset: ShownDataset) -> APIRouter:
         review = reviews.waiting(id)
         before, after = both_of(dataset, review, sample_of(review, idx)).get(key, (None, None))
         found = compared_picture(before, after, which)
-        if found is None:
-            return Response(status_code=404)
-        is_of_version = version == version_of(dataset, review, idx)
-        kept = "private, max-age=3600, immutable" if is_of_version else "no-store"
-        return Response(found.content, media_type=found.media_type, headers={"cache-control": kept})
+        return picture_answer(found, is_lasting=version == version_of(dataset, review, idx))
 
     @routes.post("/api/review/decide")
     def decide_one(asked: DecidedSample, person: Person) -> ReviewState:

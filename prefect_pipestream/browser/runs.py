@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from prefect_pipestream.browser.dataset import ShownDataset, name_of
 from prefect_pipestream.browser.history import First
 from prefect_pipestream.browser.kept import Change, ShownChange
+from prefect_pipestream.browser.many import Jobs
 from prefect_pipestream.browser.person import Person
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.sequences.query_meaning import RUN
@@ -188,7 +189,7 @@ class Undone(BaseModel):
     left: list[str]
 
 
-def runs_routes(dataset: ShownDataset) -> APIRouter:
+def runs_routes(dataset: ShownDataset, jobs: Jobs) -> APIRouter:
     """The routes for the runs of a dataset."""
     routes = APIRouter()
 
@@ -237,6 +238,7 @@ def runs_routes(dataset: ShownDataset) -> APIRouter:
     @routes.post("/api/runs/undo")
     def undo(asked: Undo, person: Person) -> Undone:
         facts = {"user": name_of(person)}
+        jobs.end_run(asked.run_key)
         report = undo_run(dataset.folder, asked.run_key, asked.force, facts=facts)
         for run_key in report.run_keys:
             dataset.let_go(run_key)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from prefect_pipestream.browser.dataset import ShownDataset
 from prefect_pipestream.browser.edits import Edit, Edits, edited
 from prefect_pipestream.browser.person import Person
+from prefect_pipestream.browser.pictures import picture_answer
 from prefect_pipestream.browser.shown import LARGEST_SIDE, ShownSample, shown_sample
 from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import Sample
@@ -78,15 +79,13 @@ def sample_routes(dataset: ShownDataset) -> APIRouter:
 
     @routes.post("/api/samples/{idx}/preview")
     def preview(idx: int, asked: Edited) -> ShownSample:
-        saved = dataset.sample(idx)
+        saved = _as_shown(dataset, idx, asked.version)
         with _edited(saved, asked.edits, idx) as sample:
             return shown_sample(idx, sample, saved)
 
     @routes.post("/api/samples/{idx}/save")
     def save(idx: int, asked: Edited, person: Person) -> Saved:
-        saved = dataset.sample(idx)
-        if saved.version != asked.version:
-            raise ConflictError(f"sample {idx} was changed by somebody else since it was shown.")
+        saved = _as_shown(dataset, idx, asked.version)
         with _edited(saved, asked.edits, idx) as sample:
             stream = dataset.stream_of(person)
             staged = stream.set_output(idx, sample, if_version=asked.version)
@@ -99,11 +98,23 @@ def sample_routes(dataset: ShownDataset) -> APIRouter:
         )
 
     @routes.post("/api/undo")
-    def undo(asked: Undo) -> dict[str, Any]:
-        report = dataset.undo(asked.run_key, asked.commit_id)
+    def undo(asked: Undo, person: Person) -> dict[str, Any]:
+        report = dataset.undo(asked.run_key, asked.commit_id, person)
         return {"commit_id": report.commit_id, "run_key": report.run_key}
 
     return routes
+
+
+def _as_shown(dataset: ShownDataset, idx: int, version: str) -> Sample:
+    """The sample that a page shows.
+
+    Raises:
+        ConflictError: If it is another one by now.
+    """
+    sample = dataset.sample(idx)
+    if sample.version != version:
+        raise ConflictError(f"sample {idx} was changed by somebody else since it was shown.")
+    return sample
 
 
 @contextmanager
@@ -114,8 +125,5 @@ def _edited(saved: Sample, edits: list[Edit], idx: int) -> Iterator[Sample]:
 
 def _picture(dataset: ShownDataset, idx: int, found: Thumbnail | None, version: str) -> Response:
     """A picture for the page, which keeps it for the version of the sample that it is of."""
-    if found is None:
-        return Response(status_code=404)
-    is_of_version = version and dataset.versions([idx])[idx] == version
-    kept = "private, max-age=604800, immutable" if is_of_version else "no-store"
-    return Response(found.content, media_type=found.media_type, headers={"cache-control": kept})
+    is_of_version = version != "" and dataset.versions([idx])[idx] == version
+    return picture_answer(found, is_lasting=is_of_version)

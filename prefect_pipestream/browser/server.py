@@ -4,7 +4,8 @@ import ipaddress
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from urllib.parse import quote
 
 import uvicorn
@@ -44,8 +45,7 @@ def serve(
     """
     token = _token()
     with _listening(host, port) as listener:
-        port = listener.getsockname()[1]
-        addresses = _addresses(host, port)
+        addresses = _addresses(host, listener)
         access = Access(addresses, token, is_read_only)
         app = create_app(folder, access)
         server = uvicorn.Server(
@@ -86,18 +86,40 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _addresses(host: str, port: int) -> tuple[str, ...]:
+def _addresses(host: str, listener: socket.socket) -> tuple[str, ...]:
     """The addresses by which the server is known, the one to print first."""
-    known = []
     try:
         given = BrowserAddress.of_environment()
     except ValueError as error:
         raise PipestreamError(str(error)) from error
-    if given is not None:
-        known.append(given.root)
-    names = ["127.0.0.1", "localhost", "[::1]"] if is_loopback(host) else _names_of(host)
-    known += [f"http://{name}:{port}" for name in names]
+    port = listener.getsockname()[1]
+    known = [] if given is None else [given.root]
+    known += [BrowserAddress.of(f"http://{name}:{port}").root for name in _names(host, listener)]
     return tuple(dict.fromkeys(known))
+
+
+def _names(host: str, listener: socket.socket) -> Iterator[str]:
+    """By what names others may call the server, the best one first."""
+    bound = ipaddress.ip_address(listener.getsockname()[0])
+    if bound.is_unspecified:
+        own = socket.gethostname()
+        yield own
+        with suppress(OSError):  # a machine need not know its own name
+            for *_, address in socket.getaddrinfo(own, None):
+                yield _literal(ipaddress.ip_address(address[0]))
+        yield from ("127.0.0.1", "[::1]", "localhost")
+        return
+    yield _literal(bound)
+    if bound.is_loopback:
+        yield "localhost"
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return
+    yield host
+
+
+def _literal(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def is_loopback(host: str) -> bool:
@@ -108,14 +130,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _names_of(host: str) -> list[str]:
-    """What others may call a host that is listened at."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return [host]
-    if address.is_unspecified:
-        return [socket.gethostname(), "127.0.0.1", "localhost"]
-    return [f"[{host}]" if address.version == 6 else host]

@@ -1,6 +1,7 @@
 """Items as a page shows them: each as what it is, in plain values."""
 
 import base64
+import math
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, Literal
@@ -26,10 +27,14 @@ from prefect_pipestream.views import thumbnail
 LARGEST_SIDE = 1024
 """The longer side of the picture of an item on a sample's page, in pixels."""
 
+LARGEST_SHOWN = 64 << 20
+"""The largest file that is decoded for a page, in bytes; pictures are made of larger ones, too."""
+
 Kind = Literal["image", "array", "mesh", "metadata", "bytes", "other"]
 
 _MOST_ROWS, _MOST_COLUMNS = 50, 20  # of a table
 _MOST_TEXT = 200_000  # characters
+_MOST_VALUES = 2_000  # in a form
 _KINDS: tuple[tuple[type[Item[Any]], Kind], ...] = (
     (ImageItem, "image"),
     (NumpyItem, "array"),
@@ -117,8 +122,10 @@ def _shown(idx: int, version: str | None, key: str, item: Item[Any], saved: Samp
         is_changed=saved.get(key) is not item,
     )
     try:
+        if is_too_large(item):
+            return shown.model_copy(update=_of_large(idx, version, key, shown))
         return shown.model_copy(update=_content(idx, version, key, item, shown))
-    except PipestreamError as error:
+    except (PipestreamError, OSError) as error:
         return shown.model_copy(update={"problem": str(error)})
 
 
@@ -132,7 +139,7 @@ def _content(
     """
     if shown.kind == "metadata":
         return _metadata(item())
-    address = f"/picture/{idx}/{quote(key, safe='')}?version={quote(version or '', safe='')}"
+    address = _address(idx, version, key)
     if shown.kind == "mesh":
         faces = len(getattr(item(), "faces", ()))
         facts = [f"{faces:,} faces"] if faces else []
@@ -151,6 +158,16 @@ def _content(
     return {}
 
 
+def _address(idx: int, version: str | None, key: str) -> str:
+    return f"/picture/{idx}/{quote(key, safe='')}?version={quote(version or '', safe='')}"
+
+
+def _of_large(idx: int, version: str | None, key: str, shown: ShownItem) -> Mapping[str, Any]:
+    if shown.kind in ("image", "array", "mesh"):
+        return {"facts": ["large"], "picture": _address(idx, version, key)}
+    return {"problem": f"its file has more than {LARGEST_SHOWN >> 20} MiB: it is not read here."}
+
+
 def has_picture(kind: Kind, value: Any) -> bool:
     """Whether there is a picture of a value: of a mesh with faces, of numbers, if more than one."""
     if kind == "mesh":
@@ -158,15 +175,44 @@ def has_picture(kind: Kind, value: Any) -> bool:
     return kind in ("image", "array") and value.dtype.kind in "buifc" and value.size > 1
 
 
+def is_too_large(item: Item[Any]) -> bool:
+    """Whether an item is not to be decoded for a page: its file is, or its files are, too large."""
+    sizes = (source.size() for source in item.file_sources)
+    return not item.has_value and any(size > LARGEST_SHOWN for size in sizes)
+
+
 def _metadata(value: Any) -> Mapping[str, Any]:
-    return {"text": as_yaml(value), "value": to_jsonable_python(value, fallback=str)}
-
-
-def as_yaml(value: Any) -> str:
-    """Metadata as text for people."""
     stream = BytesIO()
-    YamlMetadataItem.encode(value, stream)
-    return stream.getvalue().decode()
+    try:
+        YamlMetadataItem.encode(value, stream)
+    except (ValueError, RecursionError) as error:
+        return {"problem": f"it cannot be written as text: {error}"}
+    text = stream.getvalue().decode()
+    if len(text) > _MOST_TEXT:
+        return {"problem": f"its {len(text):,} characters are too many for a page."}
+    return {"text": text, "value": value if _survives_json(value) else None}
+
+
+def _survives_json(value: Any) -> bool:
+    """Whether a form may have a value: JSON gives back the same, and it is not too much."""
+    todo = [value]
+    for _ in range(_MOST_VALUES):
+        if not todo:
+            return True
+        match todo.pop():
+            case None | bool() | str():
+                continue
+            case int(number) if abs(number) < 1 << 53:
+                continue
+            case float(number) if math.isfinite(number):
+                continue
+            case list(members):
+                todo += members
+            case dict(fields) if all(type(name) is str for name in fields):
+                todo += fields.values()
+            case _:
+                return False
+    return False
 
 
 def _inline(item: Item[Any]) -> str | None:

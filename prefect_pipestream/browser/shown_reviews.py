@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from prefect_pipestream.browser.dataset import ShownDataset
-from prefect_pipestream.browser.shown import Kind, kind_of
+from prefect_pipestream.browser.shown import Kind, is_too_large, kind_of
 from prefect_pipestream.errors import DatasetError, ItemError
 from prefect_pipestream.items import BinaryItem, Item
 from prefect_pipestream.review import (
@@ -27,7 +27,6 @@ Both = dict[str, tuple[Item[Any] | None, Item[Any] | None]]
 """Items before and after, by key."""
 
 _MOST_FAILURES = 50
-_LARGEST_FILE = 64 << 20  # bytes: a larger one is not compared in words
 
 
 class ReviewState(BaseModel):
@@ -261,7 +260,7 @@ def _shown(key: str, before: Item[Any] | None, after: Item[Any] | None) -> Chang
     items = [item for item in (before, after) if item is not None]
     shown = ChangedItem(key=key, kind=kind_of(items[-1]))
     try:
-        if any(source.size() > _LARGEST_FILE for item in items for source in item.file_sources):
+        if any(map(is_too_large, items)):
             return shown.model_copy(update={"words": ["it is too large to be compared in words"]})
         has_picture = shown.kind == "mesh" or any(shown_array(item()) is not None for item in items)
         words = _words(key, before, after)

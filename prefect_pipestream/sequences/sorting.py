@@ -39,7 +39,7 @@ def sort_by_value(
 
     Args:
         dataset: The dataset.
-        indices: Samples of it: int64, ascending.
+        indices: Samples of it, as they were listed: int64, ascending.
         path: The item's key and the way to the value, such as ``metadata.label``.
         descending: Whether the greatest comes first.
         most_reads: How many metadata files may be read for it; see `find`.
@@ -48,13 +48,15 @@ def sort_by_value(
         QueryError: If the path leads into an item that is no metadata.
         DatasetError: If the dataset cannot be read.
     """
-    catalog = ItemCatalog(dataset, path.partition(".")[0], most_reads)
+    there = dataset.indices()
+    catalog = ItemCatalog(dataset, path.partition(".")[0], most_reads, there)
     foreign = catalog.foreign_name()
     if foreign is not None:
         raise QueryError(f"{path!r}: {foreign} is no metadata, by which samples could be sorted.")
     column = catalog.columns([path])[path]
     ranks = _ranks(column.values, descending)
-    at = np.searchsorted(dataset.indices(), indices)
+    indices = indices[np.isin(indices, there, assume_unique=True)]  # others were removed meanwhile
+    at = np.searchsorted(there, indices)
     unread = np.isin(indices, catalog.unread, assume_unique=True)
     order = np.lexsort((indices, ranks[column.codes[at]], unread))
     return Sorted(indices[order], int(unread.sum()))

@@ -96,7 +96,7 @@ def find(
             folder = dataset.folder if ledger is None else Path(ledger)
             columns[key, True] = _outcomes(folder, key.removeprefix(RUN), samples)
             continue
-        catalog = ItemCatalog(dataset, key, most_reads)
+        catalog = ItemCatalog(dataset, key, most_reads, samples)
         if (key, False) in wanted:
             presence = catalog.presence().astype(np.int64)
             columns[key, False] = Coded(presence, [[], [True]])

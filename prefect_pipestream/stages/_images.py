@@ -103,6 +103,18 @@ def require_pixels(image: Image) -> None:
         raise UnsupportedImageError("it has no pixels.")
 
 
+def refuse_too_many_pixels(width: int, height: int) -> None:
+    """Raises UnsupportedImageError for a size of which no file could be read again."""
+    from PIL import Image as pillow
+
+    limit = pillow.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise UnsupportedImageError(
+            f"{width}×{height} pixels would be over the limit of {limit}, and not be read again. "
+            "If it is meant, raise PIL.Image.MAX_IMAGE_PIXELS."
+        )
+
+
 # -- images in a sample --------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from prefect_pipestream.stages._images import (
     UnsupportedImageError,
     change_images,
     has_alpha,
+    refuse_too_many_pixels,
     require_image,
     require_pixels,
 )
@@ -95,11 +96,13 @@ def resize(image: Image, height: int, width: int, interpolation: Interpolation) 
 
     Raises:
         UnsupportedImageError: If it has another shape, no pixels, or a dtype that is none of bool,
-            uint8, uint16 and the floats (unless "nearest").
+            uint8, uint16 and the floats (unless "nearest"). If it would have more pixels than can
+            be read again.
     """
     require_pixels(image)
     if image.shape[:2] == (height, width):
         return image
+    refuse_too_many_pixels(width, height)
     if interpolation == "nearest" or image.dtype.kind == "b":
         rows = ((np.arange(height) + 0.5) * (image.shape[0] / height)).astype(np.intp)
         columns = ((np.arange(width) + 0.5) * (image.shape[1] / width)).astype(np.intp)
@@ -253,13 +256,15 @@ def crop_and_pad(
         fill: The value of "constant": a number, or C of them.
 
     Raises:
-        UnsupportedImageError: If it has another shape, or the window or the image has no pixel.
+        UnsupportedImageError: If it has another shape, or the window or the image has no pixel; or
+            the window has more than can be read again.
     """
     require_image(image)
     rows, columns = image.shape[:2]
     width, height = width or columns - x, height or rows - y
     if width <= 0 or height <= 0:
         raise UnsupportedImageError(f"nothing of it is right of x = {x} and below y = {y}.")
+    refuse_too_many_pixels(width, height)
     if border == "constant":
         return _framed(image, x, y, width, height, fill)
     if not rows or not columns:

@@ -7,6 +7,8 @@ from urllib.parse import quote, urlsplit
 URL_VARIABLE = "PIPESTREAM_BROWSER_URL"
 """The variable with the address at which people reach the browser."""
 
+_PORTS = {"http": 80, "https": 443}
+
 
 @dataclass(frozen=True)
 class BrowserAddress:
@@ -26,11 +28,15 @@ class BrowserAddress:
             ValueError: If it is none that a page can be asked at.
         """
         parts = urlsplit(text)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        has_path = parts.path not in ("", "/")
+        if parts.scheme not in _PORTS or not parts.hostname or has_path:
             raise ValueError(
-                f"{URL_VARIABLE}={text!r}: expected an address such as https://data.example.org."
+                f"{URL_VARIABLE}={text!r}: expected an address without a path, such as "
+                "https://data.example.org."
             )
-        return cls(f"{parts.scheme}://{quote(parts.netloc, safe=':@[]%')}")
+        # As browsers write it: in small letters, and without the port that goes without saying.
+        place = quote(parts.netloc.lower().removesuffix(f":{_PORTS[parts.scheme]}"), safe=":[]%")
+        return cls(f"{parts.scheme}://{place}")
 
     @classmethod
     def of_environment(cls) -> "BrowserAddress | None":

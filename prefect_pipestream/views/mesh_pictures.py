@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 _MOST_FACES = 20_000
 """Of a larger mesh every second, third, … face is drawn: it is a small picture."""
+_MOST_JOINED = 2_000_000  # faces of a scene
 _LARGEST = 1e100  # a coordinate; also no number is not less
 _MARGIN = 0.04  # of the side
 _BACK = (244, 244, 246)
@@ -23,8 +24,11 @@ def mesh_picture(mesh: Any, side: int) -> Image.Image | None:
         side: The longer side of the picture, in pixels.
 
     Returns:
-        An RGB picture, with each side as long as `side`; None where there are no faces.
+        An RGB picture, with each side as long as `side`; None where there are no faces, or more
+        than two millions.
     """
+    if _faces_in(mesh) > _MOST_JOINED:
+        return None
     geometry = _one_of(mesh)
     faces = np.asarray(getattr(geometry, "faces", ()), dtype=np.int64)
     if faces.ndim != 2 or not len(faces):
@@ -35,6 +39,14 @@ def mesh_picture(mesh: Any, side: int) -> Image.Image | None:
     corners = vertices[faces]
     corners = corners[(np.abs(corners) < _LARGEST).all(axis=(1, 2))]
     return None if not len(corners) else _drawn(corners @ _view().T, side)
+
+
+def _faces_in(mesh: Any) -> int:
+    """How many faces there are once a scene is one mesh: it may have one mesh in many places."""
+    if not hasattr(mesh, "graph"):
+        return len(getattr(mesh, "faces", ()))
+    used = (mesh.geometry[mesh.graph[node][1]] for node in mesh.graph.nodes_geometry)
+    return sum(len(getattr(one, "faces", ())) for one in used)
 
 
 def _one_of(mesh: Any) -> Any:

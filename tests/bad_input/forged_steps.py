@@ -248,7 +248,7 @@ def _save(dataset: ShownDataset) -> None:
     changed = sample.set_item("image", PngImageItem(image_of(8)))
     (saved,) = stream.set_output(0, changed, if_version=sample.version)
     assert saved.commit_id is not None
-    dataset.undo(stream.run_key, saved.commit_id)
+    dataset.undo(stream.run_key, saved.commit_id, "Bob")
 
 
 def mend(folder: Path) -> Iterator[Callable[[], object]]:

@@ -248,3 +248,25 @@ def test_short_tokens_and_ports_that_are_taken_are_refused(tmp_path: Path, serve
         assert main(["browse", str(tmp_path / "nowhere"), "--port", "0"]) == 1
         patch.setenv("PIPESTREAM_BROWSER_URL", "javascript:alert(1)")
         assert main(["browse", str(server.dataset), "--port", "0"]) == 1
+
+
+def test_cookies_of_other_programs_do_not_lock_out(server: Served) -> None:
+    own = server.cookie()
+    for other in ('x={"a": 1}', "foo=a b", "Jos\xe9=1", "a", ";;"):
+        assert server.ask("/api/dataset", cookie=f"{other}; {own}").status == 200, other
+        assert server.ask("/api/dataset", cookie=other).status == 401
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1", "localhost", "0.0.0.0"])
+def test_the_address_that_is_printed_can_be_opened(tmp_path: Path, host: str) -> None:
+    with Served(made(tmp_path / "toy"), "--host", host) as server:
+        name = urlsplit(server.address).hostname
+        if host == "0.0.0.0":
+            assert name == socket.gethostname().lower()
+            server.address = server.address.replace(str(name), "127.0.0.1")
+        else:
+            assert name in (host, "127.0.0.1", "::1")
+        cookie = server.cookie() if host != "0.0.0.0" else None
+        assert server.ask("/api/dataset", cookie=cookie).status == (401 if cookie is None else 200)
+        upper = server.address.upper().partition("//")[2]
+        assert server.ask("/", host=upper, cookie=cookie).status == (401 if cookie is None else 200)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,3 +133,58 @@ def test_a_stage_that_removes_or_leaves_samples_says_so(server: Served) -> None:
     verify = {"do": "stage", "name": "verify-items"}
     (shown,) = server.ask("/api/many/preview", {"ranges": [[3, 1]], "edits": [verify]}).json()
     assert shown["differences"] == {}
+
+
+def test_no_code_is_imported_by_a_name(server: Served, tmp_path: Path) -> None:
+    version = server.ask("/api/versions?indices=1").json()["1"]
+    for name, arguments in (
+        ("reencode", {"item_class": "antigravity:X"}),
+        ("albumentations", {"transform": {"__class_fullname__": "os.system"}}),
+        ("timer", {"stage": "antigravity:X"}),
+        ("antigravity:X", {}),
+        ("entity", {"entity_action": "antigravity:X"}),
+    ):
+        edit = {"do": "stage", "name": name, "arguments": arguments}
+        for path, asked in (
+            ("/api/samples/1/preview", {"version": version, "edits": [edit]}),
+            ("/api/many/preview", {"ranges": [[1, 1]], "edits": [edit]}),
+        ):
+            answer = server.ask(path, asked)
+            assert answer.status == 400, answer
+            assert "here" in answer.json()["error"]
+    kept = {"do": "stage", "name": "reencode", "arguments": {"item_class": "JpegImageItem"}}
+    asked = {"version": version, "edits": [kept]}
+    assert server.ask("/api/samples/1/preview", asked).status == 200
+
+
+def test_one_request_does_not_take_all_memory(server: Served) -> None:
+    version = server.ask("/api/versions?indices=1").json()["1"]
+    for name, arguments in (
+        ("resize-images", {"size": [200_000, 200_000]}),
+        ("crop-and-pad-images", {"width": 200_000, "height": 200_000}),
+    ):
+        edit = {"do": "stage", "name": name, "arguments": {**arguments, "images": ["image"]}}
+        answer = server.ask("/api/samples/1/preview", {"version": version, "edits": [edit]})
+        assert answer.status == 400
+        assert "over the limit" in answer.json()["error"]
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{new}: &{new} [{', '.join(['*' + old] * 10)}]\n"
+        for old, new in zip("abcdef", "bcdefg", strict=True)
+    )
+    edit = {"do": "set-text", "key": "metadata", "text": bomb}
+    answer = server.ask("/api/samples/1/preview", {"version": version, "edits": [edit]})
+    assert len(answer.content) < 1_000_000
+    itself = {"do": "set-text", "key": "metadata", "text": "a: &a [*a, !!binary /w==, .nan]"}
+    shown = server.ask("/api/samples/1/preview", {"version": version, "edits": [itself]}).json()
+    (found,) = (item for item in shown["items"] if item["key"] == "metadata")
+    assert found["value"] is None
+    assert found["text"] or found["problem"]
+
+
+def test_a_change_that_runs_is_stopped_by_its_undo(server: Served) -> None:
+    before = labels(server)
+    job = server.ask("/api/many", {"ranges": [[0, 10**30]], "edits": [SET]}).json()
+    undone = server.ask("/api/runs/undo", {"run_key": job["run_key"]})
+    assert undone.status in (200, 404), undone  # or nothing was written yet
+    assert ended(server, job)["state"] in ("stopped", "finished")
+    assert labels(server) == before

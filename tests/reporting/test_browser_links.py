@@ -4,6 +4,7 @@ import pytest
 
 from prefect_pipestream.reporting.browser_links import review_link, run_link, sample_link
 from prefect_pipestream.reporting.markdown import Failure, failures_section
+from prefect_pipestream.views.addresses import BrowserAddress
 
 NAME = "PIPESTREAM_BROWSER_URL"
 
@@ -20,13 +21,22 @@ def test_failed_samples_runs_and_reviews_lead_to_the_browser(
     assert "(https://data.example.org/reviews/r%201)" in review_link("r 1")
 
 
+def test_an_address_is_as_browsers_write_it() -> None:
+    for given in ("HTTPS://Data.Example.org:443", "https://data.example.org/#a"):
+        assert BrowserAddress.of(given).root == "https://data.example.org"
+    assert BrowserAddress.of("http://[::1]:80").root == "http://[::1]"
+    assert BrowserAddress.of("http://x:8765").root == "http://x:8765"
+
+
 def test_without_a_browser_there_are_no_links(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(NAME, raising=False)
     assert (sample_link(3), run_link("k"), review_link("r")) == ("3", "`k`", "")
 
 
-@pytest.mark.parametrize("given", ["javascript:alert(1)", "data.example.org", "http://"])
+@pytest.mark.parametrize(
+    "given", ["javascript:alert(1)", "data.example.org", "http://", "https://data.example.org/path"]
+)
 def test_what_is_no_address_is_warned_of(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, given)
-    with pytest.warns(UserWarning, match="expected an address such as"):
+    with pytest.warns(UserWarning, match="expected an address without a path"):
         assert sample_link(3) == "3"

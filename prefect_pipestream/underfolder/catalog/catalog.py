@@ -101,6 +101,7 @@ class ItemCatalog:
         key: The item's key.
         most_reads: How many files may be read for it; None is as many as it takes. Where nothing
             can be kept, it is all or none of them.
+        samples: The samples, as they were when they were listed: int64, ascending; None: now.
 
     Attributes:
         problems: By index, why a sample's item has no value; filled when values are asked for.
@@ -111,6 +112,7 @@ class ItemCatalog:
     dataset: Underfolder
     key: str
     most_reads: int | None = None
+    samples: Ints | None = None
     problems: dict[int, str] = field(default_factory=dict)
     unread: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     reads: int = 0
@@ -121,9 +123,10 @@ class ItemCatalog:
         columns = [index.indices_of(kind) for kind in kinds]
         idx = np.concatenate([np.empty(0, np.int64), *columns])
         kind = np.repeat(np.arange(len(kinds)), [len(column) for column in columns])
+        self._samples = index.indices() if self.samples is None else self.samples
         order = np.argsort(idx, kind="stable")
+        order = order[np.isin(idx[order], self._samples)]  # others came meanwhile
         files = _Files(idx[order], kind[order], kinds)
-        self._samples = index.indices()
         self._owners = np.unique(files.idx)
         is_double = np.zeros(len(files.idx), dtype=bool)
         is_double[1:] = files.idx[1:] == files.idx[:-1]

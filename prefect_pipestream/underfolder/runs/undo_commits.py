@@ -5,8 +5,9 @@ back in turn, that is a commit of the run itself again: so the two take turns, h
 person changes her mind, and each has just what stands.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from prefect_pipestream.errors import DatasetError, UndoRefusedError
 from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commits
@@ -30,7 +31,14 @@ from prefect_pipestream.underfolder.runs.undo_plan import net_changes
 
 
 @DatasetError.explaining_questions()
-def undo_commit(folder: Folder, run_key: str, commit_id: str, *, force: bool = False) -> UndoReport:
+def undo_commit(
+    folder: Folder,
+    run_key: str,
+    commit_id: str,
+    *,
+    force: bool = False,
+    facts: Mapping[str, Any] | None = None,
+) -> UndoReport:
     """Takes one commit of a run back, such as one save of a person, and nothing else of the run.
 
     Its samples are as they were before it, byte by byte, and the run's ledger knows it no more.
@@ -43,6 +51,8 @@ def undo_commit(folder: Folder, run_key: str, commit_id: str, *, force: bool = F
             took back a commit of the run.
         force: Whether to restore also samples that someone changed since; what they are now is
             kept for the undo of this.
+        facts: What is noted of the run that takes back commits of this one, where it begins by
+            this, such as its ``user``.
 
     Returns:
         What was done.
@@ -62,7 +72,7 @@ def undo_commit(folder: Folder, run_key: str, commit_id: str, *, force: bool = F
             if commit is not None:
                 _refuse_whole(one)
                 refuse_if_moved(layout, [one], [sample.written_at for sample in commit.samples])
-                return _taken_back(layout, one, [commit], commit.tag, force)
+                return _taken_back(layout, one, [commit], commit.tag, force, facts or {})
     raise UndoRefusedError(
         f"{layout.root}: run {run.key!r} has no commit {commit_id!r} that could be taken back. It "
         "was taken back before, or is one of another run: `pipestream history DATASET IDX` lists "
@@ -124,11 +134,16 @@ def undo_commits(
         if not commits:
             forget_dropped(run)  # of one that was killed, or failed, as it did so
             return nothing
-        return _taken_back(layout, run, commits, tag or "main", force)
+        return _taken_back(layout, run, commits, tag or "main", force, {})
 
 
 def _taken_back(
-    layout: Layout, run: Run, commits: Sequence[CommitRecord], tag: str, force: bool
+    layout: Layout,
+    run: Run,
+    commits: Sequence[CommitRecord],
+    tag: str,
+    force: bool,
+    facts: Mapping[str, Any],
 ) -> UndoReport:
     """Takes commits back; the ledger lock is held."""
     key = run.key
@@ -139,7 +154,8 @@ def _taken_back(
     drops = tuple(f"{run.name}/{commit.id}" for commit in commits)
     commit_id = None
     if plan.todo:
-        undo.note({"rolls_back": key} if undo.key.startswith(ROLLBACK_KEY) else {})
+        rolls_back = {"rolls_back": key} if undo.key.startswith(ROLLBACK_KEY) else {}
+        undo.note({**facts, **rolls_back})
         writer = restoring_writer(dataset, undo.key, force)
         with writer.staging() as staging:
             stage_restored(staging, plan.todo, changes, force)
