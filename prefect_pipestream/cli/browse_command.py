@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from prefect_pipestream.cli.output import told_errors, write_line, write_note
+from prefect_pipestream.errors import PipeBuildingError
+from prefect_pipestream.sequences.stage import stage_class
 
 Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
 
@@ -26,6 +28,14 @@ def browse(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Show the dataset, and refuse every change.")
     ] = False,
+    stages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stage",
+            metavar="PACKAGE.MODULE:NAME",
+            help="A stage of your own, with a title, to be offered too; again for more.",
+        ),
+    ] = None,
 ) -> None:
     """Show a dataset in a browser: look at samples, change them, save, take back."""
     from prefect_pipestream.browser import serve
@@ -38,7 +48,18 @@ def browse(
                 f"{'' if read_only else ' and change it'}. What is sent is not encrypted: put a "
                 "proxy with TLS before it, and its address into PIPESTREAM_BROWSER_URL."
             )
+        for name in stages or ():
+            _offer(name)
         serve(dataset, host=host, port=port, is_read_only=read_only, tell=_told)
+
+
+def _offer(name: str) -> None:
+    """Imports a stage, which then is among those that are known by their titles."""
+    if stage_class(name).stage_title is None:
+        raise PipeBuildingError(
+            f"--stage {name}: it has no title by which it could be chosen. Give it one: "
+            '`class Mine(SampleStage, title="mine")`.'
+        )
 
 
 def _told(address: str) -> None:

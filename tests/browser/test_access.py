@@ -1,8 +1,11 @@
 """Nothing passes but what comes from who knows the token, on this server's own pages."""
 
 import json
+import os
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +16,7 @@ from prefect_pipestream import DataStream
 from prefect_pipestream.sequences import SamplesSequence
 from tests.browser.served import TOKEN, Served
 
+ROOT = Path(__file__).parents[2]
 EDIT = {"do": "set-value", "path": "metadata.label", "value": 77}
 
 
@@ -270,3 +274,30 @@ def test_the_address_that_is_printed_can_be_opened(tmp_path: Path, host: str) ->
         assert server.ask("/api/dataset", cookie=cookie).status == (401 if cookie is None else 200)
         upper = server.address.upper().partition("//")[2]
         assert server.ask("/", host=upper, cookie=cookie).status == (401 if cookie is None else 200)
+
+
+def test_a_stage_of_ones_own_is_offered_where_the_command_names_it(tmp_path: Path) -> None:
+    (tmp_path / "own_stages.py").write_text(
+        "from prefect_pipestream import Sample, SampleStage, sample_stage\n"
+        "@sample_stage(title='darken')\n"
+        "def darken(sample: Sample, by: int = 2) -> Sample:\n"
+        "    return sample.set_value('image', sample['image']() // by)\n"
+        "@sample_stage\n"
+        "def untitled(sample: Sample) -> Sample:\n"
+        "    return sample\n"
+    )
+    folder, own = made(tmp_path / "toy"), "own_stages:darken"
+    with Served(folder, "--stage", own, PYTHONPATH=f"{tmp_path}:{ROOT}") as server:
+        assert "darken" in server.ask("/api/dataset").json()["stages"]
+        version = server.ask("/api/versions?indices=1").json()["1"]
+        edit = {"do": "stage", "name": "darken", "arguments": {"by": 3}}
+        asked = {"version": version, "edits": [edit]}
+        assert server.ask("/api/samples/1/preview", asked).status == 200
+    command = [sys.executable, "-m", "prefect_pipestream", "browse", str(folder), "--port", "0"]
+    for name in ("own_stages:untitled", "own_stages:none", "no.such:stage"):
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+        refused = subprocess.run(
+            [*command, "--stage", name], env=environment, capture_output=True, check=False
+        )
+        assert refused.returncode == 2, refused
+        assert name.partition(":")[2].encode() in refused.stderr
