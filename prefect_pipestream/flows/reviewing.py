@@ -154,7 +154,8 @@ def _provenance(review: Review, transform: Any, keys: list[str] | None) -> dict[
 def _carry_out(held: Held, noted: Mapping[str, Any]) -> ReviewReport:
     review, decisions = held.review, held.decisions
     answers = [answer.decision for answer in decisions.answers]
-    decision = "; ".join(dict.fromkeys(answers)) or "reject all"
+    unasked = "as decided in the browser" if decisions.by_sample else "reject all"
+    decision = "; ".join(dict.fromkeys(answers)) or unasked
     facts = facts_of(decisions, decision, "nobody was asked")
     outcome = apply_review(review, decisions.approved, {**noted, **facts})
     end_run(Run.of(review.folder, review.id))

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,38 @@ class Screen:
             line.filter(has_text=text).wait_for()
         except Error:
             assert text in line.inner_text()  # shows what it says instead
+
+    @contextmanager
+    def held_back(self, part: str) -> Iterator[list[str]]:
+        """Holds the answers back to what has this in its address; gives what was asked.
+
+        They come as the block ends, in order, and what is asked from then on is answered at once.
+        """
+        held: list[Any] = []
+        asked: list[str] = []
+
+        def hold(route: Any) -> None:
+            held.append(route)
+            asked.append(route.request.url)
+
+        def is_meant(address: str) -> bool:
+            return part in address
+
+        self.page.route(is_meant, hold)
+        try:
+            yield asked
+        finally:
+            for route in held:  # and those that come meanwhile
+                route.continue_()
+            self.page.unroute(is_meant, hold)
+
+    def wait(self, is_so: Callable[[], bool]) -> None:
+        """Waits until something is so, whatever is asked meanwhile."""
+        for _ in range(_TIMEOUT_MS // 20):
+            if is_so():
+                return
+            self.page.wait_for_timeout(20)
+        assert is_so()
 
     def picture(self, name: str) -> None:
         """Takes a screenshot, as a small PNG."""

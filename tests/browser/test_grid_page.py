@@ -32,6 +32,19 @@ def test_pages_filters_and_samples_are_reached_by_keys_alone(screen: Screen, dat
     page.locator('.cell[data-idx="240"]').wait_for()
     assert shown(screen)[0] == "240"
     screen.press("n")  # there is no other page
+    screen.press("p", "p")
+    page.locator('.cell[data-idx="0"]').wait_for()
+    with screen.held_back("indices=120") as asked:  # turned to, and back, as it is on its way
+        screen.press("n")
+        screen.wait(lambda: bool(asked))
+        screen.press("p")
+    with page.expect_response(lambda answer: "/api/found" in answer.url):
+        pass
+    screen.press("e")
+    page.locator("#selected", has_text="120 selected").wait_for()
+    assert shown(screen) == [str(idx) for idx in range(120)]
+    assert page.get_by_label("Select sample 119", exact=True).is_checked()
+    screen.press("e")
     stream = DataStream.read_write_underfolder(dataset)
     label = stream[7]["metadata"]()["label"]
     wanted = [i for i in range(300) if stream[i]["metadata"]()["label"] == label]
@@ -63,10 +76,19 @@ def test_pages_filters_and_samples_are_reached_by_keys_alone(screen: Screen, dat
     page.keyboard.type(" and (")
     screen.press("Enter")
     page.locator("#told.error").wait_for()
+    page.get_by_label("Where").fill("")
+    page.get_by_label("Where").press("Enter")
+    page.locator("#count", has_text="300 of 300 samples").wait_for()
+    assert page.locator("#told").inner_text() == ""
+    page.evaluate("history.pushState({}, '', '/none'); history.pushState({}, '', '/reviews')")
+    page.go_back()  # to an address that is no page: the samples are shown
+    page.locator("#count", has_text="300 of 300 samples").wait_for()
 
 
 def test_what_others_write_is_seen(screen: Screen, dataset: Path) -> None:
     before = screen.page.locator('.cell[data-idx="3"] img').get_attribute("src")
+    screen.page.locator('.cell[data-idx="9"] a').focus()
+    stays = screen.page.locator('.cell[data-idx="8"] img').element_handle()
     code = (
         "import sys; from prefect_pipestream import DataStream as D\n"
         "s = D.read_write_underfolder(sys.argv[1])\n"
@@ -77,11 +99,9 @@ def test_what_others_write_is_seen(screen: Screen, dataset: Path) -> None:
     screen.page.locator("#count", has_text="300 of 300 samples").wait_for()
     screen.page.locator('.cell[data-idx="5"]').wait_for(state="detached")
     changed = screen.page.locator('.cell[data-idx="3"] img')
-    for _ in range(100):
-        if changed.get_attribute("src") != before:
-            break
-        screen.page.wait_for_timeout(50)
-    assert changed.get_attribute("src") != before
+    screen.wait(lambda: changed.get_attribute("src") != before)
+    assert stays.evaluate("image => image.isConnected")  # it was not loaded again
+    assert screen.page.evaluate("document.activeElement.closest('.cell').dataset.idx") == "9"
 
 
 def test_many_are_changed_in_one_run(screen: Screen, dataset: Path) -> None:
@@ -103,3 +123,52 @@ def test_many_are_changed_in_one_run(screen: Screen, dataset: Path) -> None:
     assert found == [2, 3, 7]
     (run,) = [run for run in list_runs(dataset) if "set metadata.label" in run.run_key]
     assert run.state == "finished"
+
+
+def test_what_is_done_to_many_is_what_the_form_says_and_can_be_stopped(
+    screen: Screen, dataset: Path
+) -> None:
+    page = screen.page
+    begin = page.locator("#start")
+    screen.press("e", "m")
+    page.get_by_label("Where, as a path").fill("metadata.label")
+    value = page.get_by_label("Value", exact=True)
+    four = page.get_by_label("Select sample 4", exact=True)
+    for act in (lambda: value.fill("51"), lambda: four.uncheck()):
+        value.fill("50")
+        screen.button("Preview").click()
+        begin.wait_for()
+        act()  # what was previewed is not what is meant any more
+        begin.wait_for(state="detached")
+    with screen.held_back("/preview") as asked:
+        screen.button("Preview").click()
+        screen.wait(lambda: bool(asked))
+        value.fill("52")
+    screen.button("Preview").click()
+    page.locator("#preview").get_by_text("→ 52").first.wait_for()
+    begin.click()
+    job = page.locator("#progress", has_text="of 119: running")
+    with screen.held_back("/api/many/") as asked:
+        job.wait_for()
+        screen.wait(lambda: bool(asked))
+        screen.button("Close").click()
+        page.locator("main").focus()
+        screen.press("m")  # the change that runs is shown, and goes on
+        screen.button("Stop").wait_for()
+        screen.button("Preview").click()
+        screen.told("A change is being made")
+    page.locator("#progress", has_text="finished. 119 written").wait_for()
+    page.locator("main").focus()
+    screen.press("m")
+    page.locator("#progress", has_text="finished").wait_for(state="detached")
+    assert DataStream.read_write_underfolder(dataset)[5]["metadata"]()["label"] == 52
+
+    screen.button("Close").click()
+    page.locator("main").focus()
+    screen.press("e", "e", "m")  # none is selected
+    with screen.held_back("/api/found") as asked:
+        page.get_by_label("Where", exact=True).fill("metadata.label == 52")
+        screen.button("Filter").click()
+        screen.wait(lambda: bool(asked))
+        screen.button("Preview").click()
+        screen.told("is not known yet")

@@ -40,10 +40,11 @@ def test_what_a_query_finds_is_changed_by_a_flow_run(
         page.get_by_label("Where, as a path").fill("metadata.label")
         page.get_by_label("Value", exact=True).fill("99")
         screen.button("Preview").click()
-        screen.button("As a flow run of clean-dataset/on demand").click()
+        screen.button("As a flow run of clean-dataset/on demand").dblclick()
         link = page.get_by_role("link", name="Ada in the browser: set metadata.label")
         run = str(link.get_attribute("href")).rpartition("/")[2]
         api.wait_for_state(run, "Completed")
+        assert len(api.ask("flow_runs/filter", {})) == 1
     assert stream.indices("metadata.label == 99").tolist() == wanted
     (info,) = [one for one in list_runs(dataset) if one.fingerprint is not None]
     assert info.counts["written"] == len(wanted)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from prefect_pipestream import DataStream, list_runs
-from prefect_pipestream.review import compute_review, decide, load_review
+from prefect_pipestream.review import compute_review, decide, decisions_of, load_review
 from prefect_pipestream.sequences import SamplesSequence
 from prefect_pipestream.underfolder import Run
 from tests.browser.prefect_served import served_flow
@@ -39,21 +39,41 @@ def test_a_review_is_decided_by_keys_alone_and_outlives_reload_and_kill(
     assert page.locator("#flicker").get_attribute("aria-pressed") == "true"
     screen.press("d")
     page.locator("figure.difference img").wait_for()
-    screen.press("a")
+    with screen.held_back("&idx=1") as asked:
+        screen.press("a")
+        page.locator("#progress", has_text="1 approved").wait_for()
+        decide(review, 5, True, "Bob", seen=None)  # is seen as the next sample is on its way
+        page.locator("#progress", has_text="2 approved").wait_for()
+        screen.wait(lambda: sum("/api/review/sample" in one for one in asked) > 1)
+        screen.press("r")  # is not of sample 0, which still is shown
     page.locator("#place", has_text="Sample 1, 2 of 6").wait_for()
+    assert {idx: one.is_approved for idx, one in decisions_of(review).by_sample.items()} == {
+        0: True,
+        5: True,
+    }
     screen.press("r")
     page.locator("#place", has_text="Sample 2, 3 of 6").wait_for()
+    screen.expected += ("ERR_FAILED",)
+    page.route("**/api/review/comment", lambda route: route.abort())
     screen.press("c")
     page.keyboard.type("upside down")
     screen.press("Tab")
-    page.wait_for_timeout(300)
+    screen.told("The server cannot be reached.")
+    for _ in range(2):
+        with page.expect_response("**/api/review?*"):
+            pass
+    assert page.get_by_label("Comment").input_value() == "upside down"
+    page.unroute("**/api/review/comment")
+    screen.press("g")  # which saves it
+    page.wait_for_url("**/reviews")
+    assert decisions_of(review).comments == {"Ada": "upside down"}
 
     served.kill()  # and what was decided is there
     port = int(served.address.rpartition(":")[2])
     served.start_at(port)
     page.goto(served.first_address)
     screen.open("/reviews/" + "flip%20%3Cb%3Eall%3C%2Fb%3E")
-    page.locator("#progress", has_text="1 approved, 1 rejected, 4 of 6 left").wait_for()
+    page.locator("#progress", has_text="2 approved, 1 rejected, 3 of 6 left").wait_for()
     assert page.get_by_label("Comment").input_value() == "upside down"
     screen.picture("browser-review-alone")
 
@@ -69,6 +89,8 @@ def test_a_review_is_decided_by_keys_alone_and_outlives_reload_and_kill(
     stream = DataStream.read_write_underfolder(dataset)
     assert (stream[0]["image"]() == before[:, ::-1]).all()
     assert load_review(dataset, review.id) is None
+    page.get_by_role("link", name="Its run").click()
+    page.get_by_role("heading", name="Run flip <b>all</b>").wait_for()
 
 
 @pytest.fixture
@@ -109,6 +131,17 @@ def test_a_flow_run_is_resumed_with_the_decision_and_applies_it_once(
         page.locator("#place", has_text="Sample 2, 3 of 4").wait_for()
         screen.press("R")
         page.get_by_role("dialog").get_by_role("button", name="Reject").click()
+        screen.told("All is decided.")
+        screen.press("s")
+        screen.told("was resumed with the decision")
+        review = load_review(dataset, run)
+        assert review is not None
+        decide(review, 3, None, "Ada", seen=False)  # before it could apply: it asks again
+        page.locator("#progress", has_text="1 of 4 left").wait_for()
+        api.wait_for_state(run, "Suspended")
+        screen.press("n")
+        page.locator("#place", has_text="Sample 3, 4 of 4").wait_for()
+        screen.press("r")
         screen.told("All is decided.")
         screen.press("s")
         page.locator(

@@ -1,5 +1,6 @@
 """A review of more samples than are shown at once: nobody decides what nobody saw."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from httpx import HTTPStatusError
 
 from prefect_pipestream.flows.review_question import Decision, ReviewDecision
 from prefect_pipestream.flows.reviewing import review_changes
-from prefect_pipestream.review import decide, load_review
+from prefect_pipestream.review import compute_review, decide, decide_rest, load_review
 from tests.prefect_layer.artifacts import artifact_texts
 from tests.prefect_layer.datasets import files_of, make_dataset
 
@@ -120,3 +121,26 @@ def test_a_review_of_many_asks_again_and_says_how_many_are_left(
     assert "**[0](http://127.0.0.1:8765/sample/0)**" in shown
     (result,) = artifact_texts("review-result-many")
     assert f"http://127.0.0.1:8765/run?key={report.run_key}" in result
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("prefect_api")
+def test_a_retry_whose_review_is_decided_by_then_asks_nobody_and_says_where_it_was(
+    tmp_path: Path,
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.flow_engine import run_flow
+
+    folder = make_dataset(tmp_path / "few", samples=4)
+    parameters = {"dataset": str(folder), "transform": ["invert"]}
+    with get_client(sync_client=True) as client:
+        flow_run = client.create_flow_run(review_changes, parameters)
+    # As an attempt leaves it that was killed before its first question.
+    review = compute_review(folder, ["invert"], str(flow_run.id), flow_run=str(flow_run.id))
+    decide(review, 1, False, "Ada", seen=None)
+    decide_rest(review, True, "Bob")
+    report = run_flow(review_changes, flow_run=flow_run, parameters=parameters)
+    assert (report.applied, report.discarded) == ([0, 2, 3], [1])
+    assert (report.reviewer, report.decision) == ("Ada, Bob", "as decided in the browser")
+    facts = json.loads((folder / f".pipestream/runs/{flow_run.id}/run.json").read_text())
+    assert facts["decision"] == "as decided in the browser"

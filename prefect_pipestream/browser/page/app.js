@@ -45,7 +45,7 @@ function pageOf(path) {
     const found = path.match(pattern);
     if (found) return make(...found.slice(1).map(decodeURIComponent));
   }
-  return new Grid(app);
+  return new Grid(app, query());
 }
 
 async function show() {

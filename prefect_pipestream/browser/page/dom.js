@@ -19,6 +19,15 @@ export function button(label, key, onclick, attributes = {}) {
   return h("button", { type: "button", title, "aria-keyshortcuts": key, onclick, ...attributes }, label);
 }
 
+export const number = (count) => count.toLocaleString("en");
+
+/** Moves the focus among elements, by so many; to the first where none of them has it. */
+export function step(elements, by) {
+  const all = [...elements];
+  const at = all.indexOf(document.activeElement);
+  all[at < 0 ? 0 : Math.min(all.length - 1, Math.max(0, at + by))]?.focus();
+}
+
 /** Tells something in the line that screen readers read out. */
 export function tell(text, isError = false) {
   const line = document.getElementById("told");

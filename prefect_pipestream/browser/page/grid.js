@@ -1,5 +1,5 @@
 // Many samples: a page of thumbnails, those that a query finds, and which are selected.
-import { button, h, tell } from "./dom.js";
+import { button, h, number, step, tell } from "./dom.js";
 import { get, thumbnail } from "./api.js";
 import { every } from "./live.js";
 import { Many } from "./many.js";
@@ -16,6 +16,7 @@ export class Grid {
     if (query.has("where") && query.get("where") !== this.state.where) Object.assign(this.state, { where: query.get("where"), first: 0 });
     this.versions = {};
     this.asked = 0;
+    this.isAllKnown = false; // which samples the query finds
     this.keys = [
       ["/", "to the filter", () => this.where.focus()],
       ["n", "next page", () => this.turn(1)],
@@ -66,13 +67,13 @@ export class Grid {
     try {
       await this.find();
     } finally {
-      this.live = [every(1000, () => this.look()), every(2000, () => this.find())];
+      if (!this.isClosed) this.live = [every(1000, () => this.look()), every(2000, () => this.find())];
     }
   }
 
   close() {
+    this.isClosed = true;
     for (const stop of this.live ?? []) stop();
-    this.asked = NaN;
     this.many?.close();
   }
 
@@ -82,11 +83,19 @@ export class Grid {
   filter(where) {
     Object.assign(this.state, { where: where.trim(), first: 0 });
     this.noteAddress();
-    return this.find().catch((error) => tell(error.message, true));
+    return this.ask();
   }
 
   sortBy() {
     Object.assign(this.state, { sort: this.sort.value.trim(), isDescending: this.descending.checked, first: 0 });
+    return this.ask();
+  }
+
+  /** Asks something else than before: what was said of that, and what was to be done with it, goes. */
+  ask() {
+    tell("");
+    this.isAllKnown = false;
+    this.many?.forget();
     return this.find().catch((error) => tell(error.message, true));
   }
 
@@ -98,10 +107,15 @@ export class Grid {
   /** Asks which samples the query finds, again and again until that is known of all. */
   async find() {
     const asked = (this.asked += 1);
+    const isOver = () => asked !== this.asked || this.isClosed; // another question came meanwhile
     for (;;) {
-      const found = await get("/api/found", { where: this.state.where, sort: this.state.sort, descending: this.state.isDescending });
-      if (asked !== this.asked) return; // another question came meanwhile
+      const { where, sort, isDescending: descending } = this.state;
+      const found = await get("/api/found", { where, sort, descending }).catch((error) => {
+        if (!isOver()) throw error;
+      });
+      if (isOver()) return;
       this.state.ranges = new Ranges(found.ranges);
+      this.isAllKnown = found.known === found.of;
       this.say(found);
       await this.show();
       if (found.known === found.of) return;
@@ -111,25 +125,43 @@ export class Grid {
   say({ count, known, of, warning }) {
     const share = Math.floor((100 * known) / Math.max(of, 1));
     const part = known === of ? "" : ` of the first ${share} %`;
-    this.count.textContent = `${count.toLocaleString("en")} of ${of.toLocaleString("en")} samples${part}`;
+    this.count.textContent = `${number(count)} of ${number(of)} samples${part}`;
     this.note.textContent = warning ?? "";
+  }
+
+  /** The samples of the page that is turned to. */
+  page() {
+    return this.state.ranges.slice(this.state.first, this.state.first + PAGE);
   }
 
   /** Shows the page: cells that are there already stay, with what is focused or selected. */
   async show() {
     const { ranges, first } = this.state;
     this.state.first = Math.min(first, Math.max(0, Math.floor((ranges.count - 1) / PAGE) * PAGE));
-    const indices = ranges.slice(this.state.first, this.state.first + PAGE);
     const pages = Math.max(1, Math.ceil(ranges.count / PAGE));
-    this.place.textContent = `Page ${this.state.first / PAGE + 1} of ${pages.toLocaleString("en")}`;
+    this.place.textContent = `Page ${number(this.state.first / PAGE + 1)} of ${number(pages)}`;
     this.sayPicked();
-    const there = [...this.cells.children].map((cell) => Number(cell.dataset.idx));
-    if (there.join() === indices.join()) return;
+    const indices = this.page();
     const showing = (this.showing = indices.join());
+    const there = [...this.cells.children].map((cell) => Number(cell.dataset.idx));
+    if (there.join() === showing) return;
     const versions = indices.length ? await get("/api/versions", { indices }) : {};
-    if (showing !== this.showing) return; // another page was turned to meanwhile
+    if (showing !== this.showing || this.isClosed) return; // another page was turned to meanwhile
+    this.showCells(indices, versions);
+  }
+
+  showCells(indices, versions) {
+    const there = new Map([...this.cells.children].map((cell) => [Number(cell.dataset.idx), cell]));
+    const changed = indices.filter((idx) => there.has(idx) && versions[idx] !== this.versions[idx]);
     this.versions = versions;
-    this.cells.replaceChildren(...indices.map((idx) => this.cell(idx)));
+    for (const idx of changed) this.showPictures(there.get(idx));
+    const focused = document.activeElement;
+    this.cells.replaceChildren(...indices.map((idx) => there.get(idx) ?? this.cell(idx)));
+    if (this.cells.contains(focused)) focused.focus({ preventScroll: true }); // which it lost as it was moved
+  }
+
+  showPictures(cell) {
+    cell.querySelector(".pictures").replaceChildren(...this.pictures(Number(cell.dataset.idx)));
   }
 
   cell(idx) {
@@ -162,15 +194,13 @@ export class Grid {
       this.versions[idx] = now[idx];
       if (now[idx] === "absent") continue; // its cell goes as soon as the samples are asked for anew
       const cell = this.cells.querySelector(`[data-idx="${idx}"]`);
-      cell?.querySelector(".pictures").replaceChildren(...this.pictures(idx));
+      if (cell) this.showPictures(cell);
     }
   }
 
   choose(what, key) {
     this.state[what] = key;
-    for (const cell of this.cells.children) {
-      cell.querySelector(".pictures").replaceChildren(...this.pictures(Number(cell.dataset.idx)));
-    }
+    for (const cell of this.cells.children) this.showPictures(cell);
   }
 
   turn(pages) {
@@ -187,9 +217,7 @@ export class Grid {
   }
 
   step(by) {
-    const links = [...this.cells.querySelectorAll("a")];
-    const at = links.indexOf(document.activeElement);
-    links[at < 0 ? 0 : Math.min(links.length - 1, Math.max(0, at + by))]?.focus();
+    step(this.cells.querySelectorAll("a"), by);
   }
 
   toggle(element) {
@@ -198,38 +226,41 @@ export class Grid {
   }
 
   select(idx, isSelected) {
-    this.state.selected[isSelected ? "add" : "delete"](idx);
+    this.selectAll([idx], isSelected);
+  }
+
+  selectAll(indices, isSelected) {
+    for (const idx of indices) this.state.selected[isSelected ? "add" : "delete"](idx);
     this.sayPicked();
+    this.many?.forget();
   }
 
   sayPicked() {
     const { size } = this.state.selected;
-    this.picked.textContent = size ? `${size.toLocaleString("en")} selected` : "";
+    this.picked.textContent = size ? `${number(size)} selected` : "";
   }
 
   selectPage() {
-    const checks = [...this.cells.querySelectorAll("input")];
-    const isSelected = checks.some((check) => !check.checked);
-    for (const check of checks) {
-      check.checked = isSelected;
-      this.state.selected[isSelected ? "add" : "delete"](Number(check.closest(".cell").dataset.idx));
-    }
-    this.sayPicked();
+    const { selected } = this.state;
+    const page = this.page(); // whose cells may be on their way
+    this.selectAll(page, page.some((idx) => !selected.has(idx)));
+    for (const cell of this.cells.children) cell.querySelector("input").checked = selected.has(Number(cell.dataset.idx));
   }
 
   /** Opens the form for one change to those that are selected; where none is, to all that are found. */
   changeMany() {
     const images = () => this.imageKeys;
-    this.many?.close();
-    this.many = new Many(this.app, () => this.meant(), images, () => this.find());
+    if (!this.many?.isRunning) this.many = new Many(this.app, () => this.meant(), images, () => this.find().catch((error) => tell(error.message, true)));
     this.place_of_many.replaceChildren(this.many.element);
     this.many.what.focus();
   }
 
   meant() {
     const { selected, ranges } = this.state;
-    if (selected.size) return { ranges: rangesOf(selected), count: selected.size, name: `the ${selected.size.toLocaleString("en")} selected` };
-    return { ranges: ranges.ranges, count: ranges.count, name: `all ${ranges.count.toLocaleString("en")} found`, where: this.state.where };
+    if (selected.size) return { ranges: rangesOf(selected), count: selected.size, name: `the ${number(selected.size)} selected` };
+    if (!this.isAllKnown) return { refusal: "Which samples are found is not known yet: wait until it is, or select some." };
+    if (!ranges.count) return { refusal: "No sample is meant: select some, or filter." };
+    return { ranges: ranges.ranges, count: ranges.count, name: `all ${number(ranges.count)} found`, where: this.state.where };
   }
 }
 

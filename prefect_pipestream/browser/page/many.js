@@ -1,5 +1,5 @@
 // One change to many samples: what would become of some is shown, then it is one run.
-import { button, h, tell } from "./dom.js";
+import { button, h, number, tell } from "./dom.js";
 import { get, post } from "./api.js";
 import { runAddress } from "./changes.js";
 import { parsed, stageForm } from "./forms.js";
@@ -7,7 +7,7 @@ import { itemView } from "./items.js";
 import { every } from "./live.js";
 
 export class Many {
-  /** `scope()` gives the ranges and the number of the samples that are meant, and their name. */
+  /** `scope()` gives the ranges and the number of the samples that are meant, and their name; or why none are. */
   constructor(app, scope, images, onEnd) {
     Object.assign(this, { app, scope, images, onEnd });
     this.what = h("select", { "aria-label": "What to do" }, [
@@ -16,17 +16,24 @@ export class Many {
       h("option", { value: "remove" }, "remove from the dataset"),
     ]);
     this.what.addEventListener("change", () => this.choose());
-    this.form = h("div");
+    this.form = h("div", { oninput: () => this.forget() });
     this.shown = h("div", { id: "preview" });
     this.progress = h("div", { id: "progress", role: "status" });
     this.element = h("section", { id: "many", "aria-label": "Change many" },
       h("h2", {}, "Change many"), h("p", {}, this.what), this.form,
-      h("p", {}, button("Preview", null, () => this.preview()), button("Close", null, () => this.close())), this.shown, this.progress);
+      h("p", {}, button("Preview", null, () => this.preview()), button("Close", null, () => this.element.remove())), this.shown, this.progress);
     this.choose();
   }
 
-  choose() {
+  /** Takes a preview away, as what it shows is not what is meant any more. */
+  forget() {
+    if (!this.asked) return;
+    this.asked = null;
     this.shown.replaceChildren();
+  }
+
+  choose() {
+    this.forget();
     if (this.what.value === "set") this.chooseValue();
     else if (this.what.value === "stage") this.chooseStage();
     else {
@@ -69,6 +76,8 @@ export class Many {
   }
 
   async startFlowRun(asked) {
+    this.forget();
+    tell("");
     try {
       const run = await post("/api/many/flow-run", asked);
       const link = run.address ? h("a", { href: run.address, target: "_blank", rel: "noopener" }, run.name) : run.name;
@@ -79,57 +88,70 @@ export class Many {
   }
 
   async preview() {
-    const { ranges, count, name, where } = this.scope();
-    if (!count) return void tell("No sample is meant: select some, or filter.", true);
-    const asked = { ranges, ...this.read() };
+    if (this.isRunning) return void tell("A change is being made: wait for it, or stop it.", true);
+    this.forget();
+    tell("");
+    const { ranges, count, name, where, refusal } = this.scope();
+    if (refusal) return void tell(refusal, true);
+    const asked = (this.asked = { ranges, ...this.read() });
     try {
-      const some = await post("/api/many/preview", asked);
-      tell("");
+      const [some, flowRuns] = await Promise.all([post("/api/many/preview", asked), this.byFlowRun(asked, where)]);
+      if (asked !== this.asked) return; // something else is meant by now
       const all = `Do it with ${name}`;
       this.shown.replaceChildren(
         h("p", {}, `What would become of ${some.length === count ? "them" : `the first ${some.length}`}:`),
         ...some.map((one) => pair(one)),
-        h("p", {}, button(all, null, () => this.start(asked), { id: "start" }), ...(await this.byFlowRun(asked, where))),
+        h("p", {}, button(all, null, () => this.start(asked), { id: "start" }), ...flowRuns),
       );
     } catch (error) {
-      this.shown.replaceChildren();
-      tell(error.message, true);
+      if (asked === this.asked) tell(error.message, true);
     }
   }
 
   async start(asked) {
-    this.shown.replaceChildren();
+    this.forget();
+    this.isRunning = true;
     try {
       this.show(await post("/api/many", asked));
     } catch (error) {
+      this.isRunning = false;
       return void tell(error.message, true);
     }
-    this.stopAsking?.();
-    this.stopAsking = every(300, async () => this.show(await get(`/api/many/${this.job.job}`)));
+    if (this.isRunning && !this.isClosed) this.stopAsking = every(300, () => this.look());
+  }
+
+  async look() {
+    try {
+      this.show(await get(`/api/many/${this.job.job}`));
+    } catch (error) {
+      if (error.kind !== "RunNotFoundError") throw error;
+      this.show({ ...this.job, state: "stopped", problem: error.message }); // with its server, which ended
+    }
   }
 
   show(job) {
     this.job = job;
-    const isRunning = job.state === "running";
-    const counts = Object.entries(job.counts).filter(([, n]) => n).map(([outcome, n]) => `${n.toLocaleString("en")} ${outcome}`);
+    this.isRunning = job.state === "running";
+    const counts = Object.entries(job.counts).filter(([, n]) => n).map(([outcome, n]) => `${number(n)} ${outcome}`);
     const run = runAddress(job.run_key);
     this.progress.replaceChildren(
       h("p", {}, h("progress", { max: String(job.of || 1), value: String(job.done), "aria-label": "Progress" }),
-        ` ${job.done.toLocaleString("en")} of ${job.of.toLocaleString("en")}: ${job.state}. ${counts.join(", ")}`),
+        ` ${number(job.done)} of ${number(job.of)}: ${job.state}. ${counts.join(", ")}`),
       job.problem ? h("p", { class: "error" }, job.problem) : "",
-      isRunning
+      this.isRunning
         ? button("Stop", null, () => post(`/api/many/${job.job}/stop`, {}).catch((error) => tell(error.message, true)))
         : h("p", {}, h("a", { href: run }, "The run, and its undo")),
       h("ul", {}, job.failed.map(({ idx, reason }) => h("li", {}, h("a", { href: `/sample/${idx}` }, `Sample ${idx}`), `: ${reason}`))),
     );
-    if (isRunning) return;
+    if (this.isRunning) return;
     this.stopAsking?.();
-    this.onEnd();
+    if (!this.isClosed) this.onEnd();
   }
 
+  /** Asks no more how far it is: its page is left. */
   close() {
+    this.isClosed = true;
     this.stopAsking?.();
-    this.element.remove();
   }
 }
 

@@ -1,12 +1,12 @@
 // Reviews: those that wait for a decision, and one of them, sample by sample.
-import { ask, button, h, tell } from "./dom.js";
+import { ask, button, h, number, tell } from "./dom.js";
 import { get, person, post } from "./api.js";
+import { runAddress } from "./changes.js";
 import { every } from "./live.js";
 
 const FLICKER_MS = 500;
-const MODES = { f: "flicker", d: "difference" };
+const MODES = ["flicker", "difference"];
 
-const number = (count) => count.toLocaleString("en");
 const addressOf = (id) => `/reviews/${encodeURIComponent(id)}`;
 
 export class Reviews {
@@ -22,10 +22,11 @@ export class Reviews {
 
   async load() {
     await this.look();
-    this.live = every(2000, () => this.look());
+    if (!this.isClosed) this.live = every(2000, () => this.look());
   }
 
   close() {
+    this.isClosed = true;
     this.live?.();
   }
 
@@ -54,6 +55,8 @@ export class ReviewPage {
     this.app = app;
     this.id = id;
     this.mode = "";
+    this.wanted = null; // the sample that is to be shown, while another one still is
+    this.saidLast = ""; // the comment, as the server has it
     this.isReadOnly = app.about.is_read_only;
     this.keys = [
       ...(this.isReadOnly ? [] : [
@@ -108,12 +111,16 @@ export class ReviewPage {
 
   async load() {
     await this.look();
-    if (this.state) {
-      this.askForFlowRun(); // Prefect may be slow, or away
+    if (!this.state) return;
+    this.askForFlowRun(); // Prefect may be slow, or away
+    try {
       await this.show(this.state.first_left ?? this.state.first);
+    } finally {
+      if (!this.isClosed) {
+        this.live = every(2000, () => this.look());
+        this.flicker = setInterval(() => this.items.classList.toggle("after"), FLICKER_MS);
+      }
     }
-    this.live = every(2000, () => this.look());
-    this.flicker = setInterval(() => this.items.classList.toggle("after"), FLICKER_MS);
   }
 
   close() {
@@ -122,11 +129,13 @@ export class ReviewPage {
     clearInterval(this.flicker);
   }
 
+  /** Saves the comment; where that cannot be done, it is not lost without a question. */
   mayLeave = async () => {
-    if (document.activeElement === this.comment) this.comment.blur(); // which saves it
-    return true;
+    if (this.hasChanges()) await this.say();
+    if (!this.hasChanges()) return true;
+    return (await ask("The comment could not be saved.", [["leave", "Leave without it"], ["", "Stay"]])) === "leave";
   };
-  hasChanges = () => false;
+  hasChanges = () => Boolean(this.state) && this.comment.value !== this.saidLast;
 
   /** Sees how far the review is: others decide, too, here or in Prefect. */
   async look() {
@@ -134,9 +143,15 @@ export class ReviewPage {
     if (this.isClosed) return;
     if (decided) return this.showDecided(decided);
     const before = this.state;
+    if (waiting.left) this.isResumed = false; // a decision was taken back: its flow run asks again
     this.taken(waiting);
-    const isNews = before && (before.approved !== waiting.approved || before.rejected !== waiting.rejected);
-    if (isNews && this.sample) await this.show(this.sample.idx);
+    if (!before) return;
+    const isNews = before.approved !== waiting.approved || before.rejected !== waiting.rejected;
+    if (isNews || !this.isShown) await this.show(this.wanted);
+  }
+
+  get isShown() {
+    return (this.sample?.idx ?? null) === this.wanted;
   }
 
   taken(state) {
@@ -147,7 +162,10 @@ export class ReviewPage {
     const mine = person() || "somebody";
     const others = Object.entries(state.comments).filter(([name, text]) => text && (this.isReadOnly || name !== mine));
     this.said.replaceChildren(...others.map(([name, text]) => h("li", {}, h("strong", {}, name), ": ", text)));
-    if (document.activeElement !== this.comment) this.comment.value = state.comments[mine] ?? "";
+    if (document.activeElement !== this.comment && this.comment.value === this.saidLast) {
+      this.comment.value = state.comments[mine] ?? "";
+      this.saidLast = this.comment.value;
+    }
     for (const one of this.element.querySelectorAll(".rest")) one.disabled = !state.left || this.isResumed;
     const apply = this.element.querySelector("#apply");
     if (apply) apply.disabled = state.left > 0 || this.isResumed;
@@ -167,6 +185,7 @@ export class ReviewPage {
   }
 
   async show(idx) {
+    this.wanted = idx;
     if (idx === null) return this.showNone();
     const asked = (this.asked = (this.asked ?? 0) + 1);
     const sample = await get("/api/review/sample", { id: this.id, idx });
@@ -228,7 +247,7 @@ export class ReviewPage {
 
   choose(mode) {
     this.mode = this.mode === mode ? "" : mode;
-    for (const one of Object.values(MODES)) {
+    for (const one of MODES) {
       this.items.classList.toggle(one, this.mode === one);
       this.element.querySelector(`#${one}`).setAttribute("aria-pressed", String(this.mode === one));
     }
@@ -249,19 +268,24 @@ export class ReviewPage {
       tell(error.message, true);
       if (error.kind !== "ReviewNotFoundError" && error.kind !== "ConflictError") return null;
       await this.look().catch((other) => tell(other.message, true));
-      if (this.state && this.sample) await this.show(this.sample.idx).catch(() => null); // said above
+      if (this.state) await this.show(this.wanted).catch(() => null); // said above
       return null;
     }
   }
 
+  /** Decides about the sample that is shown; not while another is on its way, which may be meant. */
   decide(isApproved) {
     const { sample } = this;
-    if (!sample || this.isResumed) return null;
+    if (!sample || !this.isShown || this.isResumed || this.isDeciding) return null;
+    this.isDeciding = true;
+    const asked = post("/api/review/decide", { id: this.id, idx: sample.idx, is_approved: isApproved, seen: sample.approved });
     return this.try(async () => {
-      this.taken(await post("/api/review/decide", { id: this.id, idx: sample.idx, is_approved: isApproved, seen: sample.approved }));
-      const isOn = isApproved !== null && sample.approved === null && this.state.left > 0;
-      await this.show(isOn ? (sample.next_left ?? sample.idx) : sample.idx);
-      if (!this.state.left) tell("All is decided. Apply it (s), or go back to look again.");
+      const state = await asked.finally(() => (this.isDeciding = false));
+      if (this.isClosed) return;
+      this.taken(state);
+      const isOn = isApproved !== null && sample.approved === null && state.left > 0;
+      if (this.wanted === sample.idx) await this.show(isOn ? (sample.next_left ?? sample.idx) : sample.idx);
+      if (!state.left && !this.isClosed) tell("All is decided. Apply it (s), or go back to look again.");
     });
   }
 
@@ -273,19 +297,27 @@ export class ReviewPage {
     if (choice !== title) return;
     await this.try(async () => {
       this.taken(await post("/api/review/decide-rest", { id: this.id, is_approved: isApproved }));
-      if (this.sample) await this.show(this.sample.idx);
+      await this.show(this.wanted);
       tell("All is decided. Apply it (s), or go back to look again.");
     });
   }
 
   say() {
-    return this.try(async () => this.taken(await post("/api/review/comment", { id: this.id, comment: this.comment.value })));
+    if (!this.state) return null;
+    const comment = this.comment.value;
+    return this.try(async () => {
+      const state = await post("/api/review/comment", { id: this.id, comment });
+      this.saidLast = comment;
+      this.taken(state);
+    });
   }
 
   apply() {
     if (!this.state || this.isResumed) return null;
     if (this.state.left) return tell(`${number(this.state.left)} are left to decide about.`, true);
     return this.try(async () => {
+      if (this.hasChanges()) await this.say();
+      if (this.hasChanges()) return null; // it could not be saved, as was told
       const done = await post("/api/review/apply", { id: this.id });
       if (done.how === "applied") return this.showDecided(done.decided, done.note || "Applied here, at once.");
       this.isResumed = true;
@@ -296,12 +328,12 @@ export class ReviewPage {
   }
 
   showDecided(done, note = this.isResumed ? "Applied by its flow run." : "It was decided elsewhere.") {
-    this.live?.();
+    this.close(); // nothing more is asked, nor shown of what was
     this.state = this.sample = null;
     this.body.replaceChildren();
     this.bar.value = 1;
     this.progress.textContent = "";
-    const run = h("a", { href: `/runs/${encodeURIComponent(done.run_key)}` }, "Its run");
+    const run = h("a", { href: runAddress(done.run_key) }, "Its run");
     const conflicts = done.conflicts.slice(0, 100).map((idx) => [h("a", { href: `/sample/${idx}` }, String(idx)), " "]);
     this.result.replaceChildren(
       h("p", {}, h("strong", {}, `${number(done.applied)} applied, ${number(done.discarded)} discarded. `), note),

@@ -1,5 +1,5 @@
 // The runs of a dataset: a list of them, and each on a page of its own.
-import { button, h, tell } from "./dom.js";
+import { button, h, number, step, tell } from "./dom.js";
 import { get, post } from "./api.js";
 import { changesView, runAddress, when } from "./changes.js";
 import { every } from "./live.js";
@@ -7,7 +7,6 @@ import { every } from "./live.js";
 const OUTCOMES = ["written", "unchanged", "skipped", "failed", "removed"];
 const CHANGES = 12;
 const FAILURES = 100;
-const number = (count) => count.toLocaleString("en");
 const counted = (count, thing) => `${number(count)} ${thing}${count === 1 ? "" : "s"}`;
 
 function size(bytes) {
@@ -45,6 +44,7 @@ export class Runs {
 
   async load() {
     await this.ask();
+    if (this.isClosed) return;
     this.live = every(1500, () => this.ask());
     const { runs, undo_bytes } = await get("/api/runs", { sizes: true });
     this.sizes = Object.fromEntries(runs.map((run) => [run.folder, run.undo_bytes]));
@@ -87,9 +87,7 @@ export class Runs {
   }
 
   step(by) {
-    const links = [...this.rows.querySelectorAll("a")];
-    const at = links.indexOf(document.activeElement);
-    links[at < 0 ? 0 : Math.min(links.length - 1, Math.max(0, at + by))]?.focus();
+    step(this.rows.querySelectorAll("a"), by);
   }
 }
 
@@ -121,6 +119,7 @@ export class RunPage {
 
   async load() {
     await this.ask();
+    if (this.isClosed) return;
     this.live = every(1500, () => this.ask());
     if (!this.isStanding || this.found.moved) return;
     await this.showFailures();
