@@ -60,7 +60,7 @@ class Screen:
             page.goto(served.first_address)
             page.locator("#cells .cell").first.wait_for()
             yield screen
-            assert screen.unexpected() == []
+            assert not screen.unexpected(), screen.unexpected()
         finally:
             context.close()
 

@@ -134,7 +134,7 @@ def test_a_retry_whose_review_is_decided_by_then_asks_nobody_and_says_where_it_w
     folder = make_dataset(tmp_path / "few", samples=4)
     parameters = {"dataset": str(folder), "transform": ["invert"]}
     with get_client(sync_client=True) as client:
-        flow_run = client.create_flow_run(review_changes, parameters)
+        flow_run = client.create_flow_run(review_changes, parameters=parameters)
     # As an attempt leaves it that was killed before its first question.
     review = compute_review(folder, ["invert"], str(flow_run.id), flow_run=str(flow_run.id))
     decide(review, 1, False, "Ada", seen=None)
