@@ -10,7 +10,7 @@ import pytest
 from httpx import HTTPStatusError
 
 from prefect_pipestream.flows.review_question import Decision, ReviewDecision
-from prefect_pipestream.flows.reviewing import review_changes
+from prefect_pipestream.flows.reviewing import ReviewReport, review_changes
 from prefect_pipestream.review import compute_review, decide, decide_rest, load_review
 from tests.prefect_layer.artifacts import artifact_texts
 from tests.prefect_layer.datasets import files_of, make_dataset
@@ -140,6 +140,7 @@ def test_a_retry_whose_review_is_decided_by_then_asks_nobody_and_says_where_it_w
     decide(review, 1, False, "Ada", seen=None)
     decide_rest(review, True, "Bob")
     report = run_flow(review_changes, flow_run=flow_run, parameters=parameters)
+    assert isinstance(report, ReviewReport)
     assert (report.applied, report.discarded) == ([0, 2, 3], [1])
     assert (report.reviewer, report.decision) == ("Ada, Bob", "as decided in the browser")
     facts = json.loads((folder / f".pipestream/runs/{flow_run.id}/run.json").read_text())
