@@ -1,7 +1,10 @@
 """One sample in the browser: edits that nobody else sees, one commit when they are saved."""
 
 import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -11,6 +14,59 @@ from tests.browser.screen import Screen
 from tests.browser.served import Served
 
 pytestmark = pytest.mark.slow
+
+
+class Held:
+    """Answers to a page that are held back, from `hold` to `release`; and what it asked for."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.asked: Counter[str] = Counter()
+        self.answers: list[tuple[Any, Any]] = []
+        page.on("request", lambda one: self.asked.update([urlsplit(one.url).path]))
+
+    def hold(self, path: str) -> None:
+        """Holds back the answers at a path, as the server gave them."""
+        self.address, self.is_holding = re.compile(f"{path}$"), True
+        self.page.route(self.address, self._take)
+
+    def _take(self, route: Any) -> None:
+        if self.is_holding:
+            self.answers.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    def wait(self) -> None:
+        """Waits for an answer that is held."""
+        while not self.answers:
+            self.page.wait_for_timeout(10)
+
+    def release(self, status: int | None = None) -> None:
+        self.is_holding = False
+        for route, answer in self.answers:
+            if status is None:
+                route.fulfill(response=answer)
+            else:
+                route.fulfill(status=status, json={"kind": "Late", "error": "late"})
+        self.answers.clear()
+        self.page.unroute(self.address)
+
+    def polls(self, count: int) -> None:
+        """Waits until the page has asked so often whether its sample changed."""
+        for _ in range(count):
+            self.page.wait_for_event("requestfinished", lambda one: "/api/versions" in one.url)
+
+
+def open_sample(screen: Screen, idx: int = 3) -> None:
+    screen.open(f"/sample/{idx}")
+    screen.page.get_by_label("metadata: label").wait_for()
+
+
+def edits(screen: Screen, count: int) -> None:
+    """Waits until so many edits are listed."""
+    screen.page.wait_for_function(
+        "n => document.querySelectorAll('#edits li').length === n", arg=count
+    )
 
 
 def test_nothing_is_written_before_save_which_is_one_commit_that_can_be_undone(
@@ -105,3 +161,173 @@ def test_of_two_people_at_one_sample_the_second_is_told(
     assert DataStream.read_write_underfolder(dataset)[3]["metadata"]()["label"] == 9
     who = {event.user for event in sample_history(dataset, 3)}
     assert {"Ada", "Bob"} <= who
+
+
+def test_what_is_done_while_the_server_is_slow_is_done_once_and_in_order(
+    screen: Screen, dataset: Path
+) -> None:
+    page, held = screen.page, Held(screen.page)
+    stream = DataStream.read_write_underfolder(dataset)
+    image = stream[3]["image"]()
+    open_sample(screen)
+    held.hold("/api/samples/3/preview")
+    screen.press("r", "r", "s", "s")
+    held.wait()
+    held.release()
+    screen.told("Saved: image, instances, mask.")
+    assert np.array_equal(stream[3]["image"](), image[::-1, ::-1])
+    assert held.asked["/api/samples/3/preview"] == 2
+    assert held.asked["/api/samples/3/save"] == 1
+
+    # One's own save is not taken for that of somebody else, seen before its answer.
+    screen.press("h")
+    edits(screen, 1)
+    held.hold("/api/samples/3/save")
+    screen.press("s")
+    held.wait()
+    held.polls(1)
+    held.release()
+    screen.told("Saved: image, instances, mask.")
+    edits(screen, 0)
+    held.polls(2)
+    assert page.get_by_role("alert").count() == 0
+
+    # An edit that is made while the page reads what others wrote is one of what they wrote.
+    held.hold("/api/samples/3")
+    stream.set_output(3, stream[3].deep_set("metadata.label", 55))
+    held.wait()
+    screen.press("v", "h", "Backspace")
+    held.release()
+    edits(screen, 1)
+    page.wait_for_function("document.querySelector('#edits li').textContent.includes('vertical')")
+    assert page.get_by_label("metadata: label").input_value() == "55"
+    screen.press("s")
+    screen.told("Saved: image, instances, mask.")
+
+    # A key that is held takes one save back, not one after the other.
+    page.keyboard.down("u")
+    page.keyboard.down("u")
+    page.keyboard.down("u")
+    page.keyboard.up("u")
+    screen.told("The save was taken back.")
+    screen.press("h")
+    edits(screen, 1)
+    assert held.asked["/api/undo"] == 1
+    assert np.array_equal(stream[3]["image"](), image[::-1, ::-1][:, ::-1])
+
+
+def test_what_is_typed_stays_in_its_field_and_is_saved(screen: Screen, dataset: Path) -> None:
+    page, held = screen.page, Held(screen.page)
+    stream = DataStream.read_write_underfolder(dataset)
+    open_sample(screen)
+    field = page.get_by_label("metadata: label")
+    held.hold("/api/samples/3/preview")
+    field.fill("7")
+    field.press("Enter")
+    held.wait()
+    page.keyboard.type("8hs")
+    field.press("Backspace")
+    field.press("Backspace")
+    held.release()
+    edits(screen, 1)
+    page.keyboard.type("9u")  # would be a key of the page, were it not in the field
+    field.press("Backspace")
+    assert field.input_value() == "789"
+    screen.press("Control+s")
+    screen.told("Saved: metadata.")
+    assert stream[3]["metadata"]()["label"] == 789
+
+    # A link that is followed out of a field asks about what was typed there.
+    field.fill("790")
+    page.get_by_role("link", name="Samples").click()
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    page.locator("#cells .cell").first.wait_for()
+    assert stream[3]["metadata"]()["label"] == 790
+
+    # What the server refuses is still there, to be mended.
+    open_sample(screen)
+    screen.expected += ("400",)
+    page.locator('[data-key="metadata"]').get_by_role("button", name="As text").click()
+    text = page.get_by_label("metadata as text")
+    text.fill("label: [1")
+    screen.button("Save").click()
+    page.locator("#told.error", has_text="the text of 'metadata'").wait_for()
+    page.keyboard.press("h")
+    edits(screen, 1)
+    assert text.input_value() == "label: [1"
+    text.fill("label: [1]")
+    screen.button("Save").click()
+    screen.told("Saved: image, instances, mask, metadata.")
+    assert stream[3]["metadata"]() == {"label": [1]}
+
+
+def test_values_keep_their_types_in_a_form(screen: Screen, dataset: Path) -> None:
+    page = screen.page
+    stream = DataStream.read_write_underfolder(dataset)
+    values = {"label": 1, "float": 1.0, "large": 2**63 + 1, "none": None, "other": None}
+    values |= {"lines": "a\nb", "text": "1", "kept": 1e22, "many": [2.0, None]}
+    stream.set_output(3, stream[3].set_value("metadata", values))
+    open_sample(screen)
+    typed = {"float": "2", "large": str(2**63 + 3), "other": "3.0", "text": "2", "many[0]": "1e3"}
+    for name, text in typed.items():
+        page.get_by_label(f"metadata: {name}", exact=True).fill(text)
+    page.get_by_label("metadata: lines").fill("a\nc")
+    page.get_by_label("New name in metadata").fill("new")
+    page.get_by_label("New value in metadata").fill("4.0")
+    page.get_by_role("button", name="Add").click()
+    edits(screen, 7)
+    page.get_by_label("metadata: label").fill("none")
+    screen.button("Save").click()
+    screen.told('metadata: label: "none" is no number.')
+    page.get_by_label("metadata: label").fill("1")
+    screen.button("Save").click()
+    screen.told("Saved: metadata.")
+    changed = {"float": 2.0, "large": 2**63 + 3, "other": 3.0, "lines": "a\nc", "text": "2"}
+    after = {**values, **changed, "many": [1000.0, None], "new": 4.0}
+    assert repr(stream[3]["metadata"]()) == repr(after)
+
+
+def test_back_and_forward_ask_once_and_staying_keeps_the_place(screen: Screen) -> None:
+    page = screen.page
+    page.locator("#cells a").nth(3).click()
+    page.get_by_label("metadata: label").wait_for()
+    screen.press("j")
+    page.wait_for_url(re.compile("/sample/4$"))
+    page.evaluate("history.back()")
+    page.wait_for_url(re.compile("/sample/3$"))
+    page.get_by_label("metadata: label").wait_for()
+    screen.press("h")
+    edits(screen, 1)
+    for way, there in (("forward", "/sample/4"), ("back", "/"), ("forward", "/sample/4")):
+        page.evaluate(f"history.{way}()")
+        page.get_by_role("dialog").wait_for()
+        assert urlsplit(page.url).path == there
+        page.get_by_role("dialog").get_by_role("button", name="Stay").click()
+        page.wait_for_url(re.compile("/sample/3$"))
+        edits(screen, 1)
+        assert page.get_by_role("dialog").count() == 0
+    page.evaluate("history.forward()")
+    page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+    page.get_by_role("heading", name="Sample 4").wait_for()
+    assert urlsplit(page.url).path == "/sample/4"
+
+
+def test_a_page_that_is_left_before_it_is_there_asks_and_tells_nothing_more(
+    screen: Screen,
+) -> None:
+    held = Held(screen.page)
+    screen.expected += ("500",)
+    for status in (500, None):
+        open_sample(screen, 2)
+        held.hold("/api/samples/3")
+        screen.press("j")
+        held.wait()
+        screen.press("j")
+        screen.page.get_by_role("heading", name="Sample 4").wait_for()
+        screen.page.get_by_label("metadata: label").wait_for()
+        asked: list[str] = []
+        screen.page.on("request", lambda one, asked=asked: asked.append(one.url))
+        held.release(status)
+        held.polls(3)
+        assert not [one for one in asked if one.endswith("indices=3")]
+        assert screen.page.locator("#told").inner_text() == ""

@@ -9,6 +9,12 @@ import { SamplePage } from "./sample.js";
 const main = document.getElementById("main");
 let page = null;
 
+// Entries of the window's history have numbers, by which a page that is kept puts its address back.
+let at = history.state?.at ?? 0; // that of the page that is shown
+let shown = ""; // its address
+let isAsking = false; // whether the page may be left
+let isPuttingBack = false; // the next `popstate` comes of that
+
 export const app = {
   about: null,
   list: null, // the samples that the grid shows, for "next" and "previous"
@@ -16,13 +22,39 @@ export const app = {
 };
 
 /** Goes to an address of this application, unless unsaved changes keep the person here. */
-async function go(address, { isBack = false } = {}) {
-  if (page && !(await page.mayLeave())) {
-    if (isBack) history.forward();
-    return;
-  }
-  if (!isBack) history.pushState(null, "", address);
+async function go(address) {
+  if (isAsking) return; // the answer to what is asked decides
+  if (!(await mayLeave())) return putBack();
+  at += 1;
+  history.pushState({ at }, "", address);
   await show();
+}
+
+/** The person went back, or forward: the address is another one already. */
+async function onPopState() {
+  if (isPuttingBack) return void (isPuttingBack = false);
+  if (isAsking) return;
+  if (!(await mayLeave())) return putBack();
+  at = history.state?.at ?? 0;
+  await show();
+}
+
+async function mayLeave() {
+  isAsking = true;
+  try {
+    return !page || (await page.mayLeave());
+  } finally {
+    isAsking = false;
+  }
+}
+
+/** Has the address of the page that is kept again, wherever the person went to meanwhile. */
+function putBack() {
+  const there = history.state?.at;
+  if (there === at) return;
+  if (there === undefined) return history.pushState({ at }, "", shown); // an entry without a number
+  isPuttingBack = true;
+  history.go(at - there);
 }
 
 // The pages, by their paths; those of the server (`app.py`) are the same.
@@ -51,7 +83,7 @@ function pageOf(path) {
 async function show() {
   page?.close();
   tell("");
-  page = pageOf(location.pathname);
+  const mine = (page = pageOf(location.pathname));
   for (const link of document.querySelectorAll("nav a")) {
     if (link.getAttribute("href") === location.pathname) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -59,11 +91,18 @@ async function show() {
   main.replaceChildren(page.element);
   main.focus({ preventScroll: true });
   try {
-    await page.load();
+    const loaded = mine.load();
+    history.replaceState({ at }, ""); // also where the page has changed its address
+    shown = location.href;
+    await loaded;
   } catch (error) {
-    tell(error.message, true);
+    if (mine === page) tell(error.message, true);
   }
+  if (mine !== page) mine.close(); // it was left meanwhile: what it began as it was loaded ends
 }
+
+// Keys that do what they do again as long as they are held.
+const REPEATED = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "j", "k"];
 
 const isTyping = (target) => target.matches("input:not([type=checkbox]), textarea, select");
 
@@ -74,12 +113,11 @@ function onKey(event) {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  if (event.key === "?") return void showKeys();
+  if (event.key === "?") return void (event.repeat || showKeys());
   const found = [...(page?.keys ?? []), ...EVERYWHERE].find(([keys]) => keys.split(" ").includes(event.key));
-  if (found) {
-    event.preventDefault();
-    found[2]();
-  }
+  if (!found) return;
+  event.preventDefault();
+  if (!event.repeat || REPEATED.includes(event.key)) found[2]();
 }
 
 async function showKeys() {
@@ -95,7 +133,7 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   go(link.getAttribute("href"));
 });
-window.addEventListener("popstate", () => go(location.href, { isBack: true }));
+window.addEventListener("popstate", onPopState);
 window.addEventListener("beforeunload", (event) => {
   if (page?.hasChanges()) event.preventDefault();
 });

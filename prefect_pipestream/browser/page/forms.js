@@ -1,11 +1,41 @@
 // Forms: for metadata, and for the arguments of stages, of which there is a JSON schema.
-import { button, h } from "./dom.js";
+import { button, h, tell } from "./dom.js";
+import { Exact, exactly } from "./api.js";
 
-const isMapping = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-const isPlain = (value) => value === null || ["string", "number", "boolean"].includes(typeof value);
+const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?$/i; // as JSON has them
+
+const isMapping = (value) => value !== null && typeof value === "object" && !Array.isArray(value) && !(value instanceof Exact);
+// What a field can show and give back as it was; what it cannot is there as text.
+const isPlain = (value) => value === null || typeof value === "boolean" || value instanceof Exact || (typeof value === "string" && !value.includes("\r"));
 const escaped = (name) => name.replace(/[\\.[\]]/g, "\\$&");
 
-/** Metadata as fields; what is deeper than a form shows is there as text. */
+/**
+ * A field whose text becomes an edit on Enter, when it is left, and whenever its page asks for that by
+ * `commit()`, which says whether the edit could be made. `defaultValue` is the text that is an edit, or
+ * saved, already: where `value` is another one, it was typed and is no edit yet.
+ */
+export function editing(field, set) {
+  let last = Promise.resolve(true);
+  field.commit = () => {
+    const before = field.defaultValue;
+    if (field.value === before) return last;
+    field.defaultValue = field.value;
+    last = Promise.resolve(set(field.value)).then((isTaken) => {
+      if (isTaken) return true;
+      field.defaultValue = before;
+      last = Promise.resolve(true); // nothing is on its way any more
+      return false;
+    });
+    return last;
+  };
+  field.dataset.edits = "";
+  field.addEventListener("change", field.commit);
+  field.addEventListener("blur", () => field.isConnected && field.commit());
+  if (field.matches("input")) field.addEventListener("keydown", (event) => event.key === "Enter" && field.commit());
+  return field;
+}
+
+/** Metadata as fields; what is deeper than a form shows is there as text. Each edit says whether it could be made. */
 export function metadataForm(item, edit) {
   const fields = [...leaves(item.value, escaped(item.key))].map(([path, label, value]) => {
     const set = (found) => edit({ do: "set-value", path, value: found });
@@ -25,34 +55,52 @@ function* leaves(value, path, label = "", depth = 0) {
   for (const [below, name, part] of entries) yield* leaves(part, below, name, depth + 1);
 }
 
-/** A field for a plain value, which keeps its type: text stays text, a number a number. */
+/** A field for a plain value, which keeps its type: text stays text, a float a float. */
 function valueField(value, set, label) {
   if (typeof value === "boolean") {
     const check = h("input", { type: "checkbox", checked: value, "aria-label": label });
-    check.addEventListener("change", () => set(check.checked));
+    check.addEventListener("change", async () => {
+      if (!(await set(check.checked))) check.checked = !check.checked;
+    });
     return check;
   }
-  if (typeof value === "number") {
-    const field = h("input", { type: "number", step: "any", value: String(value), "aria-label": label });
-    field.addEventListener("change", () => field.value !== "" && set(Number(field.value)));
-    return field;
+  if (value instanceof Exact) {
+    const field = h("input", { inputmode: "decimal", value: value.text, "aria-label": label });
+    const isFloat = !isInteger(value.text);
+    return editing(field, (text) => {
+      const found = text.trim();
+      if (NUMBER.test(found)) return set(new Exact(isFloat && isInteger(found) ? `${found}.0` : found));
+      tell(`${label}: ${JSON.stringify(text)} is no number. Expected one like ${value.text}; another kind of value is set as text.`, true);
+      return false;
+    });
   }
-  const field = h("input", { value: value ?? "", placeholder: value === null ? "null" : "", "aria-label": label });
-  field.addEventListener("change", () => set(field.value));
-  return field;
+  if (value === null) {
+    const field = h("input", { placeholder: "null", "aria-label": label });
+    return editing(field, (text) => set(parsed(text)));
+  }
+  const field = value.includes("\n") ? h("textarea", { rows: "3", cols: "40", "aria-label": label }) : h("input", { "aria-label": label });
+  field.defaultValue = value;
+  return editing(field, set);
 }
+
+const isInteger = (text) => /^-?\d+$/.test(text);
 
 function newField(item, edit) {
   const name = h("input", { placeholder: "new name", "aria-label": `New name in ${item.key}` });
   const value = h("input", { placeholder: "value", "aria-label": `New value in ${item.key}` });
-  const add = () => name.value && edit({ do: "set-value", path: `${escaped(item.key)}.${escaped(name.value)}`, value: parsed(value.value) });
+  const add = async () => {
+    if (!name.value) return;
+    for (const field of [name, value]) field.defaultValue = field.value; // not kept, once it is there
+    const isTaken = await edit({ do: "set-value", path: `${escaped(item.key)}.${escaped(name.value)}`, value: parsed(value.value) });
+    if (!isTaken) for (const field of [name, value]) field.defaultValue = "";
+  };
   return h("p", { class: "field" }, name, value, button("Add", null, add));
 }
 
 /** What somebody typed: JSON where it is that, else text. */
 export function parsed(text) {
   try {
-    return JSON.parse(text);
+    return exactly(text);
   } catch {
     return text;
   }

@@ -6,7 +6,7 @@ import { changesView, runAddress, when } from "./changes.js";
 const MOST = 10;
 
 export class History {
-  /** `page` is the sample's page: it has `idx`, `isReadOnly`, `version()`, `mayLeave()`, `again()`, `did(undo)`, `forget(undo)`. */
+  /** `page` is the sample's page: it has `idx`, `isReadOnly`, `isClosed`, `version()`, `afterAsking(act)`, `readAgain()`, `did(undo)`, `forget(undo)`. */
   constructor(page) {
     this.page = page;
     this.isOpen = false;
@@ -32,7 +32,7 @@ export class History {
     const asked = (this.asked = (this.asked ?? 0) + 1);
     try {
       const found = await get(`/api/samples/${this.page.idx}/history`, { first, most: MOST });
-      if (asked !== this.asked) return;
+      if (asked !== this.asked || this.page.isClosed) return;
       const told = JSON.stringify(found);
       if (!first && told === this.told) return; // what is in focus stays
       if (!first) this.told = told;
@@ -42,7 +42,7 @@ export class History {
       this.more.hidden = this.events.childElementCount >= found.count;
       this.count.textContent = found.count ? `${found.count} ${found.count === 1 ? "change" : "changes"} known.` : "No run is known that did anything to this sample.";
     } catch (error) {
-      tell(error.message, true);
+      if (!this.page.isClosed) tell(error.message, true);
     }
   }
 
@@ -65,32 +65,37 @@ export class History {
     return undo || restore ? h("p", { class: "bar" }, undo, restore) : null;
   }
 
-  async undo(event) {
-    if (!(await this.page.mayLeave())) return;
+  undo = (event) => this.page.afterAsking(() => this.takeBack(event));
+  restore = (event) => this.page.afterAsking(() => this.putBack(event));
+
+  // What follows is done in the page's turn.
+
+  async takeBack(event) {
+    if (event.isTakenBack) return; // it was asked for twice
     const what = { run_key: event.run_key, commit_id: event.undo === "commit" ? event.commit_id : null };
     try {
       await undoOf(what);
+      event.isTakenBack = true;
       this.page.forget(what);
-      await this.page.again();
+      await this.page.readAgain();
       tell(event.undo === "commit" ? "The save was taken back." : "The restore was taken back.");
     } catch (error) {
       tell(error.message, true);
     }
   }
 
-  async restore(event, force = false) {
-    if (!force && !(await this.page.mayLeave())) return;
+  async putBack(event, force = false) {
     const { idx } = this.page;
     const { run_key, commit_id } = event;
     try {
       const done = await post(`/api/samples/${idx}/restore`, { run_key, commit_id, version: this.page.version(), force });
       if (done.run_key) this.page.did({ run_key: done.run_key, commit_id: null });
-      await this.page.again();
+      await this.page.readAgain();
       tell(done.run_key ? `Restored: ${done.files} ${done.files === 1 ? "file" : "files"}. Undo takes it back.` : "Nothing was to be restored: it is as it was before.");
     } catch (error) {
       if (error.kind === "UndoRefusedError" && !force) return void (await this.refused(event, error.message));
-      if (error.kind === "ConflictError") await this.page.again();
       tell(error.message, true);
+      if (error.kind === "ConflictError") await this.page.readAgain().catch((other) => tell(other.message, true));
     }
   }
 
@@ -98,7 +103,7 @@ export class History {
     const choice = await ask("The restore is refused", [["force", "Restore all the same"], ["", "Leave it"]],
       h("p", { class: "error" }, reason),
       h("p", {}, "What is there now would be kept: an undo of the restore brings it back."));
-    if (choice === "force") await this.restore(event, true);
+    if (choice === "force") await this.putBack(event, true);
     else tell(reason, true);
   }
 }

@@ -1,6 +1,6 @@
 // Items as a sample's page shows them: each as what it is.
-import { button, h } from "./dom.js";
-import { metadataForm } from "./forms.js";
+import { button, h, tell } from "./dom.js";
+import { editing, metadataForm } from "./forms.js";
 
 /** The picture of an item; `overlay` is the address of one that is laid over it. */
 function picture(item, overlay) {
@@ -39,7 +39,7 @@ export function zoom(item, overlay) {
   dialog.showModal();
 }
 
-/** An item; `edit` takes edits of it, or is null where nothing can be changed. */
+/** An item; `edit` takes edits of it, and says whether they could be made, or is null where nothing can be changed. */
 export function itemView(item, { overlay = null, edit = null, isAsText = false, onText = null } = {}) {
   const marks = [item.item_class, item.file, item.is_shared ? "shared by all samples" : null, ...item.facts];
   const title = h("h3", {}, item.key, item.is_changed ? h("strong", { class: "changed" }, " unsaved") : null);
@@ -58,6 +58,7 @@ export function itemView(item, { overlay = null, edit = null, isAsText = false, 
 function content(item, edit, isAsText, onText) {
   if (item.kind === "metadata" && item.text !== null) {
     if (!edit) return h("pre", {}, item.text);
+    if (item.value === null) return textField(item, edit); // it has values that no form can keep as they are
     const other = button(isAsText ? "As a form" : "As text", null, () => onText(item.key, !isAsText));
     const shown = isAsText ? textField(item, edit) : metadataForm(item, edit);
     return h("div", {}, shown, other);
@@ -68,9 +69,8 @@ function content(item, edit, isAsText, onText) {
 
 function textField(item, edit) {
   const field = h("textarea", { rows: "12", cols: "60", "aria-label": `${item.key} as text` });
-  field.value = item.text;
-  field.addEventListener("change", () => edit({ do: "set-text", key: item.key, text: field.value }));
-  return field;
+  field.defaultValue = item.text;
+  return editing(field, (text) => edit({ do: "set-text", key: item.key, text }));
 }
 
 function table(rows) {
@@ -82,7 +82,12 @@ function upload(key, edit) {
   const field = h("input", { type: "file", "aria-label": `Replace ${key} by a file` });
   field.addEventListener("change", async () => {
     const [file] = field.files;
-    if (file) edit({ do: "upload", key, file_name: file.name, content: await asBase64(file) });
+    if (!file) return;
+    try {
+      await edit({ do: "upload", key, file_name: file.name, content: await asBase64(file) });
+    } catch (error) {
+      tell(`${file.name} cannot be read: ${error.message}`, true);
+    }
   });
   return h("details", {}, h("summary", {}, "Replace by a file"), field);
 }

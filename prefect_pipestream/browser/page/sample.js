@@ -1,6 +1,6 @@
 // One sample: its items, edits of it that nobody else sees, and the save.
 import { ask, button, h, tell } from "./dom.js";
-import { get, post } from "./api.js";
+import { exactly, get, post } from "./api.js";
 import { History, undoOf } from "./history.js";
 import { stageForm } from "./forms.js";
 import { itemView } from "./items.js";
@@ -13,6 +13,7 @@ export class SamplePage {
     this.app = app;
     this.idx = idx;
     this.edits = [];
+    this.waiting = 0; // edits that the server has not answered yet
     this.undone = []; // commits of this page that were saved, to be taken back, the last one last
     this.asText = new Set();
     this.overlay = app.list?.mask || null;
@@ -38,7 +39,7 @@ export class SamplePage {
     this.title = h("h1", {}, `Sample ${idx}`);
     this.mark = h("strong", { id: "unsaved", role: "status" });
     this.conflict = h("div", { id: "conflict" });
-    this.items = h("div", { class: "items" });
+    this.items = h("div", { class: "items", oninput: () => this.showState() });
     this.left = h("p", { role: "note" });
     this.list = h("ol", { id: "edits", "aria-label": "Unsaved edits" });
     this.history = new History(this);
@@ -61,6 +62,15 @@ export class SamplePage {
       button("Overlay", "o", () => this.toggleOverlay()), button("History", "t", () => this.history.toggle()), changing, this.mark);
   }
 
+  // Whatever changes what is here, or on disk, has its turn after what was asked for before it.
+
+  inTurn(act) {
+    const run = () => (this.isClosed ? undefined : act());
+    return (this.last = (this.last ?? Promise.resolve()).then(run, run));
+  }
+
+  again = () => this.inTurn(() => this.readAgain());
+
   async load() {
     await this.again();
     this.live = every(1000, () => this.look());
@@ -71,13 +81,42 @@ export class SamplePage {
     this.isClosed = true;
   }
 
-  hasChanges = () => this.edits.length > 0;
+  hasChanges = () => this.edits.length + this.waiting + this.typed().length > 0;
 
+  /** The fields with a text that is no edit yet. */
+  typed = () => [...this.items.querySelectorAll("[data-edits]")].filter((field) => field.value !== field.defaultValue);
+
+  /** Makes edits of what was typed; says whether all of it could be. */
+  async commit() {
+    const fields = [...this.items.querySelectorAll("[data-edits]")];
+    const taken = await Promise.all(fields.map((field) => field.commit()));
+    return taken.every(Boolean);
+  }
+
+  /** Whether the page may be left: what is unsaved is asked about, after all that is on its way. */
   async mayLeave() {
     if (!this.hasChanges()) return true;
+    const committed = this.commit();
+    return this.inTurn(async () => {
+      await committed;
+      return this.mayLose();
+    });
+  }
+
+  /** Does, in one turn, what reads the sample anew: what is unsaved is asked about before. */
+  afterAsking(act) {
+    const committed = this.commit();
+    return this.inTurn(async () => {
+      await committed;
+      if (await this.mayLose()) await act();
+    });
+  }
+
+  async mayLose() {
+    if (!this.edits.length && !this.typed().length) return true;
     const choice = await ask(`Sample ${this.idx} has unsaved changes`, [["save", "Save"], ["discard", "Discard"], ["", "Stay"]]);
-    if (choice === "save") return this.save();
-    if (choice === "discard") this.edits = [];
+    if (choice === "save") return !this.typed().length && this.saveNow(); // what is typed yet was refused, which is told
+    if (choice === "discard") this.discardNow();
     return choice === "discard";
   }
 
@@ -91,19 +130,45 @@ export class SamplePage {
     this.masks = masks.map((item) => item.key);
     const overlay = images.find((item) => item.key === this.overlay)?.picture ?? null;
     const edit = this.isReadOnly || isBefore ? null : (one) => this.edit(one);
-    const onText = (key, isAsText) => {
+    const onText = async (key, isAsText) => {
+      if (!(await this.commit())) return; // what was typed would not be seen any more
       this.asText[isAsText ? "add" : "delete"](key);
       this.show(this.shown);
     };
-    this.items.replaceChildren(...sample.items.map((item) => itemView(item, {
+    this.replaceItems(sample.items.map((item) => itemView(item, {
       overlay: item.key === this.overlay ? null : overlay, edit, onText, isAsText: this.asText.has(item.key),
     })));
     this.left.textContent = sample.removed.length
       ? `Saving leaves these items as they are on disk: ${sample.removed.join(", ")}. No save removes an item.`
       : "";
-    this.list.replaceChildren(...this.edits.map((one, at) => h("li", {}, told(one), " ", button("Drop", null, () => this.drop(at)))));
-    this.mark.textContent = this.edits.length ? `${this.edits.length} unsaved` : "";
-    for (const [id, isOn] of [["save", this.edits.length], ["discard", this.edits.length], ["before", this.edits.length], ["undo", this.undone.length]]) {
+    this.list.replaceChildren(...this.edits.map((one) => h("li", {}, told(one), " ", button("Drop", null, () => this.drop(one)))));
+    this.showState();
+  }
+
+  /** Shows items; what was typed and is no edit yet stays, and the field in focus keeps it. */
+  replaceItems(views) {
+    const nameOf = (field) => JSON.stringify([field.closest("[data-key]")?.dataset.key, field.getAttribute("aria-label")]);
+    const isText = (field) => field.matches("textarea, input:not([type])");
+    const fieldsOf = () => [...this.items.querySelectorAll("[aria-label]:not(article)")];
+    const focused = this.items.contains(document.activeElement) ? document.activeElement : null;
+    const selection = focused && isText(focused) ? [focused.selectionStart, focused.selectionEnd, focused.selectionDirection] : null;
+    const typed = new Map(fieldsOf().filter((field) => isText(field) && field.value !== field.defaultValue).map((field) => [nameOf(field), field.value]));
+    this.items.replaceChildren(...views);
+    for (const field of fieldsOf()) {
+      const text = typed.get(nameOf(field));
+      if (text !== undefined && isText(field)) field.value = text;
+      if (!focused || nameOf(field) !== nameOf(focused)) continue;
+      field.focus({ preventScroll: true });
+      if (selection && isText(field)) field.setSelectionRange(...selection);
+    }
+  }
+
+  /** Says how much is unsaved; what can be done now can be pressed. */
+  showState() {
+    const typed = this.typed().length;
+    const unsaved = this.edits.length + typed;
+    this.mark.textContent = unsaved ? `${unsaved} unsaved` : "";
+    for (const [id, isOn] of [["save", unsaved], ["discard", unsaved], ["before", this.edits.length], ["undo", this.undone.length]]) {
       const control = this.element.querySelector(`#${id}`);
       if (control) control.disabled = !isOn;
     }
@@ -111,49 +176,69 @@ export class SamplePage {
 
   /** Shows the sample as it was before the edits, until it is pressed again. */
   toggleBefore() {
-    this.isBefore = !this.isBefore;
-    this.show(this.shown);
+    const committed = this.commit();
+    return this.inTurn(async () => {
+      if (!this.saved || !(await committed)) return;
+      this.isBefore = !this.isBefore;
+      this.show(this.shown);
+    });
   }
 
-  /** Adds an edit, if the server can do it, and shows what comes of it. */
+  /** Adds an edit, if the server can do it, and shows what comes of it; says whether it could be. */
   edit(one) {
-    if (!this.saved) return Promise.resolve(); // there is nothing to edit
-    const last = this.edits.at(-1);
-    const isSame = last && last.do === one.do && last.do === "set-value" && last.path === one.path;
-    return this.try([...(isSame ? this.edits.slice(0, -1) : this.edits), one]);
+    if (!this.saved) return Promise.resolve(false); // there is nothing to edit
+    this.waiting += 1;
+    return this.inTurn(() => {
+      const last = this.edits.at(-1);
+      const isSame = last && last.do === one.do && last.do === "set-value" && last.path === one.path;
+      return this.try([...(isSame ? this.edits.slice(0, -1) : this.edits), one]);
+    }).finally(() => {
+      this.waiting -= 1;
+    });
   }
 
+  /** Has these edits instead of those that are here, if the server can do them. */
   async try(edits) {
-    const asked = (this.asked = (this.asked ?? 0) + 1);
+    if (!this.saved) return false; // it was removed meanwhile
     try {
-      const sample = edits.length
-        ? await post(`/api/samples/${this.idx}/preview`, { version: this.saved.version, edits })
-        : this.saved;
-      if (asked !== this.asked || this.isClosed) return;
+      const asked = { version: this.saved.version, edits };
+      const sample = edits.length ? await post(`/api/samples/${this.idx}/preview`, asked, exactly) : this.saved;
+      if (this.isClosed) return false;
       this.isBefore = false;
       this.edits = edits;
       tell("");
       this.show(sample);
+      return true;
     } catch (error) {
-      tell(error.message, true);
-      this.show(this.shown);
+      if (!this.isClosed) tell(error.message, true);
+      return false; // what was typed is still in its field
+    } finally {
+      this.showState();
     }
   }
 
-  drop = (at) => this.try(this.edits.filter((_, place) => place !== at));
-  dropLast = () => this.edits.length && this.drop(this.edits.length - 1);
+  drop = (one) => this.inTurn(() => this.try(this.edits.filter((other) => other !== one)));
+  dropLast = () => this.inTurn(() => this.edits.length && this.try(this.edits.slice(0, -1)));
+  discard = () => this.inTurn(() => this.discardNow());
 
-  discard() {
+  discardNow() {
+    for (const field of this.typed()) field.value = field.defaultValue;
+    if (!this.saved) return;
     this.conflict.replaceChildren();
-    return this.try([]);
+    this.edits = [];
+    this.isBefore = false;
+    tell("");
+    this.show(this.saved);
   }
 
   turn(how) {
+    if (!this.saved) return;
     const images = this.shown.items.filter((item) => item.kind === "image").map((item) => item.key);
     return this.edit({ do: "stage", name: "rotate-flip", arguments: { ...how, images } });
   }
 
   async chooseStage() {
+    if (!this.saved) return;
     const stages = this.app.about.stages;
     const images = this.shown.items.filter((item) => item.kind === "image").map((item) => item.key);
     const select = h("select", { "aria-label": "Stage" }, Object.keys(stages).map((name) => h("option", { value: name }, name)));
@@ -169,17 +254,23 @@ export class SamplePage {
     if (choice === "apply") await this.edit({ do: "stage", name: select.value, arguments: form.read() });
   }
 
-  /** Saves all edits in one commit; says whether it did. */
-  async save() {
+  /** Saves all edits in one commit, with what is typed; says whether it did. */
+  save() {
+    const committed = this.commit();
+    return this.inTurn(async () => (await committed) && this.saveNow());
+  }
+
+  async saveNow() {
     if (!this.edits.length) return true;
     try {
-      const done = await post(`/api/samples/${this.idx}/save`, { version: this.saved.version, edits: this.edits });
+      const asked = { version: this.saved.version, edits: this.edits };
+      const done = await post(`/api/samples/${this.idx}/save`, asked, exactly);
       if (done.commit_id) this.did({ run_key: done.run_key, commit_id: done.commit_id });
       this.taken(done.sample);
       tell(done.commit_id ? `Saved: ${done.keys.join(", ")}.` : "Nothing was to be saved: all is as it was.");
       return true;
     } catch (error) {
-      if (error.kind === "ConflictError") await this.showConflict(error.message);
+      if (error.kind === "ConflictError") await this.showConflict(error.message).catch((other) => tell(other.message, true));
       else tell(error.message, true);
       return false;
     }
@@ -202,14 +293,15 @@ export class SamplePage {
   };
 
   /** Shows the sample as it is on disk now, or that there is none any more. */
-  async again() {
+  async readAgain() {
     try {
-      const sample = await get(`/api/samples/${this.idx}`);
-      if (sample.version !== "absent") return this.taken(sample);
-      this.takenAway(`There is no sample ${this.idx} now.`);
+      const sample = await get(`/api/samples/${this.idx}`, {}, exactly);
+      if (this.isClosed) return;
+      if (sample.version !== "absent") this.taken(sample);
+      else this.takenAway(`There is no sample ${this.idx} now.`);
     } catch (error) {
       if (error.status !== 404) throw error;
-      this.takenAway(error.message);
+      if (!this.isClosed) this.takenAway(error.message);
     }
   }
 
@@ -223,50 +315,74 @@ export class SamplePage {
     else this.history.toggle();
   }
 
-  async undo() {
-    const last = this.undone.at(-1);
-    if (!last || !(await this.mayLeave())) return;
-    try {
-      await undoOf(last);
-      this.undone.pop();
-      await this.again();
-      tell(last.commit_id ? "The save was taken back." : "The restore was taken back.");
-    } catch (error) {
-      tell(error.message, true);
-    }
+  undo() {
+    const committed = this.commit();
+    return this.inTurn(async () => {
+      await committed;
+      const last = this.undone.at(-1);
+      if (!last || !(await this.mayLose())) return;
+      try {
+        await undoOf(last);
+        this.forget(last);
+        await this.readAgain();
+        tell(last.commit_id ? "The save was taken back." : "The restore was taken back.");
+      } catch (error) {
+        tell(error.message, true);
+      }
+    });
   }
 
   /** Both versions, side by side: what is on disk by now, and what is here. */
   async showConflict(reason) {
-    const theirs = await get(`/api/samples/${this.idx}`);
+    const theirs = await get(`/api/samples/${this.idx}`, {}, exactly);
+    if (this.isClosed || !this.edits.length) return;
     const side = (title, sample) => h("section", { "aria-label": title }, h("h2", {}, title), sample.items.map((item) => itemView(item)));
     this.conflict.replaceChildren(
       h("p", { class: "error", role: "alert" }, reason),
       button("Keep mine", null, () => this.keepMine(theirs)),
-      button("Take theirs", null, () => this.taken(theirs)),
+      button("Take theirs", null, () => this.takeTheirs(theirs)),
       h("details", {}, h("summary", {}, "Look at both"), h("div", { class: "both" }, side("Theirs, on disk", theirs), side("Mine, unsaved", this.shown))),
     );
   }
 
   /** My edits, made again to what they saved, are saved. */
-  async keepMine(theirs) {
-    this.saved = theirs;
-    this.conflict.replaceChildren();
-    await this.try(this.edits);
-    await this.save();
+  keepMine(theirs) {
+    return this.inTurn(async () => {
+      if (!this.conflict.childElementCount) return; // it is settled already
+      const { saved } = this;
+      this.saved = theirs;
+      if (await this.try(this.edits)) {
+        this.conflict.replaceChildren();
+        await this.saveNow();
+      } else this.saved = saved; // it stays to be settled
+    });
+  }
+
+  takeTheirs(theirs) {
+    return this.inTurn(() => {
+      if (!this.conflict.childElementCount) return;
+      this.discardNow();
+      this.taken(theirs);
+    });
   }
 
   /** Sees what others wrote: it is shown, or, where there are edits, said. */
   async look() {
-    const now = (await get("/api/versions", { indices: [this.idx] }))[this.idx];
-    if (this.isClosed || now === this.version() || this.conflict.childElementCount) return;
-    if (now === "absent" && this.edits.length) return void tell("This sample was removed by somebody else. Your changes are still here, unsaved.", true);
-    if (this.edits.length) return void (await this.showConflict("Somebody else changed this sample meanwhile. Your changes are still here, unsaved."));
-    const isInField = this.items.contains(document.activeElement) && document.activeElement.matches("input, textarea");
-    if (!isInField) await this.again();
+    if ((await this.versionOnDisk()) === this.version()) return; // no turn is needed, for which edits would wait
+    await this.inTurn(async () => {
+      const now = await this.versionOnDisk();
+      if (this.isClosed || now === this.version() || this.conflict.childElementCount) return;
+      if (now === "absent" && this.edits.length) return void tell("This sample was removed by somebody else. Your changes are still here, unsaved.", true);
+      if (this.edits.length) return void (await this.showConflict("Somebody else changed this sample meanwhile. Your changes are still here, unsaved."));
+      const isInField = this.items.contains(document.activeElement) && document.activeElement.matches("input, textarea");
+      if (!isInField && !this.typed().length) await this.readAgain();
+    });
   }
 
+  versionOnDisk = async () => (await get("/api/versions", { indices: [this.idx] }))[this.idx];
+
   toggleOverlay() {
+    if (!this.saved) return;
     this.overlay = this.overlay ? null : (this.masks.find((key) => /mask|label|segm/i.test(key)) ?? this.masks[0] ?? null);
     if (this.app.list) this.app.list.mask = this.overlay ?? "";
     this.show(this.shown);
