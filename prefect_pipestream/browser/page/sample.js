@@ -154,13 +154,14 @@ export class SamplePage {
     const selection = focused && isText(focused) ? [focused.selectionStart, focused.selectionEnd, focused.selectionDirection] : null;
     const typed = new Map(fieldsOf().filter((field) => isText(field) && field.value !== field.defaultValue).map((field) => [nameOf(field), field.value]));
     this.items.replaceChildren(...views);
-    for (const field of fieldsOf()) {
-      const text = typed.get(nameOf(field));
-      if (text !== undefined && isText(field)) field.value = text;
-      if (!focused || nameOf(field) !== nameOf(focused)) continue;
-      field.focus({ preventScroll: true });
-      if (selection && isText(field)) field.setSelectionRange(...selection);
-    }
+    const fields = fieldsOf();
+    for (const field of fields.filter(isText)) field.value = typed.get(nameOf(field)) ?? field.value;
+    if (!focused) return;
+    const same = fields.find((field) => nameOf(field) === nameOf(focused));
+    // A form may have become a text: keys that are typed on go there, and do nothing to the sample.
+    const next = same ?? (isText(focused) ? fields.find((field) => isText(field) && field.closest("[data-key]").dataset.key === focused.closest("[data-key]").dataset.key) : null);
+    next?.focus({ preventScroll: true });
+    if (same && selection && isText(same)) same.setSelectionRange(...selection);
   }
 
   /** Says how much is unsaved; what can be done now can be pressed. */
