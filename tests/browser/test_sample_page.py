@@ -20,11 +20,11 @@ pytestmark = pytest.mark.slow
 class Held:
     """Answers to a page that are held back, from `hold` to `release`; and what it asked for."""
 
-    def __init__(self, page: Any) -> None:
-        self.page = page
+    def __init__(self, screen: Screen) -> None:
+        self.page, self.served = screen.page, screen.served
         self.asked: Counter[str] = Counter()
         self.answers: list[tuple[Any, Any]] = []
-        page.on("request", lambda one: self.asked.update([urlsplit(one.url).path]))
+        self.page.on("request", lambda one: self.asked.update([urlsplit(one.url).path]))
 
     def hold(self, path: str, *, is_done: bool = False) -> None:
         """Holds back what is asked at a path; where it is done, only the server's answer."""
@@ -33,7 +33,8 @@ class Held:
 
     def _take(self, route: Any) -> None:
         if self.is_holding:
-            self.answers.append((route, route.fetch() if self.is_done else None))
+            path, body = urlsplit(route.request.url).path, route.request.post_data_json
+            self.answers.append((route, self.served.ask(path, body) if self.is_done else None))
         else:
             route.continue_()
 
@@ -43,7 +44,7 @@ class Held:
             if self.answers:
                 return
             self.page.wait_for_timeout(10)
-        raise AssertionError(f"nothing was asked at {self.address.pattern}")
+        raise AssertionError(f"nothing came to {self.address.pattern}: {self.asked}")
 
     def release(self, status: int | None = None) -> None:
         self.is_holding = False
@@ -51,7 +52,7 @@ class Held:
             if status is not None:
                 route.fulfill(status=status, json={"kind": "Late", "error": "late"})
             elif answer is not None:
-                route.fulfill(response=answer)
+                route.fulfill(status=answer.status, headers=answer.headers, body=answer.content)
             else:
                 route.continue_()
         self.answers.clear()
@@ -172,7 +173,7 @@ def test_of_two_people_at_one_sample_the_second_is_told(
 def test_what_is_done_while_the_server_is_slow_is_done_once_and_in_order(
     screen: Screen, dataset: Path
 ) -> None:
-    page, held = screen.page, Held(screen.page)
+    page, held = screen.page, Held(screen)
     stream = DataStream.read_write_underfolder(dataset)
     image = stream[3]["image"]()
     open_sample(screen)
@@ -223,7 +224,7 @@ def test_what_is_done_while_the_server_is_slow_is_done_once_and_in_order(
 
 
 def test_what_is_typed_stays_in_its_field_and_is_saved(screen: Screen, dataset: Path) -> None:
-    page, held = screen.page, Held(screen.page)
+    page, held = screen.page, Held(screen)
     stream = DataStream.read_write_underfolder(dataset)
     open_sample(screen)
     field = page.get_by_label("metadata: label")
@@ -332,7 +333,7 @@ def test_back_and_forward_ask_once_and_staying_keeps_the_place(screen: Screen) -
 def test_a_page_that_is_left_before_it_is_there_asks_and_tells_nothing_more(
     screen: Screen,
 ) -> None:
-    held = Held(screen.page)
+    held = Held(screen)
     screen.expected += ("500",)
     for status in (500, None):
         open_sample(screen, 2)
