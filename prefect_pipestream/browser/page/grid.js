@@ -101,7 +101,7 @@ export class Grid {
 
   /** The address has the filter: it can be kept, sent to others, and gone back to. */
   noteAddress() {
-    history.replaceState(null, "", this.state.where ? `/?${new URLSearchParams({ where: this.state.where })}` : "/");
+    history.replaceState(history.state, "", this.state.where ? `/?${new URLSearchParams({ where: this.state.where })}` : "/");
   }
 
   /** Asks which samples the query finds, again and again until that is known of all. */
