@@ -150,9 +150,9 @@ def find(page: Page, digit: int) -> None:
         lambda answer: "/api/found" in answer.url and "sample_id" in answer.url
     ):
         page.get_by_label("Where").press("Enter")
+    page.locator(f'.cell[data-idx="{digit}"]').wait_for()
     while "first" in page.locator("#count").inner_text():
         time.sleep(0.05)
-    page.locator(f'.cell[data-idx="{digit}"]').wait_for()
     has_pictures(page)
 
 
