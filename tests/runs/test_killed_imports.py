@@ -37,6 +37,7 @@ def files_by_index(folder: Path) -> dict[int, str]:
     if not (folder / "data").exists():
         return {}
     dataset = Underfolder(folder)
+    dataset.settle()  # as who opens a stream does: a kill may have come as a commit was applied
     return {idx: dataset.read(idx)["metadata"]()["file"] for idx in dataset.indices().tolist()}
 
 
