@@ -85,7 +85,7 @@ class ShownDataset:
     def sorted(self, found: Found, path: str, descending: bool) -> Sorted:
         """Samples that were found, in the order of a value in their metadata."""
         return self.stream.sorted_by(
-            path, found.indices.tolist(), descending=descending, most_reads=MOST_READS
+            path, found.indices, descending=descending, most_reads=MOST_READS
         )
 
     def sample(self, idx: int) -> Sample:
@@ -94,9 +94,7 @@ class ShownDataset:
         Raises:
             IndexError: If there is none.
         """
-        if idx < 0:
-            raise IndexError(f"sample {idx}: there is none.")
-        return self.stream[idx].in_order()
+        return self._taken(idx).in_order()
 
     def item(self, idx: int, key: str) -> Item[Any]:
         """An item of a sample.
@@ -105,7 +103,12 @@ class ShownDataset:
             IndexError: If there is no such sample.
             MissingItemError: If it has no such item.
         """
-        return self.sample(idx)[key]
+        return self._taken(idx)[key]
+
+    def _taken(self, idx: int) -> Sample:
+        if idx < 0:  # which would count from the end
+            raise IndexError(f"sample {idx}: there is none.")
+        return self.stream[idx]
 
     def thumbnail(self, idx: int, key: str, side: int) -> Thumbnail | None:
         """A small picture of an item; see `Thumbnails`."""

@@ -130,11 +130,16 @@ def told(edit: EditOfMany) -> str:
 
 def offered_stages() -> Mapping[str, Mapping[str, Any]]:
     """By name, the stages that can be applied here: a JSON schema of the arguments of each."""
-    return {
-        name: cls.model_json_schema()
+    known = known_stages()
+    return {name: known[name].model_json_schema() for name in _offered_names()}
+
+
+def _offered_names() -> list[str]:
+    return [
+        name
         for name, cls in known_stages().items()
         if name in _OFFERED or cls.__module__.partition(".")[0] != _OWN_PACKAGE
-    }
+    ]
 
 
 def _after(sample: Sample, edit: SetText | SetValue | ApplyStage, idx: int) -> Sample:
@@ -147,8 +152,7 @@ def _after(sample: Sample, edit: SetText | SetValue | ApplyStage, idx: int) -> S
 
 
 def _staged(sample: Sample, edit: ApplyStage, idx: int) -> Sample:
-    _refuse_other_stages(edit)
-    result = resolve_stage({edit.name: edit.arguments})(sample)
+    result = resolve_stage(as_stage(edit))(sample)
     if isinstance(result, Sample):
         return result.made_from(sample)
     what = {
@@ -165,10 +169,10 @@ def _refuse_other_stages(edit: ApplyStage) -> None:
             f"reencode: {item_class!r} is none of the item classes that can be named here, such as "
             "PngImageItem."
         )
-    if edit.name not in offered_stages():
+    if edit.name not in _offered_names():
         raise PipeBuildingError(
             f"the stage {edit.name!r} is none of those that can be applied here: "
-            f"{', '.join(offered_stages())}."
+            f"{', '.join(_offered_names())}."
         )
 
 

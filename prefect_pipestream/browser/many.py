@@ -47,7 +47,6 @@ MOST_SHOWN = 6
 """Of how many samples a preview shows what would become."""
 MOST_FAILURES = 100
 """Of how many failed samples a page is told the reason; the run's page has all."""
-
 MOST_NAMED = 20_000
 """How many samples can be named one by one to a flow run: Prefect takes 512 kB of parameters."""
 
@@ -231,6 +230,7 @@ class Job:
                 todo = self._round(todo, stream, batch)
             for idx in () if self._stop.is_set() else todo:
                 self._fail(idx, ConflictError("others wrote it at the same time."), batch)
+                self.progress.done += 1
         end_run(stream.run)
         self.progress.counts = dict(stream.run.counts())
         return "stopped" if self._stop.is_set() else "finished"
@@ -290,8 +290,8 @@ class Jobs:
 
     def start(self, job: Job) -> Progress:
         """Begins a job."""
-        self._jobs[job.progress.job] = job
         job.start()
+        self._jobs[job.progress.job] = job
         return job.progress
 
     def get(self, name: str) -> Job:
@@ -312,7 +312,7 @@ class Jobs:
 
     def end(self) -> None:
         """Stops all of them, as the server ends."""
-        for job in self._jobs.values():
+        for job in list(self._jobs.values()):
             job.stop()
 
 

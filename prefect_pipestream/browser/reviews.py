@@ -1,6 +1,5 @@
 """What pages ask of reviews: what waits for a decision, to decide sample by sample, to apply it."""
 
-from threading import Lock
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -155,7 +154,6 @@ class _LoadedReviews:
 
     def __init__(self, dataset: ShownDataset) -> None:
         self._folder = dataset.folder
-        self._lock = Lock()
         self._last: tuple[tuple[int, int, int], Review] | None = None
 
     @DatasetError.explaining_questions()
@@ -170,8 +168,7 @@ class _LoadedReviews:
             return last[1]
         review = load_review(self._folder, review_id)
         if review is not None:
-            with self._lock:
-                self._last = (mark, review)
+            self._last = (mark, review)
         return review
 
     def waiting(self, review_id: str) -> Review:

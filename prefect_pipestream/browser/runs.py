@@ -13,7 +13,7 @@ from prefect_pipestream.browser.history import First
 from prefect_pipestream.browser.kept import Change, ShownChange
 from prefect_pipestream.browser.many import Jobs
 from prefect_pipestream.browser.person import Person
-from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.errors import DatasetError, RunNotFoundError
 from prefect_pipestream.sequences.query_meaning import RUN
 from prefect_pipestream.underfolder import (
     Outcome,
@@ -281,7 +281,9 @@ def _page(dataset: ShownDataset, key: str, folder: str | None) -> RunPage:
     chosen = exact or standing or found[-1:]
     if not chosen:
         existing_run(dataset.folder, key)  # raises, and says which there are
-        return _page(dataset, key, folder)  # it began just now
+        raise RunNotFoundError(
+            f"run {key!r} is not in the list: it was pruned, or begins just now."
+        )
     info = chosen[0]
     run = Run(Layout.of(dataset.folder), info.folder)
     is_standing = info.state != "undone"

@@ -289,7 +289,7 @@ class DataStream(Sequence[Sample]):
             DatasetError: If the stream does not just read a folder, or that cannot be read.
         """
         there = self.indices()
-        chosen = there if indices is None else np.intersect1d(there, list(indices))
+        chosen = there if indices is None else np.intersect1d(there, np.fromiter(indices, np.int64))
         return sort_by_value(
             self._folder_source().dataset,
             chosen,

@@ -31,6 +31,8 @@ def test_numbers_before_text_before_all_else_and_nothing_last(folder: Path) -> N
     assert found.indices.tolist() == [6, 1, 4, 10, 0, 8, 3, 5, 11, 9, 2, 7, 12]
     assert found.unread == 0
     assert stream.sorted_by("m.v", [12, 0, 3, 99]).indices.tolist() == [3, 0, 12]
+    nothing = stream.sorted_by("m.v", []).indices
+    assert (nothing.dtype, len(nothing)) == (np.int64, 0)
     assert stream.sorted_by("no.such").indices.tolist() == list(range(13))
 
 
