@@ -23,6 +23,7 @@ from prefect_pipestream.items import (
 )
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.views import thumbnail
+from prefect_pipestream.views.mesh_pictures import faces_in
 
 LARGEST_SIDE = 1024
 """The longer side of the picture of an item on a sample's page, in pixels."""
@@ -141,9 +142,9 @@ def _content(
         return _metadata(item())
     address = _address(idx, version, key)
     if shown.kind == "mesh":
-        faces = len(getattr(item(), "faces", ()))
-        facts = [f"{faces:,} faces"] if faces else []
-        return {"facts": facts, "picture": _inline(item) if shown.is_changed else address}
+        faces = faces_in(item())
+        picture = _inline(item) if shown.is_changed else address
+        return {"facts": [f"{faces:,} faces"], "picture": picture if faces else None}
     if shown.kind in ("image", "array"):
         array = item()
         picture = _inline(item) if shown.is_changed else address
@@ -171,7 +172,7 @@ def _of_large(idx: int, version: str | None, key: str, shown: ShownItem) -> Mapp
 def has_picture(kind: Kind, value: Any) -> bool:
     """Whether there is a picture of a value: of a mesh with faces, of numbers, if more than one."""
     if kind == "mesh":
-        return len(getattr(value, "faces", ())) > 0
+        return faces_in(value) > 0
     return kind in ("image", "array") and value.dtype.kind in "buifc" and value.size > 1
 
 

@@ -27,7 +27,7 @@ def mesh_picture(mesh: Any, side: int) -> Image.Image | None:
         An RGB picture, with each side as long as `side`; None where there are no faces, or more
         than two millions.
     """
-    if _faces_in(mesh) > _MOST_JOINED:
+    if faces_in(mesh) > _MOST_JOINED:
         return None
     geometry = _one_of(mesh)
     faces = np.asarray(getattr(geometry, "faces", ()), dtype=np.int64)
@@ -41,7 +41,7 @@ def mesh_picture(mesh: Any, side: int) -> Image.Image | None:
     return None if not len(corners) else _drawn(corners @ _view().T, side)
 
 
-def _faces_in(mesh: Any) -> int:
+def faces_in(mesh: Any) -> int:
     """How many faces there are once a scene is one mesh: it may have one mesh in many places."""
     if not hasattr(mesh, "graph"):
         return len(getattr(mesh, "faces", ()))
