@@ -135,7 +135,6 @@ class ChunkRun:
     stop: Event | None = None
     tried: int = 0
     _met_conflict: bool = False
-    _there: Collection[int] = ()  # the samples that have files of their own
     _is_alone: bool = False  # each sample is committed alone, to see whose fault an error is
 
     def run(self, indices: Indices) -> ChunkReport:
@@ -148,8 +147,6 @@ class ChunkRun:
         began = time.perf_counter()
         self.source.recover()  # a commit that a killed attempt had logged counts as done
         self.target.recover()
-        if self.source.input_folder is not None:
-            self._there = set(np.intersect1d(indices, self.source.indices()).tolist())
         with self.batch() as batch:
             todo = self.undone(indices)
             for _ in range(MOST_ROUNDS):
@@ -266,12 +263,12 @@ class ChunkRun:
             batch.flush()
 
     def _take(self, idx: int) -> Sample | None:
-        """The sample; None where it was there as the chunk began, and somebody removed it since."""
-        if idx not in self._there:
-            return self.source.get_input(idx)
+        """The sample; None where a folder has none, as somebody removed it since it was chosen."""
         try:
             sample = self.source.get_input(idx)
         except IndexError:
+            if self.source.input_folder is None:
+                raise
             return None
         return None if sample.origin is not None and sample.origin.is_of_nothing else sample
 

@@ -14,7 +14,7 @@ from prefect_pipestream.flows import process_samples
 from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream, Sample
-from prefect_pipestream.tasks import read_sample, set_output, transform_sample
+from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
 from prefect_pipestream.underfolder import Run, check, list_runs, undo_run
 
 from .datasets import count_runs, files_of, image_of, make_dataset, runs_of
@@ -193,6 +193,16 @@ def test_removed_by_another_writer_it_is_skipped(
         return sample.set_item("seen", sample["metadata"].make_new({"yes": True}))
 
     report = process(folder, interrupted, tasks_per=tasks_per)
+    assert (report.counts["written"], report.counts["skipped"]) == (N - 2, 2)
+    assert there(folder) == [idx for idx in range(N) if idx not in (4, N - 1)]
+
+
+def test_removed_after_it_was_chosen_and_before_its_chunk_it_is_skipped(folder: Path) -> None:
+    """The last one, too, of which the index is out of range by then."""
+    for idx in (4, N - 1):
+        DataStream.read_write_underfolder(folder, run_key="other").remove(idx)
+    stream = ReadWriteUnderfolder(folder=folder)
+    report = flow(lambda: process_chunk(stream, count_runs, range(N)))()
     assert (report.counts["written"], report.counts["skipped"]) == (N - 2, 2)
     assert there(folder) == [idx for idx in range(N) if idx not in (4, N - 1)]
 

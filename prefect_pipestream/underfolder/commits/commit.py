@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -74,13 +74,20 @@ class Commit:
         self._rules = rules
         self._written: set[str] = set()
 
-    def publish(self, run_key: str, tag: str, drops: Iterable[str] = ()) -> list[StagedSample]:
+    def publish(
+        self,
+        run_key: str,
+        tag: str,
+        drops: Iterable[str] = (),
+        stage: Callable[[], None] | None = None,
+    ) -> list[StagedSample]:
         """Puts all files in place and notes the outcomes in the run's ledger.
 
         Args:
             run_key: The run.
             tag: The part of the run.
             drops: Commits that this one takes back; see `CommitRecord`.
+            stage: Stages it under the commit lock, if nothing is staged yet.
 
         Returns:
             The samples as committed, each file's source now in its place.
@@ -94,7 +101,7 @@ class Commit:
             DatasetWriteError: If it could not be written; the dataset is as it was.
         """
         staging, rules = self._staging, self._rules
-        if not staging.samples and not staging.shared:
+        if stage is None and not staging.samples and not staging.shared:
             return []
         if rules.signed:
             wait_out_the_tick(staging.samples.values())
@@ -104,6 +111,8 @@ class Commit:
                 refuse_if_undoing(run)
                 if rules.attempt is not None:
                     refuse_if_taken_over(run, rules.attempt)
+                if stage is not None:
+                    stage()
                 staging.look()
                 staging.refuse_changed_shared()
                 conflicts = self._drop_conflicting()

@@ -301,6 +301,7 @@ class UnderfolderWriter:
         signed: bool = False,
         drops: Iterable[str] = (),
         moves: bool = False,
+        stage: Callable[[], None] | None = None,
     ) -> list[StagedSample]:
         """Commits what is staged, as part of the run; see `Commit.publish`.
 
@@ -310,8 +311,9 @@ class UnderfolderWriter:
             signed: Whether the ledger notes what each sample's files are like.
             drops: Commits that this one takes back.
             moves: Whether it moves samples: then all of them or none, and other runs end.
+            stage: Stages it, if nothing is staged yet: while no other writer can commit.
         """
-        return self._commit(staging, signed, moves).publish(self.run_key, tag, drops)
+        return self._commit(staging, signed, moves).publish(self.run_key, tag, drops, stage)
 
     def _commit(self, staging: Staging, signed: bool = False, moves: bool = False) -> Commit:
         return Commit(staging, Rules(self.durable, self.on_conflict, signed, self.attempt, moves))
