@@ -178,7 +178,7 @@ def test_a_huge_index_is_one_sample_more(dataset: Path) -> None:
     stream = DataStream.read_write_underfolder(dataset)
     assert stream[999_999_999]["meta"]() == {"number": 2, "cleaned": True}
     report = process(dataset, mark, indices=[0, 999_999_999, 500_000_000])
-    assert [failure.idx for failure in report.failures] == [500_000_000]
+    assert (report.counts["skipped"], report.failures) == (1, [])  # where there is none
 
 
 def test_a_huge_index_below_pipes_is_one_sample_more(dataset: Path) -> None:
