@@ -289,7 +289,7 @@ def decodes_or_says_why(path: Path) -> None:
         # counts both; pytest.raises would demand the error
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     extension=st.sampled_from(EXTENSIONS),
     start=st.sampled_from(STARTS),
@@ -301,7 +301,7 @@ def test_any_bytes_decode_or_are_a_clear_error(
     decodes_or_says_why(file_with(tmp_path, extension, start + content))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     which=st.sampled_from(VALUES),
     edits=st.lists(

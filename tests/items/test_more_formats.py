@@ -87,7 +87,8 @@ def test_what_is_held_comes_back(
     needs(cls)
     kind = data.draw(st.sampled_from(kinds))
     # No narrower than 5, so that N×H×W is not taken for H×W×C.
-    size = data.draw(st.tuples(st.integers(1, 40), st.integers(5, 40)))
+    most = 8 if dtype == "float32" else 40  # floats are drawn one by one
+    size = data.draw(st.tuples(st.integers(1, most), st.integers(5, most)))
     shape = (*size, *CHANNELS[kind.removeprefix("several ")])
     image = data.draw(arrays.arrays(dtype, shape))
     if kind.startswith("several"):
@@ -126,7 +127,7 @@ def test_gif_of_more_colors_is_refused_or_reduced() -> None:
 @given(
     arrays.arrays(
         np.float32,
-        st.tuples(st.integers(1, 30), st.integers(1, 30), st.just(3)),
+        st.tuples(st.integers(1, 10), st.integers(1, 10), st.just(3)),
         elements=st.floats(0, 2.0**120, width=32),
     )
 )

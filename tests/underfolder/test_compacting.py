@@ -157,7 +157,7 @@ SAMPLES = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(samples=SAMPLES, shared=st.sets(st.sampled_from(["common.yml", "names.txt"])))
 def test_any_gaps_and_names(samples: dict[int, tuple[set[str], int]], shared: set[str]) -> None:
     with tempfile.TemporaryDirectory() as root:
