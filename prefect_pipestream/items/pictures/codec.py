@@ -5,7 +5,7 @@ for floats. Its way costs, on top of the library beneath, for 28×28×3 pixels 0
 0.23 ms to write a PNG (straight: 0.10 and 0.10), 0.12 and 0.15 ms a JPEG (0.15 and 0.07); for
 512×512×3 nothing that could be told from noise (`benchmarks/bench_codecs.py`, two cores with other
 work). Those two are what data sets of many small pictures are made of, so that they go straight to
-Pillow. So does TIFF to tifffile (see `tiff`), whose pages and tags are looked at in any case. The
+Pillow, or to imagecodecs where that is installed and does the same (see `fast`). So does TIFF to tifffile (see `tiff`), whose pages and tags are looked at in any case. The
 tests hold that pixels and bytes are those of the plugins.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from prefect_pipestream.errors import DecodeError, MissingExtraError
 from prefect_pipestream.items.arrays import Array
+from prefect_pipestream.items.pictures import fast
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,7 +87,8 @@ def read(stream: BinaryIO, format_name: str) -> Array:
         DecodeError: If it is damaged, has too many pixels, or frames of several sizes.
     """
     if format_name in STRAIGHT:
-        return read_straight(stream, format_name)
+        array = _read_fast(stream, format_name)
+        return read_straight(stream, format_name) if array is None else array
     return read_by_imageio(stream, format_name)
 
 
@@ -100,7 +102,8 @@ def write(array: Array, format_name: str, *, stack: bool = False, **options: Any
         **options: Those of Pillow's encoder.
     """
     if format_name in STRAIGHT and not stack:
-        return write_straight(array, format_name, **options)
+        data = fast.write(array, format_name, options)
+        return write_straight(array, format_name, **options) if data is None else data
     return write_by_imageio(array, format_name, stack=stack, **options)
 
 
@@ -119,6 +122,19 @@ def told(data: bytes, format_name: str) -> list[dict[str, Any]]:
                 file.read(index=index)
             found.append(file.metadata(index=index))
         return found
+
+
+def _read_fast(stream: BinaryIO, format_name: str) -> Array | None:
+    """The pixels by imagecodecs; None if that is not used here, or does not read such a file."""
+    if fast.library() is None:
+        return None
+    found = fast.plain(stream.read(), format_name)
+    stream.seek(0)
+    if found is None:
+        return None
+    width, height, content = found
+    check_pixels(width, height)
+    return fast.read(content, format_name)
 
 
 # -- by imageio ----------------------------------------------------------------------------

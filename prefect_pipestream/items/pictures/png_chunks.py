@@ -17,6 +17,15 @@ from prefect_pipestream.items.pictures.orientation import UPRIGHT
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DEFAULT_LEVEL = 4
 
+# Chunks that hold the picture, and what the header of a plain one says behind its size: 8 bits of
+# gray, of colors, or of colors and alpha, not interlaced.
+_OF_PICTURE = (b"IHDR", b"IDAT", b"IEND")
+_PLAIN = tuple(bytes((*bits, 0, 0, 0)) for bits in ((8, 0), (8, 2), (8, 6)))
+# Chunks of one length, which no reader could refuse, and those that may have any.
+_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7}
+_OF_ANY_LENGTH = (b"tEXt", b"eXIf")
+_MOST_BESIDE = 1 << 16
+
 _CHUNK = struct.Struct(">I4s")
 _CRC = struct.Struct(">I")
 _HEADER_AT = len(SIGNATURE) + _CHUNK.size
@@ -82,8 +91,12 @@ def _places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = end + 4
 
 
+def _is_whole(data: bytes, begin: int, end: int) -> bool:
+    return zlib.crc32(memoryview(data)[begin - 4 : end]) == _CRC.unpack_from(data, end)[0]  # type: ignore[no-any-return]
+
+
 def _check_sum(data: bytes, name: bytes, begin: int, end: int) -> None:
-    if zlib.crc32(memoryview(data)[begin - 4 : end]) != _CRC.unpack_from(data, end)[0]:
+    if not _is_whole(data, begin, end):
         raise DecodeError(
             f"the PNG is damaged: wrong checksum of a {_shown(name)} chunk. "
             "Restore the file or remove it."
@@ -112,6 +125,48 @@ def check(data: bytes) -> None:
                     "a PNG with 16 bits a channel and colors or alpha would lose 8 of them here. "
                     "Convert it to a TIFF, or to 8 bits."
                 )
+
+
+def plain(data: bytes) -> tuple[int, int, bytes] | None:
+    """Returns width, height and the file without what is beside its pixels, of a plain PNG.
+
+    Such a one every reader takes alike: it has 8 bits a channel, gray, RGB or RGBA, no transparent
+    color, and beside its pixels nothing that Pillow could refuse.
+
+    Args:
+        data: The content of a file that was checked; see `check`.
+
+    Returns:
+        None if it is not plain.
+    """
+    places = list(_places(data))
+    _, begin, end = places[0]
+    header, beside = data[begin:end], [place for place in places if place[0] not in _OF_PICTURE]
+    if header[8:] not in _PLAIN or not _is_in_order([name for name, *_ in places]):
+        return None
+    size = _Header.of(header)[:2]
+    if not all(size) or not _are_harmless(data, beside):
+        return None
+    if beside:
+        kept = (data[begin - 8 : end + 4] for name, begin, end in places if name in _OF_PICTURE)
+        data = SIGNATURE + b"".join(kept)
+    return (*size, data)
+
+
+def _is_in_order(names: list[bytes]) -> bool:
+    """Whether there is one header, at the beginning, and the parts of the pixels are together."""
+    parts = names.count(b"IDAT")
+    together = parts > 0 and names[names.index(b"IDAT") :][:parts] == [b"IDAT"] * parts
+    return together and names[0] == b"IHDR" and names.count(b"IHDR") == 1
+
+
+def _are_harmless(data: bytes, places: list[tuple[bytes, int, int]]) -> bool:
+    """Whether chunks say nothing of the pixels, and have nothing that a reader could refuse."""
+    return sum(end - begin for _, begin, end in places) <= _MOST_BESIDE and all(
+        (name in _OF_ANY_LENGTH or _LENGTHS.get(name) == end - begin)
+        and _is_whole(data, begin, end)
+        for name, begin, end in places
+    )
 
 
 class PngOriginal(Original):

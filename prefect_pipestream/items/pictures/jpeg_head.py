@@ -1,0 +1,67 @@
+"""What the head of a JPEG says, as far as a reader needs it that looks at nothing else.
+
+Format: ITU-T T.81, annex B.
+"""
+
+_END = b"\xff\xd9"
+_SEQUENTIAL = (0xC0, 0xC1)  # frames that are coded by Huffman codes, from top to bottom
+_SCAN = 0xDA
+_TABLES = (0xC4, 0xDB, 0xDD)
+_COMMENT, _PHOTOSHOP = 0xFE, 0xED
+_APPLICATION = range(0xE0, 0xF0)
+# Pillow looks into some of them (APP2: colour profiles), and refuses what is shorter than it expects.
+_APP2, _LEAST_OF_APP2, _LEAST = 0xE2, 16, 9
+# How often each component is sampled, across and down, in the order of the components.
+_SAMPLINGS = (b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x22\x11\x11")
+
+
+def plain_size(data: bytes) -> tuple[int, int] | None:
+    """Returns width and height of a JPEG that every reader takes alike; None of any other one.
+
+    Such a one has 8 bits a channel, gray or three colours sampled 4:4:4, 4:2:2 or 4:2:0, in one
+    scan, which is not progressive. Its head has nothing that Pillow could refuse, and its last
+    bytes mark its end: libjpeg would make up what is missing of a file that was cut off.
+
+    Args:
+        data: The content of the file, which begins as a JPEG.
+    """
+    if not data.endswith(_END):
+        return None
+    at, frame, end = 2, b"", len(data) - len(_END)
+    while at + 4 <= end and data[at] == 0xFF:
+        marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
+        begin, at = at + 4, at + 2 + length
+        if at > end:
+            return None
+        if marker == _SCAN:
+            return _size(frame) if frame and data[begin] == frame[5] else None
+        if marker in _SEQUENTIAL and not frame:
+            frame = data[begin:at]
+            if not _is_plain(frame):
+                return None
+        elif not _is_passed_over(marker, length):
+            return None
+    return None
+
+
+def _is_plain(frame: bytes) -> bool:
+    """Whether a frame's parameters are those of a plain JPEG; see `plain_size`."""
+    samplings = frame[7::3]
+    return (
+        len(frame) == 6 + 3 * len(samplings)
+        and (frame[0], frame[5]) == (8, len(samplings))
+        and samplings in _SAMPLINGS
+    )
+
+
+def _size(frame: bytes) -> tuple[int, int] | None:
+    height, width = frame[1] << 8 | frame[2], frame[3] << 8 | frame[4]
+    return (width, height) if width and height else None
+
+
+def _is_passed_over(marker: int, length: int) -> bool:
+    """Whether a segment has nothing that one reader could take otherwise than another."""
+    if marker in _APPLICATION:
+        least = _LEAST_OF_APP2 if marker == _APP2 else _LEAST
+        return length >= least and marker != _PHOTOSHOP
+    return marker == _COMMENT or marker in _TABLES
