@@ -5,8 +5,9 @@ for floats. Its way costs, on top of the library beneath, for 28×28×3 pixels 0
 0.23 ms to write a PNG (straight: 0.10 and 0.10), 0.12 and 0.15 ms a JPEG (0.15 and 0.07); for
 512×512×3 nothing that could be told from noise (`benchmarks/bench_codecs.py`, two cores with other
 work). Those two are what data sets of many small pictures are made of, so that they go straight to
-Pillow, or to imagecodecs where that is installed and does the same (see `fast`). So does TIFF to tifffile (see `tiff`), whose pages and tags are looked at in any case. The
-tests hold that pixels and bytes are those of the plugins.
+Pillow, or to imagecodecs where that is installed and does the same (see `fast`). So does TIFF to
+tifffile (see `tiff`), whose pages and tags are looked at in any case. The tests hold that pixels
+and bytes are those of the plugins.
 """
 
 from collections.abc import Iterator

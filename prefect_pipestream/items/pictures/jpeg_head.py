@@ -9,7 +9,7 @@ _SCAN = 0xDA
 _TABLES = (0xC4, 0xDB, 0xDD)
 _COMMENT, _PHOTOSHOP = 0xFE, 0xED
 _APPLICATION = range(0xE0, 0xF0)
-# Pillow looks into some of them (APP2: colour profiles), and refuses what is shorter than it expects.
+# Pillow looks into some of them (APP2: colour profiles), and refuses what is too short for it.
 _APP2, _LEAST_OF_APP2, _LEAST = 0xE2, 16, 9
 # How often each component is sampled, across and down, in the order of the components.
 _SAMPLINGS = (b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x22\x11\x11")
