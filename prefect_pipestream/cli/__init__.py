@@ -22,6 +22,7 @@ from prefect_pipestream.cli import (
     recovery_commands,
 )
 from prefect_pipestream.cli.output import flush, write_line
+from prefect_pipestream.items.pictures import fast
 
 __all__ = ["main"]
 
@@ -64,6 +65,7 @@ _app = typer.Typer(
 def _write_version(is_wanted: bool) -> None:
     if is_wanted:
         write_line(version("prefect-pipestream"))
+        write_line(f"JPEG and PNG: {fast.in_use()}")
         raise typer.Exit
 
 
@@ -72,7 +74,10 @@ def _common(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version.", callback=_write_version, is_eager=True
+            "--version",
+            help="Print the version, and what reads and writes JPEG and PNG here.",
+            callback=_write_version,
+            is_eager=True,
         ),
     ] = False,
 ) -> None:

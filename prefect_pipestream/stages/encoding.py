@@ -150,7 +150,7 @@ class StageEncoderOptions(SampleStage, title="encoder-options"):
         min_length=1,
         description="The options of each item, by key: {image: {quality: 90, metadata: strip}}. "
         "All images have metadata (keep, strip); a JPEG quality (1 to 100), progressive, "
-        "optimize and subsampling; a PNG compress_level (0 to 9); a TIFF compression.",
+        "optimize and subsampling; a PNG compress_level (0 to 9; 1 is fast); a TIFF compression.",
     )
 
     @model_validator(mode="after")
