@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from io import BytesIO
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +30,10 @@ _SPEED = 1
 
 @cache
 def library() -> ModuleType | None:
-    """Returns imagecodecs; None if it is not installed, or does otherwise than Pillow does."""
+    """Returns imagecodecs; None if it is not installed, or does otherwise than Pillow does.
+
+    It takes some 35 ms, once a process.
+    """
     found = installed()
     return found if found is not None and _does_as_pillow(found) else None
 
@@ -145,7 +149,7 @@ def _qualities() -> dict[tuple[int, ...], int]:
 
 def _key(tables: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
     """Quantization tables as one value, of gray (1) or of colours (2)."""
-    return tuple(number for table in tables[:count] for number in table)
+    return tuple(chain.from_iterable(tables[:count]))
 
 
 def _does_as_pillow(codecs: Any) -> bool:
