@@ -19,22 +19,19 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
     """Returns width and height of a JPEG that every reader takes alike; None of any other one.
 
     Such a one has 8 bits a channel, gray or three colours sampled 4:4:4, 4:2:2 or 4:2:0, in one
-    scan, which is not progressive. Its head has nothing that Pillow could refuse, and its last
-    bytes mark its end: libjpeg would make up what is missing of a file that was cut off.
+    scan, which is not progressive. Its head has nothing that Pillow could refuse, and behind it an
+    end is marked: libjpeg would make up what is missing of a file that was cut off.
 
     Args:
         data: The content of the file, which begins as a JPEG.
     """
-    if not data.endswith(_END):
-        return None
-    at, frame, end = 2, b"", len(data) - len(_END)
-    while at + 4 <= end and data[at] == 0xFF:
+    at, frame = 2, b""
+    while at + 4 < len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
         begin, at = at + 4, at + 2 + length
-        if at > end:
-            return None
         if marker == _SCAN:
-            return _size(frame) if frame and data[begin] == frame[5] else None
+            is_whole = frame and data[begin] == frame[5] and data.rfind(_END, at) >= 0
+            return _size(frame) if is_whole else None
         if marker in _SEQUENTIAL and not frame:
             frame = data[begin:at]
             if not _is_plain(frame):
