@@ -92,7 +92,7 @@ def _places(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _is_whole(data: bytes, begin: int, end: int) -> bool:
-    return zlib.crc32(memoryview(data)[begin - 4 : end]) == _CRC.unpack_from(data, end)[0]  # type: ignore[no-any-return]
+    return bool(zlib.crc32(memoryview(data)[begin - 4 : end]) == _CRC.unpack_from(data, end)[0])
 
 
 def _check_sum(data: bytes, name: bytes, begin: int, end: int) -> None:
