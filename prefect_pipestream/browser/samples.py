@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from prefect_pipestream.browser.dataset import ShownDataset
 from prefect_pipestream.browser.edits import Edit, Edits, edited
@@ -21,6 +21,7 @@ from prefect_pipestream.views import Thumbnail
 from prefect_pipestream.views.item_thumbnails import whole_picture
 
 Side = Annotated[int, Query(ge=16, le=LARGEST_SIDE)]
+SaveId = Annotated[str, Field(pattern="^[0-9A-Za-z]{16,64}$")]
 
 
 class Edited(BaseModel):
@@ -33,6 +34,16 @@ class Edited(BaseModel):
 
     version: str
     edits: Edits
+
+
+class Save(Edited):
+    """Edits of a sample that are to be saved.
+
+    Attributes:
+        save_id: What the page calls this save, by chance: sent once more, it is not made twice.
+    """
+
+    save_id: SaveId | None = None
 
 
 class Saved(BaseModel):
@@ -84,18 +95,18 @@ def sample_routes(dataset: ShownDataset) -> APIRouter:
             return shown_sample(idx, sample, saved)
 
     @routes.post("/api/samples/{idx}/save")
-    def save(idx: int, asked: Edited, person: Person) -> Saved:
-        saved = _as_shown(dataset, idx, asked.version)
-        with _edited(saved, asked.edits, idx) as sample:
-            stream = dataset.stream_of(person)
-            staged = stream.set_output(idx, sample, if_version=asked.version)
-        now = dataset.sample(idx)
-        return Saved(
-            commit_id=staged[0].commit_id if staged else None,
-            run_key=stream.run_key,
-            keys=sorted({key_of(name) for one in staged for name in one.record.writes or ()}),
-            sample=shown_sample(idx, now, now),
-        )
+    def save(idx: int, asked: Save, person: Person) -> Saved:
+        try:
+            return _saved(dataset, idx, asked, person)
+        except ConflictError:  # maybe with itself, as its answer was lost
+            done = _saved_before(dataset, idx, asked.save_id)
+            if done is None:
+                raise
+            return done
+
+    @routes.get("/api/samples/{idx}/saves/{save_id}")
+    def saved(idx: int, save_id: SaveId) -> Saved | None:
+        return _saved_before(dataset, idx, save_id)
 
     @routes.post("/api/undo")
     def undo(asked: Undo, person: Person) -> dict[str, Any]:
@@ -103,6 +114,41 @@ def sample_routes(dataset: ShownDataset) -> APIRouter:
         return {"commit_id": report.commit_id, "run_key": report.run_key}
 
     return routes
+
+
+def _saved(dataset: ShownDataset, idx: int, asked: Save, person: str) -> Saved:
+    """Saves edits, in one commit.
+
+    Raises:
+        ConflictError: If the sample is another one by now.
+    """
+    saved = _as_shown(dataset, idx, asked.version)
+    with _edited(saved, asked.edits, idx) as sample:
+        stream = dataset.stream_of(person)
+        staged = stream.set_output(idx, sample, if_version=asked.version, write_id=asked.save_id)
+    now = dataset.sample(idx)
+    return Saved(
+        commit_id=staged[0].commit_id if staged else None,
+        run_key=stream.run_key,
+        keys=sorted({key_of(name) for one in staged for name in one.record.writes or ()}),
+        sample=shown_sample(idx, now, now),
+    )
+
+
+def _saved_before(dataset: ShownDataset, idx: int, save_id: str | None) -> Saved | None:
+    """What a save did, if it was made and not taken back since."""
+    if save_id is None:
+        return None
+    for event in dataset.kept.history(idx):
+        if event.write_id == save_id and event.counts:
+            now = dataset.sample(idx)
+            return Saved(
+                commit_id=event.commit_id,
+                run_key=event.run_key,
+                keys=[change.key for change in event.items],
+                sample=shown_sample(idx, now, now),
+            )
+    return None
 
 
 def _as_shown(dataset: ShownDataset, idx: int, version: str) -> Sample:

@@ -363,6 +363,7 @@ class DataStream(Sequence[Sample]):
         keys: Collection[str] | None = None,
         *,
         if_version: str | None = None,
+        write_id: str | None = None,
     ) -> list[StagedSample]:
         """Writes a sample, entirely or not at all.
 
@@ -377,6 +378,9 @@ class DataStream(Sequence[Sample]):
             if_version: The version that the sample at `idx` of the output is to have, as
                 `Sample.version` or `versions` told it, maybe long ago and in another process;
                 ``absent``: none is to be there. None: any.
+            write_id: An id for this write, letters and digits, that no other has. The commit has
+                it in its own, by which who did not hear of the outcome finds in the sample's
+                history whether it was made (`SampleEvent.write_id`). None: one by chance.
 
         Returns:
             What was committed; nothing if all items were there. ``[0].commit_id`` is the commit, by
@@ -388,12 +392,12 @@ class DataStream(Sequence[Sample]):
             InvalidSampleError: If the stream's check finds something wrong with the sample.
             IndexError: If a negative index is out of range.
             ItemError: If a key, an index or a value cannot be written.
-            DatasetError: If the dataset's folder cannot be read.
+            DatasetError: If the dataset's folder cannot be read, or the write's id can be none.
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
         idx = self._absolute(idx)
         items, origin = self._output.prepared(idx, sample)
-        return self._writer.write(idx, items, keys, origin, if_version)
+        return self._writer.write(idx, items, keys, origin, if_version, write_id)
 
     def staging_elsewhere(self, folder: str) -> Staging:
         """A staging in an empty folder outside of the dataset, to see what a write would be.

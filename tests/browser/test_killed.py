@@ -5,7 +5,10 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from prefect_pipestream import DataStream, check
@@ -67,3 +70,44 @@ def test_a_page_keeps_its_edits_while_the_server_is_away(
             served.process = again.process
             screen.press("s")
             screen.told("Saved: image")
+
+
+def test_a_save_whose_answer_was_lost_is_made_once(
+    dataset: Path, chrome: object, tmp_path: Path
+) -> None:
+    stream = DataStream.read_write_underfolder(dataset)
+    image = stream[3]["image"]()
+    with Served(dataset) as served, Screen.of(chrome, served, tmp_path) as screen:
+        page, port = screen.page, int(served.address.rpartition(":")[2])
+        screen.expected += ("ERR_",)
+
+        def kill_after(route: Any) -> None:
+            path, body = urlsplit(route.request.url).path, route.request.post_data_json
+            assert served.ask(path, body).status == 200
+            served.kill()
+            route.abort()
+
+        for at_once in (True, False):
+            screen.open("/sample/3")
+            page.locator(".item").first.wait_for()
+            page.locator("main").focus()
+            screen.press("r")
+            page.locator("#edits li").wait_for()
+            page.route("**/save", kill_after, times=1)
+            screen.press("s")
+            screen.told("cannot be reached")
+            image = np.rot90(image)
+            if at_once:  # it is sent again before the page has seen that the sample changed
+                with screen.held_back("/api/versions"):
+                    served.start_at(port)
+                    screen.press("s")
+                    screen.told("Saved: image")
+            else:  # the page sees by itself that what it sent was saved
+                served.start_at(port)
+                screen.told("Saved: image")
+            page.locator("#edits li").wait_for(state="detached")
+            assert page.get_by_role("alert").count() == 0
+            assert np.array_equal(stream[3]["image"](), image)
+        screen.press("u")
+        screen.told("The save was taken back.")
+        assert np.array_equal(stream[3]["image"](), np.rot90(image, -1))

@@ -8,12 +8,16 @@ import { every } from "./live.js";
 
 const TURN = { rotate: 90 };
 
+/** An id that nobody else makes; `crypto.randomUUID` is not there without TLS. */
+const randomId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
 export class SamplePage {
   constructor(app, idx) {
     this.app = app;
     this.idx = idx;
     this.edits = [];
     this.waiting = 0; // edits that the server has not answered yet
+    this.lost = []; // saves of which no answer came: each may have been made
     this.undone = []; // commits of this page that were saved, to be taken back, the last one last
     this.asText = new Set();
     this.overlay = app.list?.mask || null;
@@ -263,24 +267,45 @@ export class SamplePage {
 
   async saveNow() {
     if (!this.edits.length) return true;
+    const asked = this.lost.find((one) => one.edits === this.edits && one.version === this.saved.version)
+      ?? { version: this.saved.version, edits: this.edits, save_id: randomId() };
     try {
-      const asked = { version: this.saved.version, edits: this.edits };
       const done = await post(`/api/samples/${this.idx}/save`, asked, exactly);
-      if (done.commit_id) this.did({ run_key: done.run_key, commit_id: done.commit_id });
-      this.taken(done.sample);
-      tell(done.commit_id ? `Saved: ${done.keys.join(", ")}.` : "Nothing was to be saved: all is as it was.");
+      this.wasSaved(done);
       return true;
     } catch (error) {
+      if (error.isLost && !this.lost.includes(asked)) this.lost.push(asked);
       if (error.kind === "ConflictError") await this.showConflict(error.message).catch((other) => tell(other.message, true));
       else tell(error.message, true);
       return false;
     }
   }
 
+  wasSaved(done) {
+    if (done.commit_id) this.did({ run_key: done.run_key, commit_id: done.commit_id });
+    this.taken(done.sample);
+    tell(done.commit_id ? `Saved: ${done.keys.join(", ")}.` : "Nothing was to be saved: all is as it was.");
+  }
+
+  /** Whether a save without an answer was made after all: then edits that are in it are no edits any more. */
+  async wasMade() {
+    for (const { save_id, edits } of this.lost) {
+      const done = await get(`/api/samples/${this.idx}/saves/${save_id}`, {}, exactly);
+      if (!done || this.isClosed) continue;
+      const left = this.edits.filter((one) => !edits.includes(one));
+      this.wasSaved(done);
+      this.edits = left;
+      if (left.length && !(await this.try(left))) this.show(this.saved); // they are listed, and can be saved still
+      return true;
+    }
+    return false;
+  }
+
   /** The sample on disk is this one, and there is no edit of it. */
   taken(sample) {
     this.saved = sample;
     this.edits = [];
+    this.lost = [];
     this.conflict.replaceChildren();
     this.show(sample);
     this.history.load();
@@ -335,6 +360,7 @@ export class SamplePage {
 
   /** Both versions, side by side: what is on disk by now, and what is here. */
   async showConflict(reason) {
+    if (await this.wasMade()) return;
     const theirs = await get(`/api/samples/${this.idx}`, {}, exactly);
     if (this.isClosed || !this.edits.length) return;
     const side = (title, sample) => h("section", { "aria-label": title }, h("h2", {}, title), sample.items.map((item) => itemView(item)));

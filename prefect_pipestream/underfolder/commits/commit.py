@@ -1,7 +1,6 @@
 """One commit: the staged files of some samples are all put in place, or none of them."""
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -35,6 +34,7 @@ from prefect_pipestream.underfolder.format.layout import staged_name
 from prefect_pipestream.underfolder.ledger.records import (
     CommitRecord,
     SampleRecord,
+    new_commit_id,
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 
@@ -80,6 +80,7 @@ class Commit:
         tag: str,
         drops: Iterable[str] = (),
         stage: Callable[[], None] | None = None,
+        write_id: str | None = None,
     ) -> list[StagedSample]:
         """Puts all files in place and notes the outcomes in the run's ledger.
 
@@ -88,6 +89,7 @@ class Commit:
             tag: The part of the run.
             drops: Commits that this one takes back; see `CommitRecord`.
             stage: Stages it under the commit lock, if nothing is staged yet.
+            write_id: What the commit's id is to end with; None: anything.
 
         Returns:
             The samples as committed, each file's source now in its place.
@@ -122,7 +124,7 @@ class Commit:
                     end_other_attempts(run)
                 committed = list(staging.samples.values())
                 if committed or staging.shared:
-                    record = self._prepare(run_key, tag, tuple(drops))
+                    record = self._prepare(run_key, tag, tuple(drops), write_id)
                     self._log_and_place(record)
                     for staged in committed:
                         staged.commit_id = record.id
@@ -174,13 +176,15 @@ class Commit:
             conflicts,
         )
 
-    def _prepare(self, run_key: str, tag: str, drops: tuple[str, ...]) -> CommitRecord:
+    def _prepare(
+        self, run_key: str, tag: str, drops: tuple[str, ...], write_id: str | None
+    ) -> CommitRecord:
         """Keeps the old files and writes the record: nothing that others see is changed by it."""
         in_order = self._staging.in_order()
         self._written = {file.name for staged in in_order for file in staged.files}
         samples = tuple(map(self._final_record, in_order))
         record = CommitRecord(
-            id=f"{time.time_ns():016x}-{secrets.token_hex(3)}",
+            id=new_commit_id(write_id),
             run_key=run_key,
             tag=tag,
             staged=os.path.relpath(self._staging.folder, self._layout.private),

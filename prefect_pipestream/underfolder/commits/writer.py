@@ -302,6 +302,7 @@ class UnderfolderWriter:
         drops: Iterable[str] = (),
         moves: bool = False,
         stage: Callable[[], None] | None = None,
+        write_id: str | None = None,
     ) -> list[StagedSample]:
         """Commits what is staged, as part of the run; see `Commit.publish`.
 
@@ -312,8 +313,10 @@ class UnderfolderWriter:
             drops: Commits that this one takes back.
             moves: Whether it moves samples: then all of them or none, and other runs end.
             stage: Stages it, if nothing is staged yet: while no other writer can commit.
+            write_id: What the commit's id is to end with; None: anything.
         """
-        return self._commit(staging, signed, moves).publish(self.run_key, tag, drops, stage)
+        commit = self._commit(staging, signed, moves)
+        return commit.publish(self.run_key, tag, drops, stage, write_id)
 
     def _commit(self, staging: Staging, signed: bool = False, moves: bool = False) -> Commit:
         return Commit(staging, Rules(self.durable, self.on_conflict, signed, self.attempt, moves))
@@ -347,6 +350,7 @@ class UnderfolderWriter:
         keys: Collection[str] | None = None,
         origin: SampleOrigin | None = None,
         if_version: str | None = None,
+        write_id: str | None = None,
     ) -> list[StagedSample]:
         """Writes one sample, as a commit of its own.
 
@@ -356,6 +360,7 @@ class UnderfolderWriter:
             keys: The keys to write; None is all.
             origin: The files it was read from, for the conflict check.
             if_version: The version that the sample there is to have; None: any.
+            write_id: What the commit's id is to end with; None: anything.
 
         Returns:
             What was committed; nothing if all items were there.
@@ -370,7 +375,7 @@ class UnderfolderWriter:
         with self.staging() as staging:
             staging.add(idx, items, keys=keys, origin=origin, if_version=if_version)
             if not staging.is_empty():
-                return self.publish(staging)
+                return self.publish(staging, write_id=write_id)
             if if_version is not None:
                 self._commit(staging).refuse_conflicts()
             return []

@@ -1,6 +1,9 @@
 """What a commit says of itself, and of each of its samples: the ledger's entries."""
 
 import json
+import re
+import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_args
@@ -15,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.untrusted import is_name, read_regular
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.format.run_key import is_run_key
@@ -33,6 +37,23 @@ CHANGING: tuple[Outcome, ...] = ("written", "removed")
 """The outcomes of samples whose files are not what they were."""
 FORMAT = 1
 _LATEST = 1e11  # seconds since the epoch
+_WRITE_ID = re.compile("[0-9A-Za-z]{1,64}")
+
+
+def new_commit_id(write_id: str | None = None) -> str:
+    """An id for a commit: it sorts by time, and ends with that of the write, where it has one.
+
+    Raises:
+        DatasetError: If that can be none.
+    """
+    if write_id is not None and not _WRITE_ID.fullmatch(write_id):
+        raise DatasetError(f"write_id {write_id!r:.100}: expected up to 64 letters and digits.")
+    return f"{time.time_ns():016x}-{write_id or secrets.token_hex(3)}"
+
+
+def write_id_of(commit_id: str) -> str:
+    """The id of the write that a commit is, as its writer gave it, or by chance."""
+    return commit_id.rpartition("-")[2]
 
 
 def _is_file_name(name: str) -> bool:

@@ -12,7 +12,12 @@ from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import check_index
 from prefect_pipestream.underfolder.ledger.compactions import compactions
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
-from prefect_pipestream.underfolder.ledger.records import CommitRecord, Outcome, SampleRecord
+from prefect_pipestream.underfolder.ledger.records import (
+    CommitRecord,
+    Outcome,
+    SampleRecord,
+    write_id_of,
+)
 from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, reread_if_moved, runs_of
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, Step, file_after, steps_of
@@ -61,6 +66,11 @@ class SampleEvent:
     restores: str | None
     user: str | None
     host: str | None
+
+    @property
+    def write_id(self) -> str:
+        """The id of the write, where who made it gave one; see `DataStream.set_output`."""
+        return write_id_of(self.commit_id)
 
 
 @dataclass(frozen=True, slots=True)
