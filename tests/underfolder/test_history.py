@@ -22,8 +22,10 @@ from prefect_pipestream.underfolder import (
     restore_sample,
     run_differences,
     sample_history,
+    undo_commit,
     undo_run,
 )
+from prefect_pipestream.underfolder.ledger.provenance import who
 
 
 def label(value: int) -> TxtNumpyItem:
@@ -231,3 +233,32 @@ def test_differences_are_without_what_was_taken_back_or_left_as_it_was(dataset: 
         run_differences(dataset, "a")
     with pytest.raises(ItemNameError):
         run_differences(dataset, "undo:a", [-1])
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_each_undo_of_a_save_and_each_undo_of_one_has_its_person(
+    dataset: Path, is_packed: bool
+) -> None:
+    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="ada")
+    ids = [writer.write(idx, {"label": label(50)})[0].commit_id for idx in (0, 1)]
+    del writer
+    people = iter(["bob", "cleo", "d\ud800n"])
+    for commit_id in filter(None, ids):
+        undo_commit(dataset, "ada", commit_id, facts={"user": next(people)})
+    (undone,) = [one for one in sample_history(dataset, 0) if one.undoes == "ada"]
+    undo_commit(dataset, "ada", undone.commit_id, facts={"user": next(people)})
+    undo_commit(dataset, "ada", sample_history(dataset, 1)[-1].commit_id)
+    write(dataset, "ada", 2, label=label(50))
+    if is_packed:
+        for key in ("ada", "rollback:ada"):
+            end_run(Run.of(dataset, key))
+    said = who()
+    assert [one.user for one in sample_history(dataset, 0)] == ["d\\ud800n"]
+    assert [one.user for one in sample_history(dataset, 1)] == [said["user"]]
+    (saved,) = sample_history(dataset, 2)
+    assert (saved.user, saved.host) == (said["user"], said["host"])
+
+    (again,) = sample_history(dataset, 0)
+    undo_commit(dataset, "ada", again.commit_id, facts={"user": "eve"})
+    (last,) = sample_history(dataset, 0)
+    assert (last.undoes, last.user, last.host) == ("ada", "eve", said["host"])

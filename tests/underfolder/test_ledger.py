@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -286,6 +287,36 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(dataset: Path) -> Non
     for ask in (Run.outcomes, Run.done_indices, Run.counts):
         with pytest.raises(DatasetError, match=rf"{path.name}.*check --fix"):
             ask(Run.of(dataset, "k"))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"commit_by": [0, 2]},
+        {"commit_by": [-2, 0]},
+        {"commit_by": [0]},
+        {"commit_by": [0.5, 0.5]},
+        {"people": [["ada"]]},
+        {"people": ["ada", "bob"]},
+        {"people": [[1, 2], [3, 4]]},
+    ],
+)
+def test_commits_of_nobody_that_a_packed_ledger_knows_are_a_clear_error(
+    dataset: Path, forged: dict[str, Any]
+) -> None:
+    people = [("bob", "b"), ("ada", "a")]
+    for idx, by in enumerate(people):
+        writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k", by=by)
+        writer.write(idx, {"label": TxtNumpyItem(np.array([70]))})
+    run = Run.of(dataset, "k")
+    end_run(run)
+    assert [commit.by for commit in run.commits()] == people
+    path = dataset / ".pipestream/runs/k/compact-1/samples.npz"
+    with np.load(path) as found:
+        columns = dict(found)
+    np.savez(path, **{**columns, **{name: np.array(one) for name, one in forged.items()}})
+    with pytest.raises(DatasetError, match="cannot be right"):
+        list(run.commits())
 
 
 @pytest.mark.parametrize("name", ["samples.npz", "failures.jsonl.gz"])

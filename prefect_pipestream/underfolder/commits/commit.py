@@ -51,6 +51,7 @@ class Rules:
         signed: Whether the records say what the samples' files are like after it.
         attempt: The attempt at the run that it is part of, if that has the run to itself.
         moves: Whether it moves samples: then all of them or none, and other runs end.
+        by: Who makes it, and on which host, where that is to be noted of it.
     """
 
     durable: bool = False
@@ -58,6 +59,7 @@ class Rules:
     signed: bool = False
     attempt: str | None = None
     moves: bool = False
+    by: tuple[str, str] | None = None
 
 
 class Commit:
@@ -192,6 +194,7 @@ class Commit:
             samples=samples,
             shared={n: _mark(f.source) for n, f in self._staging.shared.items()},
             drops=drops,
+            by=self._rules.by,
         )
         self._keep_old(samples)
         with open(os.path.join(self._staging.folder, RECORD), "wb") as file:

@@ -64,6 +64,8 @@ class UnderfolderWriter:
             was read, or ``"overwrite"`` what it wrote.
         replace_shared: The keys of shared items that are replaced where a sample has another
             value; of other keys, what is there stays.
+        by: Who makes its commits, and on which host, where each of them is to note that; None: the
+            facts of the run say who.
 
     Raises:
         DatasetExistsError: If the folder exists, may not, and was not created by this run.
@@ -82,6 +84,7 @@ class UnderfolderWriter:
         durable: bool = False,
         on_conflict: OnConflict = "raise",
         replace_shared: Collection[str] = (),
+        by: tuple[str, str] | None = None,
     ) -> None:
         self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
         self._layout = Layout(str(self.dataset.folder))
@@ -99,6 +102,7 @@ class UnderfolderWriter:
         self._replace_shared = frozenset(replace_shared)
         self.durable = durable
         self.on_conflict = on_conflict
+        self.by = by
         self.attempt: str | None = None
         self.check: Check | None = None
         self._reset()
@@ -319,7 +323,8 @@ class UnderfolderWriter:
         return commit.publish(self.run_key, tag, drops, stage, write_id)
 
     def _commit(self, staging: Staging, signed: bool = False, moves: bool = False) -> Commit:
-        return Commit(staging, Rules(self.durable, self.on_conflict, signed, self.attempt, moves))
+        rules = Rules(self.durable, self.on_conflict, signed, self.attempt, moves, self.by)
+        return Commit(staging, rules)
 
     def _names(self) -> dict[str, Any]:
         return {

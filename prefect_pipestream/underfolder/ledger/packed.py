@@ -88,6 +88,8 @@ def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
     ids: list[str] = []
     tags: dict[str, int] = {}
     tag_of = array("q")
+    people: dict[tuple[str, str], int] = {}
+    by = array("q")
     with _writing(folder, _FAILURES) as failures, _writing(folder, _FILES) as files:
         for number, commit in enumerate(commits):
             for row, sample in enumerate(commit.samples, len(columns.idx)):
@@ -99,7 +101,10 @@ def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
             columns.add(commit)
             ids.append(commit.id)
             tag_of.append(tags.setdefault(commit.tag, len(tags)))
-    moved: dict[str, Any] = {"before": np.array(columns.before)} if any(columns.before) else {}
+            by.append(-1 if commit.by is None else people.setdefault(commit.by, len(people)))
+    rare: dict[str, Any] = {"before": np.array(columns.before)} if any(columns.before) else {}
+    if people:
+        rare |= {"commit_by": np.array(by), "people": np.array(list(people), dtype=np.str_)}
     np.savez_compressed(
         os.path.join(folder, _SAMPLES),
         idx=np.array(columns.idx),
@@ -107,7 +112,7 @@ def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
         outcome=np.array(columns.outcome),
         attempts=np.array(columns.attempts),
         signature=np.array(columns.signature),
-        **moved,
+        **rare,
         commit_id=np.array(ids, dtype=np.bytes_),
         commit_end=np.array(columns.ends),
         commit_at=np.array(columns.at),
@@ -183,6 +188,7 @@ class PackedLedger:
         nothing = np.zeros(len(arrays["target"]), np.uint64)  # but for a run that moved samples
         before = arrays.setdefault("before", nothing)
         arrays["before"] = checked_column("before", before, np.dtype(np.uint64))
+        self._check_people()
         ends, tags = arrays["commit_end"], arrays["commit_tag"]
         if len({len(arrays[name]) for name in ("commit_id", *_COMMIT_COLUMNS)}) != 1:
             raise ValueError("its commits' columns have different lengths")
@@ -202,6 +208,22 @@ class PackedLedger:
         rows = self.rows()
         if len(rows.idx) and not 0 <= int(rows.idx.min()) <= int(rows.idx.max()) < MAX_INDEX:
             raise ValueError("it has samples of no index")
+
+    def _check_people(self) -> None:
+        """Raises `ValueError` where it is not told who made commits as it is told here."""
+        arrays, count = self._arrays, len(self._arrays["commit_id"])
+        by = arrays.setdefault("commit_by", np.full(count, -1))  # as of most runs
+        people = arrays.setdefault("people", np.empty((0, 2), dtype=np.str_))
+        arrays["commit_by"] = by = checked_column("commit_by", by, np.dtype(np.int64))
+        if people.dtype.kind != "U" or people.ndim != 2 or people.shape[1] != 2:
+            raise ValueError(f"'people' has the shape {people.shape}")
+        if len(by) != count or (count and not -1 <= int(by.min()) <= int(by.max()) < len(people)):
+            raise ValueError("it has commits of nobody that it knows")
+
+    def _by(self) -> list[tuple[str, str] | None]:
+        """Who made each commit, where that is noted of it."""
+        people = [(str(user), str(host)) for user, host in self._arrays["people"].tolist()]
+        return [None if one < 0 else people[one] for one in self._arrays["commit_by"].tolist()]
 
     def ids(self) -> list[str]:
         """The ids of its commits."""
@@ -303,7 +325,7 @@ class PackedLedger:
         failures = self._lines(_FAILURES, rows)
         next_files, next_failure = next(files, None), next(failures, None)
         ends, at = [0, *self._arrays["commit_end"].tolist()], self._arrays["commit_at"].tolist()
-        ids, tags = self.ids(), self._tags()
+        ids, tags, by = self.ids(), self._tags(), self._by()
         for number in numbers:
             start, end = ends[number], ends[number + 1]
             samples = self._samples(start, end)
@@ -332,6 +354,7 @@ class PackedLedger:
                 at=at[number],
                 samples=tuple(map(SampleRecord.checked, samples)),
                 shared=shared,
+                by=by[number],
             )
 
     def _samples(self, start: int, end: int) -> list[dict[str, Any]]:

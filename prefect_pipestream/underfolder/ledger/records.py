@@ -143,6 +143,8 @@ class CommitRecord:
             leading slash.
         drops: Commits that this one takes back, as ``<run folder>/<commit id>``: they leave
             their ledger as this one is done.
+        by: Who made it, and on which host, where that is noted of it alone; else the facts of
+            its run say who.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -156,6 +158,7 @@ class CommitRecord:
     samples: tuple[SampleRecord, ...]
     shared: Mapping[_FileName, str] = field(default_factory=dict)
     drops: tuple[Annotated[str, Field(pattern="^[^/]+/[^/]+$"), Predicate(_is_place)], ...] = ()
+    by: tuple[str, str] | None = None
 
     def to_bytes(self) -> bytes:
         """The record as JSON."""

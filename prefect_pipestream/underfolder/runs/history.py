@@ -45,8 +45,8 @@ class SampleEvent:
         fingerprint: The transform's of the run, if it is a run of one.
         undoes: The run that the run took back, for an undo.
         restores: The run before or after which the run put the sample back, for a restore.
-        user: Who ran it.
-        host: Where it began.
+        user: Who made the commit, or ran the run.
+        host: Where.
     """
 
     run_key: str
@@ -151,6 +151,7 @@ def _of(run: Run, stays: Sequence[_Stay]) -> list[_Found]:
 
 def _event(layout: Layout, found: _Found, later: Sequence[_Found]) -> SampleEvent:
     record, facts = found.record, found.run.facts()
+    user, host = found.commit.by or (facts.get("user"), facts.get("host"))
 
     def where(step: Step) -> Iterator[str]:
         names = [step.new] if step.new else []
@@ -178,6 +179,6 @@ def _event(layout: Layout, found: _Found, later: Sequence[_Found]) -> SampleEven
         fingerprint=facts.get("fingerprint"),
         undoes=facts.get("undoes") or facts.get("rolls_back"),
         restores=facts.get("restores"),
-        user=facts.get("user"),
-        host=facts.get("host"),
+        user=user,
+        host=host,
     )

@@ -32,7 +32,9 @@ def opened(dataset: Folder | Layout, keys: Sequence[str]) -> Iterator[Layout]:
         yield layout
 
 
-def restoring_writer(dataset: Underfolder, run_key: str, force: bool) -> UnderfolderWriter:
+def restoring_writer(
+    dataset: Underfolder, run_key: str, force: bool, by: tuple[str, str] | None = None
+) -> UnderfolderWriter:
     """A writer that puts kept files back; with `force`, over what others changed."""
     return UnderfolderWriter(
         dataset.folder,
@@ -40,6 +42,7 @@ def restoring_writer(dataset: Underfolder, run_key: str, force: bool) -> Underfo
         run_key=run_key,
         dataset=dataset,
         on_conflict="overwrite" if force else "raise",
+        by=by,
     )
 
 

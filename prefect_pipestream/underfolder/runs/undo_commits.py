@@ -14,6 +14,7 @@ from prefect_pipestream.underfolder.commits.apply import commit_lock, drop_commi
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.run_key import ROLLBACK_KEY, is_run_key
+from prefect_pipestream.underfolder.ledger.provenance import who
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, reread_if_moved
 from prefect_pipestream.underfolder.runs.interleaved import refuse_if_moved
@@ -52,7 +53,7 @@ def undo_commit(
         force: Whether to restore also samples that someone changed since; what they are now is
             kept for the undo of this.
         facts: What is noted of the run that takes back commits of this one, where it begins by
-            this, such as its ``user``.
+            this. Its ``user`` is noted of this undo, too; by default that of this process.
 
     Returns:
         What was done.
@@ -72,12 +73,20 @@ def undo_commit(
             if commit is not None:
                 _refuse_whole(one)
                 refuse_if_moved(layout, [one], [sample.written_at for sample in commit.samples])
-                return _taken_back(layout, one, [commit], commit.tag, force, facts or {})
+                facts = facts or {}
+                return _taken_back(layout, one, [commit], commit.tag, force, facts, _by(facts))
     raise UndoRefusedError(
         f"{layout.root}: run {run.key!r} has no commit {commit_id!r} that could be taken back. It "
         "was taken back before, or is one of another run: `pipestream history DATASET IDX` lists "
         "what was done to a sample."
     )
+
+
+def _by(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Who takes a commit back, and on which host."""
+    known = {**who(), **facts}
+    user, host = (str(known[name]).encode(errors="backslashreplace") for name in ("user", "host"))
+    return user.decode(), host.decode()  # what is no Unicode could not be read again
 
 
 def _refuse_whole(run: Run) -> None:
@@ -144,6 +153,7 @@ def _taken_back(
     tag: str,
     force: bool,
     facts: Mapping[str, Any],
+    by: tuple[str, str] | None = None,
 ) -> UndoReport:
     """Takes commits back; the ledger lock is held."""
     key = run.key
@@ -156,7 +166,7 @@ def _taken_back(
     if plan.todo:
         rolls_back = {"rolls_back": key} if undo.key.startswith(ROLLBACK_KEY) else {}
         undo.note({**facts, **rolls_back})
-        writer = restoring_writer(dataset, undo.key, force)
+        writer = restoring_writer(dataset, undo.key, force, by)
         with writer.staging() as staging:
             stage_restored(staging, plan.todo, changes, force)
             commit_id = publish_restored(writer, staging, tag, drops)
