@@ -6,12 +6,13 @@ list in the Prefect UI and given to a flow or a task; `open` makes the stream.
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl
+from pydantic import AfterValidator, Field, HttpUrl
 
 from prefect_pipestream.sequences import DataStream, build_pipe
+from prefect_pipestream.views.addresses import BrowserAddress
 
 Operation = str | dict[str, Any]
 """An operation on a sequence or a sample: "name", or {"name": arguments}."""
@@ -24,6 +25,14 @@ _LOGO = HttpUrl(
 )
 _DOCUMENTATION = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
 _RELATIVE = " A relative one begins at the folder in which the flow runs (a worker's)."
+_BrowserUrl = Annotated[
+    str, AfterValidator(lambda text: BrowserAddress.of(text, "browser_url").root)
+]
+_BROWSER_URL = (
+    "The address at which people reach the browser (`pipestream browse`) on this dataset, such as "
+    "https://data.example.org: reports and reviews lead there. By default that of "
+    "PIPESTREAM_BROWSER_URL, where a flow run's environment has it."
+)
 _ZFILL = "How many digits the index in a new file's name is padded to."
 
 
@@ -78,6 +87,7 @@ class ReadWriteUnderfolder(DataStreamBlock):
         ge=0,
         description=_ZFILL + " By default files keep their names and new ones follow them.",
     )
+    browser_url: _BrowserUrl | None = Field(default=None, description=_BROWSER_URL)
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Opens the dataset for reading and writing.
@@ -110,6 +120,7 @@ class CreateNewUnderfolder(DataStreamBlock):
 
     folder: Path = Field(description=f"The dataset folder to create. It must not exist.{_RELATIVE}")
     zfill: int = Field(default=6, ge=0, description=_ZFILL)
+    browser_url: _BrowserUrl | None = Field(default=None, description=_BROWSER_URL)
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Creates the dataset, to write only; it belongs to the run.
@@ -149,6 +160,7 @@ class OutputUnderfolder(DataStreamBlock):
 
     folder: Path = Field(description=f"The dataset folder to write into.{_RELATIVE}")
     zfill: int = Field(default=6, ge=0, description=_ZFILL)
+    browser_url: _BrowserUrl | None = Field(default=None, description=_BROWSER_URL)
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Opens the dataset for writing."""
@@ -185,6 +197,7 @@ class PipedDataStream(DataStreamBlock):
             '`[{"to_underfolder": {"folder": "dataset", "exists_ok": true}}]`.'
         )
     )
+    browser_url: _BrowserUrl | None = Field(default=None, description=_BROWSER_URL)
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Builds the sequence and opens the stream.

@@ -1,8 +1,13 @@
-"""Links from Prefect's UI to the browser, where the flow run's environment names its address."""
+"""Links from Prefect's UI to the browser, where a block or the environment names its address."""
 
 import warnings
 
+from prefect.runtime import flow_run
+
 from prefect_pipestream.views.addresses import BrowserAddress
+
+_DATASETS = ("target", "dataset", "source")
+"""The parameters of flows that may be the dataset: the first that is given is."""
 
 
 def sample_link(idx: int) -> str:
@@ -26,7 +31,16 @@ def review_link(review_id: str) -> str:
 
 def _browser() -> BrowserAddress | None:
     try:
-        return BrowserAddress.of_environment()
+        given = _address_of_block()
+        return BrowserAddress.of_environment() if given is None else BrowserAddress.of(given)
     except ValueError as error:
         warnings.warn(f"{error} There are no links to the browser.", stacklevel=3)
         return None
+
+
+def _address_of_block() -> str | None:
+    """What the block of the dataset says that the flow run writes, or else is about."""
+    given = flow_run.parameters
+    block = next((given[name] for name in _DATASETS if given.get(name) is not None), None)
+    address = getattr(block, "browser_url", None)
+    return None if address is None else str(address)

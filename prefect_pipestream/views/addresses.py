@@ -21,8 +21,12 @@ class BrowserAddress:
     root: str
 
     @classmethod
-    def of(cls, text: str) -> "BrowserAddress":
+    def of(cls, text: str, given_as: str = URL_VARIABLE) -> "BrowserAddress":
         """Reads an address.
+
+        Args:
+            text: The address.
+            given_as: The name of what has it, for the error.
 
         Raises:
             ValueError: If it is none that a page can be asked at.
@@ -31,7 +35,7 @@ class BrowserAddress:
         has_path = parts.path not in ("", "/")
         if parts.scheme not in _PORTS or not parts.hostname or has_path:
             raise ValueError(
-                f"{URL_VARIABLE}={text!r}: expected an address without a path, such as "
+                f"{given_as}={text!r}: expected an address without a path, such as "
                 "https://data.example.org."
             )
         # As browsers write it: in small letters, and without the port that goes without saying.

@@ -1,7 +1,14 @@
 """Links from Prefect's UI to the browser, where its address is known."""
 
-import pytest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
+from prefect import flow
+from pydantic import ValidationError
+
+from prefect_pipestream.blocks import OutputUnderfolder, PipedDataStream, ReadWriteUnderfolder
 from prefect_pipestream.reporting.browser_links import review_link, run_link, sample_link
 from prefect_pipestream.reporting.markdown import Failure, failures_section
 from prefect_pipestream.views.addresses import BrowserAddress
@@ -40,3 +47,42 @@ def test_what_is_no_address_is_warned_of(given: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(NAME, given)
     with pytest.warns(UserWarning, match="expected an address without a path"):
         assert sample_link(3) == "3"
+
+
+HERE = ReadWriteUnderfolder(folder=Path("a"), browser_url="HTTPS://data.example.org:443/")
+NOWHERE = ReadWriteUnderfolder(folder=Path("a"))
+THERE = PipedDataStream(input=[], output_pipe=[], browser_url="http://there:8765")
+
+
+@flow
+def about(dataset: Any) -> str:
+    return sample_link(3)
+
+
+@flow
+def between(source: Any, target: Any = None) -> str:
+    return sample_link(3)
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize(
+    ("called", "address"),
+    [
+        (lambda: about(HERE), "https://data.example.org"),
+        (lambda: about(NOWHERE), "http://env"),
+        (lambda: about(Path("a")), "http://env"),
+        (lambda: between(HERE), "https://data.example.org"),
+        (lambda: between(HERE, THERE), "http://there:8765"),
+        (lambda: between(HERE, OutputUnderfolder(folder=Path("b"))), "http://env"),
+    ],
+)
+def test_links_of_a_flow_run_lead_where_the_block_of_its_dataset_says(
+    called: Callable[[], str], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NAME, "http://env")
+    assert called() == f"[3]({address}/sample/3)"
+
+
+def test_a_block_takes_no_address_that_is_none() -> None:
+    with pytest.raises(ValidationError, match="browser_url='javascript:alert"):
+        ReadWriteUnderfolder(folder=Path("a"), browser_url="javascript:alert(1)")
