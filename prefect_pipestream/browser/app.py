@@ -18,7 +18,8 @@ from prefect_pipestream.browser.edits import offered_stages
 from prefect_pipestream.browser.flow_runs import PrefectUnreachableError
 from prefect_pipestream.browser.grid import grid_routes
 from prefect_pipestream.browser.history import history_routes
-from prefect_pipestream.browser.many import Jobs, many_routes
+from prefect_pipestream.browser.jobs import Jobs, job_routes
+from prefect_pipestream.browser.many import many_routes
 from prefect_pipestream.browser.reviews import review_routes
 from prefect_pipestream.browser.runs import runs_routes
 from prefect_pipestream.browser.samples import sample_routes
@@ -74,6 +75,7 @@ def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
     app.include_router(grid_routes(dataset))
     app.include_router(sample_routes(dataset))
     app.include_router(many_routes(dataset, jobs))
+    app.include_router(job_routes(jobs))
     app.include_router(review_routes(dataset))
     app.include_router(history_routes(dataset))
     app.include_router(runs_routes(dataset, jobs))

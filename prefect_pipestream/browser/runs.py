@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from prefect_pipestream.browser.dataset import ShownDataset, name_of
 from prefect_pipestream.browser.history import First
+from prefect_pipestream.browser.jobs import Jobs
 from prefect_pipestream.browser.kept import Change, ShownChange
-from prefect_pipestream.browser.many import Jobs
 from prefect_pipestream.browser.person import Person
 from prefect_pipestream.errors import DatasetError, RunNotFoundError
 from prefect_pipestream.sequences.query_meaning import RUN

@@ -148,18 +148,17 @@ def test_what_is_done_to_many_is_what_the_form_says_and_can_be_stopped(
     page.locator("#preview").get_by_text("→ 52").first.wait_for()
     begin.click()
     job = page.locator("#progress", has_text="of 119: running")
-    with screen.held_back("/api/many/") as asked:
+    with screen.held_back("/api/jobs") as asked:
         job.wait_for()
         screen.wait(lambda: bool(asked))
         screen.button("Close").click()
         page.locator("main").focus()
-        screen.press("m")  # the change that runs is shown, and goes on
-        screen.button("Stop").wait_for()
+        screen.button("Stop").wait_for()  # the change that runs is shown, and goes on
+        screen.press("m")
         screen.button("Preview").click()
         screen.told("A change is being made")
     page.locator("#progress", has_text="finished. 119 written").wait_for()
-    page.locator("main").focus()
-    screen.press("m")
+    screen.button("Hide").click()
     page.locator("#progress", has_text="finished").wait_for(state="detached")
     assert DataStream.read_write_underfolder(dataset)[5]["metadata"]()["label"] == 52
 
@@ -172,3 +171,21 @@ def test_what_is_done_to_many_is_what_the_form_says_and_can_be_stopped(
         screen.wait(lambda: bool(asked))
         screen.button("Preview").click()
         screen.told("is not known yet")
+
+
+def test_a_change_goes_on_where_its_page_is_left_and_is_stopped_from_another(
+    screen: Screen,
+) -> None:
+    page = screen.page
+    large = {"size": [1500, 1500], "images": ["image"]}
+    slow = {"do": "stage", "name": "resize-images", "arguments": large}
+    job = screen.served.ask("/api/many", {"ranges": [[0, 300]], "edits": [slow]}).json()
+    running = page.get_by_role("region", name=job["run_key"])
+    running.get_by_text("of 300: running").wait_for()
+    page.get_by_role("link", name="Runs").click()
+    running.get_by_text("of 300: running").wait_for()
+    running.get_by_role("button", name="Stop").press("Enter")
+    running.get_by_text("of 300: stopped").wait_for()
+    page.get_by_role("link", name="Samples").click()
+    page.locator("#cells .cell").first.wait_for()
+    assert not running.count()

@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def ended(server: Served, job: dict[str, Any]) -> dict[str, Any]:
     while job["state"] == "running":
         time.sleep(0.05)
-        job = server.ask(f"/api/many/{job['job']}").json()
+        job = server.ask(f"/api/jobs/{job['job']}").json()
     return job
 
 
@@ -84,10 +84,25 @@ def test_a_sample_that_fails_is_told_and_the_others_are_changed(server: Served) 
         path.write_bytes(content)
 
 
+def test_who_did_not_ask_for_a_change_sees_how_far_it_is_and_stops_it(server: Served) -> None:
+    large = {"size": [1500, 1500], "images": ["image"]}
+    slow = {"do": "stage", "name": "resize-images", "arguments": large}
+    job = server.ask("/api/many", {"ranges": [[0, 300]], "edits": [slow]}, x_person="Ada").json()
+    (seen,) = server.ask("/api/jobs").json()
+    assert (seen["job"], seen["run_key"], seen["of"]) == (job["job"], job["run_key"], 300)
+    assert "Ada in the browser" in seen["run_key"]
+    stopped = server.ask(f"/api/jobs/{seen['job']}/stop", {}, x_person="Bob").json()
+    assert stopped["state"] == "stopped"
+    assert stopped["done"] < 300
+    assert server.ask("/api/jobs").json() == []
+    if stopped["done"]:
+        undo_run(server.dataset, [job["run_key"]])
+
+
 def test_a_change_that_is_stopped_keeps_what_was_done(server: Served) -> None:
     before = labels(server)
     job = server.ask("/api/many", {"ranges": [[0, 300]], "edits": [SET]}).json()
-    stopped = server.ask(f"/api/many/{job['job']}/stop", {}).json()
+    stopped = server.ask(f"/api/jobs/{job['job']}/stop", {}).json()
     assert stopped["state"] in ("stopped", "finished")
     assert labels(server).count(42) >= stopped["done"] - before.count(42)
     undo_run(server.dataset, [job["run_key"]])
@@ -117,7 +132,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is(server: Served, asked
         assert answer.status in (400, 422), answer
         assert answer.json()["error"]
     assert len(list_runs(server.dataset)) == before
-    assert server.ask("/api/many/none").status == 404
+    assert server.ask("/api/jobs/none").status == 404
 
 
 def test_a_stage_that_removes_or_leaves_samples_says_so(server: Served) -> None:

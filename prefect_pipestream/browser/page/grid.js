@@ -2,6 +2,7 @@
 import { button, h, number, step, tell } from "./dom.js";
 import { get, thumbnail } from "./api.js";
 import { every } from "./live.js";
+import { Jobs } from "./jobs.js";
 import { Many } from "./many.js";
 import { Ranges, rangesOf } from "./ranges.js";
 
@@ -52,11 +53,13 @@ export class Grid {
       button("Select page", "e", () => this.selectPage()), app.about.is_read_only ? "" : button("Change many", "m", () => this.changeMany()));
     const turns = h("p", {}, button("Previous page", "p", () => this.turn(-1)), this.place, button("Next page", "n", () => this.turn(1)));
     this.place_of_many = h("div");
-    this.element = h("section", { "aria-label": "Samples" }, filter, shown, this.place_of_many, this.note, this.cells, turns);
+    this.jobs = new Jobs(app, () => this.find().catch((error) => tell(error.message, true)));
+    this.element = h("section", { "aria-label": "Samples" }, filter, shown, this.place_of_many, this.jobs.element, this.note, this.cells, turns);
   }
 
   async load() {
     this.noteAddress();
+    this.jobs.load().catch((error) => tell(error.message, true));
     const keys = await get("/api/keys");
     const pictures = keys.filter(({ kind }) => kind === "image" || kind === "array").map(({ key }) => key);
     const images = keys.filter(({ kind }) => kind === "image").map(({ key }) => key);
@@ -74,7 +77,7 @@ export class Grid {
   close() {
     this.isClosed = true;
     for (const stop of this.live ?? []) stop();
-    this.many?.close();
+    this.jobs.close();
   }
 
   mayLeave = () => true;
@@ -250,7 +253,7 @@ export class Grid {
   /** Opens the form for one change to those that are selected; where none is, to all that are found. */
   changeMany() {
     const images = () => this.imageKeys;
-    if (!this.many?.isRunning) this.many = new Many(this.app, () => this.meant(), images, () => this.find().catch((error) => tell(error.message, true)));
+    this.many = new Many(this.app, () => this.meant(), images, this.jobs);
     this.place_of_many.replaceChildren(this.many.element);
     this.many.what.focus();
   }

@@ -1,15 +1,13 @@
 // One change to many samples: what would become of some is shown, then it is one run.
 import { button, h, number, tell } from "./dom.js";
 import { get, post } from "./api.js";
-import { runAddress } from "./changes.js";
 import { parsed, stageForm } from "./forms.js";
 import { itemView } from "./items.js";
-import { every } from "./live.js";
 
 export class Many {
-  /** `scope()` gives the ranges and the number of the samples that are meant, and their name; or why none are. */
-  constructor(app, scope, images, onEnd) {
-    Object.assign(this, { app, scope, images, onEnd });
+  /** `scope()` gives the ranges and the number of the samples that are meant, and their name, or why none are; `jobs` shows what is begun. */
+  constructor(app, scope, images, jobs) {
+    Object.assign(this, { app, scope, images, jobs });
     this.what = h("select", { "aria-label": "What to do" }, [
       h("option", { value: "set" }, "set a metadata value"),
       h("option", { value: "stage" }, "apply a stage"),
@@ -18,10 +16,9 @@ export class Many {
     this.what.addEventListener("change", () => this.choose());
     this.form = h("div", { oninput: () => this.forget() });
     this.shown = h("div", { id: "preview" });
-    this.progress = h("div", { id: "progress", role: "status" });
     this.element = h("section", { id: "many", "aria-label": "Change many" },
       h("h2", {}, "Change many"), h("p", {}, this.what), this.form,
-      h("p", {}, button("Preview", null, () => this.preview()), button("Close", null, () => this.element.remove())), this.shown, this.progress);
+      h("p", {}, button("Preview", null, () => this.preview()), button("Close", null, () => this.element.remove())), this.shown);
     this.choose();
   }
 
@@ -88,7 +85,7 @@ export class Many {
   }
 
   async preview() {
-    if (this.isRunning) return void tell("A change is being made: wait for it, or stop it.", true);
+    if (this.jobs.isRunning) return void tell("A change is being made: wait for it, or stop it.", true);
     this.forget();
     tell("");
     const { ranges, count, name, where, refusal } = this.scope();
@@ -110,48 +107,11 @@ export class Many {
 
   async start(asked) {
     this.forget();
-    this.isRunning = true;
     try {
-      this.show(await post("/api/many", asked));
+      this.jobs.show(await post("/api/many", asked));
     } catch (error) {
-      this.isRunning = false;
-      return void tell(error.message, true);
+      tell(error.message, true);
     }
-    if (this.isRunning && !this.isClosed) this.stopAsking = every(300, () => this.look());
-  }
-
-  async look() {
-    try {
-      this.show(await get(`/api/many/${this.job.job}`));
-    } catch (error) {
-      if (error.kind !== "RunNotFoundError") throw error;
-      this.show({ ...this.job, state: "stopped", problem: error.message }); // with its server, which ended
-    }
-  }
-
-  show(job) {
-    this.job = job;
-    this.isRunning = job.state === "running";
-    const counts = Object.entries(job.counts).filter(([, n]) => n).map(([outcome, n]) => `${number(n)} ${outcome}`);
-    const run = runAddress(job.run_key);
-    this.progress.replaceChildren(
-      h("p", {}, h("progress", { max: String(job.of || 1), value: String(job.done), "aria-label": "Progress" }),
-        ` ${number(job.done)} of ${number(job.of)}: ${job.state}. ${counts.join(", ")}`),
-      job.problem ? h("p", { class: "error" }, job.problem) : "",
-      this.isRunning
-        ? button("Stop", null, () => post(`/api/many/${job.job}/stop`, {}).catch((error) => tell(error.message, true)))
-        : h("p", {}, h("a", { href: run }, "The run, and its undo")),
-      h("ul", {}, job.failed.map(({ idx, reason }) => h("li", {}, h("a", { href: `/sample/${idx}` }, `Sample ${idx}`), `: ${reason}`))),
-    );
-    if (this.isRunning) return;
-    this.stopAsking?.();
-    if (!this.isClosed) this.onEnd();
-  }
-
-  /** Asks no more how far it is: its page is left. */
-  close() {
-    this.isClosed = true;
-    this.stopAsking?.();
   }
 }
 

@@ -2,6 +2,7 @@
 import { button, h, number, step, tell } from "./dom.js";
 import { get, post } from "./api.js";
 import { changesView, runAddress, when } from "./changes.js";
+import { Jobs } from "./jobs.js";
 import { every } from "./live.js";
 
 const OUTCOMES = ["written", "unchanged", "skipped", "failed", "removed"];
@@ -33,16 +34,18 @@ export class Runs {
     ];
     this.undone = h("input", { type: "checkbox", onchange: () => this.show(), "aria-keyshortcuts": "d" });
     this.told = h("output", { id: "runs-told" });
+    this.jobs = new Jobs(app);
     this.rows = h("tbody");
     const heads = ["Run", "State", "Who", "Started", "Last commit", ...OUTCOMES, "Undo"].map((text) => h("th", { scope: "col" }, text));
     this.element = h(
-      "section", { "aria-label": "Runs" }, h("h1", {}, "Runs"),
+      "section", { "aria-label": "Runs" }, h("h1", {}, "Runs"), this.jobs.element,
       h("p", {}, h("label", { title: "Show those that were undone (d)" }, this.undone, " Those that were undone, too"), this.told),
       h("div", { class: "wide" }, h("table", { class: "runs" }, h("thead", {}, h("tr", {}, heads)), this.rows)),
     );
   }
 
   async load() {
+    this.jobs.load().catch((error) => tell(error.message, true));
     await this.ask();
     if (this.isClosed) return;
     this.live = every(1500, () => this.ask());
@@ -54,6 +57,7 @@ export class Runs {
 
   close() {
     this.live?.();
+    this.jobs.close();
     this.isClosed = true;
   }
 
