@@ -119,3 +119,11 @@ def test_uploads_are_decoded_before_they_are_saved(
     added = {p.name for p in (served.dataset / "data").iterdir()} - before
     assert added == (set() if message else {"0_new.yaml"})
     assert not Path("/tmp/x").exists()
+
+
+def test_an_address_that_cannot_be_read_is_a_message(screen: Screen) -> None:
+    for part in ("%E0%A4%A", "%", "%ff"):
+        screen.open(f"/reviews/{part}")
+        screen.page.get_by_role("heading", name="There is no such page").wait_for()
+    screen.press("g")
+    screen.page.locator("#cells .cell").first.wait_for()

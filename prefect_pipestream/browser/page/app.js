@@ -75,9 +75,30 @@ const EVERYWHERE = [["L", "to the runs", () => go("/runs")]];
 function pageOf(path) {
   for (const [pattern, make] of PAGES) {
     const found = path.match(pattern);
-    if (found) return make(...found.slice(1).map(decodeURIComponent));
+    if (found) return made(make, found.slice(1));
   }
   return new Grid(app, query());
+}
+
+function made(make, parts) {
+  try {
+    return make(...parts.map(decodeURIComponent));
+  } catch (error) {
+    if (error instanceof URIError) return new NoPage();
+    throw error;
+  }
+}
+
+/** What an address leads to that cannot be read: one that was cut off, as in a message. */
+class NoPage {
+  keys = [["g", "to all samples", () => go("/")]];
+  element = h("section", { "aria-label": "No page" }, h("h1", {}, "There is no such page"),
+    h("p", {}, "The address cannot be read: a part of it may be missing. ", h("a", { href: "/" }, "To all samples")));
+
+  load() {}
+  close() {}
+  mayLeave = () => true;
+  hasChanges = () => false;
 }
 
 async function show() {
