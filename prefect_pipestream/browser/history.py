@@ -30,6 +30,7 @@ class ShownEvent(BaseModel):
 
     Attributes:
         run_key: The run.
+        folder: What tells it from others of the same key; see `ShownRun`.
         commit_id: The commit.
         at: When.
         who: Who ran it; empty where that is not known.
@@ -42,6 +43,7 @@ class ShownEvent(BaseModel):
     """
 
     run_key: str
+    folder: str
     commit_id: str
     at: datetime
     who: str
@@ -168,6 +170,7 @@ def _shown(dataset: ShownDataset, idx: int, event: SampleEvent) -> ShownEvent:
     failure = event.failure
     return ShownEvent(
         run_key=event.run_key,
+        folder=event.folder,
         commit_id=event.commit_id,
         at=event.at,
         who="@".join(filter(None, (event.user, event.host))),

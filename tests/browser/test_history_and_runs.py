@@ -241,6 +241,21 @@ def test_an_undo_is_planned_refused_forced_and_undone(server: Served) -> None:
     assert asked(server, "/api/runs/one", key=key)["run"]["state"] == "edited"
 
 
+def test_what_an_undone_run_did_leads_to_it_and_not_to_a_later_one_of_its_key(
+    server: Served,
+) -> None:
+    relabelled(server, "twice", 9, 61)
+    undo_run(server.dataset, ["twice"])
+    relabelled(server, "twice", 9, 62)
+    events = [one for one in events_of(server, 9) if one["run_key"] == "twice"]
+    assert [one["counts"] for one in events] == [True, False]
+    states = [
+        asked(server, "/api/runs/one", key="twice", folder=one["folder"])["run"]["state"]
+        for one in events
+    ]
+    assert states == ["edited", "undone"]
+
+
 def test_who_had_her_session_undone_saves_on(server: Served) -> None:
     def save(label: int) -> Any:
         edit = {"do": "set-value", "path": "metadata.label", "value": label}

@@ -50,7 +50,7 @@ export class History {
     const about = [event.told, event.who, event.counts ? null : "taken back, counts no more"].filter(Boolean).join(" · ");
     return h(
       "li", { class: event.counts ? "event" : "event gone", "data-commit": event.commit_id },
-      h("p", {}, h("time", { datetime: event.at }, when(event.at)), " ", h("a", { href: runAddress(event.run_key) }, event.run_key)),
+      h("p", {}, h("time", { datetime: event.at }, when(event.at)), " ", h("a", { href: runAddress(event.run_key, event.folder) }, event.run_key)),
       h("p", { class: "facts" }, about),
       event.failure ? h("p", { class: "error" }, event.failure) : null,
       changesView(this.page.idx, event.items),

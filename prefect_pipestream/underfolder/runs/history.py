@@ -30,6 +30,7 @@ class SampleEvent:
 
     Attributes:
         run_key: The run.
+        folder: The name of its folder, which tells it from others of the same key.
         at: When.
         outcome: What became of the sample.
         idx: The index at which it was, or was written; later compactions may have moved it.
@@ -50,6 +51,7 @@ class SampleEvent:
     """
 
     run_key: str
+    folder: str
     at: datetime
     outcome: Outcome
     idx: int
@@ -165,6 +167,7 @@ def _event(layout: Layout, found: _Found, later: Sequence[_Found]) -> SampleEven
     items = (step.change(file_after(step, where)) for step in found.steps)
     return SampleEvent(
         run_key=found.run.key,
+        folder=found.run.name,
         at=datetime.fromtimestamp(found.commit.at, UTC),
         outcome=record.outcome,
         idx=record.written_at,
