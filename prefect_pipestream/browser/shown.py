@@ -203,7 +203,7 @@ def _survives_json(value: Any) -> bool:
         match todo.pop():
             case None | bool() | str():
                 continue
-            case int(number) if abs(number) < 1 << 53:
+            case int(number) if abs(number) < 1 << 64:  # as text, whose digits the page keeps
                 continue
             case float(number) if math.isfinite(number):
                 continue

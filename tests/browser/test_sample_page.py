@@ -305,6 +305,42 @@ def test_values_keep_their_types_in_a_form(screen: Screen, dataset: Path) -> Non
     assert repr(stream[3]["metadata"]()) == repr({**values, "label": 2})
 
 
+def test_large_integers_keep_their_digits_whatever_is_edited(
+    screen: Screen, dataset: Path
+) -> None:
+    page, large = screen.page, 2**63 + 1
+    stream = DataStream.read_write_underfolder(dataset)
+    sample = stream[3].set_value("metadata", {"label": 1, "none": None, "flag": True})
+    other = sample["metadata"].make_new({"id": large, "at": [large], "label": 1})
+    stream.set_output(3, sample.set_item("other", other))
+    open_sample(screen)
+    page.get_by_label("metadata: label").fill(str(large + 1))
+    page.get_by_label("metadata: none").fill(f"[{large}, {{\"a\": {large}}}]")
+    page.get_by_label("metadata: flag").uncheck()
+    page.get_by_label("other: label").fill("5")
+    assert page.get_by_label("other: at[0]").input_value() == str(large)
+    screen.button("Save").click()
+    screen.told("Saved: metadata, other.")
+    expected = {"label": large + 1, "none": [large, {"a": large}], "flag": False}
+    assert stream[3]["metadata"]() == expected
+    assert stream[3]["other"]() == {"id": large, "at": [large], "label": 5}
+
+    page.add_init_script("delete JSON.rawJSON")  # as in a browser of before 2025
+    stream.set_output(3, stream[3].set_value("metadata", {"flag": True}))
+    screen.open("/sample/3")
+    page.get_by_label("New name in metadata").fill("new")
+    page.get_by_label("New value in metadata").fill(str(large))
+    page.locator('[data-key="metadata"]').get_by_role("button", name="Add").click()
+    edits(screen, 1)
+    page.locator('[data-key="other"]').get_by_role("button", name="As text").click()
+    text = page.get_by_label("other as text")
+    text.fill(text.input_value().replace("label: 5", "label: 2"))
+    screen.button("Save").click()
+    screen.told("Saved: metadata, other.")
+    assert stream[3]["metadata"]() == {"flag": True, "new": str(large)}
+    assert stream[3]["other"]() == {"id": large, "at": [large], "label": 2}
+
+
 def test_back_and_forward_ask_once_and_staying_keeps_the_place(screen: Screen) -> None:
     page = screen.page
     page.locator("#cells a").nth(3).click()

@@ -29,10 +29,12 @@ export class Exact {
   }
 }
 
+/** Whether the browser can read and write numbers as they are written. */
+export const canBeExact = "rawJSON" in JSON;
+
 /** JSON with its numbers as they are written; where a browser cannot do that, as its own numbers. */
 export function exactly(text) {
-  const canKeep = "rawJSON" in JSON;
-  return JSON.parse(text, (_, value, at) => (canKeep && typeof value === "number" ? new Exact(at.source) : value));
+  return JSON.parse(text, (_, value, at) => (canBeExact && typeof value === "number" ? new Exact(at.source) : value));
 }
 
 async function answer(path, options, read = JSON.parse) {

@@ -1,6 +1,6 @@
 // Forms: for metadata, and for the arguments of stages, of which there is a JSON schema.
 import { button, h, tell } from "./dom.js";
-import { Exact, exactly } from "./api.js";
+import { Exact, canBeExact, exactly } from "./api.js";
 
 const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?$/i; // as JSON has them
 
@@ -99,6 +99,7 @@ function newField(item, edit) {
 
 /** What somebody typed: JSON where it is that, else text. */
 export function parsed(text) {
+  if (!canBeExact && /\d{16}/.test(text)) return text; // its digits would not all be kept
   try {
     return exactly(text);
   } catch {
