@@ -85,7 +85,14 @@ class Upload(_Edit):
     content: Base64Bytes = Field(max_length=-(-MOST_UPLOAD_BYTES // 3) * 4)  # as text
 
 
-Edit = Annotated[SetText | SetValue | ApplyStage | Upload, Field(discriminator="do")]
+class RemoveItem(_Edit):
+    """An item of the sample's own is removed."""
+
+    do: Literal["remove-item"]
+    key: str
+
+
+Edit = Annotated[SetText | SetValue | ApplyStage | Upload | RemoveItem, Field(discriminator="do")]
 Edits = Annotated[list[Edit], Field(max_length=MOST_EDITS)]
 EditOfMany = Annotated[SetValue | ApplyStage, Field(discriminator="do")]
 
@@ -106,9 +113,22 @@ def edited(sample: Sample, edits: Iterable[Edit], idx: int, folder: Path) -> Sam
     for edit in edits:
         if isinstance(edit, Upload):
             sample = sample.set_item(edit.key, _uploaded(sample, edit, folder))
+        elif isinstance(edit, RemoveItem):
+            sample = _without(sample, edit.key, idx)
         else:
             sample = _after(sample, edit, idx)
     return sample
+
+
+def removed_keys(sample: Sample, edits: Iterable[Edit]) -> list[str]:
+    """The keys of items that edits removed, given the sample after them: none that came back."""
+    keys: set[str] = set()
+    for edit in edits:
+        if isinstance(edit, RemoveItem):
+            keys.add(edit.key)
+        elif isinstance(edit, Upload):
+            keys.discard(edit.key)
+    return sorted(keys.difference(sample))
 
 
 def as_stage(edit: "EditOfMany") -> Any:
@@ -140,6 +160,23 @@ def _offered_names() -> list[str]:
         for name, cls in known_stages().items()
         if name in _OFFERED or cls.__module__.partition(".")[0] != _OWN_PACKAGE
     ]
+
+
+def _without(sample: Sample, key: str, idx: int) -> Sample:
+    """The sample without an item.
+
+    Raises:
+        SampleError: If it is not there, or not the sample's own, or all that it has.
+    """
+    own = [name for name, item in sample.items() if not item.is_shared]
+    if key in own and len(own) > 1:
+        return sample.remove_keys(key)
+    what = "there is none"
+    if key in own:
+        what = "the sample has no other: it is removed from the page of all, by `Change many`"
+    elif key in sample:
+        what = "all samples share it"
+    raise SampleError(f"sample {idx}: item {key!r} cannot be removed: {what}.")
 
 
 def _after(sample: Sample, edit: SetText | SetValue | ApplyStage, idx: int) -> Sample:

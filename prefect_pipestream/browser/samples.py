@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from prefect_pipestream.browser.dataset import ShownDataset
-from prefect_pipestream.browser.edits import Edit, Edits, edited
+from prefect_pipestream.browser.edits import Edit, Edits, edited, removed_keys
 from prefect_pipestream.browser.person import Person
 from prefect_pipestream.browser.pictures import picture_answer
 from prefect_pipestream.browser.shown import LARGEST_SIDE, ShownSample, shown_sample
@@ -52,7 +52,7 @@ class Saved(BaseModel):
     Attributes:
         commit_id: The commit, to be undone; None where all was as it is.
         run_key: The run that it is part of.
-        keys: The items that were written.
+        keys: The items that were written, or removed.
         sample: The sample as it is now.
     """
 
@@ -92,7 +92,7 @@ def sample_routes(dataset: ShownDataset) -> APIRouter:
     def preview(idx: int, asked: Edited) -> ShownSample:
         saved = _as_shown(dataset, idx, asked.version)
         with _edited(saved, asked.edits, idx) as sample:
-            return shown_sample(idx, sample, saved)
+            return shown_sample(idx, sample, saved, removed_keys(sample, asked.edits))
 
     @routes.post("/api/samples/{idx}/save")
     def save(idx: int, asked: Save, person: Person) -> Saved:
@@ -125,12 +125,19 @@ def _saved(dataset: ShownDataset, idx: int, asked: Save, person: str) -> Saved:
     saved = _as_shown(dataset, idx, asked.version)
     with _edited(saved, asked.edits, idx) as sample:
         stream = dataset.stream_of(person)
-        staged = stream.set_output(idx, sample, if_version=asked.version, write_id=asked.save_id)
+        staged = stream.set_output(
+            idx,
+            sample,
+            if_version=asked.version,
+            write_id=asked.save_id,
+            removes=removed_keys(sample, asked.edits),
+        )
+    changed = (n for one in staged for n in (*(one.record.writes or ()), *one.record.removes))
     now = dataset.sample(idx)
     return Saved(
         commit_id=staged[0].commit_id if staged else None,
         run_key=stream.run_key,
-        keys=sorted({key_of(name) for one in staged for name in one.record.writes or ()}),
+        keys=sorted(set(map(key_of, changed))),
         sample=shown_sample(idx, now, now),
     )
 
@@ -139,6 +146,7 @@ def _saved_before(dataset: ShownDataset, idx: int, save_id: str | None) -> Saved
     """What a save did, if it was made and not taken back since."""
     if save_id is None:
         return None
+    dataset.stream.recover()  # waits for a commit of which files are seen before the ledger has it
     for event in dataset.kept.history(idx):
         if event.write_id == save_id and event.counts:
             now = dataset.sample(idx)

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any, Literal
 from urllib.parse import quote
@@ -84,13 +84,15 @@ class ShownSample(BaseModel):
         idx: Its index.
         version: What it was like on disk as it was read; see `Sample.version`.
         items: Its items.
-        removed: The keys of items on disk that it lacks.
+        removed: The keys of items that a save removes.
+        left: The keys of other items on disk that it lacks: a save leaves them.
     """
 
     idx: int
     version: str | None
     items: list[ShownItem]
     removed: list[str] = []
+    left: list[str] = []
 
 
 def kind_of(item: Item[Any]) -> Kind:
@@ -98,18 +100,27 @@ def kind_of(item: Item[Any]) -> Kind:
     return next((kind for cls, kind in _KINDS if isinstance(item, cls)), "other")
 
 
-def shown_sample(idx: int, sample: Sample, saved: Sample) -> ShownSample:
+def shown_sample(
+    idx: int, sample: Sample, saved: Sample, removed: Sequence[str] = ()
+) -> ShownSample:
     """A sample as a page shows it.
 
     Args:
         idx: Its index.
         sample: The sample, maybe changed.
         saved: The same sample as it is on disk.
+        removed: The keys of items that a save removes.
     """
     version = saved.version
     items = [_shown(idx, version, key, item, saved) for key, item in sample.in_order().items()]
-    removed = [key for key in saved if key not in sample]
-    return ShownSample(idx=idx, version=version, items=items, removed=removed)
+    lacking = [key for key in saved if key not in sample]
+    return ShownSample(
+        idx=idx,
+        version=version,
+        items=items,
+        removed=[key for key in lacking if key in removed],
+        left=[key for key in lacking if key not in removed],
+    )
 
 
 def _shown(idx: int, version: str | None, key: str, item: Item[Any], saved: Sample) -> ShownItem:

@@ -364,12 +364,13 @@ class DataStream(Sequence[Sample]):
         *,
         if_version: str | None = None,
         write_id: str | None = None,
+        removes: Collection[str] = (),
     ) -> list[StagedSample]:
         """Writes a sample, entirely or not at all.
 
         An item that is there unchanged is left as it is; one that comes from another file is
-        linked, not encoded anew. Items on disk that the sample lacks stay. Costs about 0.5 ms
-        beside encoding, at any size of the dataset.
+        linked, not encoded anew. Items on disk that the sample lacks stay, but for those of
+        `removes`. Costs about 0.5 ms beside encoding, at any size of the dataset.
 
         Args:
             idx: The index to write at; negative ones count from the input's end.
@@ -381,10 +382,12 @@ class DataStream(Sequence[Sample]):
             write_id: An id for this write, letters and digits, that no other has. The commit has
                 it in its own, by which who did not hear of the outcome finds in the sample's
                 history whether it was made (`SampleEvent.write_id`). None: one by chance.
+            removes: The keys of items of the sample's own that are removed, and not written; their
+                files are kept with the run, whose undo brings them back.
 
         Returns:
-            What was committed; nothing if all items were there. ``[0].commit_id`` is the commit, by
-            which it can be undone; see `undo`.
+            What was committed; nothing if all was as it is to be. ``[0].commit_id`` is the commit,
+            by which it can be undone; see `undo`.
 
         Raises:
             ConflictError: If another writer changed the sample's files since it was read; or it has
@@ -397,7 +400,7 @@ class DataStream(Sequence[Sample]):
         """
         idx = self._absolute(idx)
         items, origin = self._output.prepared(idx, sample)
-        return self._writer.write(idx, items, keys, origin, if_version, write_id)
+        return self._writer.write(idx, items, keys, origin, if_version, write_id, removes)
 
     def staging_elsewhere(self, folder: str) -> Staging:
         """A staging in an empty folder outside of the dataset, to see what a write would be.

@@ -305,9 +305,31 @@ def test_values_keep_their_types_in_a_form(screen: Screen, dataset: Path) -> Non
     assert repr(stream[3]["metadata"]()) == repr({**values, "label": 2})
 
 
-def test_large_integers_keep_their_digits_whatever_is_edited(
+def test_an_item_is_removed_by_a_save_and_comes_back_by_its_undo(
     screen: Screen, dataset: Path
 ) -> None:
+    page = screen.page
+    stream = DataStream.read_write_underfolder(dataset)
+    open_sample(screen)
+    removed = page.get_by_role("button", name="Remove mask", exact=True)
+    removed.press("Enter")
+    page.get_by_text("Saving removes mask.").wait_for()
+    page.locator("#edits", has_text="mask removed").wait_for()
+    screen.press("Backspace")
+    removed.press("Enter")
+    edits(screen, 1)
+    assert "mask" in stream[3]
+    screen.press("s")
+    screen.told("Saved: mask.")
+    assert "mask" not in stream[3]
+    assert removed.count() == 0
+    screen.press("u")
+    screen.told("The save was taken back.")
+    removed.wait_for()
+    assert "mask" in stream[3]
+
+
+def test_large_integers_keep_their_digits_whatever_is_edited(screen: Screen, dataset: Path) -> None:
     page, large = screen.page, 2**63 + 1
     stream = DataStream.read_write_underfolder(dataset)
     sample = stream[3].set_value("metadata", {"label": 1, "none": None, "flag": True})
@@ -315,7 +337,7 @@ def test_large_integers_keep_their_digits_whatever_is_edited(
     stream.set_output(3, sample.set_item("other", other))
     open_sample(screen)
     page.get_by_label("metadata: label").fill(str(large + 1))
-    page.get_by_label("metadata: none").fill(f"[{large}, {{\"a\": {large}}}]")
+    page.get_by_label("metadata: none").fill(f'[{large}, {{"a": {large}}}]')
     page.get_by_label("metadata: flag").uncheck()
     page.get_by_label("other: label").fill("5")
     assert page.get_by_label("other: at[0]").input_value() == str(large)

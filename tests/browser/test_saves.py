@@ -1,5 +1,6 @@
 """A save that is sent once more, as its answer was lost, is made once."""
 
+import base64
 import secrets
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prefect_pipestream import DatasetError, DataStream, sample_history
+from prefect_pipestream import (
+    ConflictError,
+    DatasetError,
+    DataStream,
+    InvalidSampleError,
+    check,
+    sample_history,
+)
 from prefect_pipestream.sequences import SamplesSequence
 from tests.browser.served import Answer, Served
 
@@ -110,3 +118,106 @@ def test_a_write_can_be_found_by_its_id(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="up to 64 letters and digits"):
         stream.set_output(1, stream[1].deep_set("metadata.label", 8), write_id="../x")
     assert stream[1]["metadata"]()["label"] == 7
+
+
+# -- items that are removed ----------------------------------------------------------------
+
+
+def remove(key: str) -> dict[str, str]:
+    return {"do": "remove-item", "key": key}
+
+
+def test_a_save_removes_an_item_and_its_undo_brings_it_back(server: Served) -> None:
+    before = read(server, 8)
+    mask = before["mask"]()
+    body = asked(server, 8, remove("mask"), TURN)
+    shown = server.ask("/api/samples/8/preview", body).json()
+    assert (shown["removed"], shown["left"]) == (["mask"], [])
+    assert "mask" not in {item["key"] for item in shown["items"]}
+    assert "mask" in read(server, 8)
+
+    done = save(server, 8, body).json()
+    assert done["keys"] == ["image", "mask"]
+    assert "mask" not in read(server, 8)
+    assert not list((server.dataset / "data").glob("*8_mask.*"))
+    event = server.ask("/api/samples/8/history").json()["events"][0]
+    assert {item["key"]: item["kind"] for item in event["items"]} == {
+        "image": "changed",
+        "mask": "removed",
+    }
+    undo = {name: done[name] for name in ("run_key", "commit_id")}
+    assert server.ask("/api/undo", undo).status == 200
+    assert read(server, 8).version == before.version
+    assert np.array_equal(read(server, 8)["mask"](), mask)
+
+
+def test_an_item_that_comes_back_or_that_a_stage_drops_is_not_removed(server: Served) -> None:
+    keep = {"do": "stage", "name": "filter-keys", "arguments": {"key_list": ["image", "metadata"]}}
+    content = next((server.dataset / "data").glob("*9_mask.png")).read_bytes()
+    upload = {"do": "upload", "key": "mask", "file_name": "a.png"}
+    upload["content"] = base64.b64encode(content).decode()
+    body = asked(server, 9, remove("mask"), upload, keep)
+    del body["save_id"]
+    shown = server.ask("/api/samples/9/preview", body).json()
+    assert (shown["removed"], "mask" in shown["left"]) == ([], True)
+    body["edits"] = [remove("mask"), upload]
+    shown = server.ask("/api/samples/9/preview", body).json()
+    assert (shown["removed"], shown["left"]) == ([], [])
+    body["edits"] = [keep]
+    shown = server.ask("/api/samples/9/preview", body).json()
+    assert (shown["removed"], "mask" in shown["left"]) == ([], True)
+    keys = sorted(read(server, 9))
+    assert save(server, 9, body).json()["commit_id"] is None
+    assert sorted(read(server, 9)) == keys
+
+
+def test_what_others_share_or_wrote_is_not_removed(server: Served) -> None:
+    shared = [key for key, item in read(server, 10).items() if item.is_shared]
+    own = [key for key in read(server, 10) if key not in shared]
+    for key in (*shared, "none", "../../image"):
+        refused = save(server, 10, asked(server, 10, remove(key)))
+        assert refused.status == 400
+        assert "cannot be removed" in refused.json()["error"]
+    refused = save(server, 10, asked(server, 10, *map(remove, own)))
+    assert "the sample has no other" in refused.json()["error"]
+    assert sorted(read(server, 10)) == sorted([*own, *shared])
+
+    body = asked(server, 10, remove("mask"))
+    stream = DataStream.read_write_underfolder(server.dataset)
+    stream.set_output(10, stream[10].set_value("mask", stream[10]["mask"]() * 0))
+    assert save(server, 10, body).status == 409
+    assert "mask" in read(server, 10)
+
+
+def test_a_write_that_removes_is_a_conflict_where_others_changed_the_item(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    SamplesSequence.toy_dataset(3, image_size=8).to_underfolder(folder).run()
+    stream, other = (DataStream.read_write_underfolder(folder) for _ in range(2))
+    old = stream[1]
+    other.set_output(1, other[1].set_value("mask", other[1]["mask"]() * 0))
+    with pytest.raises(ConflictError):
+        stream.set_output(1, old, removes=["mask"])
+    (done,) = stream.set_output(1, stream[1], removes=["mask", "none"])
+    assert (done.record.outcome, dict(done.record.writes or {})) == ("written", {})
+    assert "mask" not in other[1]
+    assert stream.set_output(1, stream[1], removes=["mask"]) == []
+    stream.undo(done.commit_id)
+    assert not other[1]["mask"]().any()
+    with pytest.raises(TypeError, match="expected a collection"):
+        stream.set_output(1, stream[1], removes="mask")
+
+    # The sample that was written knows that it has the item no more.
+    sample = stream[2].set_value("image", stream[2]["image"]() // 2)
+    stream.set_output(2, sample, removes=["mask"])
+    assert sample.version == stream[2].version
+    assert check(folder).ok
+
+
+def test_a_sample_is_judged_as_it_is_without_what_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    SamplesSequence.toy_dataset(2, image_size=8).to_underfolder(folder).run()
+    stream = DataStream.read_write_underfolder(folder)
+    strict = stream.checking(lambda items: [] if "mask" in items else ["there is no mask"])
+    with pytest.raises(InvalidSampleError, match="there is no mask"):
+        strict.set_output(1, strict[1], removes=["mask"])
+    assert "mask" in stream[1]

@@ -52,6 +52,7 @@ export function itemView(item, { overlay = null, edit = null, isAsText = false, 
       : null,
     content(item, edit, isAsText, onText),
     edit ? upload(item.key, edit) : null,
+    edit && !item.is_shared ? h("p", {}, button("Remove", null, () => edit({ do: "remove-item", key: item.key }), { "aria-label": `Remove ${item.key}` })) : null,
   );
 }
 

@@ -121,7 +121,7 @@ function pair({ before, after, differences, failure }) {
   if (failure) return h("article", { class: "pair" }, title, h("p", { class: "error" }, failure));
   if (after === null) return h("article", { class: "pair" }, title, h("p", {}, "would be removed"));
   const changed = after.items.filter((item) => item.is_changed);
-  if (!changed.length && !after.removed.length) return h("article", { class: "pair" }, title, h("p", {}, "stays as it is"));
+  if (!changed.length) return h("article", { class: "pair" }, title, h("p", {}, "stays as it is"));
   const views = changed.map((item) => {
     const words = h("ul", {}, (differences[item.key] ?? []).map((line) => h("li", {}, line)));
     if (!item.picture) return h("div", {}, h("h4", {}, item.key), words);

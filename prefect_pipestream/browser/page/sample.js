@@ -142,9 +142,10 @@ export class SamplePage {
     this.replaceItems(sample.items.map((item) => itemView(item, {
       overlay: item.key === this.overlay ? null : overlay, edit, onText, isAsText: this.asText.has(item.key),
     })));
-    this.left.textContent = sample.removed.length
-      ? `Saving leaves these items as they are on disk: ${sample.removed.join(", ")}. No save removes an item.`
-      : "";
+    this.left.textContent = [
+      sample.removed.length ? `Saving removes ${sample.removed.join(", ")}.` : "",
+      sample.left.length ? `Saving leaves these items as they are on disk: ${sample.left.join(", ")}. Remove them by their own button, if you mean to.` : "",
+    ].join(" ").trim();
     this.list.replaceChildren(...this.edits.map((one) => h("li", {}, told(one), " ", button("Drop", null, () => this.drop(one)))));
     this.showState();
   }
@@ -335,7 +336,7 @@ export class SamplePage {
   takenAway(reason) {
     this.saved = null;
     this.edits = [];
-    this.show({ items: [], removed: [] });
+    this.show({ items: [], removed: [], left: [] });
     this.items.replaceChildren(h("p", { class: "error" }, reason));
     if (this.history.isOpen) this.history.load();
     else this.history.toggle();
@@ -425,6 +426,7 @@ export class SamplePage {
 /** An edit in words. */
 function told(edit) {
   if (edit.do === "set-value") return `${edit.path} = ${JSON.stringify(edit.value)}`;
+  if (edit.do === "remove-item") return `${edit.key} removed`;
   if (edit.do === "set-text") return `${edit.key} as text`;
   if (edit.do === "upload") return `${edit.key} replaced by ${edit.file_name}`;
   return `${edit.name} ${JSON.stringify(edit.arguments)}`;

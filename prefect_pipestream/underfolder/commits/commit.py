@@ -311,6 +311,8 @@ class Commit:
                 file.lead_to(file.source)
                 if origin is not None:
                     origin.lead_to(file.key, file.source)
+            if origin is not None:
+                origin.forget(staged.removed_keys)
             if origin is not None and staged.is_removal:
                 origin.forget_own()
         for name, file in self._staging.shared.items():

@@ -69,7 +69,7 @@ def is_stale(staged: StagedSample, layout: Layout, leaving: Container[str] = ())
     if in_place and staged.is_removal:
         replaced = {key_of(name) for name in origin.sources if not is_shared(name)}
     elif in_place:
-        replaced = {file.key for file in staged.files}
+        replaced = staged.replaced_keys
     if in_place and staged.changes_files and _is_another(origin, replaced):
         return True
     for name, source in origin.sources.items():

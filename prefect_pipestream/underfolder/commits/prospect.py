@@ -123,12 +123,15 @@ class Judge:
             texts = [text.replace(path, shown) for text in texts]
         return [text.replace(f"{self.dataset.folder}{os.sep}", "") for text in texts]
 
-    def judged(self, idx: int, placed: Mapping[str, str]) -> list[FileSource]:
+    def judged(
+        self, idx: int, placed: Mapping[str, str], removed: Collection[str] = ()
+    ) -> list[FileSource]:
         """Lets a sample pass that is as it should be.
 
         Args:
             idx: The index at which it is written.
             placed: Its files; see `prospect`.
+            removed: The names that are removed, beside those of the same items.
 
         Returns:
             What was looked into of files that stay: others are not to change it before the commit.
@@ -138,7 +141,7 @@ class Judge:
             ConflictError: If others changed what it was judged by meanwhile.
         """
         try:
-            found = self.prospect(idx, placed)
+            found = self.prospect(idx, placed, removed)
             problems = self.problems(found, placed)
         except FileNotFoundError as error:
             raise self._conflict(idx) from error

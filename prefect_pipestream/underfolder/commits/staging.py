@@ -72,6 +72,7 @@ class StagedSample:
         origin: The files it was read from.
         files: The files to place.
         removes: Names to remove, besides those that the files supersede.
+        removed_keys: The keys of own items that are removed, with the files that they have then.
         found: The marks of files, by name: a file of another mark is another writer's change.
         is_removal: Whether all of the sample's own files are removed, whichever there are then.
         is_move: Whether the sample is moved, with all files that it had when that was staged.
@@ -86,6 +87,7 @@ class StagedSample:
     origin: SampleOrigin | None
     files: list[StagedFile] = field(default_factory=list)
     removes: tuple[str, ...] = ()
+    removed_keys: frozenset[str] = frozenset()
     found: Mapping[str, str | None] | None = None
     is_removal: bool = False
     is_move: bool = False
@@ -98,7 +100,7 @@ class StagedSample:
     @property
     def changes_files(self) -> bool:
         """Whether it has a file to place, or to remove."""
-        return bool(self.files or self.removes or self.is_removal)
+        return bool(self.files or self.removes or self.removed_keys or self.is_removal)
 
     @property
     def target(self) -> int:
@@ -115,13 +117,18 @@ class StagedSample:
         return [kind.name_of(self.target) for kind in self.there if kind.key in keys]
 
     @property
+    def replaced_keys(self) -> set[str | None]:
+        """The keys of items of which no file stays that is there."""
+        return {*self.removed_keys, *(file.key for file in self.files)}
+
+    @property
     def superseded(self) -> list[str]:
         """The names of the files that are there and make way: for its own, or for nothing."""
         if self.is_removal:
             return [kind.name_of(self.target) for kind in self.there]
         if self.is_move:  # what is there is moved on by the same commit
             return []
-        return self.names_there({file.key for file in self.files})
+        return self.names_there(self.replaced_keys)
 
 
 class Staging:
@@ -197,6 +204,7 @@ class Staging:
         target: int | None = None,
         attempts: int = 1,
         if_version: str | None = None,
+        removes: Collection[str] = (),
     ) -> bool:
         """Stages the files of one sample that are not in place already.
 
@@ -209,9 +217,10 @@ class Staging:
             attempts: How often it was tried.
             if_version: The version that the sample at its target is to have as it is committed;
                 another one is a conflict. None: any.
+            removes: The keys of own items that are removed, and not written.
 
         Returns:
-            Whether the sample has a file that is to be written.
+            Whether the sample has a file that is to be written, or removed.
 
         Raises:
             ItemNameError: If a key or an index cannot be part of a file name, or a folder has the
@@ -220,10 +229,14 @@ class Staging:
             InvalidSampleError: If the check finds something wrong with it.
             ConflictError: If a file that it was read from is not there any more, and needed.
             DatasetWriteError: If the disk is full, read-only or not permitted.
-            TypeError: If `keys` is a single string, in which any part of it would be found.
+            TypeError: If `keys` or `removes` is a single string, in which any part of it would be
+                found.
         """
-        if isinstance(keys, str):
-            raise TypeError(f"keys {keys!r}: expected a collection of keys, such as [{keys!r}].")
+        for given in (keys, removes):
+            if isinstance(given, str):
+                raise TypeError(
+                    f"keys {given!r}: expected a collection of keys, such as [{given!r}]."
+                )
         idx = check_index(idx)
         target = idx if target is None else check_index(target)
         moved_to = None if target == idx else target
@@ -233,8 +246,11 @@ class Staging:
         try:
             kinds = self.dataset.kinds_of(target)
             there = {kind.key: kind for kind in kinds}
+            staged.removed_keys = frozenset(there.keys() & set(removes))
             chosen = [
-                (k, self._in_mode(k, i)) for k, i in items.items() if keys is None or k in keys
+                (k, self._in_mode(k, i))
+                for k, i in items.items()
+                if k not in removes and (keys is None or k in keys)
             ]
             for key, item in chosen:
                 if not item.is_shared:
@@ -254,7 +270,7 @@ class Staging:
             raise
         self.samples[idx] = staged
         self._targets.add(target)
-        return bool(staged.files)
+        return staged.changes_files
 
     def remove(
         self,
@@ -371,7 +387,9 @@ class Staging:
             shared.update((f.name, f.source.path) for f in one.files if is_shared(f.name))
         own = {file.name: file.source.path for file in staged.files}
         try:
-            staged.beside = judge.judged(staged.target, {**shared, **own})
+            kinds = self.dataset.kinds_of(staged.target)
+            gone = {k.name_of(staged.target) for k in kinds if k.key in staged.removed_keys}
+            staged.beside = judge.judged(staged.target, {**shared, **own}, gone)
         except (InvalidSampleError, ConflictError):
             judge.forget_shared()
             for name in self.shared.keys() - shared_before:

@@ -356,6 +356,7 @@ class UnderfolderWriter:
         origin: SampleOrigin | None = None,
         if_version: str | None = None,
         write_id: str | None = None,
+        removes: Collection[str] = (),
     ) -> list[StagedSample]:
         """Writes one sample, as a commit of its own.
 
@@ -366,9 +367,10 @@ class UnderfolderWriter:
             origin: The files it was read from, for the conflict check.
             if_version: The version that the sample there is to have; None: any.
             write_id: What the commit's id is to end with; None: anything.
+            removes: The keys of own items that are removed.
 
         Returns:
-            What was committed; nothing if all items were there.
+            What was committed; nothing if all items were there, and none that is to be removed.
 
         Raises:
             ConflictError: If another writer changed the sample since it was read; or it has another
@@ -378,7 +380,9 @@ class UnderfolderWriter:
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
         with self.staging() as staging:
-            staging.add(idx, items, keys=keys, origin=origin, if_version=if_version)
+            staging.add(
+                idx, items, keys=keys, origin=origin, if_version=if_version, removes=removes
+            )
             if not staging.is_empty():
                 return self.publish(staging, write_id=write_id)
             if if_version is not None:

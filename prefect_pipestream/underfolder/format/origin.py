@@ -1,6 +1,7 @@
 """What a sample was read from."""
 
 import os
+from collections.abc import Collection
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import FileSource
@@ -37,6 +38,11 @@ class SampleOrigin:
         taken = self.sources.pop(names[0]) if names else FileSource(source.path)
         taken.become(source)
         self.sources[os.path.basename(source.path)] = taken
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Notes that the sample has no such items of its own any more: its holder removed them."""
+        for name in [one for one in self.sources if not is_shared(one) and key_of(one) in keys]:
+            del self.sources[name]
 
     @property
     def version(self) -> str:
