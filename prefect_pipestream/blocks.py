@@ -25,8 +25,9 @@ _LOGO = HttpUrl(
 )
 _DOCUMENTATION = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
 _RELATIVE = " A relative one begins at the folder in which the flow runs (a worker's)."
-_BrowserUrl = Annotated[
-    str, AfterValidator(lambda text: BrowserAddress.of(text, "browser_url").root)
+_BrowserUrl = Annotated[  # a form's field that is emptied says ""
+    str | None,
+    AfterValidator(lambda text: BrowserAddress.of(text, "browser_url").root if text else None),
 ]
 _BROWSER_URL = (
     "The address at which people reach the browser (`pipestream browse`) on this dataset, such as "
@@ -87,7 +88,7 @@ class ReadWriteUnderfolder(DataStreamBlock):
         ge=0,
         description=_ZFILL + " By default files keep their names and new ones follow them.",
     )
-    browser_url: _BrowserUrl | None = Field(default=None, description=_BROWSER_URL)
+    browser_url: _BrowserUrl = Field(default=None, description=_BROWSER_URL)
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Opens the dataset for reading and writing.
@@ -120,7 +121,7 @@ class CreateNewUnderfolder(DataStreamBlock):
 
     folder: Path = Field(description=f"The dataset folder to create. It must not exist.{_RELATIVE}")
     zfill: int = Field(default=6, ge=0, description=_ZFILL)
-    browser_url: _BrowserUrl | None = Field(default=None, description=_BROWSER_URL)
+    browser_url: _BrowserUrl = Field(default=None, description=_BROWSER_URL)
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Creates the dataset, to write only; it belongs to the run.
@@ -160,7 +161,7 @@ class OutputUnderfolder(DataStreamBlock):
 
     folder: Path = Field(description=f"The dataset folder to write into.{_RELATIVE}")
     zfill: int = Field(default=6, ge=0, description=_ZFILL)
-    browser_url: _BrowserUrl | None = Field(default=None, description=_BROWSER_URL)
+    browser_url: _BrowserUrl = Field(default=None, description=_BROWSER_URL)
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Opens the dataset for writing."""
@@ -197,7 +198,7 @@ class PipedDataStream(DataStreamBlock):
             '`[{"to_underfolder": {"folder": "dataset", "exists_ok": true}}]`.'
         )
     )
-    browser_url: _BrowserUrl | None = Field(default=None, description=_BROWSER_URL)
+    browser_url: _BrowserUrl = Field(default=None, description=_BROWSER_URL)
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Builds the sequence and opens the stream.

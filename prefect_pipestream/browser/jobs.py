@@ -181,8 +181,8 @@ class Jobs:
 
     def start(self, job: Job) -> Progress:
         """Begins a job."""
-        self._jobs[job.progress.job] = job
         job.start()
+        self._jobs[job.progress.job] = job
         return job.progress
 
     def running(self) -> list[Progress]:

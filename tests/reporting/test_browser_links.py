@@ -84,5 +84,6 @@ def test_links_of_a_flow_run_lead_where_the_block_of_its_dataset_says(
 
 
 def test_a_block_takes_no_address_that_is_none() -> None:
+    assert ReadWriteUnderfolder(folder=Path("a"), browser_url="").browser_url is None
     with pytest.raises(ValidationError, match="browser_url='javascript:alert"):
         ReadWriteUnderfolder(folder=Path("a"), browser_url="javascript:alert(1)")
