@@ -131,7 +131,7 @@ def test_the_browser_knows_prefect_in_one_module_and_loads_it_when_needed() -> N
         and any(name.partition(".")[0] == "prefect" for name in imports_of(path))
     }
     assert knowing == {"browser.flow_runs"}
-    loaded = "import sys, prefect_pipestream.browser; sys.exit('prefect' in sys.modules)"
+    loaded = "import sys, prefect_pipestream.browser.app; sys.exit('prefect' in sys.modules)"
     subprocess.run([sys.executable, "-c", loaded], check=True)
 
 

@@ -1,16 +1,14 @@
 """The application: its routes together, and what becomes of errors."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.staticfiles import StaticFiles
 
 from prefect_pipestream.browser.access import Access, Guard
 from prefect_pipestream.browser.dataset import ShownDataset
@@ -20,6 +18,7 @@ from prefect_pipestream.browser.grid import grid_routes
 from prefect_pipestream.browser.history import history_routes
 from prefect_pipestream.browser.jobs import Jobs, job_routes
 from prefect_pipestream.browser.many import many_routes
+from prefect_pipestream.browser.page_files import PageFiles
 from prefect_pipestream.browser.reviews import review_routes
 from prefect_pipestream.browser.runs import runs_routes
 from prefect_pipestream.browser.samples import sample_routes
@@ -37,7 +36,6 @@ from prefect_pipestream.errors import (
 PAGES = ("/", "/sample/{idx}", "/runs", "/run", "/reviews", "/reviews/{review_id:path}")
 """The paths of pages, which `page/app.js` makes of what the server answers."""
 
-_PAGE = Path(__file__).parent / "page"
 # What a page may be told of with another status than 400.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ConflictError, 409),
@@ -82,7 +80,10 @@ def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
     app.add_exception_handler(PipestreamError, _told)
     app.add_exception_handler(IndexError, _told)
     app.add_exception_handler(RequestValidationError, _told_invalid)
-    app.mount("/page", StaticFiles(directory=_PAGE), name="page")
+    files = PageFiles()
+    app.add_route("/page/{digest}/{name}", files.file)
+    for path in PAGES:
+        app.add_route(path, files.index)
 
     @app.get("/api/dataset")
     def about() -> dict[str, Any]:
@@ -90,14 +91,12 @@ def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
             "name": dataset.folder.name,
             "folder": str(dataset.folder),
             "is_read_only": access.is_read_only,
-            "stages": offered_stages(),
         }
 
-    def page() -> FileResponse:
-        return FileResponse(_PAGE / "index.html", media_type="text/html")
+    @app.get("/api/stages")
+    def stages() -> Mapping[str, Any]:
+        return offered_stages()
 
-    for path in PAGES:
-        app.add_api_route(path, page, response_class=FileResponse)
     return Guard(app, access)
 
 

@@ -9,10 +9,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from prefect_pipestream.browser.dataset import ShownDataset
+from prefect_pipestream.browser.pictures import Side, inline
 from prefect_pipestream.browser.shown import kind_of
+from prefect_pipestream.errors import PipestreamError
 
 MOST_ASKED = 500
 """Of how many samples a page may ask at once what they are like."""
+MOST_PICTURED = 120
+"""Of how many samples a page may ask at once for pictures."""
 _LOOKED_AT = 20  # samples whose items tell the keys of the dataset
 
 
@@ -32,6 +36,21 @@ class Ranges(BaseModel):
     known: int
     of: int
     warning: str | None = None
+
+
+class Pictures(BaseModel):
+    """What a sample looks like.
+
+    Attributes:
+        version: What it was like on disk before the pictures were made, or ``absent``: no picture
+            is older.
+        pictures: A small picture of each item that was asked for, as an address that holds it.
+        problems: Why there is none, for each that is missing.
+    """
+
+    version: str
+    pictures: list[str | None]
+    problems: list[str | None]
 
 
 class Key(BaseModel):
@@ -69,7 +88,31 @@ def grid_routes(dataset: ShownDataset) -> APIRouter:
     ) -> dict[int, str]:
         return dataset.versions(indices)
 
+    @routes.get("/api/pictures")
+    def pictures(
+        indices: Annotated[list[int], Query(max_length=MOST_PICTURED)],
+        keys: Annotated[list[str], Query(max_length=2)],
+        side: Side = 160,
+    ) -> dict[int, Pictures]:
+        versions = dataset.versions(indices)  # before, so that no picture is older than it says
+        return {idx: _pictures(dataset, idx, keys, side, versions[idx]) for idx in versions}
+
     return routes
+
+
+def _pictures(
+    dataset: ShownDataset, idx: int, keys: list[str], side: int, version: str
+) -> Pictures:
+    pictures: list[str | None] = []
+    problems: list[str | None] = []
+    for key in keys:
+        try:
+            found, problem = dataset.thumbnail(idx, key, side), "it has no picture."
+        except (PipestreamError, OSError, IndexError) as error:
+            found, problem = None, str(error)
+        pictures.append(None if found is None else inline(found))
+        problems.append(None if found is not None else problem)
+    return Pictures(version=version, pictures=pictures, problems=problems)
 
 
 def ranges_of(indices: npt.NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -9,8 +9,7 @@ from pydantic import BaseModel
 from prefect_pipestream.browser.dataset import ShownDataset, name_of
 from prefect_pipestream.browser.kept import Change, ShownChange, State
 from prefect_pipestream.browser.person import Person
-from prefect_pipestream.browser.pictures import picture_answer
-from prefect_pipestream.browser.samples import Side
+from prefect_pipestream.browser.pictures import Side, picture_answer
 from prefect_pipestream.browser.shown import ShownSample, shown_sample
 from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.storage.version import ABSENT

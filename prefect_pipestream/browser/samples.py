@@ -6,21 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from prefect_pipestream.browser.dataset import ShownDataset
 from prefect_pipestream.browser.edits import Edit, Edits, edited, removed_keys
 from prefect_pipestream.browser.person import Person
-from prefect_pipestream.browser.pictures import picture_answer
-from prefect_pipestream.browser.shown import LARGEST_SIDE, ShownSample, shown_sample
+from prefect_pipestream.browser.pictures import SHOWN_SIDE, picture_answer
+from prefect_pipestream.browser.shown import ShownSample, shown_sample
 from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.views import Thumbnail
 from prefect_pipestream.views.item_thumbnails import whole_picture
 
-Side = Annotated[int, Query(ge=16, le=LARGEST_SIDE)]
 SaveId = Annotated[str, Field(pattern="^[0-9A-Za-z]{16,64}$")]
 
 
@@ -73,15 +72,11 @@ def sample_routes(dataset: ShownDataset) -> APIRouter:
     """The routes for one sample of a dataset."""
     routes = APIRouter()
 
-    @routes.get("/thumbnail/{idx}/{key}")
-    def thumbnail(idx: int, key: str, version: str = "", side: Side = 160) -> Response:
-        return _picture(dataset, idx, dataset.thumbnail(idx, key, side), version)
-
     @routes.get("/picture/{idx}/{key}")
     def picture(idx: int, key: str, version: str = "", whole: bool = False) -> Response:
         if whole:
             return _picture(dataset, idx, whole_picture(dataset.item(idx, key)), version)
-        return _picture(dataset, idx, dataset.thumbnail(idx, key, LARGEST_SIDE), version)
+        return _picture(dataset, idx, dataset.thumbnail(idx, key, SHOWN_SIDE), version)
 
     @routes.get("/api/samples/{idx}")
     def show(idx: int) -> ShownSample:

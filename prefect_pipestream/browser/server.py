@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from urllib.parse import quote
 
-import uvicorn
-
-from prefect_pipestream.browser.access import Access
-from prefect_pipestream.browser.app import create_app
 from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.views.addresses import BrowserAddress
 
 TOKEN_VARIABLE = "PIPESTREAM_BROWSER_TOKEN"
@@ -41,20 +38,35 @@ def serve(
 
     Raises:
         DatasetNotFoundError: If there is no such folder.
+        DatasetError: If it cannot be read, which is seen after the address was told.
         PipestreamError: If the address cannot be listened at, or the token is too short.
     """
     token = _token()
+    Underfolder(folder)  # refuses what is none
     with _listening(host, port) as listener:
         addresses = _addresses(host, listener)
-        access = Access(addresses, token, is_read_only)
-        app = create_app(folder, access)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, log_level="warning", access_log=False, ws="none", server_header=False
-            )
-        )
         tell(f"{addresses[0]}/?token={quote(token)}")
-        server.run(sockets=[listener])
+        _answer(folder, listener, addresses, token, is_read_only)
+
+
+def _answer(
+    folder: str | os.PathLike[str],
+    listener: socket.socket,
+    addresses: tuple[str, ...],
+    token: str,
+    is_read_only: bool,
+) -> None:
+    """Answers to who connects; who came before all of this is loaded has waited."""
+    import uvicorn
+
+    from prefect_pipestream.browser.access import Access
+    from prefect_pipestream.browser.app import create_app
+
+    app = create_app(folder, Access(addresses, token, is_read_only))
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, ws="none", server_header=False
+    )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _token() -> str:

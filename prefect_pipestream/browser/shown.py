@@ -1,6 +1,5 @@
 """Items as a page shows them: each as what it is, in plain values."""
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -11,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from prefect_pipestream.browser.pictures import SHOWN_SIDE, inline
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.items import (
     BinaryItem,
@@ -24,9 +24,6 @@ from prefect_pipestream.items import (
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.views import thumbnail
 from prefect_pipestream.views.mesh_pictures import faces_in
-
-LARGEST_SIDE = 1024
-"""The longer side of the picture of an item on a sample's page, in pixels."""
 
 LARGEST_SHOWN = 64 << 20
 """The largest file that is decoded for a page, in bytes; pictures are made of larger ones, too."""
@@ -56,7 +53,7 @@ class ShownItem(BaseModel):
         is_shared: Whether all samples share it.
         is_changed: Whether it is another one than on disk.
         facts: What is known of it, in words.
-        picture: The address of its picture, of at most 1,024 pixels a side; None where it has none.
+        picture: The address of its picture, 680 pixels at its longer side; None for none.
         text: Metadata as YAML, other text as it is.
         value: Metadata as plain values, for a form; None where it has others than JSON has.
         table: The first rows of an array.
@@ -229,10 +226,8 @@ def _survives_json(value: Any) -> bool:
 
 def _inline(item: Item[Any]) -> str | None:
     """The picture of an item that is on no disk yet, in its own address."""
-    found = thumbnail(item, LARGEST_SIDE)
-    if found is None:
-        return None
-    return f"data:{found.media_type};base64,{base64.b64encode(found.content).decode()}"
+    found = thumbnail(item, SHOWN_SIDE)
+    return None if found is None else inline(found)
 
 
 def _table(array: np.ndarray[Any, Any]) -> list[list[Any]] | None:

@@ -7,28 +7,52 @@ interrupted, 143 terminated; 141 who reads the output has left.
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from prefect_pipestream.cli import (
-    browse_command,
-    dataset_commands,
-    flow_commands,
-    history_commands,
-    keeping_commands,
-    layout_commands,
-    recovery_commands,
-)
 from prefect_pipestream.cli.output import flush, write_line
 from prefect_pipestream.items.pictures import fast
 
 __all__ = ["main"]
 
+_HELP = (
+    "Clean, build, validate and undo datasets that are plain folders: every change atomic, applied "
+    "exactly once, and undoable."
+)
+_EPILOG = (
+    "Exit status: 0 all is well; 1 it was refused or could not be done, or the dataset or too many "
+    "samples are not as they should be; 2 the command line is wrong; 130 interrupted, 143 "
+    "terminated."
+)
 _WORK = "Work on samples (as Prefect flows)"
 _LAYOUTS = "Other layouts"
 _RUNS = "Runs and files of a dataset"
+_COMMANDS = {
+    "clean": (_WORK, "flow_commands", "clean"),
+    "build": (_WORK, "flow_commands", "build"),
+    "validate": (_WORK, "flow_commands", "validate"),
+    "review": (_WORK, "flow_commands", "review"),
+    "reprocess": (_WORK, "flow_commands", "reprocess"),
+    "recover": (_WORK, "recovery_commands", "recover"),
+    "import": (_LAYOUTS, "layout_commands", "import_"),
+    "export": (_LAYOUTS, "layout_commands", "export"),
+    "browse": (_RUNS, "browse_command", "browse"),
+    "where": (_RUNS, "dataset_commands", "where"),
+    "runs": (_RUNS, "dataset_commands", "runs"),
+    "undo": (_RUNS, "dataset_commands", "undo"),
+    "diff": (_RUNS, "history_commands", "diff"),
+    "history": (_RUNS, "history_commands", "history"),
+    "restore": (_RUNS, "history_commands", "restore"),
+    "check": (_RUNS, "dataset_commands", "check"),
+    "compact": (_RUNS, "dataset_commands", "compact"),
+    "keep": (_RUNS, "keeping_commands", "keep"),
+    "prune": (_RUNS, "keeping_commands", "prune"),
+    "stages": (_RUNS, "dataset_commands", "stages"),
+}
+"""By name, the panel of the help that a command is in, its module here, and its function."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,24 +66,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     typed = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _app(args=typed, prog_name="pipestream", obj=typed)
+        _app_for(typed)(args=typed, prog_name="pipestream", obj=typed)
         flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
 
 
-_app = typer.Typer(
-    name="pipestream",
-    help="Clean, build, validate and undo datasets that are plain folders: every change atomic, "
-    "applied exactly once, and undoable.",
-    epilog="Exit status: 0 all is well; 1 it was refused or could not be done, or the dataset or "
-    "too many samples are not as they should be; 2 the command line is wrong; 130 interrupted, 143 "
-    "terminated.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+def _app_for(typed: Sequence[str]) -> typer.Typer:
+    """The application for a command line: where that begins with a command, just this is loaded."""
+    app = typer.Typer(
+        name="pipestream",
+        help=_HELP,
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_common)
+    for name in typed[:1] if _COMMANDS.keys() & typed[:1] else _COMMANDS:
+        panel, module, function = _COMMANDS[name]
+        command = getattr(import_module(f"{__name__}.{module}"), function)
+        app.command(name, rich_help_panel=panel)(command)
+    return app
 
 
 def _write_version(is_wanted: bool) -> None:
@@ -69,7 +98,6 @@ def _write_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-@_app.callback()
 def _common(
     version: Annotated[
         bool,
@@ -82,25 +110,3 @@ def _common(
     ] = False,
 ) -> None:
     """Has the options that are of no command."""
-
-
-_app.command(rich_help_panel=_WORK)(flow_commands.clean)
-_app.command(rich_help_panel=_WORK)(flow_commands.build)
-_app.command(rich_help_panel=_WORK)(flow_commands.validate)
-_app.command(rich_help_panel=_WORK)(flow_commands.review)
-_app.command(rich_help_panel=_WORK)(flow_commands.reprocess)
-_app.command(rich_help_panel=_WORK)(recovery_commands.recover)
-_app.command("import", rich_help_panel=_LAYOUTS)(layout_commands.import_)
-_app.command(rich_help_panel=_LAYOUTS)(layout_commands.export)
-_app.command(rich_help_panel=_RUNS)(browse_command.browse)
-_app.command(rich_help_panel=_RUNS)(dataset_commands.where)
-_app.command(rich_help_panel=_RUNS)(dataset_commands.runs)
-_app.command(rich_help_panel=_RUNS)(dataset_commands.undo)
-_app.command(rich_help_panel=_RUNS)(history_commands.diff)
-_app.command(rich_help_panel=_RUNS)(history_commands.history)
-_app.command(rich_help_panel=_RUNS)(history_commands.restore)
-_app.command(rich_help_panel=_RUNS)(dataset_commands.check)
-_app.command(rich_help_panel=_RUNS)(dataset_commands.compact)
-_app.command(rich_help_panel=_RUNS)(keeping_commands.keep)
-_app.command(rich_help_panel=_RUNS)(keeping_commands.prune)
-_app.command(rich_help_panel=_RUNS)(dataset_commands.stages)

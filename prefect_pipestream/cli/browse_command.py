@@ -7,7 +7,6 @@ import typer
 
 from prefect_pipestream.cli.output import told_errors, write_line, write_note
 from prefect_pipestream.errors import PipeBuildingError
-from prefect_pipestream.sequences.stage import stage_class
 
 Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
 
@@ -38,8 +37,7 @@ def browse(
     ] = None,
 ) -> None:
     """Show a dataset in a browser: look at samples, change them, save, take back."""
-    from prefect_pipestream.browser import serve
-    from prefect_pipestream.browser.server import is_loopback
+    from prefect_pipestream.browser.server import is_loopback, serve
 
     with told_errors(as_json=False):
         if not is_loopback(host):
@@ -55,6 +53,8 @@ def browse(
 
 def _offer(name: str) -> None:
     """Imports a stage, which then is among those that are known by their titles."""
+    from prefect_pipestream.sequences.stage import stage_class
+
     if stage_class(name).stage_title is None:
         raise PipeBuildingError(
             f"--stage {name}: it has no title by which it could be chosen. Give it one: "

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -46,7 +47,7 @@ def test_without_the_token_there_is_nothing_to_see(server: Served) -> None:
         "/page/app.js",
         "/api/dataset",
         "/api/samples/0",
-        "/thumbnail/0/image",
+        "/api/pictures?indices=0&keys=image",
         "/nowhere",
     ):
         for cookie in (None, "pipestream=1", server.cookie()[:-1] + "g", "a=b; c", 'x="'):
@@ -151,7 +152,7 @@ def test_every_answer_says_what_a_browser_may_do_with_it(server: Served) -> None
         "/",
         "/page/app.js",
         "/api/samples/0",
-        "/thumbnail/0/image",
+        "/api/pictures?indices=0&keys=image",
         "/api/samples/99",
         "/no",
     ):
@@ -175,10 +176,17 @@ def test_every_answer_says_what_a_browser_may_do_with_it(server: Served) -> None
         "/page/%2e%2e/app.py",
         "/page//etc/passwd",
         "/page/%2fetc%2fpasswd",
-        "/thumbnail/0/..%2f..%2f..%2fetc%2fpasswd",
-        "/thumbnail/0/%00",
-        "/thumbnail/-1/image?side=-1",
-        "/thumbnail/0/image?side=100000",
+        "/page/{digest}/../app.py",
+        "/page/{digest}/..%2fapp.py",
+        "/page/{digest}/index.html",
+        "/page/{digest}/%2fetc%2fpasswd",
+        "/picture/0/..%2f..%2f..%2fetc%2fpasswd",
+        "/picture/0/%00",
+        "/picture/-1/image",
+        "/api/pictures?indices=0&keys=image&side=-1",
+        "/api/pictures?indices=0&keys=image&side=100000",
+        "/api/pictures?indices=0&keys=image&keys=mask&keys=image",
+        "/api/pictures?indices=0" + "&indices=1" * 120 + "&keys=image",
         "/picture/0/..%2f0_image.png",
         "/picture/99999999999999999999999/image",
         "/api/samples/..%2f1",
@@ -189,11 +197,40 @@ def test_every_answer_says_what_a_browser_may_do_with_it(server: Served) -> None
     ],
 )
 def test_tricks_with_paths_lead_nowhere(server: Served, path: str) -> None:
-    answer = server.ask(path)
+    answer = server.ask(path.format(digest=digest_of(server)))
     assert 400 <= answer.status < 500, answer
     assert b"root:" not in answer.content
     assert b"import" not in answer.content[:20]
     assert b"Traceback" not in answer.content
+
+
+def test_pictures_are_of_items_of_the_dataset_only(server: Served) -> None:
+    keys = ("..%2f..%2f..%2fetc%2fpasswd", "%00", "..%2f0_image.png")
+    for key in keys:
+        for idx in (0, 99, -1, 10**30):
+            answer = server.ask(f"/api/pictures?indices={idx}&keys={key}")
+            assert answer.status == 200, answer
+            (found,) = answer.json().values()
+            assert found["pictures"] == [None]
+            assert found["problems"][0]
+
+
+def digest_of(server: Served) -> str:
+    found = re.search(rb"/page/([0-9a-f]+)/app\.js", server.ask("/").content)
+    assert found is not None
+    return found[1].decode()
+
+
+def test_the_files_of_pages_are_asked_for_once(server: Served) -> None:
+    names = [path.name for path in (ROOT / "prefect_pipestream/browser/page").iterdir()]
+    digest, index = digest_of(server), server.ask("/").content.decode()
+    assert server.ask("/").headers["cache-control"] == "no-store"
+    for name in set(names) - {"index.html"}:
+        answer = server.ask(f"/page/{digest}/{name}")
+        assert answer.status == 200
+        assert "immutable" in answer.headers["cache-control"]
+        assert f'"/page/{digest}/{name}"' in index  # modules, too, which need not wait for another
+        assert server.ask(f"/page/{digest[::-1]}/{name}").status == 404  # of another version
 
 
 def test_a_request_that_is_too_large_is_not_read(server: Served) -> None:
@@ -288,7 +325,7 @@ def test_a_stage_of_ones_own_is_offered_where_the_command_names_it(tmp_path: Pat
     )
     folder, own = made(tmp_path / "toy"), "own_stages:darken"
     with Served(folder, "--stage", own, PYTHONPATH=f"{tmp_path}:{ROOT}") as server:
-        assert "darken" in server.ask("/api/dataset").json()["stages"]
+        assert "darken" in server.ask("/api/stages").json()
         version = server.ask("/api/versions?indices=1").json()["1"]
         edit = {"do": "stage", "name": "darken", "arguments": {"by": 3}}
         asked = {"version": version, "edits": [edit]}

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,28 @@ def test_what_others_write_is_seen(screen: Screen, dataset: Path) -> None:
     assert screen.page.evaluate("document.activeElement.closest('.cell').dataset.idx") == "9"
 
 
+def test_pictures_that_could_not_be_had_are_asked_for_again(screen: Screen) -> None:
+    page = screen.page
+    page.locator('.cell[data-idx="119"] img').wait_for()
+    lost: list[str] = []
+
+    def lose(route: Any) -> None:
+        lost.append(route.request.url)
+        route.abort()
+
+    def is_meant(address: str) -> bool:
+        return "/api/pictures" in address
+
+    screen.expected += ("ERR_FAILED",)
+    page.route(is_meant, lose)
+    screen.press("n")
+    screen.told("cannot be reached")
+    page.unroute(is_meant, lose)
+    page.locator('.cell[data-idx="239"] img').wait_for()
+    screen.wait(lambda: page.locator("#cells img").count() == 120)
+    assert len(lost) >= 5
+
+
 def test_many_are_changed_in_one_run(screen: Screen, dataset: Path) -> None:
     page = screen.page
     for idx in (2, 3, 7):
@@ -171,6 +194,10 @@ def test_what_is_done_to_many_is_what_the_form_says_and_can_be_stopped(
         screen.wait(lambda: bool(asked))
         screen.button("Preview").click()
         screen.told("is not known yet")
+        for _ in range(3):  # asked each second, so that what is asked each other second would be
+            page.wait_for_event("requestfinished", lambda one: "/api/versions" in one.url)
+        assert sum("52" in address for address in asked) == 1
+    page.locator("#count", has_text="119 of 300").wait_for()
 
 
 def test_a_change_goes_on_where_its_page_is_left_and_is_stopped_from_another(

@@ -388,3 +388,16 @@ def test_how_long_runs_are_kept_is_said_rightly_or_refused(options: list[str]) -
     status, _, error = shell(*options)
     assert status == 2
     assert "Usage:" in error
+
+
+def test_only_what_a_command_needs_is_loaded() -> None:
+    code = (
+        "import sys; from prefect_pipestream.cli import main; main(['browse', '/nowhere'])\n"
+        "print([name for name in sys.modules if name.startswith('prefect_pipestream.cli.')])\n"
+        "sys.exit('fastapi' in sys.modules)"  # what is no dataset is told before all of that
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "/nowhere" in done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        "['prefect_pipestream.cli.output', 'prefect_pipestream.cli.browse_command']"
+    )

@@ -78,7 +78,3 @@ export function post(path, body, read = JSON.parse) {
 }
 
 export const person = () => localStorage.getItem("person") ?? "";
-
-/** The address of a small picture of an item. */
-export const thumbnail = (idx, key, version, side) =>
-  `/thumbnail/${idx}/${encodeURIComponent(key)}?side=${side}&version=${encodeURIComponent(version)}`;

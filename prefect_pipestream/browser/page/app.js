@@ -17,8 +17,11 @@ let isPuttingBack = false; // the next `popstate` comes of that
 
 export const app = {
   about: null,
+  known: null, // stages, once they were asked for
   list: null, // the samples that the grid shows, for "next" and "previous"
   go,
+  /** The stages that can be applied: by name, a schema of the arguments of each. */
+  stages: async () => (app.known ??= await get("/api/stages")),
 };
 
 /** Goes to an address of this application, unless unsaved changes keep the person here. */

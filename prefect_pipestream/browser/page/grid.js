@@ -1,12 +1,13 @@
 // Many samples: a page of thumbnails, those that a query finds, and which are selected.
 import { button, h, number, step, tell } from "./dom.js";
-import { get, thumbnail } from "./api.js";
+import { get } from "./api.js";
 import { every } from "./live.js";
 import { Jobs } from "./jobs.js";
 import { Many } from "./many.js";
 import { Ranges, rangesOf } from "./ranges.js";
 
 const PAGE = 120;
+const PICTURED = 24; // samples whose pictures are asked for at once: those of a page come in parts
 const SIDE = 112;
 
 export class Grid {
@@ -15,7 +16,8 @@ export class Grid {
     this.app.list ??= { where: "", sort: "", isDescending: false, first: 0, image: null, mask: "", ranges: new Ranges([]), selected: new Set() };
     this.state = this.app.list;
     if (query.has("where") && query.get("where") !== this.state.where) Object.assign(this.state, { where: query.get("where"), first: 0 });
-    this.versions = {};
+    this.versions = {}; // of the samples of the page, as they were when their pictures were made
+    this.awaited = new Set(); // samples whose pictures are on their way
     this.asked = 0;
     this.isAllKnown = false; // which samples the query finds
     this.keys = [
@@ -60,6 +62,15 @@ export class Grid {
   async load() {
     this.noteAddress();
     this.jobs.load().catch((error) => tell(error.message, true));
+    try {
+      await Promise.all([this.findKeys(), this.find()]);
+    } finally {
+      if (!this.isClosed) this.live = [every(1000, () => this.look()), every(2000, () => this.isFinding || this.find())];
+    }
+  }
+
+  /** Asks which items there are to be pictured, and pictures the samples that are shown already. */
+  async findKeys() {
     const keys = await get("/api/keys");
     const pictures = keys.filter(({ kind }) => kind === "image" || kind === "array").map(({ key }) => key);
     const images = keys.filter(({ kind }) => kind === "image").map(({ key }) => key);
@@ -67,11 +78,7 @@ export class Grid {
     this.state.image ??= images[0] ?? pictures[0] ?? "";
     fill(this.image, pictures.length ? pictures : [""], this.state.image);
     fill(this.mask, ["", ...pictures], this.state.mask);
-    try {
-      await this.find();
-    } finally {
-      if (!this.isClosed) this.live = [every(1000, () => this.look()), every(2000, () => this.find())];
-    }
+    this.picture(this.page().filter((idx) => !(idx in this.versions) && !this.awaited.has(idx)));
   }
 
   close() {
@@ -110,7 +117,16 @@ export class Grid {
   /** Asks which samples the query finds, again and again until that is known of all. */
   async find() {
     const asked = (this.asked += 1);
-    const isOver = () => asked !== this.asked || this.isClosed; // another question came meanwhile
+    this.isFinding = true;
+    try {
+      await this.findAll(() => asked !== this.asked || this.isClosed);
+    } finally {
+      if (asked === this.asked) this.isFinding = false;
+    }
+  }
+
+  /** Shows what is known, until that is all or `isOver()`: another question came meanwhile. */
+  async findAll(isOver) {
     for (;;) {
       const { where, sort, isDescending: descending } = this.state;
       const found = await get("/api/found", { where, sort, descending }).catch((error) => {
@@ -120,7 +136,7 @@ export class Grid {
       this.state.ranges = new Ranges(found.ranges);
       this.isAllKnown = found.known === found.of;
       this.say(found);
-      await this.show();
+      this.show();
       if (found.known === found.of) return;
     }
   }
@@ -138,33 +154,56 @@ export class Grid {
   }
 
   /** Shows the page: cells that are there already stay, with what is focused or selected. */
-  async show() {
+  show() {
     const { ranges, first } = this.state;
     this.state.first = Math.min(first, Math.max(0, Math.floor((ranges.count - 1) / PAGE) * PAGE));
     const pages = Math.max(1, Math.ceil(ranges.count / PAGE));
     this.place.textContent = `Page ${number(this.state.first / PAGE + 1)} of ${number(pages)}`;
     this.sayPicked();
     const indices = this.page();
-    const showing = (this.showing = indices.join());
-    const there = [...this.cells.children].map((cell) => Number(cell.dataset.idx));
-    if (there.join() === showing) return;
-    const versions = indices.length ? await get("/api/versions", { indices }) : {};
-    if (showing !== this.showing || this.isClosed) return; // another page was turned to meanwhile
-    this.showCells(indices, versions);
-  }
-
-  showCells(indices, versions) {
     const there = new Map([...this.cells.children].map((cell) => [Number(cell.dataset.idx), cell]));
-    const changed = indices.filter((idx) => there.has(idx) && versions[idx] !== this.versions[idx]);
-    this.versions = versions;
-    for (const idx of changed) this.showPictures(there.get(idx));
+    if ([...there.keys()].join() === indices.join()) return;
+    this.versions = Object.fromEntries(indices.filter((idx) => idx in this.versions).map((idx) => [idx, this.versions[idx]]));
     const focused = document.activeElement;
     this.cells.replaceChildren(...indices.map((idx) => there.get(idx) ?? this.cell(idx)));
     if (this.cells.contains(focused)) focused.focus({ preventScroll: true }); // which it lost as it was moved
+    this.picture(indices.filter((idx) => !there.has(idx)));
   }
 
-  showPictures(cell) {
-    cell.querySelector(".pictures").replaceChildren(...this.pictures(Number(cell.dataset.idx)));
+  /** The items of which pictures are shown, the lowest first. */
+  layers = () => [this.state.image, this.state.mask].filter(Boolean);
+
+  /** Asks for the pictures of samples, and shows those that are of the page still as they come. */
+  picture(indices) {
+    for (let at = 0; at < indices.length; at += PICTURED) {
+      this.picturePart(indices.slice(at, at + PICTURED)).catch((error) => this.isClosed || tell(error.message, true));
+    }
+  }
+
+  async picturePart(indices) {
+    const keys = this.layers();
+    if (!keys.length) return;
+    for (const idx of indices) this.awaited.add(idx);
+    try {
+      const found = await get("/api/pictures", { indices, keys, side: SIDE });
+      if (this.isClosed || keys.join() !== this.layers().join()) return;
+      for (const [idx, one] of Object.entries(found)) this.showPictures(Number(idx), keys, one);
+    } finally {
+      for (const idx of indices) this.awaited.delete(idx);
+    }
+  }
+
+  showPictures(idx, keys, { version, pictures, problems }) {
+    const cell = this.cells.querySelector(`[data-idx="${idx}"]`);
+    if (!cell) return; // another page was turned to meanwhile
+    this.versions[idx] = version;
+    if (version === "absent") return; // its cell goes as soon as the samples are asked for anew
+    cell.querySelector(".pictures").replaceChildren(...keys.map((key, layer) => {
+      if (!pictures[layer]) return h("span", { class: "none", title: problems[layer] }, layer ? "" : "no picture");
+      return h("img", {
+        src: pictures[layer], alt: `${key} of sample ${idx}`, class: layer ? "overlay" : null, width: String(SIDE), height: String(SIDE),
+      });
+    }));
   }
 
   cell(idx) {
@@ -172,45 +211,28 @@ export class Grid {
       type: "checkbox", checked: this.state.selected.has(idx), "aria-label": `Select sample ${idx}`,
       onchange: () => this.select(idx, check.checked),
     });
-    const link = h("a", { href: `/sample/${idx}` }, h("span", { class: "pictures" }, this.pictures(idx)), h("span", {}, String(idx)));
+    const link = h("a", { href: `/sample/${idx}` }, h("span", { class: "pictures" }), h("span", {}, String(idx)));
     return h("div", { class: "cell", "data-idx": String(idx) }, check, link);
   }
 
-  pictures(idx) {
-    const keys = [this.state.image, this.state.mask].filter(Boolean);
-    return keys.map((key, layer) => {
-      const picture = h("img", {
-        src: thumbnail(idx, key, this.versions[idx] ?? "", SIDE), alt: `${key} of sample ${idx}`,
-        class: layer ? "overlay" : null, width: String(SIDE), height: String(SIDE),
-      });
-      picture.addEventListener("error", () => picture.replaceWith(h("span", { class: "none" }, layer ? "" : "no picture")));
-      return picture;
-    });
-  }
-
-  /** Shows anew what changed since it was shown. */
+  /** Shows anew what changed since it was shown, and what could not be shown yet. */
   async look() {
-    const indices = Object.keys(this.versions).map(Number);
-    if (!indices.length) return;
+    const indices = this.page();
+    if (!indices.length || !this.layers().length) return;
     const now = await get("/api/versions", { indices });
-    for (const idx of indices.filter((one) => one in this.versions && now[one] !== this.versions[one])) {
-      this.versions[idx] = now[idx];
-      if (now[idx] === "absent") continue; // its cell goes as soon as the samples are asked for anew
-      const cell = this.cells.querySelector(`[data-idx="${idx}"]`);
-      if (cell) this.showPictures(cell);
-    }
+    this.picture(indices.filter((idx) => now[idx] !== this.versions[idx] && !this.awaited.has(idx)));
   }
 
   choose(what, key) {
     this.state[what] = key;
-    for (const cell of this.cells.children) this.showPictures(cell);
+    this.picture(this.page());
   }
 
   turn(pages) {
     const first = this.state.first + pages * PAGE;
     if (first < 0 || first >= this.state.ranges.count) return;
     this.state.first = first;
-    this.show().catch((error) => tell(error.message, true));
+    this.show();
   }
 
   columns() {

@@ -46,8 +46,11 @@ export class Many {
     this.read = () => ({ edits: [{ do: "set-value", path: path.value, value: parsed(value.value) }] });
   }
 
-  chooseStage() {
-    const stages = this.app.about.stages;
+  async chooseStage() {
+    this.form.replaceChildren();
+    this.read = () => ({ edits: [] }); // which is refused, until it is known which there are
+    const stages = await this.app.stages().catch((error) => tell(error.message, true));
+    if (!stages || this.what.value !== "stage") return;
     const select = h("select", { "aria-label": "Stage" }, Object.keys(stages).map((name) => h("option", { value: name }, name)));
     const place = h("div");
     let form;

@@ -244,8 +244,8 @@ export class SamplePage {
   }
 
   async chooseStage() {
-    if (!this.saved) return;
-    const stages = this.app.about.stages;
+    const stages = await this.app.stages().catch((error) => tell(error.message, true));
+    if (!stages || !this.saved || this.isClosed) return;
     const images = this.shown.items.filter((item) => item.kind === "image").map((item) => item.key);
     const select = h("select", { "aria-label": "Stage" }, Object.keys(stages).map((name) => h("option", { value: name }, name)));
     const place = h("div");

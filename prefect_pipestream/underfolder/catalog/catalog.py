@@ -33,6 +33,7 @@ from prefect_pipestream.underfolder.catalog.reading import (
 )
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.caches import place_for_caches
+from prefect_pipestream.underfolder.format.index import each_once
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import Kind
 
@@ -67,7 +68,7 @@ class _Files(NamedTuple):
 
     def names(self) -> list[str]:
         """The names of all, made many at a time."""
-        if len(np.unique(self.kind)) != 1:
+        if not len(self.kind) or (self.kind != self.kind[0]).any():
             return [self.name(at) for at in range(len(self.idx))]
         kind: Kind = self.kinds[self.kind[0]]
         pattern = f"%0{kind.width}d_" + kind.tail.replace("%", "%%")
@@ -127,7 +128,7 @@ class ItemCatalog:
         order = np.argsort(idx, kind="stable")
         order = order[np.isin(idx[order], self._samples)]  # others came meanwhile
         files = _Files(idx[order], kind[order], kinds)
-        self._owners = np.unique(files.idx)
+        self._owners = each_once(files.idx)
         is_double = np.zeros(len(files.idx), dtype=bool)
         is_double[1:] = files.idx[1:] == files.idx[:-1]
         is_double[:-1] |= is_double[1:]
