@@ -111,3 +111,44 @@ def test_a_save_whose_answer_was_lost_is_made_once(
         screen.press("u")
         screen.told("The save was taken back.")
         assert np.array_equal(stream[3]["image"](), np.rot90(image, -1))
+
+
+def test_a_save_that_was_made_and_answered_with_an_error_is_made_once(
+    dataset: Path, chrome: object, tmp_path: Path
+) -> None:
+    """As where the drive is away for a moment after it. What was dropped since is told."""
+    stream = DataStream.read_write_underfolder(dataset)
+    image = stream[3]["image"]()
+    with Served(dataset) as served, Screen.of(chrome, served, tmp_path) as screen:
+        page = screen.page
+        screen.expected += ("400",)
+
+        def made_and_refused(route: Any) -> None:
+            path, body = urlsplit(route.request.url).path, route.request.post_data_json
+            assert served.ask(path, body).status == 200
+            route.fulfill(status=400, json={"kind": "DatasetError", "error": "the drive is away"})
+
+        for is_dropped in (False, True):
+            screen.open("/sample/3")
+            page.locator(".item").first.wait_for()
+            page.locator("main").focus()
+            screen.press("r")
+            page.locator("#edits li").wait_for()
+            page.route("**/save", made_and_refused, times=1)
+            with screen.held_back("/api/versions"):
+                screen.press("s")
+                screen.told("the drive is away")
+                if is_dropped:
+                    screen.press("Backspace")
+                    page.locator("#edits li").wait_for(state="detached")
+                else:
+                    screen.press("s")
+                    screen.told("Saved: image")
+            image = np.rot90(image)
+            if is_dropped:
+                screen.told("Saved after all, with what was dropped since")
+            page.locator("#edits li").wait_for(state="detached")
+            assert np.array_equal(stream[3]["image"](), image)
+        screen.press("u")
+        screen.told("The save was taken back.")
+        assert np.array_equal(stream[3]["image"](), np.rot90(image, -1))

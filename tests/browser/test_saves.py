@@ -18,6 +18,7 @@ from prefect_pipestream import (
     check,
     sample_history,
 )
+from prefect_pipestream.errors import ItemError
 from prefect_pipestream.sequences import SamplesSequence
 from tests.browser.served import Answer, Served
 
@@ -205,6 +206,14 @@ def test_a_write_that_removes_is_a_conflict_where_others_changed_the_item(tmp_pa
     assert not other[1]["mask"]().any()
     with pytest.raises(TypeError, match="expected a collection"):
         stream.set_output(1, stream[1], removes="mask")
+    with pytest.raises(DatasetError, match="letters and digits"):  # always
+        stream.set_output(1, stream[1], write_id="a/b")
+
+    # What its holder removed is not taken for there when the same sample is set again.
+    again = stream[1]
+    stream.set_output(1, again, removes=["mask"])
+    with pytest.raises(ItemError, match="no such file"):
+        stream.set_output(1, again)
 
     # The sample that was written knows that it has the item no more.
     sample = stream[2].set_value("image", stream[2]["image"]() // 2)

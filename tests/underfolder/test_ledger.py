@@ -299,6 +299,9 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(dataset: Path) -> Non
         {"people": [["ada"]]},
         {"people": ["ada", "bob"]},
         {"people": [[1, 2], [3, 4]]},
+        {"people": [["ada", "a"], ["b" * 10_000, "b"]]},
+        {"people": [["ada", "a"], ["\ud800", "b"]]},
+        {"people": np.full((2, 2), 0x7FFFFFFF, np.uint32).view("U1")},  # no character
     ],
 )
 def test_commits_of_nobody_that_a_packed_ledger_knows_are_a_clear_error(

@@ -7,11 +7,6 @@ export class Refused extends Error {
     this.status = status;
     this.kind = kind;
   }
-
-  /** Whether it is not known what became of what was asked: the answer did not come, or not from the application. */
-  get isLost() {
-    return this.kind === undefined || this.kind === "Unreachable";
-  }
 }
 
 /** A number with the text that it was written with: 1.0 stays a float, an integer has all its digits. */

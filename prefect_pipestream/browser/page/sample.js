@@ -17,7 +17,7 @@ export class SamplePage {
     this.idx = idx;
     this.edits = [];
     this.waiting = 0; // edits that the server has not answered yet
-    this.lost = []; // saves of which no answer came: each may have been made
+    this.lost = []; // saves without a good answer: each may have been made
     this.undone = []; // commits of this page that were saved, to be taken back, the last one last
     this.asText = new Set();
     this.overlay = app.list?.mask || null;
@@ -275,7 +275,7 @@ export class SamplePage {
       this.wasSaved(done);
       return true;
     } catch (error) {
-      if (error.isLost && !this.lost.includes(asked)) this.lost.push(asked);
+      if (!this.lost.includes(asked)) this.lost.push(asked);
       if (error.kind === "ConflictError") await this.showConflict(error.message).catch((other) => tell(other.message, true));
       else tell(error.message, true);
       return false;
@@ -288,13 +288,15 @@ export class SamplePage {
     tell(done.commit_id ? `Saved: ${done.keys.join(", ")}.` : "Nothing was to be saved: all is as it was.");
   }
 
-  /** Whether a save without an answer was made after all: then edits that are in it are no edits any more. */
+  /** Whether a save without a good answer was made after all: then edits that are in it are no edits any more. */
   async wasMade() {
     for (const { save_id, edits } of this.lost) {
       const done = await get(`/api/samples/${this.idx}/saves/${save_id}`, {}, exactly);
       if (!done || this.isClosed) continue;
       const left = this.edits.filter((one) => !edits.includes(one));
+      const dropped = edits.filter((one) => !this.edits.includes(one));
       this.wasSaved(done);
+      if (dropped.length) tell(`Saved after all, with what was dropped since: ${dropped.map(told).join("; ")}. Undo takes it back.`, true);
       this.edits = left;
       if (left.length && !(await this.try(left))) this.show(this.saved); // they are listed, and can be saved still
       return true;
@@ -402,6 +404,7 @@ export class SamplePage {
       if (this.isClosed || now === this.version() || this.conflict.childElementCount) return;
       if (now === "absent" && this.edits.length) return void tell("This sample was removed by somebody else. Your changes are still here, unsaved.", true);
       if (this.edits.length) return void (await this.showConflict("Somebody else changed this sample meanwhile. Your changes are still here, unsaved."));
+      if (this.lost.length && (await this.wasMade())) return;
       const isInField = this.items.contains(document.activeElement) && document.activeElement.matches("input, textarea");
       if (!isInField && !this.typed().length) await this.readAgain();
     });

@@ -418,8 +418,13 @@ class Staging:
 
     def _stage(self, staged: StagedSample, key: str, item: Item[Any], there: Kind | None) -> None:
         name = self._name_for(staged.target, key, item, there)
-        if not item.is_stored_at(self.layout.final(name)):
-            what, origin = f"Sample {staged.target}, item {key!r}", staged.origin
+        origin = staged.origin
+        # What its holder removed is not there any more, whatever the item says.
+        was_removed = (
+            origin is not None and staged.is_in_place(self.layout) and origin.source_of(key) is None
+        )
+        if was_removed or not item.is_stored_at(self.layout.final(name)):
+            what = f"Sample {staged.target}, item {key!r}"
             replaced = None if origin is None else origin.source_of(key)
             try:
                 source = self._store(what, name, item, replaced)

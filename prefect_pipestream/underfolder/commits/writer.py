@@ -39,6 +39,7 @@ from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import check_index
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
 from prefect_pipestream.underfolder.format.run_key import new_run_key
+from prefect_pipestream.underfolder.ledger.records import check_write_id
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.run_names import key_meant
 
@@ -379,6 +380,7 @@ class UnderfolderWriter:
             ItemError: If a key, an index or a value cannot be written.
             DatasetWriteError: If the disk cannot take it; the dataset is as it was.
         """
+        check_write_id(write_id)
         with self.staging() as staging:
             staging.add(
                 idx, items, keys=keys, origin=origin, if_version=if_version, removes=removes

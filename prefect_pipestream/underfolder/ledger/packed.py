@@ -30,6 +30,7 @@ from prefect_pipestream.underfolder.ledger.records import (
     CommitRecord,
     SampleRecord,
     is_marks,
+    is_person,
     is_time,
     refuse_paths,
 )
@@ -154,6 +155,18 @@ def _changes_of(commit: CommitRecord) -> Iterator[list[Any]]:
 # -- reading -------------------------------------------------------------------------------
 
 
+def _texts(array: npt.NDArray[np.str_]) -> list[str]:
+    """The texts of an array, which numpy takes as they are in the file.
+
+    Raises:
+        ValueError: If one has a character that there is none of.
+    """
+    try:
+        return [str(text) for text in array.ravel().tolist()]
+    except SystemError as error:
+        raise ValueError("it has texts of no characters") from error
+
+
 class PackedLedger:
     """A packed ledger, opened.
 
@@ -200,7 +213,7 @@ class PackedLedger:
             raise ValueError("its commits' names are no text")
         if not all(map(is_time, arrays["commit_at"].tolist())):
             raise ValueError("its commits have no times")
-        refuse_paths([*self.ids(), *arrays["tags"].tolist()])
+        refuse_paths([*self.ids(), *_texts(arrays["tags"])])
         known = int(ends[-1]) if len(ends) else 0
         columns = (arrays[name] for name in ("idx", "target", "before"))
         if {len(column) for column in columns} != {known}:
@@ -217,12 +230,15 @@ class PackedLedger:
         arrays["commit_by"] = by = checked_column("commit_by", by, np.dtype(np.int64))
         if people.dtype.kind != "U" or people.ndim != 2 or people.shape[1] != 2:
             raise ValueError(f"'people' has the shape {people.shape}")
+        if not all(map(is_person, _texts(people))):
+            raise ValueError("'people' has what is no name")
         if len(by) != count or (count and not -1 <= int(by.min()) <= int(by.max()) < len(people)):
             raise ValueError("it has commits of nobody that it knows")
 
     def _by(self) -> list[tuple[str, str] | None]:
         """Who made each commit, where that is noted of it."""
-        people = [(str(user), str(host)) for user, host in self._arrays["people"].tolist()]
+        texts = iter(_texts(self._arrays["people"]))
+        people = list(zip(texts, texts, strict=True))
         return [None if one < 0 else people[one] for one in self._arrays["commit_by"].tolist()]
 
     def ids(self) -> list[str]:

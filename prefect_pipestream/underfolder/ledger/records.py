@@ -23,6 +23,7 @@ from prefect_pipestream.storage.untrusted import is_name, read_regular
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
+from prefect_pipestream.underfolder.ledger.plain import text
 
 Outcome = Literal["written", "unchanged", "skipped", "failed", "removed"]  # a ledger has positions
 """What became of a sample in a run.
@@ -37,6 +38,7 @@ CHANGING: tuple[Outcome, ...] = ("written", "removed")
 """The outcomes of samples whose files are not what they were."""
 FORMAT = 1
 _LATEST = 1e11  # seconds since the epoch
+_LONGEST_NAME = 200
 _WRITE_ID = re.compile("[0-9A-Za-z]{1,64}")
 
 
@@ -46,14 +48,32 @@ def new_commit_id(write_id: str | None = None) -> str:
     Raises:
         DatasetError: If that can be none.
     """
+    check_write_id(write_id)
+    return f"{time.time_ns():016x}-{write_id or secrets.token_hex(3)}"
+
+
+def check_write_id(write_id: str | None) -> None:
+    """Raises `DatasetError` if that can be no id of a write."""
     if write_id is not None and not _WRITE_ID.fullmatch(write_id):
         raise DatasetError(f"write_id {write_id!r:.100}: expected up to 64 letters and digits.")
-    return f"{time.time_ns():016x}-{write_id or secrets.token_hex(3)}"
 
 
 def write_id_of(commit_id: str) -> str:
     """The id of the write that a commit is, as its writer gave it, or by chance."""
     return commit_id.rpartition("-")[2]
+
+
+def is_person(name: str) -> bool:
+    """Whether a user or a host may have this name in a record: as `person_of` makes it."""
+    try:
+        return len(name.encode()) <= 8 * _LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+
+
+def person_of(name: str) -> str:
+    """The name of a user or a host as a record has it: Unicode, and cut where it is long."""
+    return text(name, _LONGEST_NAME)
 
 
 def _is_file_name(name: str) -> bool:
@@ -68,6 +88,7 @@ def _is_place(path: str) -> bool:
 _Index = Annotated[int, Field(strict=True, ge=0, lt=MAX_INDEX)]
 _Name = Annotated[str, Predicate(is_name)]
 _FileName = Annotated[str, Predicate(_is_file_name)]
+_Person = Annotated[str, Predicate(is_person)]
 _Signature = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 _Failure = Annotated[
     SampleFailure,
@@ -158,7 +179,7 @@ class CommitRecord:
     samples: tuple[SampleRecord, ...]
     shared: Mapping[_FileName, str] = field(default_factory=dict)
     drops: tuple[Annotated[str, Field(pattern="^[^/]+/[^/]+$"), Predicate(_is_place)], ...] = ()
-    by: tuple[str, str] | None = None
+    by: tuple[_Person, _Person] | None = None
 
     def to_bytes(self) -> bytes:
         """The record as JSON."""
@@ -179,13 +200,13 @@ class CommitRecord:
             raise ValueError("it is nested too deeply") from error
 
     @classmethod
-    def from_bytes(cls, text: bytes) -> "CommitRecord":
+    def from_bytes(cls, content: bytes) -> "CommitRecord":
         """The reverse of `to_bytes`.
 
         Raises:
             ValueError: If it is no record, or of a format that this version does not know.
         """
-        entry = json.loads(text)  # not by pydantic, which refuses names that are no text
+        entry = json.loads(content)  # not by pydantic, which refuses names that are no text
         if not isinstance(entry, dict) or entry.pop("format", None) != FORMAT:
             raise ValueError("not a commit record of a known format")
         return _checked(_COMMIT, entry)

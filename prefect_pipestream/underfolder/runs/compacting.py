@@ -169,26 +169,25 @@ def _move_all(
     Raises:
         ConflictError: If programs that do not know of the commit lock got in the way every time.
     """
-    moves = _moves(dataset)
-    last, total, done = moves[-1:, 0].max(initial=-1), len(moves), 0
-    tries = _MOST_TRIES
-    while tries:
+    total, done = len(_moves(dataset)), 0
+    conflicts = chases = 0
+    while chases < _MOST_TRIES:
         try:
             moved = _move(writer, dataset)
-        except ConflictError:
-            tries -= 1
+        except ConflictError as error:
+            conflicts += 1
+            if conflicts == _MOST_TRIES:
+                what = f"{dataset.folder} could not be compacted: {_NOT_COMPLETE}"
+                raise ConflictError(what) from error
             time.sleep(random.uniform(0, 0.05))
             dataset.settle()
             continue
         if not len(moved):
             return
         done += len(moved)
+        chases += done > total  # what was there as it began has moved
         if on_progress is not None:
             on_progress(done, max(done, total))
-        if moved[0, 0] > last:  # written since it began
-            tries -= 1
-    if (_moves(dataset)[:, 0] <= last).any():
-        raise ConflictError(f"{dataset.folder} could not be compacted: {_NOT_COMPLETE}")
 
 
 def _move(writer: UnderfolderWriter, dataset: Underfolder) -> Moves:

@@ -15,7 +15,7 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.run_key import ROLLBACK_KEY, is_run_key
 from prefect_pipestream.underfolder.ledger.provenance import who
-from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.records import CommitRecord, person_of
 from prefect_pipestream.underfolder.ledger.run import Run, reread_if_moved
 from prefect_pipestream.underfolder.runs.interleaved import refuse_if_moved
 from prefect_pipestream.underfolder.runs.listing import existing_run
@@ -85,8 +85,7 @@ def undo_commit(
 def _by(facts: Mapping[str, Any]) -> tuple[str, str]:
     """Who takes a commit back, and on which host."""
     known = {**who(), **facts}
-    user, host = (str(known[name]).encode(errors="backslashreplace") for name in ("user", "host"))
-    return user.decode(), host.decode()  # what is no Unicode could not be read again
+    return person_of(str(known["user"])), person_of(str(known["host"]))
 
 
 def _refuse_whole(run: Run) -> None:
