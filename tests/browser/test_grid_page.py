@@ -211,7 +211,7 @@ def test_a_change_goes_on_where_its_page_is_left_and_is_stopped_from_another(
     running.get_by_text("of 300: running").wait_for()
     page.get_by_role("link", name="Runs").click()
     running.get_by_text("of 300: running").wait_for()
-    running.get_by_role("button", name="Stop").press("Enter")
+    screen.press("S")
     running.get_by_text("of 300: stopped").wait_for()
     page.get_by_role("link", name="Samples").click()
     page.locator("#cells .cell").first.wait_for()

@@ -137,7 +137,7 @@ def test_a_conflict_shows_both_versions_and_keeps_mine(screen: Screen, dataset: 
     screen.page.get_by_text("Look at both").click()
     screen.page.get_by_role("region", name="Theirs, on disk").wait_for()
     screen.picture("browser-conflict")
-    screen.button("Keep mine").click()
+    screen.press("m")
     screen.told("Saved: image, instances, mask.")
     assert stream[3]["metadata"]()["label"] == 55
     assert np.array_equal(stream[3]["image"](), image[:, ::-1])
@@ -315,8 +315,11 @@ def test_an_item_is_removed_by_a_save_and_comes_back_by_its_undo(
     removed.press("Enter")
     page.get_by_text("Saving removes mask.").wait_for()
     page.locator("#edits", has_text="mask removed").wait_for()
-    screen.press("Backspace")
-    removed.press("Enter")
+    screen.press("D")
+    edits(screen, 0)
+    screen.press("x")
+    page.get_by_role("combobox", name="Item").select_option("mask")
+    page.get_by_role("button", name="Remove", exact=True).press("Enter")
     edits(screen, 1)
     assert "mask" in stream[3]
     screen.press("s")

@@ -26,7 +26,10 @@ export class Grid {
       ["p", "previous page", () => this.turn(-1)],
       ["x", "select, or not, the sample in focus", () => this.toggle(document.activeElement)],
       ["e", "select all of this page, or none", () => this.selectPage()],
-      ...(app.about.is_read_only ? [] : [["m", "change many", () => this.changeMany()]]),
+      ...(app.about.is_read_only ? [] : [
+        ["m", "change many", () => this.changeMany()],
+        ["S", "stop the change that is being made", () => this.jobs.stop()],
+      ]),
       ["ArrowRight", "next sample", () => this.step(1)],
       ["ArrowLeft", "previous sample", () => this.step(-1)],
       ["ArrowDown", "sample below", () => this.step(this.columns())],

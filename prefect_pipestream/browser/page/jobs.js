@@ -33,6 +33,11 @@ export class Jobs {
     for (const job of [...running, ...await Promise.all(ended.map(({ job }) => this.end(job)))]) this.show(job);
   }
 
+  /** Stops the first of them that goes on. */
+  stop() {
+    [...this.views.values()].find(({ job }) => job.state === "running")?.stop.click();
+  }
+
   /** What became of one that does not go on. */
   async end(job) {
     try {
@@ -65,7 +70,7 @@ class JobView {
     this.bar = h("progress", { "aria-label": `Progress of ${job.run_key}` });
     this.told = h("span");
     this.problem = h("span", { class: "error" });
-    this.stop = isReadOnly ? "" : button("Stop", null, () => post(`/api/jobs/${job.job}/stop`, {}).catch((error) => tell(error.message, true)));
+    this.stop = isReadOnly ? "" : button("Stop", "S", () => post(`/api/jobs/${job.job}/stop`, {}).catch((error) => tell(error.message, true)));
     this.hide = button("Hide", null, () => this.element.remove(), { hidden: true });
     this.failed = h("ul");
     const run = h("a", { href: runAddress(job.run_key), title: "The run, and its undo" }, job.run_key);

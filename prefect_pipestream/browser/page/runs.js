@@ -31,6 +31,7 @@ export class Runs {
       ["ArrowDown j", "next run", () => this.step(1)],
       ["ArrowUp k", "previous run", () => this.step(-1)],
       ["d", "show those that were undone, or not", () => this.undone.click()],
+      ...(app.about.is_read_only ? [] : [["S", "stop the change that is being made", () => this.jobs.stop()]]),
     ];
     this.undone = h("input", { type: "checkbox", onchange: () => this.show(), "aria-keyshortcuts": "d" });
     this.told = h("output", { id: "runs-told" });

@@ -38,6 +38,10 @@ export class SamplePage {
         ["h", "flip left and right", () => this.turn({ flip: "horizontal" })],
         ["v", "flip top and bottom", () => this.turn({ flip: "vertical" })],
         ["a", "apply a stage", () => this.chooseStage()],
+        ["x", "remove an item", () => this.chooseItem()],
+        ["D", "discard all edits", () => this.discard()],
+        ["m", "in a conflict: keep mine", () => this.conflict.querySelector("[aria-keyshortcuts=m]")?.click()],
+        ["y", "in a conflict: take theirs", () => this.conflict.querySelector("[aria-keyshortcuts=y]")?.click()],
       ]),
     ];
     this.title = h("h1", {}, `Sample ${idx}`);
@@ -53,7 +57,7 @@ export class SamplePage {
   bar() {
     const changing = this.isReadOnly ? [] : [
       button("Save", "s", () => this.save(), { id: "save" }),
-      button("Discard", null, () => this.discard(), { id: "discard" }),
+      button("Discard", "D", () => this.discard(), { id: "discard" }),
       button("Before", "b", () => this.toggleBefore(), { id: "before", "aria-pressed": "false" }),
       button("Undo last save", "u", () => this.undo(), { id: "undo" }),
       button("Rotate", "r", () => this.turn(TURN)),
@@ -260,6 +264,14 @@ export class SamplePage {
     if (choice === "apply") await this.edit({ do: "stage", name: select.value, arguments: form.read() });
   }
 
+  async chooseItem() {
+    const own = this.shown.items.filter((item) => !item.is_shared).map((item) => item.key);
+    if (!this.saved || !own.length) return;
+    const select = h("select", { "aria-label": "Item" }, own.map((key) => h("option", { value: key }, key)));
+    const choice = await ask("Remove an item", [["remove", "Remove"], ["", "Cancel"]], h("label", {}, "Item ", select));
+    if (choice === "remove") await this.edit({ do: "remove-item", key: select.value });
+  }
+
   /** Saves all edits in one commit, with what is typed; says whether it did. */
   save() {
     const committed = this.commit();
@@ -369,8 +381,8 @@ export class SamplePage {
     const side = (title, sample) => h("section", { "aria-label": title }, h("h2", {}, title), sample.items.map((item) => itemView(item)));
     this.conflict.replaceChildren(
       h("p", { class: "error", role: "alert" }, reason),
-      button("Keep mine", null, () => this.keepMine(theirs)),
-      button("Take theirs", null, () => this.takeTheirs(theirs)),
+      button("Keep mine", "m", () => this.keepMine(theirs)),
+      button("Take theirs", "y", () => this.takeTheirs(theirs)),
       h("details", {}, h("summary", {}, "Look at both"), h("div", { class: "both" }, side("Theirs, on disk", theirs), side("Mine, unsaved", this.shown))),
     );
   }
