@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from prefect_pipestream.browser.access import Access, Guard
 from prefect_pipestream.browser.dataset import ShownDataset
@@ -80,6 +81,7 @@ def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
     app.add_exception_handler(PipestreamError, _told)
     app.add_exception_handler(IndexError, _told)
     app.add_exception_handler(RequestValidationError, _told_invalid)
+    app.add_exception_handler(HTTPException, _told_refused)
     files = PageFiles()
     app.add_route("/page/{digest}/{name}", files.file)
     for path in PAGES:
@@ -104,6 +106,12 @@ def _told(request: Request, error: Exception) -> JSONResponse:
     status = next((status for cls, status in _STATUS if isinstance(error, cls)), 400)
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     return JSONResponse({"error": str(text), "kind": type(error).__name__}, status_code=status)
+
+
+def _told_refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    answer = {"error": str(error.detail), "kind": "HTTPException"}
+    return JSONResponse(answer, status_code=error.status_code, headers=error.headers)
 
 
 def _told_invalid(request: Request, error: Exception) -> JSONResponse:

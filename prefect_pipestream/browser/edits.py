@@ -16,6 +16,7 @@ from prefect_pipestream.items import Item, YamlMetadataItem
 from prefect_pipestream.items.loading import decode
 from prefect_pipestream.items.registry import class_for, extension_of
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.sequences.paths import split_path
 from prefect_pipestream.sequences.stage import Removal, known_stages, resolve_stage
 
 MOST_UPLOAD_BYTES = 64 << 20
@@ -111,6 +112,7 @@ def edited(sample: Sample, edits: Iterable[Edit], idx: int, folder: Path) -> Sam
         PipestreamError: If one of them cannot be done; its message says which.
     """
     for edit in edits:
+        refuse_shared(sample, edit, f"sample {idx}: ")
         if isinstance(edit, Upload):
             sample = sample.set_item(edit.key, _uploaded(sample, edit, folder))
         elif isinstance(edit, RemoveItem):
@@ -118,6 +120,26 @@ def edited(sample: Sample, edits: Iterable[Edit], idx: int, folder: Path) -> Sam
         else:
             sample = _after(sample, edit, idx)
     return sample
+
+
+def refuse_shared(sample: Mapping[str, Item[Any]], edit: "Edit", where: str = "") -> None:
+    """Refuses to edit what all samples share, of which a save of one writes nothing.
+
+    Raises:
+        SampleError: If it is that.
+    """
+    match edit:
+        case SetText() | Upload():
+            key = edit.key
+        case SetValue():
+            key = str(next(iter(split_path(edit.path)), ""))
+        case _:
+            return
+    if key in sample and sample[key].is_shared:
+        raise SampleError(
+            f"{where}item {key!r} is shared by all samples, and is not changed here. Replace its "
+            "file in the dataset's folder, or set it by a stream with `replace_shared`."
+        )
 
 
 def removed_keys(sample: Sample, edits: Iterable[Edit]) -> list[str]:

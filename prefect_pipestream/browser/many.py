@@ -7,10 +7,10 @@ from uuid import UUID
 
 import numpy as np
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, BaseModel, Field
 
 from prefect_pipestream.browser.dataset import ShownDataset, name_of, run_key_of
-from prefect_pipestream.browser.edits import EditOfMany, as_stage, told
+from prefect_pipestream.browser.edits import EditOfMany, as_stage, refuse_shared, told
 from prefect_pipestream.browser.flow_runs import (
     Deployment,
     FlowRun,
@@ -22,12 +22,18 @@ from prefect_pipestream.browser.person import Person
 from prefect_pipestream.browser.shown import ShownSample, shown_sample
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.sequences.stage import Removal, SampleStage, resolve_stage
+from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.views.differences import item_differences
 
 MOST_SHOWN = 6
 """Of how many samples a preview shows what would become."""
 MOST_NAMED = 20_000
 """How many samples can be named one by one to a flow run: Prefect takes 512 kB of parameters."""
+
+
+_within = AfterValidator(lambda number: min(number, MAX_INDEX))  # of any size, as they came
+_Begin = Annotated[int, Field(ge=0), _within]
+_Length = Annotated[int, Field(ge=1), _within]
 
 
 class Change(BaseModel):
@@ -39,7 +45,7 @@ class Change(BaseModel):
         removes: Whether they are removed from the dataset; then there are no edits.
     """
 
-    ranges: list[tuple[NonNegativeInt, PositiveInt]]
+    ranges: list[tuple[_Begin, _Length]]
     edits: Annotated[list[EditOfMany], Field(max_length=100)] = []
     removes: bool = False
 
@@ -55,14 +61,20 @@ class Change(BaseModel):
         return None if self.removes else resolve_stage([as_stage(edit) for edit in self.edits])
 
     def indices(self, dataset: ShownDataset) -> list[int]:
-        """Those of the samples that there are, ascending."""
+        """Those of the samples that there are, ascending.
+
+        Raises:
+            SampleError: If an edit is of what they share, of which nothing would be written.
+        """
         there = dataset.indices()
         if not self.ranges:
             return []
-        first, length = np.array(self.ranges, dtype=np.float64).T  # of any size, as they came
+        first, length = np.array(self.ranges, dtype=np.int64).T
         begin, end = np.searchsorted(there, [first, first + length])
         parts = [there[a:b] for a, b in zip(begin.tolist(), end.tolist(), strict=True)]
         chosen: list[int] = np.unique(np.concatenate(parts)).tolist()
+        for edit in self.edits if chosen else ():
+            refuse_shared(dataset.sample(chosen[0]), edit)
         return chosen
 
 
@@ -89,9 +101,9 @@ class FlowRunAsked(Change):
             "dataset": str(dataset.folder),
             "transform": [as_stage(edit) for edit in self.edits],
         }
+        indices = self.indices(dataset)
         if self.where is not None:
             return {**found, "where": self.where.strip() or None}
-        indices = self.indices(dataset)
         if len(indices) > MOST_NAMED:
             raise SampleError(
                 f"{len(indices):,} samples are too many to be named to a flow run, which takes "

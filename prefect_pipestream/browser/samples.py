@@ -16,6 +16,7 @@ from prefect_pipestream.browser.pictures import SHOWN_SIDE, picture_answer
 from prefect_pipestream.browser.shown import ShownSample, shown_sample
 from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.storage.version import ABSENT
 from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.views import Thumbnail
 from prefect_pipestream.views.item_thumbnails import whole_picture
@@ -163,6 +164,8 @@ def _as_shown(dataset: ShownDataset, idx: int, version: str) -> Sample:
     sample = dataset.sample(idx)
     if sample.version != version:
         raise ConflictError(f"sample {idx} was changed by somebody else since it was shown.")
+    if version == ABSENT:  # an edit would make a new one, of what it sets alone
+        raise IndexError(f"sample {idx}: there is none.")
     return sample
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from urllib.parse import quote
 
 from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.storage.file_source import follow_links_within
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.views.addresses import BrowserAddress
 
@@ -24,6 +25,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     is_read_only: bool = False,
+    follows_links: bool = False,
     tell: Callable[[str], None],
 ) -> None:
     """Shows a dataset at an address of this machine, until it is interrupted.
@@ -34,6 +36,7 @@ def serve(
             the network, to those who have the token.
         port: The port; 0 is any that is free.
         is_read_only: Whether every change is refused.
+        follows_links: Whether items that are links out of the dataset are read.
         tell: Is given the address to open, once it is listened at.
 
     Raises:
@@ -42,7 +45,9 @@ def serve(
         PipestreamError: If the address cannot be listened at, or the token is too short.
     """
     token = _token()
-    Underfolder(folder)  # refuses what is none
+    dataset = Underfolder(folder)  # refuses what is none
+    if not follows_links:
+        follow_links_within(str(dataset.folder))
     with _listening(host, port) as listener:
         addresses = _addresses(host, listener)
         tell(f"{addresses[0]}/?token={quote(token)}")

@@ -27,6 +27,10 @@ def browse(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Show the dataset, and refuse every change.")
     ] = False,
+    follow_links: Annotated[
+        bool,
+        typer.Option("--follow-links", help="Show items, too, that are links out of the dataset."),
+    ] = False,
     stages: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,7 +52,14 @@ def browse(
             )
         for name in stages or ():
             _offer(name)
-        serve(dataset, host=host, port=port, is_read_only=read_only, tell=_told)
+        serve(
+            dataset,
+            host=host,
+            port=port,
+            is_read_only=read_only,
+            follows_links=follow_links,
+            tell=_told,
+        )
 
 
 def _offer(name: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import regex
 from dictquery.exceptions import DQException
 from dictquery.parsers import DataQueryParser
 
@@ -122,8 +123,8 @@ def _tokens(text: str) -> Iterator[_Token]:
         kind = str(match.lastgroup)
         if kind == "REGEXP":
             try:
-                re.compile(match[0][1:-1])
-            except re.error as error:
+                regex.compile(match[0][1:-1])
+            except regex.error as error:
                 raise _wrong(text, at, f"no regular expression: {error}") from error
         if kind != "WS":
             yield _Token(kind, match[0], at)

@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import regex
 from dictquery.exceptions import DQException
 
+from prefect_pipestream.errors import QueryError
 from prefect_pipestream.sequences.query_nodes import Join, Node, Question, Values
 
 RUN = "run:"
 """How the name of a field begins that is a sample's outcome in a run: ``run:<key>``."""
 
 _MOST_DIGITS = 300
+_LONGEST_MATCH_S = 1.0
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -70,7 +73,7 @@ class Compiler:
 
     def visit_regexp(self, expr: Any) -> _Operand:
         """A regular expression."""
-        return _constant(re.compile(expr.value))
+        return _constant(regex.compile(expr.value))
 
     def visit_array(self, expr: Any) -> _Operand:
         """A list of values, of keys among them."""
@@ -132,7 +135,7 @@ class Compiler:
 
     def visit_match(self, expr: Any) -> Node:
         """The comparison `MATCH`."""
-        return self._test(expr, lambda value, pattern: pattern.match(value) is not None)
+        return self._test(expr, _matches)
 
     def visit_like(self, expr: Any) -> Node:
         """The comparison `LIKE`."""
@@ -170,6 +173,8 @@ def _answer(holds: Callable[[Any, Any], Any], value: Any, other: Any) -> bool:
     """Whether a comparison holds; not where the two cannot be compared."""
     try:
         return bool(holds(value, other))
+    except QueryError:
+        raise
     except (TypeError, ValueError):
         return False
 
@@ -194,6 +199,21 @@ def as_node(made: Any) -> Node:
 
 def _is_truthy(value: Any) -> bool:
     return bool(value.size) if isinstance(value, np.ndarray) else bool(value)
+
+
+def _matches(value: Any, pattern: "regex.Pattern[str]") -> bool:
+    """Whether a text begins as an expression says.
+
+    Raises:
+        QueryError: If that takes for ever, as with `(a+)+$` on a text that almost matches.
+    """
+    try:
+        return pattern.match(value, timeout=_LONGEST_MATCH_S) is not None
+    except TimeoutError as error:
+        raise QueryError(
+            f"where: /{pattern.pattern}/ took over {_LONGEST_MATCH_S:g} s to be matched with "
+            f"{value!r:.60}. Write it without repetitions of what repeats, such as `(a+)+`."
+        ) from error
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -16,6 +16,8 @@ from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.storage.asking import is_link, is_there, status_through_links
 from prefect_pipestream.storage.version import Version
 
+_WITHIN = "PIPESTREAM_LINKS_WITHIN"  # new processes, which read for this one, know it, too
+
 # O_NONBLOCK: opening a FIFO that nobody writes to must not hang; regular files ignore it.
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 1 << 20
@@ -179,6 +181,28 @@ def _chunks_in(fd: int, path: str) -> Iterator[bytes]:
         cannot_read(path, error)
 
 
+def follow_links_within(folder: str) -> None:
+    """Lets this process, and those that it starts, follow no link out of a folder from inside it.
+
+    What is read by another path is read as before. Meant for a program that shows a dataset which
+    may come from anybody.
+    """
+    os.environ[_WITHIN] = folder
+
+
+def refuse_link_out(path: str) -> None:
+    """Raises `DecodeError` if a file is a link, or below one, that is not to be followed."""
+    folder = os.environ.get(_WITHIN)
+    if folder is None or not path.startswith(folder + os.sep):
+        return
+    real = os.path.realpath(path)
+    if not real.startswith(os.path.realpath(folder) + os.sep):
+        raise DecodeError(
+            f"{path}: this is a link out of the dataset, which is not followed here. Put the file "
+            "in its place, or allow links: `pipestream browse --follow-links`."
+        )
+
+
 @contextmanager
 def opened_fd(path: str) -> Iterator[int]:
     """Gives the descriptor of a file that is opened to be read.
@@ -187,6 +211,7 @@ def opened_fd(path: str) -> Iterator[int]:
         FileNotFoundError: If it is not there.
         DecodeError: If it cannot be opened.
     """
+    refuse_link_out(path)
     try:
         fd = os.open(path, _READ_FLAGS)
     except FileNotFoundError:

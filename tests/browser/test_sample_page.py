@@ -410,3 +410,37 @@ def test_a_page_that_is_left_before_it_is_there_asks_and_tells_nothing_more(
         held.polls(3)
         assert not [one for one in asked if one.endswith("indices=3")]
         assert screen.page.locator("#told").inner_text() == ""
+
+
+def test_what_is_typed_and_what_others_wrote_meanwhile_are_both_shown(
+    screen: Screen, dataset: Path
+) -> None:
+    page, stream = screen.page, DataStream.read_write_underfolder(dataset)
+    screen.expected += ("409",)
+    open_sample(screen)
+    field = page.get_by_label("metadata: label")
+    with screen.held_back("/api/versions"):
+        field.fill("8")
+        stream.set_output(3, stream[3].deep_set("metadata.note", "theirs"))
+        field.press("Enter")
+        page.get_by_role("alert").wait_for()
+        page.locator("main").focus()
+        screen.press("m")
+        screen.told("Saved: metadata.")
+    saved = stream[3]["metadata"]()
+    assert (saved["label"], saved["note"]) == (8, "theirs")
+
+
+def test_of_a_sample_that_was_removed_no_fragment_is_saved(screen: Screen, dataset: Path) -> None:
+    page, stream = screen.page, DataStream.read_write_underfolder(dataset)
+    screen.expected += ("409", "404")
+    open_sample(screen)
+    screen.press("r")
+    edits(screen, 1)
+    stream.remove(3)
+    screen.press("s")
+    page.get_by_text("Its history can restore it").wait_for()
+    assert screen.button("Keep mine").count() == 0
+    assert 3 not in stream.indices()
+    screen.press("y")
+    page.get_by_text("There is no sample 3 now.").wait_for()

@@ -230,3 +230,41 @@ def test_a_sample_is_judged_as_it_is_without_what_is_removed(tmp_path: Path) -> 
     with pytest.raises(InvalidSampleError, match="there is no mask"):
         strict.set_output(1, strict[1], removes=["mask"])
     assert "mask" in stream[1]
+
+
+def test_what_samples_share_is_not_edited_by_one_of_them(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    SamplesSequence.toy_dataset(3, image_size=8).to_underfolder(folder).run()
+    (folder / "camera.yaml").write_text("f: 50\n")
+    content = base64.b64encode(b"f: 60").decode()
+    with Served(folder) as server:
+        for edit in (
+            {"do": "set-value", "path": "camera.f", "value": 60},
+            {"do": "set-text", "key": "camera", "text": "f: 60"},
+            {"do": "upload", "key": "camera", "file_name": "c.yaml", "content": content},
+        ):
+            answer = save(server, 1, asked(server, 1, edit))
+            assert answer.status == 400
+            assert "shared by all samples" in answer.json()["error"]
+        edits = [{"do": "set-value", "path": "camera.f", "value": 60}]
+        many = {"ranges": [[0, 3]], "edits": edits}
+        for path in ("/api/many", "/api/many/preview"):
+            assert "shared by all samples" in server.ask(path, many).json()["error"]
+    assert (folder / "camera.yaml").read_text() == "f: 50\n"
+    assert read(server, 1)["camera"]() == {"f": 50}
+
+
+def test_a_sample_that_was_removed_is_not_made_anew_of_an_edit(server: Served) -> None:
+    stream = DataStream.read_write_underfolder(server.dataset)
+    body = asked(server, 8)
+    stream.remove(8)
+    assert save(server, 8, body).status == 409
+    assert save(server, 8, {**body, "version": "absent"}).status == 404
+    assert 8 not in stream.indices()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 5_000, b'{"version": ' + b"1" * 5_000 + b"}"])
+def test_what_is_no_json_is_refused_in_words(server: Served, content: bytes) -> None:
+    answer = server.ask("/api/samples/1/save", content)
+    assert answer.status in (400, 422)
+    assert answer.json()["error"]

@@ -95,3 +95,9 @@ def test_has_decodes_nothing(tmp_path: Any) -> None:
 def test_a_sample_itself_knows_no_runs() -> None:
     with pytest.raises(QueryError, match="outcome in a run"):
         SAMPLE.match("`run:night` == 'failed'")
+
+
+def test_an_expression_that_takes_for_ever_to_match_is_told() -> None:
+    sample = Sample({"metadata": YamlMetadataItem({"text": "a" * 40 + "!"})})
+    with pytest.raises(QueryError, match=r"/\(a\|a\)\*\$/ took over 1 s .*'aaaa"):
+        sample.match("metadata.text MATCH /(a|a)*$/")

@@ -41,6 +41,7 @@ export function zoom(item, overlay) {
 
 /** An item; `edit` takes edits of it, and says whether they could be made, or is null where nothing can be changed. */
 export function itemView(item, { overlay = null, edit = null, isAsText = false, onText = null } = {}) {
+  const change = item.is_shared ? null : edit; // a save of one sample writes nothing of what all share
   const marks = [item.item_class, item.file, item.is_shared ? "shared by all samples" : null, ...item.facts];
   const title = h("h3", {}, item.key, item.is_changed ? h("strong", { class: "changed" }, " unsaved") : null);
   return h(
@@ -50,9 +51,9 @@ export function itemView(item, { overlay = null, edit = null, isAsText = false, 
     item.picture
       ? h("button", { type: "button", class: "plain", title: "Enlarge", "aria-label": `Enlarge ${item.key}`, onclick: () => zoom(item, overlay) }, picture(item, overlay))
       : null,
-    content(item, edit, isAsText, onText),
-    edit ? upload(item.key, edit) : null,
-    edit && !item.is_shared ? h("p", {}, button("Remove", null, () => edit({ do: "remove-item", key: item.key }), { "aria-label": `Remove ${item.key}` })) : null,
+    content(item, change, isAsText, onText),
+    change ? upload(item.key, change) : null,
+    change ? h("p", {}, button("Remove", null, () => edit({ do: "remove-item", key: item.key }), { "aria-label": `Remove ${item.key}` })) : null,
   );
 }
 

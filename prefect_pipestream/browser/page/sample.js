@@ -220,7 +220,12 @@ export class SamplePage {
       this.show(sample);
       return true;
     } catch (error) {
-      if (!this.isClosed) tell(error.message, true);
+      if (this.isClosed) return false;
+      tell(error.message, true);
+      if (error.kind === "ConflictError") {
+        this.edits = edits; // they are mine, and are to be settled with theirs
+        await this.showConflict(error.message).catch((other) => tell(other.message, true));
+      }
       return false; // what was typed is still in its field
     } finally {
       this.showState();
@@ -378,6 +383,10 @@ export class SamplePage {
     if (await this.wasMade()) return;
     const theirs = await get(`/api/samples/${this.idx}`, {}, exactly);
     if (this.isClosed || !this.edits.length) return;
+    if (theirs.version === "absent") {
+      const what = "This sample was removed by somebody else. Its history can restore it; then save again, to keep your changes.";
+      return void this.conflict.replaceChildren(h("p", { class: "error", role: "alert" }, what), button("Drop my changes", "y", () => this.takeTheirs(theirs)));
+    }
     const side = (title, sample) => h("section", { "aria-label": title }, h("h2", {}, title), sample.items.map((item) => itemView(item)));
     this.conflict.replaceChildren(
       h("p", { class: "error", role: "alert" }, reason),
@@ -404,7 +413,8 @@ export class SamplePage {
     return this.inTurn(() => {
       if (!this.conflict.childElementCount) return;
       this.discardNow();
-      this.taken(theirs);
+      if (theirs.version === "absent") this.takenAway(`There is no sample ${this.idx} now.`);
+      else this.taken(theirs);
     });
   }
 

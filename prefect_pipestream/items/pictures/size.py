@@ -12,7 +12,7 @@ from prefect_pipestream.items.pictures.codec import require
 from prefect_pipestream.items.pictures.orientation import UPRIGHT
 from prefect_pipestream.items.registry import extension_of
 from prefect_pipestream.items.storing import content_of
-from prefect_pipestream.storage.file_source import FileSource
+from prefect_pipestream.storage.file_source import FileSource, refuse_link_out
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,6 +89,8 @@ def size_as_seen(path: str, content: bytes | None = None) -> tuple[int, int]:
 
     if (name := _OF_EXTRAS.get(extension_of(path))) is not None:
         require(name)
+    if content is None:
+        refuse_link_out(path)
     try:
         with Image.open(path if content is None else BytesIO(content)) as image:
             orientation = _orientation_in(image)
