@@ -122,9 +122,11 @@ class Job:
             for idx in () if self._stop.is_set() else todo:
                 self._fail(idx, ConflictError("others wrote it at the same time."), batch)
                 self.progress.done += 1
-        end_run(stream.run)
+        is_stopped = self._stop.is_set()
+        if not is_stopped:  # else it shows as stopped in the list of runs, too
+            end_run(stream.run)
         self.progress.counts = dict(stream.run.counts())
-        return "stopped" if self._stop.is_set() else "finished"
+        return "stopped" if is_stopped else "finished"
 
     def _round(self, todo: Sequence[int], stream: DataStream, batch: Batch) -> list[int]:
         """Changes samples; those that others changed meanwhile are to be done again."""

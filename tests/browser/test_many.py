@@ -105,6 +105,8 @@ def test_a_change_that_is_stopped_keeps_what_was_done(server: Served) -> None:
     stopped = server.ask(f"/api/jobs/{job['job']}/stop", {}).json()
     assert stopped["state"] in ("stopped", "finished")
     assert labels(server).count(42) >= stopped["done"] - before.count(42)
+    runs = server.ask("/api/runs").json()["runs"]
+    assert {one["run_key"]: one["state"] for one in runs}[job["run_key"]] == stopped["state"]
     undo_run(server.dataset, [job["run_key"]])
     assert labels(server) == before
 

@@ -58,7 +58,11 @@ export class Grid {
       button("Select page", "e", () => this.selectPage()), app.about.is_read_only ? "" : button("Change many", "m", () => this.changeMany()));
     const turns = h("p", {}, button("Previous page", "p", () => this.turn(-1)), this.place, button("Next page", "n", () => this.turn(1)));
     this.place_of_many = h("div");
-    this.jobs = new Jobs(app, () => this.find().catch((error) => tell(error.message, true)));
+    this.jobs = new Jobs(app, (job) => {
+      if (job.counts.removed) this.state.selected.clear(); // some of them are not there any more
+      this.sayPicked();
+      this.find().catch((error) => tell(error.message, true));
+    });
     this.element = h("section", { "aria-label": "Samples" }, filter, shown, this.place_of_many, this.jobs.element, this.note, this.cells, turns);
   }
 

@@ -5,7 +5,7 @@ import { runAddress } from "./changes.js";
 import { every } from "./live.js";
 
 export class Jobs {
-  /** `onEnd` is called as one of them has ended. */
+  /** `onEnd` is called with one of them that has ended. */
   constructor(app, onEnd = () => {}) {
     Object.assign(this, { isReadOnly: app.about.is_read_only, onEnd });
     this.views = new Map(); // by the names of the jobs
@@ -52,7 +52,7 @@ export class Jobs {
     const view = this.views.get(job.job) ?? this.add(job);
     if (this.isClosed || view.job.state !== "running") return; // it is an answer that came late
     view.show(job);
-    if (job.state !== "running") this.onEnd();
+    if (job.state !== "running") this.onEnd(job);
   }
 
   add(job) {

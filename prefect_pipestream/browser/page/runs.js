@@ -50,9 +50,16 @@ export class Runs {
     await this.ask();
     if (this.isClosed) return;
     this.live = every(1500, () => this.ask());
+    await this.measure();
+  }
+
+  /** Asks for what the undo of each holds, which takes a look at its files. */
+  async measure() {
     const { runs, undo_bytes } = await get("/api/runs", { sizes: true });
+    if (this.isClosed) return;
     this.sizes = Object.fromEntries(runs.map((run) => [run.folder, run.undo_bytes]));
     this.total = undo_bytes;
+    this.isMeasured = true;
     this.show();
   }
 
@@ -70,6 +77,7 @@ export class Runs {
     if (JSON.stringify(runs) === JSON.stringify(this.runs)) return;
     this.runs = runs;
     this.show();
+    if (this.isMeasured && !runs.some((run) => run.state === "running")) await this.measure();
   }
 
   show() {
