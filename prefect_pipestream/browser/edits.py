@@ -122,7 +122,7 @@ def edited(sample: Sample, edits: Iterable[Edit], idx: int, folder: Path) -> Sam
     return sample
 
 
-def refuse_shared(sample: Mapping[str, Item[Any]], edit: "Edit", where: str = "") -> None:
+def refuse_shared(sample: Mapping[str, Item[Any]], edit: Edit, where: str = "") -> None:
     """Refuses to edit what all samples share, of which a save of one writes nothing.
 
     Raises:

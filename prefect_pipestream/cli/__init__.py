@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 
 from prefect_pipestream.cli.output import flush, write_line
-from prefect_pipestream.items.pictures import fast
 
 __all__ = ["main"]
 
@@ -93,6 +92,8 @@ def _app_for(typed: Sequence[str]) -> typer.Typer:
 
 def _write_version(is_wanted: bool) -> None:
     if is_wanted:
+        from prefect_pipestream.items.pictures import fast  # the other commands load what they need
+
         write_line(version("prefect-pipestream"))
         write_line(f"JPEG and PNG: {fast.in_use()}")
         raise typer.Exit

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import regex
 from dictquery.exceptions import DQException
 from dictquery.parsers import DataQueryParser
 
@@ -122,6 +121,8 @@ def _tokens(text: str) -> Iterator[_Token]:
             raise _wrong(text, at, f"{what}.{hint}" if hint else what)
         kind = str(match.lastgroup)
         if kind == "REGEXP":
+            import regex  # only where one is asked for: it takes long to import
+
             try:
                 regex.compile(match[0][1:-1])
             except regex.error as error:

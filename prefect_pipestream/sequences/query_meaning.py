@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import regex
 from dictquery.exceptions import DQException
 
 from prefect_pipestream.errors import QueryError
@@ -73,6 +72,8 @@ class Compiler:
 
     def visit_regexp(self, expr: Any) -> _Operand:
         """A regular expression."""
+        import regex  # only where one is asked for: it takes long to import
+
         return _constant(regex.compile(expr.value))
 
     def visit_array(self, expr: Any) -> _Operand:
@@ -201,7 +202,7 @@ def _is_truthy(value: Any) -> bool:
     return bool(value.size) if isinstance(value, np.ndarray) else bool(value)
 
 
-def _matches(value: Any, pattern: "regex.Pattern[str]") -> bool:
+def _matches(value: Any, pattern: Any) -> bool:
     """Whether a text begins as an expression says.
 
     Raises:

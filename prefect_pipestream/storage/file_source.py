@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NoReturn
 
@@ -190,13 +191,15 @@ def follow_links_within(folder: str) -> None:
     os.environ[_WITHIN] = folder
 
 
+_real = lru_cache(maxsize=1)(os.path.realpath)  # of the one folder
+
+
 def refuse_link_out(path: str) -> None:
     """Raises `DecodeError` if a file is a link, or below one, that is not to be followed."""
     folder = os.environ.get(_WITHIN)
     if folder is None or not path.startswith(folder + os.sep):
         return
-    real = os.path.realpath(path)
-    if not real.startswith(os.path.realpath(folder) + os.sep):
+    if not os.path.realpath(path).startswith(_real(folder) + os.sep):
         raise DecodeError(
             f"{path}: this is a link out of the dataset, which is not followed here. Put the file "
             "in its place, or allow links: `pipestream browse --follow-links`."

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,22 @@ def test_a_page_keeps_its_edits_while_the_server_is_away(
             screen.told("Saved: image")
 
 
+def make(served: Served, route: Any) -> None:
+    """Makes the save that a page asks for; what it is told is another thing."""
+    answer = served.ask(urlsplit(route.request.url).path, route.request.post_data_json)
+    assert answer.status == 200
+
+
+def turn(screen: Screen, answer: Callable[[Any], None]) -> None:
+    """Turns the image of sample 3; who saves it next gets this answer."""
+    screen.open("/sample/3")
+    screen.page.locator(".item").first.wait_for()
+    screen.page.locator("main").focus()
+    screen.press("r")
+    screen.page.locator("#edits li").wait_for()
+    screen.page.route("**/save", answer, times=1)
+
+
 def test_a_save_whose_answer_was_lost_is_made_once(
     dataset: Path, chrome: object, tmp_path: Path
 ) -> None:
@@ -82,18 +99,12 @@ def test_a_save_whose_answer_was_lost_is_made_once(
         screen.expected += ("ERR_",)
 
         def kill_after(route: Any) -> None:
-            path, body = urlsplit(route.request.url).path, route.request.post_data_json
-            assert served.ask(path, body).status == 200
+            make(served, route)
             served.kill()
             route.abort()
 
         for at_once in (True, False):
-            screen.open("/sample/3")
-            page.locator(".item").first.wait_for()
-            page.locator("main").focus()
-            screen.press("r")
-            page.locator("#edits li").wait_for()
-            page.route("**/save", kill_after, times=1)
+            turn(screen, kill_after)
             screen.press("s")
             screen.told("cannot be reached")
             image = np.rot90(image)
@@ -124,17 +135,11 @@ def test_a_save_that_was_made_and_answered_with_an_error_is_made_once(
         screen.expected += ("400",)
 
         def made_and_refused(route: Any) -> None:
-            path, body = urlsplit(route.request.url).path, route.request.post_data_json
-            assert served.ask(path, body).status == 200
+            make(served, route)
             route.fulfill(status=400, json={"kind": "DatasetError", "error": "the drive is away"})
 
         for is_dropped in (False, True):
-            screen.open("/sample/3")
-            page.locator(".item").first.wait_for()
-            page.locator("main").focus()
-            screen.press("r")
-            page.locator("#edits li").wait_for()
-            page.route("**/save", made_and_refused, times=1)
+            turn(screen, made_and_refused)
             with screen.held_back("/api/versions"):
                 screen.press("s")
                 screen.told("the drive is away")

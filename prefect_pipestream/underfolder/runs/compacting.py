@@ -38,7 +38,8 @@ _BATCH = 1000
 _MOST_TRIES = 100
 _NOT_COMPLETE = "other programs changed its samples every time: compact it while nobody writes."
 
-Moves = npt.NDArray[np.int64]
+_Moves = npt.NDArray[np.int64]  # n×2, each index and the lower one, ascending
+
 Progress = Callable[[int, int], None]
 """Called with the number of samples that were moved, and of all that are to be."""
 
@@ -151,11 +152,11 @@ def _begin(run: Run, writer: UnderfolderWriter, facts: Mapping[str, Any]) -> Non
         note_first_attempt(run, writer.attempt)
 
 
-def _moves(dataset: Underfolder) -> Moves:
+def _moves(dataset: Underfolder) -> _Moves:
     """The samples that are to be moved: int64, n×2, each index and the lower one, ascending."""
     indices = dataset.indices()
     ranks = np.arange(len(indices), dtype=np.int64)
-    moves: Moves = np.stack([indices, ranks], axis=1)[indices != ranks]
+    moves: _Moves = np.stack([indices, ranks], axis=1)[indices != ranks]
     return moves
 
 
@@ -190,12 +191,12 @@ def _move_all(
             on_progress(done, max(done, total))
 
 
-def _move(writer: UnderfolderWriter, dataset: Underfolder) -> Moves:
+def _move(writer: UnderfolderWriter, dataset: Underfolder) -> _Moves:
     """Moves the first samples that are to be, in one commit: all of them, or none.
 
     What is to be moved is looked up while no other writer can commit.
     """
-    moves: Moves = np.empty((0, 2), dtype=np.int64)
+    moves: _Moves = np.empty((0, 2), dtype=np.int64)
     with writer.staging() as staging:
 
         def stage() -> None:
