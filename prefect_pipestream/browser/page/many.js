@@ -75,15 +75,32 @@ export class Many {
       button(`As a flow run of ${name}`, null, () => this.startFlowRun({ ...asked, where, deployment: id })));
   }
 
-  async startFlowRun(asked) {
-    this.forget();
-    tell("");
-    try {
+  startFlowRun(asked) {
+    return this.begin(async () => {
       const run = await post("/api/many/flow-run", asked);
       const link = run.address ? h("a", { href: run.address, target: "_blank", rel: "noopener" }, run.name) : run.name;
-      this.shown.replaceChildren(h("p", {}, "Asked for as a flow run: ", link, ". What it writes shows here as it goes."));
+      return ["Asked for as a flow run: ", link, ". What it writes shows here as it goes."];
+    });
+  }
+
+  start(asked) {
+    return this.begin(async () => {
+      this.jobs.show(await post("/api/many", asked));
+      return ["Begun: its progress is below."];
+    });
+  }
+
+  /** Begins what was previewed, once. The preview stays: the second click of a double one would meet whatever took its place. */
+  async begin(ask) {
+    const { choices } = this;
+    this.asked = null;
+    tell("");
+    choices.replaceChildren("Asking…");
+    try {
+      choices.replaceChildren(...await ask());
     } catch (error) {
       tell(error.message, true);
+      choices.replaceChildren("Not begun: preview it again.");
     }
   }
 
@@ -97,23 +114,14 @@ export class Many {
     try {
       const [some, flowRuns] = await Promise.all([post("/api/many/preview", asked), this.byFlowRun(asked, where)]);
       if (asked !== this.asked) return; // something else is meant by now
-      const all = `Do it with ${name}`;
+      this.choices = h("p", {}, button(`Do it with ${name}`, null, () => this.start(asked), { id: "start" }), ...flowRuns);
       this.shown.replaceChildren(
         h("p", {}, `What would become of ${some.length === count ? "them" : `the first ${some.length}`}:`),
         ...some.map((one) => pair(one)),
-        h("p", {}, button(all, null, () => this.start(asked), { id: "start" }), ...flowRuns),
+        this.choices,
       );
     } catch (error) {
       if (asked === this.asked) tell(error.message, true);
-    }
-  }
-
-  async start(asked) {
-    this.forget();
-    try {
-      this.jobs.show(await post("/api/many", asked));
-    } catch (error) {
-      tell(error.message, true);
     }
   }
 }
