@@ -13,6 +13,7 @@ from prefect_pipestream import tasks
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.flows.runner import (
+    CHUNK_S,
     ChunkSizer,
     Workers,
     in_flight,
@@ -24,6 +25,7 @@ from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
 from prefect_pipestream.underfolder import SampleFailure, SampleRecord
 from prefect_pipestream.work.chunk import Indices
 from prefect_pipestream.work.chunk_task import Stop
+from prefect_pipestream.work.workplaces import BRIEF_S, Workplaces
 
 _STOPS_WITHIN_S = 60.0
 
@@ -76,12 +78,14 @@ class _Chunks:
     ) -> None:
         self._run = run
         self._todo = todo
-        self._sizer = ChunkSizer(len(todo), workers.number, chunk_size)
+        self._sizer = ChunkSizer(len(todo), chunk_size)
         self._workers = workers
         self._runner = runner
         self._begin = 0
         self._open: dict[PrefectFuture[Any], Indices] = {}
-        self._stop = Stop()
+        places = Workplaces(workers.number, len(todo), run.log) if workers.are_ours else None
+        self._places = None if run.works_apart else places
+        self._stop = Stop(self._places)
 
     def process(self, advance: Advance) -> None:
         """Processes all of them.
@@ -113,15 +117,25 @@ class _Chunks:
         return np.sort(np.concatenate(parts)).astype(np.int64)
 
     def _submissions(self) -> Iterator[PrefectFuture[Any]]:
-        while size := self._sizer.next_size():
+        while size := self._next_size():
             chunk = _compact(self._todo[self._begin : self._begin + size])
             future = self._submitted(chunk)
             self._begin += size
             self._open[future] = chunk
             yield future
 
+    def _next_size(self) -> int:
+        if self._places is None:
+            return self._sizer.next_size(self._workers.number)
+        longest_s = CHUNK_S if self._places.are_settled else BRIEF_S
+        return self._sizer.next_size(self._places.number, longest_s)
+
     def _limit(self) -> int:
-        return self._workers.in_flight if self._sizer.is_measured else self._workers.number
+        if not self._sizer.is_measured:
+            return self._workers.number
+        if self._places is None:
+            return self._workers.in_flight
+        return self._places.number + 1  # so that one is there when a place gets free
 
     def _submitted(self, chunk: Indices) -> PrefectFuture[Any]:
         run = self._run

@@ -34,22 +34,31 @@ class Workers:
         number: How many tasks it works on at a time.
         in_flight: How many should be submitted and not finished, so that none of them waits
             for work, and the sizes of later chunks can follow what earlier ones took.
+        are_ours: Whether it is ours to say where they work: nobody chose how many threads.
     """
 
     def __init__(self, runner: "TaskRunner[Any] | None") -> None:
         # Prefect has no public name for it; a runner that lacks it counts as of unknown size.
         most: int | None = getattr(runner, "_max_workers", None)
-        cores = os.cpu_count() or 1
-        if isinstance(runner, ThreadPoolTaskRunner):
-            # Without a limit of the user's own, more threads than cores only hinder each other.
-            self.number = cores if most is None or most == sys.maxsize else most
-            self.in_flight = self.number
+        cores = usable_cores()
+        self.are_ours = isinstance(runner, ThreadPoolTaskRunner) and most in (None, sys.maxsize)
+        if self.are_ours:
+            self.number = self.in_flight = cores  # more threads than these hinder each other
+        elif isinstance(runner, ThreadPoolTaskRunner):
+            self.number = self.in_flight = most or cores
         elif isinstance(runner, ProcessPoolTaskRunner):
             self.number = most or cores
             self.in_flight = 2 * self.number
         else:
             self.number = _UNKNOWN_WORKERS
             self.in_flight = MOST_CHUNKS
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; where that is not told, how many there are."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class ChunkSizer:
@@ -61,13 +70,11 @@ class ChunkSizer:
 
     Args:
         total: How many samples there are.
-        workers: How many chunks are worked on at a time.
         fixed: The size of every chunk, where the user gave one.
     """
 
-    def __init__(self, total: int, workers: int, fixed: int | None = None) -> None:
+    def __init__(self, total: int, fixed: int | None = None) -> None:
         self._left = total
-        self._workers = workers
         self._fixed = fixed
         self._given = 0
         self._largest = _PROBE
@@ -78,20 +85,26 @@ class ChunkSizer:
         """Whether it is known how long a sample takes, or need not be."""
         return self._fixed is not None or self._sample_s is not None
 
-    def next_size(self) -> int:
-        """The size of the next chunk; 0 after the last."""
-        size = min(self._left, self._fixed or self._size())
+    def next_size(self, workers: int, longest_s: float = CHUNK_S) -> int:
+        """The size of the next chunk; 0 after the last.
+
+        Args:
+            workers: How many chunks are worked on at a time, as of now.
+            longest_s: The work that it is to have at most, in seconds.
+        """
+        size = min(self._left, self._fixed or self._size(workers, longest_s))
         self._left -= size
         self._given += 1
         return size
 
-    def _size(self) -> int:
-        share = -(-self._left // (_SHARES * self._workers))
+    def _size(self, workers: int, longest_s: float) -> int:
+        share = -(-self._left // (_SHARES * workers))
         if self._sample_s is None:
             return max(1, min(_PROBE, share))
-        wanted = min(CHUNK_S / self._sample_s, _GROWTH * self._largest, share)
+        wanted = min(longest_s / self._sample_s, _GROWTH * self._largest, share)
         least = self._left / max(1, MOST_CHUNKS - self._given)
-        return max(1, int(max(wanted, _SHORTEST_S / self._sample_s, least)))
+        shortest = min(longest_s, _SHORTEST_S) / self._sample_s
+        return max(1, int(max(wanted, shortest, least)))
 
     def measured(self, samples: int, seconds: float) -> None:
         """Takes note of what a chunk took."""

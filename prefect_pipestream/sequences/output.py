@@ -79,6 +79,11 @@ class OutputPipe:
         assert isinstance(output, ToUnderfolder)
         return cls(place, operations), output.writer
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether samples are written as they are set."""
+        return self._operations is self._place
+
     def prepared(
         self, idx: int, sample: Sample
     ) -> tuple[Mapping[str, Item[Any]], SampleOrigin | None]:
@@ -92,7 +97,7 @@ class OutputPipe:
             raise TypeError(
                 f"sample {idx}: a {type(sample).__name__} was given, expected a Sample."
             )
-        if self._operations is self._place:
+        if self.is_empty:
             return sample, sample.origin
         one = OneSample(length=self._place.length, idx=check_index(idx), sample=sample)
         operations = self._operations.rebuilt(lambda it: one if it is self._place else it)

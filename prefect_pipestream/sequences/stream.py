@@ -574,6 +574,16 @@ class DataStream(Sequence[Sample]):
 
     # -- other streams -----------------------------------------------------------------
 
+    @property
+    def is_all_data(self) -> bool:
+        """Whether it reads a folder, or nothing, and writes as it is told: no code but our own.
+
+        Another process does the same with it, then.
+        """
+        source = self._source_folder()
+        reads_files = self._input is None or (source is not None and not source.allow_pickle)
+        return reads_files and self._output.is_empty and self._writer.check is None
+
     def part(self, indices: Iterable[int]) -> "DataStream":
         """Returns a stream for just these samples: small to pickle, for a worker elsewhere.
 

@@ -17,6 +17,7 @@ from prefect_pipestream.sequences.stage import (
     StageCompose,
     StageLambda,
 )
+from prefect_pipestream.stages._canonical import NotPlainError, canonical
 from prefect_pipestream.underfolder.ledger.plain import HIDDEN, plain
 
 _OWN_PACKAGE = __name__.partition(".")[0]
@@ -45,6 +46,33 @@ def own_files(stage: SampleStage) -> Iterator[str]:
             path = _file_of(code)
             if path is not None and os.path.isfile(path):
                 yield path
+
+
+def is_data_only(stage: SampleStage) -> bool:
+    """Whether a transform is made of this package's stages, with plain values as arguments.
+
+    What such a one does depends on nothing that is in this process alone.
+    """
+    if type(stage).__module__.partition(".")[0] != _OWN_PACKAGE:
+        return False
+    if isinstance(stage, FunctionStage | StageLambda) or type(stage).__private_attributes__:
+        return False  # a private attribute is for what a stage keeps from sample to sample
+    values = [getattr(stage, name) for name in type(stage).model_fields]
+    return all(map(_is_data, values))
+
+
+def _is_data(value: Any) -> bool:
+    if isinstance(value, SampleStage):
+        return is_data_only(value)
+    if isinstance(value, list | tuple) and any(isinstance(one, SampleStage) for one in value):
+        return all(map(_is_data, value))
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    try:
+        canonical(value)
+    except NotPlainError:
+        return False
+    return True
 
 
 def _opened(value: Any) -> Any:

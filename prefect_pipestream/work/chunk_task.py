@@ -12,10 +12,19 @@ from prefect_pipestream.work.guard import run_guarded
 from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.rollback import tag_of_writes, taken_back_on_error
 from prefect_pipestream.work.streams import StreamLike, opened
+from prefect_pipestream.work.workplaces import Workplaces
 
 
 class Stop(Event):
-    """An event that lets chunks end early. It works within one process only."""
+    """An event that lets chunks end early. It works within one process only.
+
+    Args:
+        places: Where the chunks are worked on; None: each where its task run is.
+    """
+
+    def __init__(self, places: Workplaces | None = None) -> None:
+        super().__init__()
+        self.places = places
 
     def __reduce__(self) -> tuple[type["Stop"], tuple[()]]:
         return Stop, ()
@@ -41,9 +50,17 @@ def process(
     tag = tag_of_writes(writer, name)
     chunk = ChunkRun(reader, writer, as_transform(transform), keys, retries, tag, log, stop)
     with taken_back_on_error():
-        report = chunk.run(indices) if limits is None else run_guarded(chunk, indices, limits)
+        report = _worked_on(chunk, indices, limits)
     log.info("Samples %s: %s", name, report.summary())
     return report
+
+
+def _worked_on(chunk: ChunkRun, indices: Indices, limits: Limits | None) -> ChunkReport:
+    if limits is not None:
+        return run_guarded(chunk, indices, limits)
+    if isinstance(chunk.stop, Stop) and chunk.stop.places is not None:
+        return chunk.stop.places.work_on(chunk, indices)
+    return chunk.run(indices)
 
 
 def name_of_run(parameters: dict[str, Any]) -> str:

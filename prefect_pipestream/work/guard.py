@@ -21,6 +21,7 @@ from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
 from prefect_pipestream.items.settings import Settings
 from prefect_pipestream.reporting.reports import ChunkReport
 from prefect_pipestream.sequences.worker import Failure
+from prefect_pipestream.stages.noted import is_data_only
 from prefect_pipestream.work.chunk import FIRST_RETRY_S, ChunkRun, ChunkStopped, Indices
 from prefect_pipestream.work.guarded import Job, LogLine, Order, Struck
 from prefect_pipestream.work.limits import Limits
@@ -228,7 +229,7 @@ def _pickled(chunk: ChunkRun, limits: Limits, indices: Indices) -> bytes:
 
 def _pickled_context(chunk: ChunkRun) -> bytes | None:
     """The context of the flow run, for transforms that log or ask for it."""
-    if FlowRunContext.get() is None:
+    if FlowRunContext.get() is None or is_data_only(chunk.transform.stage):
         return None
     context = serialize_context()
     for part in ("flow_run_context", "task_run_context"):

@@ -1,19 +1,17 @@
 """Sizing chunks; no Prefect API is needed."""
 
-import os
-
 import pytest
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from prefect_pipestream.flows.runner import MOST_CHUNKS, ChunkSizer, Workers
+from prefect_pipestream.flows.runner import MOST_CHUNKS, ChunkSizer, Workers, usable_cores
 
 
 def sizes(total: int, sample_s: float, workers: int) -> list[int]:
     """The sizes of all chunks where each is measured before the next but `workers`."""
-    sizer = ChunkSizer(total, workers)
+    sizer = ChunkSizer(total)
     running: list[int] = []
     found = []
-    while size := sizer.next_size():
+    while size := sizer.next_size(workers):
         found.append(size)
         running.append(size)
         if len(running) == workers:
@@ -52,13 +50,13 @@ def test_last_chunks_are_small_so_that_workers_finish_together() -> None:
 
 
 def test_given_chunk_size_is_kept() -> None:
-    sizer = ChunkSizer(25, 2, fixed=10)
+    sizer = ChunkSizer(25, fixed=10)
 
-    assert [sizer.next_size() for _ in range(4)] == [10, 10, 5, 0]
+    assert [sizer.next_size(2) for _ in range(4)] == [10, 10, 5, 0]
 
 
 def test_workers_of_threads_are_the_cores_unless_the_user_sets_a_limit() -> None:
-    assert Workers(ThreadPoolTaskRunner()).number == os.cpu_count()
+    assert Workers(ThreadPoolTaskRunner()).number == usable_cores()
     assert Workers(ThreadPoolTaskRunner(max_workers=7)).number == 7
 
 

@@ -1,0 +1,224 @@
+"""Where chunks are worked on: threads, more of them, or other processes; each sample once."""
+
+import logging
+import pickle
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prefect_pipestream import DataStream, Sample, SamplesSequence, undo_run
+from prefect_pipestream.blocks import ReadWriteUnderfolder
+from prefect_pipestream.flows.processing import process_samples
+from prefect_pipestream.items import PngImageItem
+from prefect_pipestream.reporting.reports import ChunkReport
+from prefect_pipestream.sequences import SampleStage, resolve_stage
+from prefect_pipestream.stages.noted import is_data_only
+from prefect_pipestream.work import workplaces
+from prefect_pipestream.work.chunk import ChunkRun, ChunkStopped, Indices, Transform
+from prefect_pipestream.work.chunk_task import Stop
+from prefect_pipestream.work.workplaces import (
+    MOST_PROCESSES,
+    MOST_THREADS,
+    Change,
+    Workplaces,
+    change_for,
+    is_all_data,
+)
+
+LOG = logging.getLogger(__name__)
+
+
+@pytest.mark.parametrize(
+    ("share", "threads", "change"),
+    [
+        (0.95, 2, None),  # codecs do the work
+        (0.8, 8, None),
+        (0.5, 2, Change(1, 1)),  # Python does
+        (0.13, 8, Change(1, 7)),
+        (0.02, 64, Change(1, MOST_PROCESSES)),
+        (0.1, 2, Change(10, 0)),  # the disk, or the network
+        (0.0, 4, Change(MOST_THREADS, 0)),
+        (0.9, 1, None),
+        (0.65, 1, None),
+        (0.25, 1, Change(4, 0)),
+    ],
+)
+def test_places_are_those_that_the_first_chunks_ask_for(
+    share: float, threads: int, change: Change | None
+) -> None:
+    assert change_for(share, threads) == change
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    image = np.zeros((4, 4), np.uint8)
+    samples = [Sample({"image": PngImageItem(image + idx)}) for idx in range(40)]
+    SamplesSequence.from_list(samples).to_underfolder(tmp_path / "images").run()
+    return tmp_path / "images"
+
+
+def chunk_of(
+    folder: Path, indices: range, kind: type[ChunkRun] = ChunkRun, **more: Any
+) -> ChunkRun:
+    stream = DataStream.read_write_underfolder(folder, run_key="here and there").part(indices)
+    tag = f"from {indices[0]}"
+    return kind(stream, stream, Transform(["invert"]), None, 0, tag, LOG, **more)
+
+
+def values_of(folder: Path) -> list[int]:
+    return [int(sample["image"]()[0, 0]) for sample in DataStream.read_write_underfolder(folder)]
+
+
+class Held(ChunkRun):
+    """A chunk that has its place until it is let go."""
+
+    begun = threading.Semaphore(0)
+    go = threading.Event()
+
+    def run(self, indices: Indices) -> ChunkReport:
+        self.begun.release()
+        assert self.go.wait(60)
+        return super().run(indices)
+
+
+@pytest.fixture
+def held() -> Iterator[type[Held]]:
+    class Own(Held):
+        begun = threading.Semaphore(0)
+        go = threading.Event()
+
+    yield Own
+    Own.go.set()
+
+
+def test_a_process_takes_chunks_where_the_thread_has_one(folder: Path, held: type[Held]) -> None:
+    places = Workplaces(2, 40, LOG)
+    here, apart = range(20), range(20, 40)
+    chunk = chunk_of(folder, apart)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(places.work_on, chunk_of(folder, here, held), here)
+        assert held.begun.acquire(timeout=60)
+        places.change(Change(1, 1), chunk)
+        assert places.work_on(chunk, apart).counts["written"] == 20  # the only thread is taken
+        assert not first.done()
+        held.go.set()
+        assert first.result(60).counts["written"] == 20
+    assert values_of(folder) == [255 - idx for idx in range(40)]
+    undo_run(folder, "here and there")
+    assert values_of(folder) == list(range(40))
+
+
+def test_more_threads_work_at_the_same_time(folder: Path, held: type[Held]) -> None:
+    places = Workplaces(1, 40, LOG)
+    parts = [range(begin, begin + 10) for begin in range(0, 40, 10)]
+    places.change(Change(4, 0), chunk_of(folder, parts[0]))
+    assert places.number == 4
+    with ThreadPoolExecutor() as pool:
+        chunks = [(chunk_of(folder, part, held), part) for part in parts]
+        reports = [pool.submit(places.work_on, *chunk) for chunk in chunks]
+        assert all(held.begun.acquire(timeout=60) for _ in parts)
+        held.go.set()
+        assert sum(report.result(60).counts["written"] for report in reports) == 40
+
+
+def test_a_thread_works_where_no_process_can_be_started(
+    folder: Path, held: type[Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Workplaces(2, 40, LOG)
+    here, there = range(20), range(20, 40)
+    chunk = chunk_of(folder, there)
+    monkeypatch.setattr(sys, "executable", str(folder / "no python"))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(places.work_on, chunk_of(folder, here, held), here)
+        assert held.begun.acquire(timeout=60)
+        places.change(Change(1, 1), chunk)
+        assert places.work_on(chunk, there).counts["written"] == 20
+        held.go.set()
+        first.result(60)
+
+
+def test_a_chunk_that_waits_for_a_place_can_be_stopped(folder: Path, held: type[Held]) -> None:
+    places = Workplaces(1, 40, LOG)
+    stop = Stop(places)
+    here, there = range(20), range(20, 40)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(places.work_on, chunk_of(folder, here, held), here)
+        assert held.begun.acquire(timeout=60)
+        second = pool.submit(places.work_on, chunk_of(folder, there, stop=stop), there)
+        stop.set()
+        with pytest.raises(ChunkStopped):
+            second.result(60)
+        held.go.set()
+        first.result(60)
+    assert pickle.loads(pickle.dumps(stop)).places is None  # elsewhere there are other places
+
+
+class Own(SampleStage, title="own-of-workplaces"):
+    """A stage that this package knows nothing of."""
+
+    def __call__(self, sample: Sample) -> Sample:
+        return sample
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_data"),
+    [
+        ("identity", True),
+        (
+            [{"invert": {"images": ["image"]}}, {"set-meta": {"key_path": "m.a", "value": [1]}}],
+            True,
+        ),
+        ({"set-meta": {"key_path": "m.a", "value": object()}}, False),
+        ("item-info", False),  # it counts
+        ({"timer": {"stage": "identity"}}, False),
+        (["identity", Own()], False),
+        (["identity", lambda sample: sample], False),
+    ],
+)
+def test_what_is_data_only(spec: Any, is_data: bool) -> None:
+    assert is_data_only(resolve_stage(spec, allow_callable=True)) is is_data
+
+
+def test_streams_with_code_of_the_users_stay_in_this_process(folder: Path) -> None:
+    plain = DataStream.read_write_underfolder(folder)
+    assert plain.is_all_data
+    assert plain.part(range(3)).is_all_data
+    assert not DataStream.read_write_underfolder(folder, allow_pickle=True).is_all_data
+    assert not plain.checking(lambda items: []).is_all_data
+    read = SamplesSequence.from_underfolder(folder)
+    for source, before in ((read.map("identity"), []), (read, [{"map": {"stage": "identity"}}])):
+        pipe = [*before, {"to_underfolder": {"folder": str(folder.parent / "other")}}]
+        assert not DataStream(source, pipe).is_all_data
+    assert is_all_data(chunk_of(folder, range(3)))
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_function_sees_all_samples_in_its_own_process(folder: Path) -> None:
+    seen = []
+
+    def note(sample: Sample) -> None:
+        seen.append(sample.origin)
+
+    report = process_samples(ReadWriteUnderfolder(folder=folder), note)
+    assert report.counts["skipped"] == len(seen) == 40
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize("change", [Change(1, 1), Change(4, 0)])
+def test_a_flow_that_changes_its_places_does_each_sample_once(
+    folder: Path, change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workplaces, "change_for", lambda share, threads: change)
+    monkeypatch.setattr(workplaces, "_MEASURED_S", 0.0)
+    monkeypatch.setattr(workplaces, "_WORTH_S", 0.0)
+    report = process_samples(ReadWriteUnderfolder(folder=folder), ["invert"], chunk_size=4)
+    assert report.counts["written"] == report.total == 40
+    assert values_of(folder) == [255 - idx for idx in range(40)]
+    undo_run(folder, report.run_key)
+    assert values_of(folder) == list(range(40))
