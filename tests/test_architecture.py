@@ -7,8 +7,12 @@ import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import prefect_pipestream
+import prefect_pipestream.flows
 
 ROOT = Path(prefect_pipestream.__file__).parent
 NAME = ROOT.name
@@ -135,15 +139,16 @@ def test_the_browser_knows_prefect_in_one_module_and_loads_it_when_needed() -> N
     subprocess.run([sys.executable, "-c", loaded], check=True)
 
 
-def test_the_public_names_are_to_a_type_checker_what_they_are() -> None:
+@pytest.mark.parametrize("package", [prefect_pipestream, prefect_pipestream.flows])
+def test_the_public_names_are_to_a_type_checker_what_they_are(package: ModuleType) -> None:
     """They are listed for it, and again as they are loaded."""
-    tree = ast.parse((ROOT / "__init__.py").read_text())
+    tree = ast.parse(Path(str(package.__file__)).read_text())
     listed = {
         alias.asname: importlib.import_module(str(node.module))
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{NAME}.")
         for alias in node.names
     }
-    assert set(listed) == set(prefect_pipestream.__all__)
+    assert set(listed) == set(package.__all__)
     for name, module in listed.items():
-        assert getattr(module, str(name)) is getattr(prefect_pipestream, str(name)), name
+        assert getattr(module, str(name)) is getattr(package, str(name)), name

@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.flows.dataset_flows import Dataset, block_of
+from prefect_pipestream.flows.dataset import Dataset, block_of
 from prefect_pipestream.flows.provenance import code_in_force, provenance_fact, state_of_folder
 from prefect_pipestream.flows.review_question import (
     KEEP_AFTER_S,

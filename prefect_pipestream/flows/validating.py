@@ -11,7 +11,7 @@ from prefect.states import Failed
 from pydantic import Field
 
 from prefect_pipestream.errors import DatasetWriteError
-from prefect_pipestream.flows.dataset_flows import Dataset, block_of
+from prefect_pipestream.flows.dataset import Dataset, block_of
 from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
 from prefect_pipestream.flows.selection import chosen_indices
 from prefect_pipestream.reporting.artifacts import add_markdown, artifact_key
