@@ -163,7 +163,7 @@ def print_times(
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--samples", type=int, default=5_000)
-    options.add_argument("--traced", type=int, default=2_000, help="samples whose calls are counted")
+    options.add_argument("--traced", type=int, default=2_000, help="samples whose calls count")
     options.add_argument("--size", type=int, default=28, help="a picture's side, in pixels")
     options.add_argument("--extension", choices=sorted(ENCODER_OPTIONS), default="jpeg")
     options.add_argument("--rounds", type=int, default=5)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from prefect_pipestream.errors import ConflictError, EncodeError
+from prefect_pipestream.errors import ConflictError, DecodeError, EncodeError
 from prefect_pipestream.items import (
     AvifImageItem,
     BmpImageItem,
@@ -27,6 +27,7 @@ from prefect_pipestream.items import (
     TiffImageItem,
     WebpImageItem,
 )
+from prefect_pipestream.items.pictures.jpeg_segments import JpegOriginal
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
@@ -196,6 +197,26 @@ def test_segments_that_led_to_pictures_behind_the_first_are_dropped() -> None:
 
 def test_what_follows_a_jpeg_stays_behind_it() -> None:
     assert rewritten(jpeg(PHOTO) + b"a short film", ".jpg").endswith(b"\xff\xd9a short film")
+
+
+def test_pictures_that_begin_alike_keep_each_its_own() -> None:
+    small = jpeg(PHOTO[:28, :28])
+    alike = jpeg(255 - PHOTO[:28, :28]) + b"a short film"
+    assert alike[:600] == small[:600] != jpeg(PHOTO[:28, :28], quality=50)[:600]
+    assert rewritten(small, ".jpg").endswith(b"\xff\xd9")
+    assert rewritten(alike, ".jpg").endswith(b"\xff\xd9a short film")
+    commented = with_segments(small, (0xFE, b"mine"))
+    for _ in range(2):
+        assert segments(rewritten(commented, ".jpg")) == segments(commented)
+        assert segments(rewritten(small, ".jpg")) == segments(small)
+
+
+def test_bytes_between_segments_and_a_head_that_is_cut_off_are_as_pillow_takes_them() -> None:
+    small = jpeg(PHOTO[:28, :28])
+    filled = small[:2] + b"\xff\xff" + small[2:]
+    assert coding(rewritten(filled, ".jpg")) == coding(small)
+    with pytest.raises(DecodeError, match="damaged before its pixels"):
+        JpegOriginal(small[:300])
 
 
 def test_gray_made_of_colours_keeps_all_but_a_profile_of_colours() -> None:

@@ -6,11 +6,10 @@ same; of a PNG the pixels are, and the file has other bytes. It decodes straight
 without the interpreter's lock. `benchmarks/bench_codecs.py` has both side by side.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from io import BytesIO
-from itertools import chain
 from types import ModuleType
 from typing import Any
 
@@ -120,7 +119,7 @@ def _told_of_jpeg(array: Array, options: Mapping[str, Any]) -> dict[str, Any] | 
         return None
     quality, subsampling = options.get("quality"), options.get("subsampling", -1)
     if (tables := options.get("qtables")) is not None:
-        quality = _qualities().get(_key(tables, 1 if array.ndim == 2 else 2))
+        quality = _qualities().get(tuple(map(tuple, tables[: 1 if array.ndim == 2 else 2])))
     if quality is None or (array.ndim == 2 and subsampling != -1):
         return None  # Pillow samples a gray picture as if there were colours
     return {
@@ -131,7 +130,7 @@ def _told_of_jpeg(array: Array, options: Mapping[str, Any]) -> dict[str, Any] | 
 
 
 @cache
-def _qualities() -> dict[tuple[int, ...], int]:
+def _qualities() -> dict[tuple[tuple[int, ...], ...], int]:
     """The quality of the tables that libjpeg makes, for gray and for colours."""
     from PIL import Image
 
@@ -142,14 +141,9 @@ def _qualities() -> dict[tuple[int, ...], int]:
     found = {}
     for quality in range(1, 101):
         scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-        tables = ((base * scale + 50) // 100).clip(1, 255).tolist()
-        found[_key(tables, 1)] = found[_key(tables, 2)] = quality
+        tables = tuple(map(tuple, ((base * scale + 50) // 100).clip(1, 255).tolist()))
+        found[tables[:1]] = found[tables] = quality
     return found
-
-
-def _key(tables: Sequence[Sequence[int]], count: int) -> tuple[int, ...]:
-    """Quantization tables as one value, of gray (1) or of colours (2)."""
-    return tuple(chain.from_iterable(tables[:count]))
 
 
 def _does_as_pillow(codecs: Any) -> bool:

@@ -9,10 +9,29 @@ _SCAN = 0xDA
 _TABLES = (0xC4, 0xDB, 0xDD)
 _COMMENT, _PHOTOSHOP = 0xFE, 0xED
 _APPLICATION = range(0xE0, 0xF0)
+_COMMON = frozenset({0xC2, *_TABLES, *_APPLICATION, _COMMENT})  # with a frame that is progressive
 # Pillow looks into some of them (APP2: colour profiles), and refuses what is too short for it.
 _APP2, _LEAST_OF_APP2, _LEAST = 0xE2, 16, 9
 # How often each component is sampled, across and down, in the order of the components.
 _SAMPLINGS = (b"\x11", b"\x11\x11\x11", b"\x21\x11\x11", b"\x22\x11\x11")
+
+
+def scan_begin(data: bytes) -> int | None:
+    """Returns where the coded picture begins in a JPEG: right behind the head of its first scan.
+
+    None: what is before it is not segment by segment, each of a common kind.
+
+    Args:
+        data: The content of the file, which begins as a JPEG.
+    """
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, at = data[at + 1], at + 2 + (data[at + 2] << 8 | data[at + 3])
+        if marker == _SCAN:
+            return at
+        if not (marker in _SEQUENTIAL or marker in _COMMON):
+            return None
+    return None
 
 
 def plain_size(data: bytes) -> tuple[int, int] | None:

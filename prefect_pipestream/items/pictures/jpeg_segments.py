@@ -4,7 +4,7 @@ Format: ITU-T T.81, annex B; EXIF in APP1; ICC.1 annex B.4 for profiles in APP2.
 """
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items.arrays import Array
 from prefect_pipestream.items.pictures import embedded
 from prefect_pipestream.items.pictures.base import Original, expect_signature
+from prefect_pipestream.items.pictures.jpeg_head import scan_begin
 
 SIGNATURE = b"\xff\xd8\xff"
 
@@ -20,6 +21,7 @@ _PROFILE, _SEVERAL = b"ICC_PROFILE\x00", b"MPF\x00"
 _MARKERS = {"COM": 0xFE} | {f"APP{number}": 0xE0 + number for number in range(16)}
 _EOI = 0xD9
 _END = bytes((0xFF, _EOI))
+_LONGEST_KNOWN = 2048  # bytes of a head that is remembered: of a photograph each has its own
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment
 _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # within the coded picture
 
@@ -35,38 +37,37 @@ class Segment(NamedTuple):
         return self.marker == marker and self.content.startswith(start)
 
 
-class JpegOriginal(Original):
-    """The segments of a JPEG file up to its pixels, as Pillow reads them, and what is behind."""
+class _Head:
+    """The segments of a JPEG file up to its pixels, as Pillow reads them."""
 
     def __init__(self, data: bytes) -> None:
         from PIL.JpegImagePlugin import JpegImageFile
 
-        expect_signature(data, SIGNATURE, "JPEG")
         stream = BytesIO(data)
         try:
-            self._image = JpegImageFile(stream)
+            self.image = JpegImageFile(stream)
         except Exception as error:  # Pillow raises whatever broken content makes it raise
             raise DecodeError(f"the JPEG is damaged before its pixels ({error}).") from error
-        if not self._image.tile or len(self._image.layer) != self._image.layers:
+        if not self.image.tile or len(self.image.layer) != self.image.layers:
             raise DecodeError("the JPEG is damaged before its pixels.")
-        self._segments = [Segment(*one) for one in self._image.applist]
-        self._data, self._scan_at = data, stream.tell()
-
-    @property
-    def orientation(self) -> int:
-        """The orientation that its EXIF data tell."""
-        return embedded.orientation_of(self._image.info.get("exif", b"")[len(_EXIF) :])
-
-    # -- how it was coded ------------------------------------------------------------------
+        self.segments = [Segment(*one) for one in self.image.applist]
+        self.end = stream.tell()
+        self._data = data
+        self._codings: dict[int, dict[str, Any]] = {}
 
     def coding(self, channels: int) -> dict[str, Any]:
         """Returns what Pillow is told, to code a picture of 1 or 3 channels as this one."""
-        is_progressive = "progressive" in self._image.info
+        if channels not in self._codings:
+            self._codings[channels] = self._coding(channels)
+        return dict(self._codings[channels])
+
+    def _coding(self, channels: int) -> dict[str, Any]:
+        is_progressive = "progressive" in self.image.info
         told: dict[str, Any] = {
             "optimize": is_progressive or not self._has_standard_codes(),
             "progressive": is_progressive,
         }
-        if self._image.layers != channels:
+        if self.image.layers != channels:
             return told
         if (tables := self._tables()) is not None:
             told["qtables"] = tables
@@ -74,20 +75,20 @@ class JpegOriginal(Original):
             told |= {"subsampling": self._subsampling(), "keep_rgb": self._is_rgb()}
         return told
 
-    def _tables(self) -> list[list[int]] | None:
+    def _tables(self) -> tuple[tuple[int, ...], ...] | None:
         """The quantization table of each channel, without a last that repeats; None if one lacks.
 
         Each is in the order of rows.
         """
-        known = self._image.quantization
-        if any(number not in known for *_, number in self._image.layer):
+        known = self.image.quantization
+        if any(number not in known for *_, number in self.image.layer):
             return None
-        tables = [known[number] for *_, number in self._image.layer]
+        tables = tuple(tuple(known[number]) for *_, number in self.image.layer)
         return tables[:2] if tables[1:2] == tables[2:] else tables
 
     def _subsampling(self) -> int:
         """How colours are sampled, as Pillow numbers it, or the next finer that it can write."""
-        (_, luma_across, luma_down, _), *colours = self._image.layer
+        (_, luma_across, luma_down, _), *colours = self.image.layer
         across = min(luma_across // max(colour[1], 1) for colour in colours)
         down = min(luma_down // max(colour[2], 1) for colour in colours)
         if across < 2:
@@ -96,28 +97,51 @@ class JpegOriginal(Original):
 
     def _is_rgb(self) -> bool:
         """Whether it holds red, green and blue, not luma and colours; as libjpeg guesses it."""
-        if "APP0" in self._image.app:
+        if "APP0" in self.image.app:
             return False
-        transform = self._image.info.get("adobe_transform")
-        names = bytes(name for name, *_ in self._image.layer)
+        transform = self.image.info.get("adobe_transform")
+        names = bytes(name for name, *_ in self.image.layer)
         return names == b"RGB" if transform is None else transform == 0
 
     def _has_standard_codes(self) -> bool:
         """Whether its Huffman codes were not made for it; a thumbnail's do not count."""
         codes = _standard_codes()
-        of_thumbnails = sum(segment.content.count(codes) for segment in self._segments)
-        return self._data.count(codes, 0, self._scan_at) > of_thumbnails
+        of_thumbnails = sum(segment.content.count(codes) for segment in self.segments)
+        return self._data.count(codes, 0, self.end) > of_thumbnails
 
-    # -- its metadata ----------------------------------------------------------------------
+
+# Small pictures of one program begin alike: all but some are read by a look at the first bytes.
+_known_head = lru_cache(maxsize=64)(_Head)
+
+
+class JpegOriginal(Original):
+    """The segments of a JPEG file up to its pixels, and what is behind."""
+
+    def __init__(self, data: bytes) -> None:
+        expect_signature(data, SIGNATURE, "JPEG")
+        end = scan_begin(data)
+        is_short = end is not None and end <= _LONGEST_KNOWN
+        self._head = _known_head(data[:end]) if is_short else _Head(data)
+        self._data = data
+
+    @property
+    def orientation(self) -> int:
+        """The orientation that its EXIF data tell."""
+        return embedded.orientation_of(self._head.image.info.get("exif", b"")[len(_EXIF) :])
+
+    def coding(self, channels: int) -> dict[str, Any]:
+        """Returns what Pillow is told, to code a picture of 1 or 3 channels as this one."""
+        return self._head.coding(channels)
 
     def kept_in(self, data: bytes, array: Array, *, upright: bool) -> bytes:
         """Returns a JPEG file just encoded, with the metadata of the one before."""
         height, width = array.shape[:2]
         channels = array.shape[2] if array.ndim == 3 else 1
-        profile = self._image.info.get("icc_profile") or b""
-        fits = embedded.profile_fits(profile, channels, self._image.layers)
-        kept = [s for s in self._segments if _is_kept(s) and (fits or not s.has("APP2", _PROFILE))]
-        if upright or self._image.size != (width, height):
+        image, segments = self._head.image, self._head.segments
+        profile = image.info.get("icc_profile") or b""
+        fits = embedded.profile_fits(profile, channels, image.layers)
+        kept = [s for s in segments if _is_kept(s) and (fits or not s.has("APP2", _PROFILE))]
+        if upright or image.size != (width, height):
             kept = [_fitted(segment, width, height, upright) for segment in kept]
         # Of the new one's head, only how it was coded.
         begin = 4 + int.from_bytes(data[4:6], "big") if data[6:10] == b"JFIF" else 2
@@ -129,10 +153,10 @@ class JpegOriginal(Original):
         There is nothing to find where the only end marker is at the end of the file.
         Other pictures do not count: what leads to them is not kept.
         """
-        data, at = self._data, self._scan_at
+        data, at = self._data, self._head.end
         if data.find(_END, at) in (-1, len(data) - len(_END)):
             return b""
-        if any(segment.has("APP2", _SEVERAL) for segment in self._segments):
+        if any(segment.has("APP2", _SEVERAL) for segment in self._head.segments):
             return b""
         while (found := _NEXT_MARKER.search(data, at)) is not None:
             marker, at = found[1][0], found.end()
