@@ -43,6 +43,9 @@ class _Unset(Enum):
 _UNSET: Literal[_Unset.UNSET] = _Unset.UNSET
 
 
+_ANY_NAME = Path("name")
+
+
 class _MakeNew:
     """`make_new`, callable on a class and on an item, which hands on its options and its file."""
 
@@ -424,7 +427,7 @@ class Item(ABC, Generic[T]):
 
         It is that of the file which the item is in, as written, if that is linked or copied.
         """
-        return storing.extension_in_use(self) or self.as_default_name(Path("name")).suffix
+        return storing.extension_in_use(self) or self.as_default_name(_ANY_NAME).suffix
 
     def get_all_names(self, filepath: "str | os.PathLike[str]") -> list[Path]:
         """Returns the path with each extension that files of the item may have."""

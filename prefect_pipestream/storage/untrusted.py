@@ -49,10 +49,9 @@ def is_name(text: str) -> bool:
     if text in ("", ".", "..") or "/" in text or "\0" in text:
         return False
     try:
-        os.fsencode(text)
+        return text.isascii() or bool(os.fsencode(text))
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return False
-    return True
 
 
 def leads_away(path: str) -> DatasetError:

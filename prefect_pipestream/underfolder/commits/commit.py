@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
 from prefect_pipestream.items import FileSource
@@ -215,27 +215,27 @@ class Commit:
     def _final_record(self, staged: StagedSample) -> SampleRecord:
         """Says what is to be done for a sample, given the files that are there."""
         record = staged.record
+        changed: dict[str, Any] = {}
         if staged.changes_files:
-            writes = {file.name: _mark(file.source) for file in staged.files}
             names = dict.fromkeys([*staged.removes, *staged.superseded])
             # What one sample leaves another may take: that name is written, and not removed.
             removes = tuple(n for n in names if n not in self._written and self._exists(n))
-            replaces = tuple(name for name in writes if self._exists(name))
+            changed["removes"] = removes
             if staged.is_removal:
-                record = replace(record, outcome="removed" if removes else "skipped")
-                record = replace(record, removes=removes)
+                changed["outcome"] = "removed" if removes else "skipped"
             else:
-                record = replace(record, outcome="written", writes=writes)
-                record = replace(record, replaces=replaces, removes=removes)
+                changed["outcome"] = "written"
+                changed["writes"] = {file.name: _mark(file.source) for file in staged.files}
+                changed["replaces"] = tuple(filter(self._exists, changed["writes"]))
         if self._rules.signed:
-            record = replace(record, signature=self._signature(staged, record))
-        staged.record = record
-        return record
+            changed["signature"] = self._signature(staged, changed.get("removes", ()))
+        staged.record = replace(record, **changed)
+        return staged.record
 
     def _exists(self, name: str) -> bool:
         return is_there(self._layout.final(name))
 
-    def _signature(self, staged: StagedSample, record: SampleRecord) -> str | None:
+    def _signature(self, staged: StagedSample, removes: Iterable[str]) -> str | None:
         """The signature of the source's files, as they are after this commit."""
         origin = staged.origin
         if origin is None or (staged.is_removal and staged.is_in_place(self._layout)):
@@ -243,7 +243,7 @@ class Commit:
         files = {name: source.version for name, source in origin.sources.items()}
         if staged.is_in_place(self._layout):
             files.update((file.name, file.source.version) for file in staged.files)
-            for name in record.removes:
+            for name in removes:
                 files.pop(name, None)
         known = {name: version for name, version in files.items() if version is not None}
         return signature_of(known.items()) if len(known) == len(files) else None

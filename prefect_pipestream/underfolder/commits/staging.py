@@ -20,6 +20,7 @@ from prefect_pipestream.errors import (
     ItemNameError,
 )
 from prefect_pipestream.items import FileSource, Item, SerializationMode
+from prefect_pipestream.items.registry import extension_of
 from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
 from prefect_pipestream.storage.making import keep_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
@@ -512,13 +513,15 @@ class Staging:
 
     def _kind_for(self, key: str, item: Item[Any], there: Kind | None) -> Kind:
         """The name's form: as the file that is there, if it may be, else as for a new one."""
-        extension = _extension_for(key, item)
-        readable = item.file_extensions() or (extension.lower(),)
-        # As on reading, the last of several extensions counts.
-        if there is not None and "." + there.extension.lower().rpartition(".")[2] in readable:
-            if self._zfill is None:
-                return there
-            extension = there.extension
+        extension = None
+        if there is not None:
+            readable = item.file_extensions() or (_extension_for(key, item).lower(),)
+            if extension_of(there.tail) in readable:
+                if self._zfill is None:
+                    return there
+                extension = there.extension
+        if extension is None:
+            extension = _extension_for(key, item)
         return Kind(key + extension, self._default_zfill() if self._zfill is None else self._zfill)
 
     def refuse_changed_shared(self) -> None:
