@@ -69,8 +69,8 @@ def plain(data: bytes, format_name: str) -> tuple[int, int, bytes] | None:
     """
     if format_name == "PNG":
         return png_chunks.plain(data)
-    size = jpeg_head.plain_size(data)
-    return None if size is None else (*size, data)
+    shape = jpeg_head.plain_shape(data)
+    return None if shape is None else (shape[1], shape[0], data)
 
 
 def read(data: bytes, format_name: str) -> Array | None:

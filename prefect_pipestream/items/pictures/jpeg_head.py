@@ -34,8 +34,8 @@ def scan_begin(data: bytes) -> int | None:
     return None
 
 
-def plain_size(data: bytes) -> tuple[int, int] | None:
-    """Returns width and height of a JPEG that every reader takes alike; None of any other one.
+def plain_shape(data: bytes) -> tuple[int, int, int] | None:
+    """Returns the shape of a JPEG that every reader takes alike; None of any other one.
 
     Such a one has 8 bits a channel, gray or three colours sampled 4:4:4, 4:2:2 or 4:2:0, in one
     scan, which is not progressive. Its head has nothing that Pillow could refuse, and behind it an
@@ -43,6 +43,9 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
 
     Args:
         data: The content of the file, which begins as a JPEG.
+
+    Returns:
+        Height, width and channels.
     """
     at, frame = 2, b""
     while at + 4 < len(data) and data[at] == 0xFF:
@@ -50,7 +53,7 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
         begin, at = at + 4, at + 2 + length
         if marker == _SCAN:
             is_whole = frame and data[begin] == frame[5] and data.rfind(_END, at) >= 0
-            return _size(frame) if is_whole else None
+            return _shape(frame) if is_whole else None
         if marker in _SEQUENTIAL and not frame:
             frame = data[begin:at]
             if not _is_plain(frame):
@@ -61,7 +64,7 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _is_plain(frame: bytes) -> bool:
-    """Whether a frame's parameters are those of a plain JPEG; see `plain_size`."""
+    """Whether a frame's parameters are those of a plain JPEG; see `plain_shape`."""
     samplings = frame[7::3]
     return (
         len(frame) == 6 + 3 * len(samplings)
@@ -70,9 +73,9 @@ def _is_plain(frame: bytes) -> bool:
     )
 
 
-def _size(frame: bytes) -> tuple[int, int] | None:
+def _shape(frame: bytes) -> tuple[int, int, int] | None:
     height, width = frame[1] << 8 | frame[2], frame[3] << 8 | frame[4]
-    return (width, height) if width and height else None
+    return (height, width, frame[5]) if width and height else None
 
 
 def _is_passed_over(marker: int, length: int) -> bool:
