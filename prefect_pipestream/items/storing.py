@@ -160,7 +160,7 @@ def content_of(source: FileSource) -> bytes:
         FileNotFoundError: If it is not there.
         DecodeError: If it cannot be read.
     """
-    return source.anew().read()
+    return source.content()
 
 
 def _cannot_keep(source: FileSource, error: Exception) -> EncodeError:

@@ -6,7 +6,9 @@ The files of samples are read so; those that are private to a dataset by `untrus
 import errno
 import os
 import stat
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -21,6 +23,23 @@ _WITHIN = "PIPESTREAM_LINKS_WITHIN"  # new processes, which read for this one, k
 # O_NONBLOCK: opening a FIFO that nobody writes to must not hang; regular files ignore it.
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _CHUNK = 1 << 20
+# What is changed is read to be decoded, and once more for what is to be kept of it: of a sample
+# with some small pictures it is at hand.
+_RECENT, _SHORT = 4, 1 << 16
+
+
+class _Recent(threading.local):
+    """The contents that this thread read last, each with the version that it is of."""
+
+    def __init__(self) -> None:
+        self.contents: deque[tuple[Version, bytes]] = deque(maxlen=_RECENT)
+
+    def of(self, version: Version | None) -> bytes | None:
+        """The content of a version, the very same object, if that was read lately."""
+        return next((content for one, content in self.contents if one is version), None)
+
+
+_recent = _Recent()
 
 
 class FileSource:
@@ -132,7 +151,20 @@ class FileSource:
         if self.version is not None and not self.version.may_be(version):
             self.is_newer = True
         self.version = version
+        if len(data) <= _SHORT:
+            _recent.contents.append((version, data))
         return data
+
+    def content(self) -> bytes:
+        """Returns the whole content, of which nothing is remembered.
+
+        It is not read where it was lately, is short, and one `stat` tells no change since.
+
+        Raises:
+            FileNotFoundError, DecodeError: As for `read`.
+        """
+        recent = _recent.of(self.version) if self.is_whole else None
+        return self.anew().read() if recent is None or not self.is_current() else recent
 
     def is_current(self) -> bool:
         """Tells whether the file is there and still this version, as far as one `stat` tells."""

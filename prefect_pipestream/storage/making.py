@@ -155,7 +155,17 @@ def keep_access(path: str, old_path: str) -> None:
         OSError: If the mode cannot be set, or the old file cannot be asked for it.
     """
     old = status_through_links(old_path)
-    if old is None or not stat.S_ISREG(old.st_mode):
+    if old is not None:
+        give_access(path, old)
+
+
+def give_access(path: str, old: os.stat_result) -> None:
+    """Gives a new file, of which there is no other link, an old file's mode and group; see above.
+
+    Raises:
+        OSError: If the mode cannot be set.
+    """
+    if not stat.S_ISREG(old.st_mode):
         return
     new = os.lstat(path)
     if not stat.S_ISREG(new.st_mode) or new.st_nlink > 1:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from prefect_pipestream.underfolder.commits.conflicts import (
 )
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.format.layout import staged_name
+from prefect_pipestream.underfolder.format.names import is_shared
 from prefect_pipestream.underfolder.ledger.records import (
     CommitRecord,
     SampleRecord,
@@ -226,11 +227,23 @@ class Commit:
             else:
                 changed["outcome"] = "written"
                 changed["writes"] = {file.name: _mark(file.source) for file in staged.files}
-                changed["replaces"] = tuple(filter(self._exists, changed["writes"]))
+                found = self._found_unchanged(staged)
+                writes = changed["writes"]
+                changed["replaces"] = tuple(n for n in writes if n in found or self._exists(n))
         if self._rules.signed:
             changed["signature"] = self._signature(staged, changed.get("removes", ()))
         staged.record = replace(record, **changed)
         return staged.record
+
+    def _found_unchanged(self, staged: StagedSample) -> Container[str]:
+        """The names of files that are there, of those that a sample has own files for.
+
+        What it is to replace was just asked for, where that is to be as it was read.
+        """
+        is_asked = self._rules.on_conflict == "raise" and staged.found is None
+        if staged.origin is None or not is_asked or not staged.is_in_place(self._layout):
+            return ()
+        return {name for name in staged.origin.sources if not is_shared(name)}
 
     def _exists(self, name: str) -> bool:
         return is_there(self._layout.final(name))

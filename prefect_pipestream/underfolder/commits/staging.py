@@ -22,7 +22,7 @@ from prefect_pipestream.errors import (
 from prefect_pipestream.items import FileSource, Item, SerializationMode
 from prefect_pipestream.items.registry import extension_of
 from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
-from prefect_pipestream.storage.making import keep_access, link_or_copy
+from prefect_pipestream.storage.making import give_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
 from prefect_pipestream.storage.version import Version, mark_at
 from prefect_pipestream.underfolder.commits.prospect import Check, Judge
@@ -451,15 +451,19 @@ class Staging:
             if kind.key in files:
                 names.setdefault(kind.name_of(staged.target), files[kind.key])
         for name, file in reversed(names.items()):  # last, and so in force, that of its own name
-            what = f"Sample {staged.target}, item {file.key!r}"
-            self._refuse_folder(what, name)
-            keep_access(file.source.path, self.layout.final(name))
+            old = self._status_of_old(f"Sample {staged.target}, item {file.key!r}", name)
+            if old is not None:
+                give_access(file.source.path, old)
 
-    def _refuse_folder(self, what: str, name: str) -> None:
+    def _status_of_old(self, what: str, name: str) -> os.stat_result | None:
+        """What a file is like that is to make way, links followed; None where there is none."""
         path = self.layout.final(name)
         found = status_of(path)
-        if found is not None and stat.S_ISDIR(found.st_mode):
+        if found is None:
+            return None
+        if stat.S_ISDIR(found.st_mode):
             raise ItemNameError(f"{what}: {path} is a folder. Remove or rename it.")
+        return status_through_links(path) if stat.S_ISLNK(found.st_mode) else found
 
     def _stage_shared(self, key: str, item: Item[Any], staged: StagedSample) -> None:
         if self._shared_there is None:
@@ -471,7 +475,7 @@ class Staging:
             self._keep_or_replace(key, "/" + there, item, staged)
             return
         name = "/" + check_key(key) + _extension_for(key, item)
-        self._refuse_folder(f"Shared item {key!r}", name)
+        self._status_of_old(f"Shared item {key!r}", name)
         source = self._store(f"Shared item {key!r}", name, item)
         self.shared[name] = StagedFile(key, name, source, weakref.ref(item))
 
