@@ -32,13 +32,14 @@ def store(
 ) -> FileSource:
     """Creates the file `path` in the format of `final_path`; see `Item.store`."""
     cls = class_for(final_path) or type(item)
-    mode = item.serialization_mode
-    can_encode = bool(cls.file_extensions())
-    if mode is not SerializationMode.CREATE_NEW_FILE or not can_encode:
-        for source in _holding_value(item, cls, extension_of(final_path)):
-            stored = _link_or_copy(source, path, mode, cls, force=not can_encode)
-            if stored is not None:
-                return stored
+    if item.file_sources:
+        mode = item.serialization_mode
+        can_encode = bool(cls.file_extensions())
+        if mode is not SerializationMode.CREATE_NEW_FILE or not can_encode:
+            for source in _holding_value(item, cls, extension_of(final_path)):
+                stored = _link_or_copy(source, path, mode, cls, force=not can_encode)
+                if stored is not None:
+                    return stored
     return making.write_new(path, encoded(item, cls, replaced))
 
 
@@ -182,7 +183,7 @@ def _described(value: Any) -> str:
 
 def is_stored_at(item: "Item[Any]", path: str) -> bool:
     """Tells whether the file at `path` already holds the item; see `Item.is_stored_at`."""
-    if item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
+    if not item.file_sources or item.serialization_mode is SerializationMode.CREATE_NEW_FILE:
         return False
     for number, source in enumerate(item.file_sources):
         if source.path == path:

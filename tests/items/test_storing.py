@@ -26,6 +26,7 @@ from prefect_pipestream.items import (
     set_item_disabled_serialization_modes,
     set_item_serialization_mode,
 )
+from prefect_pipestream.storage.file_source import FileSource
 from prefect_pipestream.storage.version import Version
 
 IMAGE = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
@@ -378,3 +379,30 @@ def test_serialize_to_where_it_is_writes_nothing(tmp_path: Path) -> None:
     item.serialize(tmp_path / "a.txt")
     assert before.is_of((tmp_path / "a.txt").stat())
     assert item.local_sources == (tmp_path / "a.txt",)
+
+
+def test_content_read_lately_is_at_hand_until_the_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"first")
+    source = FileSource(str(path))
+    first = source.read()
+    was = source.version
+    assert source.content() is first
+    path.write_bytes(b"second")
+    assert source.content() == b"second"
+    assert source.version is was  # by which a commit sees that another writer changed it
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        source.content()
+
+
+def test_content_of_several_files_is_that_of_each(tmp_path: Path) -> None:
+    sources = []
+    for number in range(9):
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(bytes([number]) * 50_000 * (1 + number % 2))
+        sources.append(FileSource(str(path)))
+        sources[-1].read()
+    for number, source in enumerate(sources):
+        assert source.content() == bytes([number]) * 50_000 * (1 + number % 2)
+        assert pickle.loads(pickle.dumps(source)).content() == source.content()

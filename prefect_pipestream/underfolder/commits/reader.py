@@ -153,7 +153,7 @@ class Underfolder:
                     raise
                 continue
             break
-        named = {os.path.basename(source.path): source for source in sources.values()}
+        named = {source.path[len(self.data_prefix) :]: source for source in sources.values()}
         named.update(("/" + os.path.basename(source.path), source) for source in shared.values())
         items = {key: self.item_of(source, shared=True) for key, source in shared.items()}
         items.update((key, self.item_of(source)) for key, source in sources.items())
@@ -233,8 +233,9 @@ class Underfolder:
         A part of a dataset knows its own samples; of others, it looks for names of known kinds.
         """
         index = self.refreshed_index()
-        if self._part is None or idx in index:
-            return index.kinds_of(idx)
+        known = index.kinds_of(idx)
+        if known or self._part is None:
+            return known
         return [kind for kind in index.kinds() if is_there(self._data + os.sep + kind.name_of(idx))]
 
     def all_kinds_of(self, idx: int) -> list[Kind]:
