@@ -23,7 +23,7 @@ import imageio.v3 as iio
 from _data import ENCODER_OPTIONS
 
 Job = Callable[[Path], float | None]
-"""Inverts the pictures of a folder; gives the seconds as the side counts them itself, if it does."""
+"""Inverts the pictures of a folder; gives the seconds that the side counts itself, if it does."""
 
 
 def invert(path: str) -> None:

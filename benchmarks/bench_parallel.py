@@ -2,7 +2,7 @@
 
 All sides take turns, each in a process of its own that ends before the next begins, with its
 workers started and its modules loaded before a clock runs. Where a start-up is told apart, it is
-the same job on one thumbnail a worker; of `process_samples` never less is left than its report says.
+the same job on one thumbnail a worker; of `process_samples` no less is left than its report says.
 Other libraries are installed once, each into an environment in the user's cache folder.
 """
 
