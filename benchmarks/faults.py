@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from _report import parser, temporary_folder
+from _report import figure, parser, temporary_folder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -47,6 +47,8 @@ def main() -> int:
     print("\n".join(table.lines()))
     endings = ", ".join(f"{n:,} {ending}" for ending, n in sorted(table.endings.items()))
     print(f"\n{table.runs.total():,} faults in {time.monotonic() - began:.0f} s: {endings}")
+    figure("faults, of all kinds and at all actions", table.runs.total(), "tried", 0)
+    figure("problems found", sum(table.problems.values()), "", 0)
     return 1 if table.problems else 0
 
 
