@@ -40,7 +40,7 @@ def build(folder: Path) -> Path:
 # -- inside of the process that waits --------------------------------------------------------
 
 
-def by_flow(folder: Path, workers: int, scratch: Path) -> tuple[float, int]:
+def by_flow(folder: Path, workers: int, scratch: Path, chunk_size: int | None) -> tuple[float, int]:
     """Invert all pictures by `process_samples`; seconds as its report says, and calls."""
     from _prefect import own_prefect
     from prefect.task_runners import ThreadPoolTaskRunner
@@ -56,18 +56,17 @@ def by_flow(folder: Path, workers: int, scratch: Path) -> tuple[float, int]:
     with own_prefect(scratch):
         flow(dataset, transform, indices=[0])  # starts the embedded server
         before = calls()
-        report = flow(dataset, transform)
+        report = flow(dataset, transform, chunk_size=chunk_size)
         if report.counts["failed"]:
             raise SystemExit(f"{report.counts['failed']} samples failed.")
         return report.duration_s, calls() - before
 
 
-def by_loop(folder: Path, workers: int, scratch: Path) -> tuple[float, int]:
+def by_loop(folder: Path, workers: int, scratch: Path, _: int | None) -> tuple[float, int]:
     """Invert all pictures by threads of joblib."""
-    from _parallel_sides import by_joblib, pictures
+    from _parallel_sides import by_joblib
 
     with by_joblib("threading")(workers or os.cpu_count() or 1, scratch) as job:
-        len(pictures(folder))
         before, begin = calls(), time.perf_counter()
         job(folder)
         return time.perf_counter() - begin, calls() - before
@@ -100,6 +99,8 @@ def apart(side: str, workers: int, samples: int, given: Any) -> tuple[float, flo
             "PYTHONDONTWRITEBYTECODE": "",
         }
         command = [sys.executable, __file__, "--one", side, str(workers), str(folder)]
+        if given.chunk_size is not None:
+            command += ["--chunk-size", str(given.chunk_size)]
         done = subprocess.run(
             command, env=environment, check=True, stdout=subprocess.PIPE, text=True
         )
@@ -132,18 +133,21 @@ def main() -> None:
     options.add_argument(
         "--workers", type=int, nargs="+", default=[0, 1, 2, 4, 8, 16, 32], help="0: by default"
     )
+    options.add_argument("--chunk-size", type=int, help="samples a task run; by time if not given")
     options.add_argument("--repeats", type=int, default=3, help="of which the median counts")
     options.add_argument("--one", nargs=3, help="used by the script itself")
     given = options.parse_args()
     if given.one:
         side, workers, folder = given.one
         with temporary_folder(None) as scratch:
-            print(json.dumps(SIDES[side](Path(folder), int(workers), scratch)))
+            took = SIDES[side](Path(folder), int(workers), scratch, given.chunk_size)
+            print(json.dumps(took))
         return
     with temporary_folder(given.temporary_folder) as parent:
         given.library = build(parent)
         title(f"JPEG of {given.size}×{given.size}, inverted in place; {given.wait:g} ms a call")
-        remark(f"{os.cpu_count()} cores; up to {given.samples:,} samples")
+        chunks = f", {given.chunk_size} a chunk" if given.chunk_size else ""
+        remark(f"{os.cpu_count()} cores; up to {given.samples:,} samples{chunks}")
         for workers in given.workers:
             compare(workers, given)
 
