@@ -4,7 +4,8 @@
     python benchmarks/run_all.py --full > page.md     # those that the figures are promised for
     python benchmarks/run_all.py --only bench_flow.py bench_parallel.py
 
-What a script prints goes to the standard error, as it comes. One that cannot run says why.
+What a script prints goes to the standard error, as it comes. One that cannot run says why. Ctrl-C
+ends the run, and the page has what was done until then.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -37,13 +39,13 @@ SMALL = {
     "bench_latency.py": "--samples 200 --samples-a-worker 50 --workers 0 4 16 --repeats 1",
     "bench_flow.py": "--maps 100 --thumbnails 1000 --photographs 40 --photographs-jpeg 150",
     "bench_data_stream.py": "--samples 1000 --rounds 300 --reference-rounds 10 --large 10000",
-    "bench_index.py": "--samples 10000 --memory-samples 100000",
+    "bench_index.py": "--samples 10000 --memory-samples 30000",
     "bench_where.py": "--samples 5000",
     "bench_build.py": "--samples 500 --repeats 1",
     "bench_layouts.py": "--photos 1000 --images 1000 --objects 5000 --repeats 1",
     "bench_workers.py": "--thumbnails 300 --photographs 20",
     "bench_import.py": "--repeats 3",
-    "bench_codecs.py": "--sizes 28 256",
+    "bench_codecs.py": "--sizes 28",
     "bench_commits.py": "--photographs 40 --thumbnails 500",
     "bench_limits.py": "--photographs 20 --thumbnails 500 --rounds 1",
     "bench_gate.py": "--rounds 1",
@@ -270,13 +272,14 @@ def main() -> int:
     given = options.parse_args()
     with temporary_folder(given.temporary_folder) as folder:
         known = facts(folder)
-        runs = []
-        for name in given.only or scripts():
-            told = [] if given.full else shlex.split(SMALL.get(name, ""))
-            if given.temporary_folder is not None:
-                told += ["--temporary-folder", str(given.temporary_folder)]
-            print(f"\n== {name} {shlex.join(told)}", file=sys.stderr, flush=True)
-            runs.append(run(name, told, given.timeout or (14_400 if given.full else 900)))
+        runs: list[Done] = []
+        with suppress(KeyboardInterrupt):
+            for name in given.only or scripts():
+                told = [] if given.full else shlex.split(SMALL.get(name, ""))
+                if given.temporary_folder is not None:
+                    told += ["--temporary-folder", str(given.temporary_folder)]
+                print(f"\n== {name} {shlex.join(told)}", file=sys.stderr, flush=True)
+                runs.append(run(name, told, given.timeout or (14_400 if given.full else 900)))
     print(page(runs, known, given.full), end="")
     return 1 if any(done.failure is not None for done in runs) else 0
 
