@@ -38,6 +38,12 @@ def temporary_folder(parent: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
+def cores() -> int:
+    """How many cores this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def title(text: str) -> None:
     """Print what follows."""
     print(f"\n{text}", flush=True)

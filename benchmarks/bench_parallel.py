@@ -25,7 +25,7 @@ import imageio.v3 as iio
 import numpy as np
 from _data import write_photographs
 from _environment import UnavailableError, environment_with
-from _report import figure, parser, ratio, remark, temporary_folder, title
+from _report import cores, figure, parser, ratio, remark, temporary_folder, title
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDES = Path(__file__).with_name("_parallel_sides.py")
@@ -226,7 +226,7 @@ def main() -> None:
         "--others", nargs="*", choices=OTHERS, default=list(OTHERS), help="to compare with, too"
     )
     given = options.parse_args()
-    workers = len(os.sched_getaffinity(0))
+    workers = cores()
     rows = {
         f"PNG 512×512 ({given.png:,})": (given.png, 512, "png"),
         f"JPEG 512×512 ({given.jpeg:,})": (given.jpeg, 512, "jpeg"),

@@ -27,7 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from _report import KEPT_IN, temporary_folder
+from _report import KEPT_IN, cores, temporary_folder
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("prefect", "numpy", "pillow", "imageio", "imagecodecs", "joblib")
@@ -137,7 +137,7 @@ def facts(folder: Path) -> dict[str, str]:
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
         "processor": _processor(),
-        "cores": f"{_cores()} for this process, of {os.cpu_count()}",
+        "cores": f"{cores()} for this process, of {os.cpu_count()}",
         "memory": f"{memory / 2**30:.1f} GiB",
         "temporary folder is on": _file_system(folder),
         "system": f"{platform.system()} {platform.release()}",
@@ -151,11 +151,6 @@ def _commit() -> str:
     asked = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "not known"
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # macOS has none
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _processor() -> str:
