@@ -1,6 +1,6 @@
 """What the files of samples are like now: one `stat` a file, no decoding."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,12 +8,14 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, ItemError
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.storage.version import signature_of
+from prefect_pipestream.storage.version import Version, signature_of
 from prefect_pipestream.underfolder.format.names import is_shared
-from prefect_pipestream.underfolder.format.origin import SampleOrigin
 
 Indices = npt.NDArray[np.int64]
 Signatures = npt.NDArray[np.uint64]
+
+_BATCH = 1000
+"""The samples that are looked at with one index: what comes meanwhile is seen with the next."""
 
 
 class Looks(NamedTuple):
@@ -54,26 +56,36 @@ def look_at(source: DataStream, indices: Indices, *, apart: bool = False) -> Loo
     """
     every, own = np.zeros(len(indices), np.uint64), np.zeros(len(indices), np.uint64)
     shared = 0
-    for at, idx in enumerate(indices.tolist()):
-        origin = _origin_of(source, idx)
-        if origin is None:
+    for at, versions in enumerate(_versions(source, indices)):
+        if versions is None:
             continue
-        every[at] = _signature(origin, origin.sources)
+        every[at] = _signature(versions, versions)
         if apart:
-            mine = [name for name in origin.sources if not is_shared(name)]
-            own[at] = _signature(origin, mine)
-            shared = shared or _signature(origin, origin.sources.keys() - mine)
+            mine = [name for name in versions if not is_shared(name)]
+            own[at] = _signature(versions, mine)
+            shared = shared or _signature(versions, versions.keys() - mine)
     return Looks(every, own, shared, np.zeros(len(indices), np.uint64))
 
 
-def _origin_of(source: DataStream, idx: int) -> SampleOrigin | None:
+def _versions(source: DataStream, indices: Indices) -> Iterator[Mapping[str, Version] | None]:
+    """What the files of each sample are like, by name; None where it cannot be told."""
+    for begin in range(0, len(indices), _BATCH):
+        batch = indices[begin : begin + _BATCH].tolist()
+        for idx, versions in zip(batch, source.file_versions(batch), strict=True):
+            yield _versions_of(source, idx) if versions is None else versions
+
+
+def _versions_of(source: DataStream, idx: int) -> Mapping[str, Version] | None:
     try:
-        return source.get_input(idx).origin
+        origin = source.get_input(idx).origin
     except (DatasetError, ItemError, IndexError):
         # it counts as changed, and fails where it is processed, or is found to be gone
         return None
+    if origin is None:
+        return None
+    versions = ((name, one.version) for name, one in origin.sources.items())
+    return {name: version for name, version in versions if version is not None}
 
 
-def _signature(origin: SampleOrigin, names: Iterable[str]) -> int:
-    versions = ((name, origin.sources[name].version) for name in names)
-    return int(signature_of((name, one) for name, one in versions if one is not None), 16)
+def _signature(versions: Mapping[str, Version], names: Iterable[str]) -> int:
+    return int(signature_of((name, versions[name]) for name in names), 16)

@@ -1,6 +1,6 @@
 """Which samples a run is to process, and what its ledger has of the others."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -110,9 +110,9 @@ class _Narrowing:
         let_through: How many were left after those of each reason were left out.
     """
 
-    def __init__(self, samples: npt.NDArray[np.int64], done: Collection[int]) -> None:
-        self.done = np.sort(np.fromiter(done, np.int64, len(done)))
-        self.left: npt.NDArray[np.int64] = np.setdiff1d(samples, self.done)
+    def __init__(self, samples: npt.NDArray[np.int64], done: npt.NDArray[np.int64]) -> None:
+        self.done = done
+        self.left = samples[~np.isin(samples, done)]
         self.left_out: dict[LeftOut, int] = {"done": len(done)}
         self.let_through: dict[LeftOut, int] = {"done": len(self.left)}
 
@@ -162,7 +162,7 @@ def select_samples(
         refuse_another_transform(plan, transform)
         refuse_another_choice(plan, choice.indices, choice.where)
         choice = _choice_of(plan, choice, len(source))
-    samples = _Narrowing(source.indices(), run.done_indices())
+    samples = _Narrowing(source.indices(), run.done_column())
     where = _narrow_by_what_they_are(samples, source, target, choice, log)
     failed_in, looks = _narrow_by_what_became(samples, source, target, choice, transform)
     warnings: list[str] = []
@@ -353,8 +353,9 @@ def _before(run: Run, todo: npt.NDArray[np.int64]) -> ChunkReport:
     """What the run's ledger has of samples that are not to be processed now."""
     rows = run.rows().last_of_each()
     report = ChunkReport(counts=rows.where(~np.isin(rows.idx, todo)).counts())
-    again = set(todo.tolist())
-    for record in run.failures():
-        if record.idx not in again:
+    failures = run.failures()
+    is_again = np.isin([record.idx for record in failures], todo)
+    for record, again in zip(failures, is_again.tolist(), strict=True):
+        if not again:
             report.failures.append(failed_sample(record))
     return report

@@ -22,6 +22,7 @@ from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sorting import Sorted, sort_by_value
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.sequences.where import Found, found_in
+from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder import Batch, StagedSample, UndoReport, undo_commit
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.commits.attempts import note_first_attempt
@@ -313,6 +314,23 @@ class DataStream(Sequence[Sample]):
                 looked at.
         """
         return self._folder_source().dataset.versions(indices)
+
+    def file_versions(self, indices: Sequence[int]) -> Sequence[Mapping[str, Version] | None]:
+        """What the files of some samples are like now, by the names that a sample's origin has.
+
+        None for a sample that is to be read to know it: each one, where the stream does not just
+        read a folder; else one that is unlike others, as where a file is missing.
+
+        Args:
+            indices: The samples.
+
+        Raises:
+            DatasetError: If the folder cannot be looked at.
+        """
+        source = self._source_folder()
+        if source is None:
+            return [None] * len(indices)
+        return source.dataset.file_versions(indices)
 
     def _folder_source(self) -> FromUnderfolder:
         source = self._source_folder()

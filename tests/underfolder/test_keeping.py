@@ -1,6 +1,7 @@
 """Runs that are kept and named, and how long the others stay."""
 
 import json
+import os
 import re
 import shlex
 import tempfile
@@ -420,6 +421,21 @@ def test_a_run_whose_review_waits_is_not_pruned(dataset: Path) -> None:
 
 
 # -- the space that undo holds -------------------------------------------------------------
+
+
+def test_undo_files_that_have_another_name_elsewhere_take_no_space(
+    dataset: Path, tmp_path: Path
+) -> None:
+    label(dataset, "large", *range(3), size=20_000)
+    prune_runs(dataset, ALL)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for path in (dataset / "data").glob("*_label.txt"):  # as of an import of hard links
+        os.link(path, elsewhere / path.name)
+    label(dataset, "a", *range(3))
+    assert undo_bytes(dataset) == 0
+    next(elsewhere.iterdir()).unlink()
+    assert undo_bytes(dataset) > 20_000
 
 
 def test_a_file_that_two_runs_hold_is_free_once_both_are_gone(dataset: Path) -> None:

@@ -199,7 +199,7 @@ class UnderfolderIndex:
         if not merged:
             return np.empty(0, dtype=np.int64)
         packed = np.frombuffer(merged, dtype=np.uint64)
-        return each_once((packed >> np.uint64(_KIND_BITS)).astype(np.int64))
+        return each_once((packed >> np.uint64(_KIND_BITS)).view(np.int64))  # not copied
 
     def indices_of(self, kind: Kind) -> npt.NDArray[np.int64]:
         """The indices of the samples that have a file of this kind: int64, ascending."""

@@ -398,9 +398,19 @@ class Run:
             }
         )
 
-    @DatasetError.explaining_questions()
     def done_indices(self, tag: str | None = None) -> set[int]:
         """The indices that the run need not do again: all of its ledger but the failed ones.
+
+        Of a large run, `done_column` takes a tenth of the memory.
+
+        Raises:
+            DatasetError: If a record cannot be read, or the run is half undone.
+        """
+        return set(self.done_column(tag).tolist())
+
+    @DatasetError.explaining_questions()
+    def done_column(self, tag: str | None = None) -> npt.NDArray[np.int64]:
+        """The same indices as `done_indices` gives: int64, ascending.
 
         Raises:
             DatasetError: If a record cannot be read, or the run is half undone.
@@ -413,7 +423,8 @@ class Run:
                 f"{'it' if undone == self.key else repr(self.key)} anew."
             )
         rows = self.rows(tag).last_of_each()
-        return set(rows.idx[rows.outcome != FAILED].tolist())
+        done: npt.NDArray[np.int64] = rows.idx[rows.outcome != FAILED]
+        return done
 
     @DatasetError.explaining_questions()
     def counts(self, tag: str | None = None) -> dict[Outcome, int]:

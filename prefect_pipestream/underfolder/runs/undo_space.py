@@ -2,8 +2,11 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import names_in, status_of
@@ -45,23 +48,20 @@ class UndoSpace:
     def __init__(self, runs: Iterable[Run]) -> None:
         self._own: dict[str, int] = {}
         self._shared: dict[str, list[_File]] = {}
-        linked: dict[tuple[int, int], _File] = {}
+        runs = list(runs)
+        linked = array("Q")  # as many as samples, in a dataset that was imported as hard links
         for run in runs:
             self._own[run.name] = 0
             for status in _undo_files(run):
-                size = status.st_blocks * _BLOCK
                 if status.st_nlink == 1:
-                    self._own[run.name] += size
-                    continue
-                inode = status.st_dev, status.st_ino
-                file = linked.setdefault(inode, _File(size, status.st_nlink))
-                file.held[run.name] = file.held.get(run.name, 0) + 1
-        for file in linked.values():
-            if file.is_held:
-                for name in file.held:
-                    self._shared.setdefault(name, []).append(file)
-        held = (file.size for file in linked.values() if file.is_held)
-        self.total = sum(self._own.values()) + sum(held)
+                    self._own[run.name] += _size_of(status)
+                else:
+                    linked.append(status.st_ino)
+        self.total = sum(self._own.values())
+        for file in _held_files(runs, _repeated(linked)):
+            self.total += file.size
+            for name in file.held:
+                self._shared.setdefault(name, []).append(file)
 
     def freed_by(self, run: str) -> int:
         """The bytes that the removal of this run alone would free."""
@@ -95,6 +95,33 @@ def undo_bytes(folder: Folder) -> int:
     layout = Layout.of(folder)
     layout.refuse_missing()
     return UndoSpace(runs_of(layout)).total
+
+
+def _repeated(numbers: "array[int]") -> set[int]:
+    """The numbers that occur more than once."""
+    column = np.sort(np.array(numbers, np.uint64))
+    return set(column[1:][column[1:] == column[:-1]].tolist())
+
+
+def _held_files(runs: Iterable[Run], inodes: Set[int]) -> list[_File]:
+    """The files of several names that nothing but undo has.
+
+    Args:
+        runs: The runs.
+        inodes: Those that undo files have more than once: no others can be held by undo alone.
+    """
+    found: dict[tuple[int, int], _File] = {}
+    for run in runs if inodes else ():
+        for status in _undo_files(run):
+            if status.st_nlink > 1 and status.st_ino in inodes:
+                new = _File(_size_of(status), status.st_nlink)
+                file = found.setdefault((status.st_dev, status.st_ino), new)
+                file.held[run.name] = file.held.get(run.name, 0) + 1
+    return [file for file in found.values() if file.is_held]
+
+
+def _size_of(status: os.stat_result) -> int:
+    return status.st_blocks * _BLOCK
 
 
 def _undo_files(run: Run) -> Iterator[os.stat_result]:
