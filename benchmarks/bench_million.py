@@ -25,6 +25,7 @@ from _report import figure, parser, ratio, temporary_folder, title
 
 SIZES = (10_000, 100_000, 1_000_000)
 RUN, NIGHTLY = "invert", "nightly"
+INVERT = "invert in place, resumed"
 TRANSFORM = [{"invert": {"images": ["image"]}}]
 Figures = dict[str, float]
 
@@ -44,7 +45,8 @@ def write_source(folder: Path, count: int) -> None:
 def import_(folder: Path, source: Path) -> Figures:
     from prefect_pipestream.flows.importing import import_dataset
 
-    return _counted(import_dataset("images", source, folder))
+    report = import_dataset("images", source, folder)
+    return {**_counted(report), "work_s": report.duration_s}
 
 
 def process(folder: Path, run_key: str, select: str = "all") -> Figures:
@@ -62,12 +64,13 @@ def resume(folder: Path) -> Figures:
 
     began = time.time()
     figures = process(folder, RUN)
-    ended = time.time()
+    ended, megabytes = time.time(), most_memory("self")
     rows = Run.of(folder, RUN).rows()
     first = rows.at[rows.at > began].min()
     new = int((rows.at > began).sum())
     once = len(rows.idx) == len(rows.last_of_each().idx) == new + int((rows.at < began).sum())
-    return {**figures, "first_s": first - began, "new": new, "once": once, "work_s": ended - first}
+    figures |= {"first_s": first - began, "work_s": ended - first, "megabytes": megabytes}
+    return {**figures, "new": new, "once": once}
 
 
 def nightly(folder: Path) -> Figures:
@@ -131,7 +134,7 @@ def _measured(step: Callable[..., Figures], *arguments: Any) -> Figures:
         "seconds": time.perf_counter() - began,
         "processor_s": time.process_time() - of_processor,
     }
-    return {**figures, **seconds, "megabytes": most_memory("self")}
+    return {**seconds, "megabytes": most_memory("self"), **figures}
 
 
 def most_memory(pid: int | str) -> float:
@@ -215,7 +218,7 @@ def measure(parent: Path, count: int) -> dict[str, Figures]:
     originals = [(source / f"{idx:07d}.jpeg").read_bytes() for idx in range(min(count, POOL))]
     found: dict[str, Figures] = {}
 
-    def take(what: str, name: str, *arguments: Path) -> Figures:
+    def take(what: str, name: str, *arguments: object) -> Figures:
         found[what] = figures = step(name, scratch, folder, *arguments)
         show(what, figures, int(figures.get("new", count)))
         return figures
@@ -224,12 +227,13 @@ def measure(parent: Path, count: int) -> dict[str, Figures]:
     take("first index", "index")
     killed = killed_in_the_middle(folder, source, scratch, count)
     figure("invert in place, killed in the middle: its most memory", killed, "MB", 0)
-    resumed = take("invert in place, resumed", "resume")
+    resumed = take(INVERT, "resume")
     resumed["megabytes"] = max(killed, resumed["megabytes"])
     ratio("    its first sample, of 5 s", resumed["first_s"] / 5, at_most=1)
     if not resumed["once"]:
         raise SystemExit("A sample was done twice.")
     refuse_other_bytes(folder, inverted(source, scratch, count), count)
+    take("resumed when it is finished", "process", RUN)
     unchanged = take("a schedule without changes", "nightly")
     ratio("    of 40 s", unchanged["seconds"] / 40, at_most=1)
     take("undo", "undo")
@@ -238,16 +242,19 @@ def measure(parent: Path, count: int) -> dict[str, Figures]:
 
 
 def show(what: str, figures: Figures, samples: int) -> None:
-    """Print a step's figures; its rate is without the start-up of a flow, as far as it has one."""
-    seconds = figures["seconds"] - figures.get("start_up_s", 0)
-    figures["rate"] = samples / seconds
+    """Print a step's figures, and add its rates to them.
+
+    A flow's start-up counts where a step finds nothing to do, and else is taken out of the rate.
+    """
     figure(what, figures["seconds"], "s", 1)
     if "start_up_s" in figures:
         figure("    of which a flow's start-up", figures["start_up_s"], "s", 1)
     if "first_s" in figures:
         figure("    until its first sample is committed", figures["first_s"], "s", 1)
-        figures["rate"] = samples / figures["work_s"]
+    figures["rate"] = samples / figures.get("work_s", figures["seconds"])
+    figures["of_processor"] = 1e6 * figures["processor_s"] / samples
     figure("    rate", figures["rate"], "samples/s", 0)
+    figure("    the processor's time, a sample", figures["of_processor"], "µs", 0)
     figure("    most memory", figures["megabytes"], "MB", 0)
 
 
@@ -257,11 +264,12 @@ def compare(found: dict[int, dict[str, Figures]]) -> None:
     for what in found[sizes[0]]:
         title(f"{what}, {sizes[-1]:,} samples")
         least, before, last = (found[sizes[at]][what] for at in (0, -2, -1))
-        is_run = what.startswith("invert")
-        most, of_rate = (1.2, 0.9) if is_run else (None, None)
+        most, of_rate = (1.2, 0.9) if what == INVERT else (None, None)
         memory = last["megabytes"] / before["megabytes"]
         ratio(f"memory, against {sizes[-2]:,}", memory, at_most=most)
         ratio(f"rate, against {sizes[0]:,}", last["rate"] / least["rate"], at_least=of_rate)
+        of_processor = last["of_processor"] / least["of_processor"]
+        ratio(f"the processor's time, a sample, against {sizes[0]:,}", of_processor)
 
 
 def main() -> None:

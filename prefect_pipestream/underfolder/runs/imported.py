@@ -245,7 +245,6 @@ class _Owners:
         self._displaced: set[tuple[str, str]] = set()
         runs = runs_of(layout)
         moves = _moves(layout)
-        named = {(line.origin, name) for line in lines for name in line.names}
         is_contested = False
         for line in sorted(lines, key=lambda line: line.at):
             self._follow(moves, until=line.at)
@@ -259,6 +258,7 @@ class _Owners:
                 self._assign(idx, owner)
         self._follow(moves, until=inf)
         if is_contested:  # as by undos that were undone: the samples that are there tell
+            named = {(line.origin, name) for line in lines for name in line.names}
             for owner, idx in told.owners().items():
                 if owner in named:
                     self._assign(idx, owner)
