@@ -112,7 +112,7 @@ class _Narrowing:
 
     def __init__(self, samples: npt.NDArray[np.int64], done: npt.NDArray[np.int64]) -> None:
         self.done = done
-        self.left = samples[~np.isin(samples, done)]
+        self.left = samples[~np.isin(samples, done)] if len(done) else samples
         self.left_out: dict[LeftOut, int] = {"done": len(done)}
         self.let_through: dict[LeftOut, int] = {"done": len(self.left)}
 
@@ -352,6 +352,8 @@ def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | 
 def _before(run: Run, todo: npt.NDArray[np.int64]) -> ChunkReport:
     """What the run's ledger has of samples that are not to be processed now."""
     rows = run.rows().last_of_each()
+    if not len(rows.idx):
+        return ChunkReport()
     report = ChunkReport(counts=rows.where(~np.isin(rows.idx, todo)).counts())
     failures = run.failures()
     is_again = np.isin([record.idx for record in failures], todo)

@@ -198,8 +198,7 @@ class UnderfolderIndex:
             merged = self._packed
         if not merged:
             return np.empty(0, dtype=np.int64)
-        packed = np.frombuffer(merged, dtype=np.uint64)
-        return each_once((packed >> np.uint64(_KIND_BITS)).view(np.int64))  # not copied
+        return _indices_in(np.frombuffer(merged, dtype=np.uint64))
 
     def indices_of(self, kind: Kind) -> npt.NDArray[np.int64]:
         """The indices of the samples that have a file of this kind: int64, ascending."""
@@ -288,6 +287,18 @@ class UnderfolderIndex:
 
 
 _EMPTY = np.empty(0, dtype=np.uint64)
+
+
+def _indices_in(packed: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The index of each sample, of the ascending numbers of files; little more memory than that."""
+    is_first = np.ones(len(packed), dtype=bool)
+    for begin in range(1, len(packed), _MERGE_AT):
+        end = min(begin + _MERGE_AT, len(packed))
+        bits = packed[begin:end] ^ packed[begin - 1 : end - 1]
+        np.greater(bits, np.uint64(_KIND_MASK), out=is_first[begin:end])
+    first = packed[is_first]
+    np.right_shift(first, np.uint64(_KIND_BITS), out=first)
+    return first.view(np.int64)
 
 
 def each_once(ascending: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -103,21 +103,21 @@ def write_packed(folder: str, commits: Iterable[CommitRecord]) -> None:
             ids.append(commit.id)
             tag_of.append(tags.setdefault(commit.tag, len(tags)))
             by.append(-1 if commit.by is None else people.setdefault(commit.by, len(people)))
-    rare: dict[str, Any] = {"before": np.array(columns.before)} if any(columns.before) else {}
+    rare: dict[str, Any] = {"before": np.asarray(columns.before)} if any(columns.before) else {}
     if people:
-        rare |= {"commit_by": np.array(by), "people": np.array(list(people), dtype=np.str_)}
+        rare |= {"commit_by": np.asarray(by), "people": np.array(list(people), dtype=np.str_)}
     np.savez_compressed(
         os.path.join(folder, _SAMPLES),
-        idx=np.array(columns.idx),
-        target=np.array(columns.target),
-        outcome=np.array(columns.outcome),
-        attempts=np.array(columns.attempts),
-        signature=np.array(columns.signature),
+        idx=np.asarray(columns.idx),
+        target=np.asarray(columns.target),
+        outcome=np.asarray(columns.outcome),
+        attempts=np.asarray(columns.attempts),
+        signature=np.asarray(columns.signature),
         **rare,
         commit_id=np.array(ids, dtype=np.bytes_),
-        commit_end=np.array(columns.ends),
-        commit_at=np.array(columns.at),
-        commit_tag=np.array(tag_of),
+        commit_end=np.asarray(columns.ends),
+        commit_at=np.asarray(columns.at),
+        commit_tag=np.asarray(tag_of),
         tags=np.array(list(tags), dtype=np.str_),
     )
     for name in (_FAILURES, _FILES, _SAMPLES):

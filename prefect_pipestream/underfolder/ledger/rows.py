@@ -124,7 +124,7 @@ class Moves(NamedTuple):
 
 
 class Columns:
-    """Collects the rows of commits."""
+    """Collects the rows of commits. What is made of it has its memory: then nothing is added."""
 
     def __init__(self) -> None:
         self.idx, self.target = array("q"), array("q")
@@ -146,19 +146,21 @@ class Columns:
 
     def moves(self) -> Moves:
         """The moves among what was added so far."""
-        at = np.repeat(np.array(self.at), np.diff(np.array(self.ends), prepend=0))
-        before, after = np.array(self.before), np.array(self.signature)
-        return Moves.of(np.array(self.idx), np.array(self.target), before, after, at)
+        before, after = np.asarray(self.before), np.asarray(self.signature)
+        return Moves.of(np.asarray(self.idx), np.asarray(self.target), before, after, self._times())
 
     def rows(self) -> Rows:
         """The rows that were added so far."""
         return Rows(
-            np.array(self.idx),
-            np.array(self.outcome),
-            np.array(self.attempts),
-            np.array(self.signature),
-            np.repeat(np.array(self.at), np.diff(np.array(self.ends), prepend=0)),
+            np.asarray(self.idx),
+            np.asarray(self.outcome),
+            np.asarray(self.attempts),
+            np.asarray(self.signature),
+            self._times(),
         )
+
+    def _times(self) -> npt.NDArray[np.float64]:
+        return np.repeat(np.asarray(self.at), np.diff(np.asarray(self.ends), prepend=0))
 
 
 def moves_in(commits: Iterable[CommitRecord]) -> Moves:

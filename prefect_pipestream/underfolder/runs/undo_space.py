@@ -98,8 +98,9 @@ def undo_bytes(folder: Folder) -> int:
 
 
 def _repeated(numbers: "array[int]") -> set[int]:
-    """The numbers that occur more than once."""
-    column = np.sort(np.array(numbers, np.uint64))
+    """The numbers that occur more than once, which are sorted by it."""
+    column = np.asarray(numbers)  # the same memory
+    column.sort()
     return set(column[1:][column[1:] == column[:-1]].tolist())
 
 
