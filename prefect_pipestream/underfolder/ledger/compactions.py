@@ -90,6 +90,8 @@ def carried(rows: Rows, moves: Moves, *, is_import: bool = False) -> Rows:
     Returns:
         Rows to be taken for noted when the samples were moved; signature 0 is nothing known.
     """
+    if not len(moves.at):
+        return Rows.joined([])
     known = np.unique(np.concatenate([rows.idx, moves.old, moves.new]))
     now = np.zeros(len(known), np.uint64)
     where = known.searchsorted(rows.idx)

@@ -34,7 +34,9 @@ class Rows(NamedTuple):
     at: npt.NDArray[np.float64]
 
     def where(self, chosen: npt.NDArray[Any]) -> "Rows":
-        """The rows that a mask or an array of positions chooses."""
+        """The rows that a mask or an array of positions chooses; of a mask, maybe all of them."""
+        if chosen.dtype == bool and chosen.all():
+            return self  # not copied
         return Rows(*(column[chosen] for column in self))
 
     def last_of_each(self) -> "Rows":
@@ -65,8 +67,11 @@ class Rows(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Iterable["Rows"]) -> "Rows":
-        """The rows of all parts, one after the other."""
-        columns = zip(*(_EMPTY, *parts), strict=True)
+        """The rows of all parts, one after the other; not copied where they are of one part."""
+        some = [part for part in parts if len(part.idx)]
+        if len(some) == 1:
+            return some[0]
+        columns = zip(*(_EMPTY, *some), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
 
