@@ -78,7 +78,7 @@ class _Chunks:
     ) -> None:
         self._run = run
         self._todo = todo
-        self._sizer = ChunkSizer(len(todo), chunk_size)
+        self._sizer = ChunkSizer(len(todo), workers.number, chunk_size)
         self._workers = workers
         self._runner = runner
         self._begin = 0
@@ -125,17 +125,13 @@ class _Chunks:
             yield future
 
     def _next_size(self) -> int:
-        if self._places is None:
-            return self._sizer.next_size(self._workers.number)
-        longest_s = CHUNK_S if self._places.are_settled else BRIEF_S
-        return self._sizer.next_size(self._places.number, longest_s)
+        are_settled = self._places is None or self._places.are_settled
+        return self._sizer.next_size(CHUNK_S if are_settled else BRIEF_S)
 
     def _limit(self) -> int:
         if not self._sizer.is_measured:
             return self._workers.number
-        if self._places is None:
-            return self._workers.in_flight
-        return self._places.number + 1  # so that one is there when a place gets free
+        return self._workers.in_flight + (self._places is not None)  # one waits for a place
 
     def _submitted(self, chunk: Indices) -> PrefectFuture[Any]:
         run = self._run

@@ -70,11 +70,13 @@ class ChunkSizer:
 
     Args:
         total: How many samples there are.
+        workers: How many chunks are worked on at a time.
         fixed: The size of every chunk, where the user gave one.
     """
 
-    def __init__(self, total: int, fixed: int | None = None) -> None:
+    def __init__(self, total: int, workers: int, fixed: int | None = None) -> None:
         self._left = total
+        self._workers = workers
         self._fixed = fixed
         self._given = 0
         self._largest = _PROBE
@@ -85,20 +87,15 @@ class ChunkSizer:
         """Whether it is known how long a sample takes, or need not be."""
         return self._fixed is not None or self._sample_s is not None
 
-    def next_size(self, workers: int, longest_s: float = CHUNK_S) -> int:
-        """The size of the next chunk; 0 after the last.
-
-        Args:
-            workers: How many chunks are worked on at a time, as of now.
-            longest_s: The work that it is to have at most, in seconds.
-        """
-        size = min(self._left, self._fixed or self._size(workers, longest_s))
+    def next_size(self, longest_s: float = CHUNK_S) -> int:
+        """The size of the next chunk, of at most so much work as is wished; 0 after the last."""
+        size = min(self._left, self._fixed or self._size(longest_s))
         self._left -= size
         self._given += 1
         return size
 
-    def _size(self, workers: int, longest_s: float) -> int:
-        share = -(-self._left // (_SHARES * workers))
+    def _size(self, longest_s: float) -> int:
+        share = -(-self._left // (_SHARES * self._workers))
         if self._sample_s is None:
             return max(1, min(_PROBE, share))
         wanted = min(longest_s / self._sample_s, _GROWTH * self._largest, share)

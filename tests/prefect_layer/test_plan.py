@@ -8,10 +8,10 @@ from prefect_pipestream.flows.runner import MOST_CHUNKS, ChunkSizer, Workers, us
 
 def sizes(total: int, sample_s: float, workers: int) -> list[int]:
     """The sizes of all chunks where each is measured before the next but `workers`."""
-    sizer = ChunkSizer(total)
+    sizer = ChunkSizer(total, workers)
     running: list[int] = []
     found = []
-    while size := sizer.next_size(workers):
+    while size := sizer.next_size():
         found.append(size)
         running.append(size)
         if len(running) == workers:
@@ -50,9 +50,9 @@ def test_last_chunks_are_small_so_that_workers_finish_together() -> None:
 
 
 def test_given_chunk_size_is_kept() -> None:
-    sizer = ChunkSizer(25, fixed=10)
+    sizer = ChunkSizer(25, 2, fixed=10)
 
-    assert [sizer.next_size(2) for _ in range(4)] == [10, 10, 5, 0]
+    assert [sizer.next_size() for _ in range(4)] == [10, 10, 5, 0]
 
 
 def test_workers_of_threads_are_the_cores_unless_the_user_sets_a_limit() -> None:

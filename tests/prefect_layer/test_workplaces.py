@@ -1,4 +1,4 @@
-"""Where chunks are worked on: threads, more of them, or other processes; each sample once."""
+"""Where chunks are worked on: threads, or other processes; each sample once."""
 
 import logging
 import pickle
@@ -22,37 +22,27 @@ from prefect_pipestream.stages.noted import is_data_only
 from prefect_pipestream.work import workplaces
 from prefect_pipestream.work.chunk import ChunkRun, ChunkStopped, Indices, Transform
 from prefect_pipestream.work.chunk_task import Stop
-from prefect_pipestream.work.workplaces import (
-    MOST_PROCESSES,
-    MOST_THREADS,
-    Change,
-    Workplaces,
-    change_for,
-    is_all_data,
-)
+from prefect_pipestream.work.workplaces import Workplaces, hold_each_other_up, is_all_data
 
 LOG = logging.getLogger(__name__)
 
 
 @pytest.mark.parametrize(
-    ("share", "threads", "change"),
+    ("share", "threads", "do_they"),
     [
-        (0.95, 2, None),  # codecs do the work
-        (0.8, 8, None),
-        (0.5, 2, Change(1, 1)),  # Python does
-        (0.13, 8, Change(1, 7)),
-        (0.02, 64, Change(1, MOST_PROCESSES)),
-        (0.1, 2, Change(10, 0)),  # the disk, or the network
-        (0.0, 4, Change(MOST_THREADS, 0)),
-        (0.9, 1, None),
-        (0.65, 1, None),
-        (0.25, 1, Change(4, 0)),
+        (0.95, 2, False),  # codecs do the work
+        (0.8, 8, False),
+        (0.5, 2, True),  # Python does
+        (0.13, 8, True),
+        (0.1, 2, False),  # the disk does, or the network
+        (0.0, 4, False),
+        (0.9, 1, False),
     ],
 )
-def test_places_are_those_that_the_first_chunks_ask_for(
-    share: float, threads: int, change: Change | None
+def test_threads_hold_each_other_up_where_one_core_is_all_they_use(
+    share: float, threads: int, do_they: bool
 ) -> None:
-    assert change_for(share, threads) == change
+    assert hold_each_other_up(share, threads) is do_they
 
 
 @pytest.fixture
@@ -104,7 +94,7 @@ def test_a_process_takes_chunks_where_the_thread_has_one(folder: Path, held: typ
     with ThreadPoolExecutor() as pool:
         first = pool.submit(places.work_on, chunk_of(folder, here, held), here)
         assert held.begun.acquire(timeout=60)
-        places.change(Change(1, 1), chunk)
+        places.become_processes(chunk)
         assert places.work_on(chunk, apart).counts["written"] == 20  # the only thread is taken
         assert not first.done()
         held.go.set()
@@ -112,19 +102,6 @@ def test_a_process_takes_chunks_where_the_thread_has_one(folder: Path, held: typ
     assert values_of(folder) == [255 - idx for idx in range(40)]
     undo_run(folder, "here and there")
     assert values_of(folder) == list(range(40))
-
-
-def test_more_threads_work_at_the_same_time(folder: Path, held: type[Held]) -> None:
-    places = Workplaces(1, 40, LOG)
-    parts = [range(begin, begin + 10) for begin in range(0, 40, 10)]
-    places.change(Change(4, 0), chunk_of(folder, parts[0]))
-    assert places.number == 4
-    with ThreadPoolExecutor() as pool:
-        chunks = [(chunk_of(folder, part, held), part) for part in parts]
-        reports = [pool.submit(places.work_on, *chunk) for chunk in chunks]
-        assert all(held.begun.acquire(timeout=60) for _ in parts)
-        held.go.set()
-        assert sum(report.result(60).counts["written"] for report in reports) == 40
 
 
 def test_a_thread_works_where_no_process_can_be_started(
@@ -137,7 +114,7 @@ def test_a_thread_works_where_no_process_can_be_started(
     with ThreadPoolExecutor() as pool:
         first = pool.submit(places.work_on, chunk_of(folder, here, held), here)
         assert held.begun.acquire(timeout=60)
-        places.change(Change(1, 1), chunk)
+        places.become_processes(chunk)
         assert places.work_on(chunk, there).counts["written"] == 20
         held.go.set()
         first.result(60)
@@ -210,11 +187,10 @@ def test_a_function_sees_all_samples_in_its_own_process(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
-@pytest.mark.parametrize("change", [Change(1, 1), Change(4, 0)])
-def test_a_flow_that_changes_its_places_does_each_sample_once(
-    folder: Path, change: Change, monkeypatch: pytest.MonkeyPatch
+def test_a_flow_whose_threads_become_processes_does_each_sample_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workplaces, "change_for", lambda share, threads: change)
+    monkeypatch.setattr(workplaces, "hold_each_other_up", lambda share, threads: True)
     monkeypatch.setattr(workplaces, "_MEASURED_S", 0.0)
     monkeypatch.setattr(workplaces, "_WORTH_S", 0.0)
     report = process_samples(ReadWriteUnderfolder(folder=folder), ["invert"], chunk_size=4)
