@@ -26,6 +26,7 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 from prefect_pipestream.underfolder import Run, Underfolder, UnderfolderWriter
+from prefect_pipestream.underfolder.format import watched_index
 
 from .conftest import contents, strays
 
@@ -411,7 +412,10 @@ def test_what_others_do_to_the_folder_is_seen_by_the_next_read(dataset: Path) ->
     assert len(reader) == 31
 
 
-def test_reads_and_writes_do_not_scan_the_folder_again(dataset: Path) -> None:
+def test_reads_and_writes_do_not_scan_the_folder_again(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched_index, "_CHECK_AFTER_S", 600.0)  # when it is looked through again
     reader, writer = open_both(dataset)
     _, other = open_both(dataset)
     reader.take(0)
