@@ -26,6 +26,7 @@ from prefect_pipestream.sequences.where import Found, find
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
+from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import signatures
 from prefect_pipestream.underfolder.runs.kept_plan import KeptPlan
@@ -162,7 +163,8 @@ def select_samples(
         refuse_another_transform(plan, transform)
         refuse_another_choice(plan, choice.indices, choice.where)
         choice = _choice_of(plan, choice, len(source))
-    samples = _Narrowing(source.indices(), run.done_column())
+    rows = run.outcome_rows()  # once: of a killed run it takes its time
+    samples = _Narrowing(source.indices(), rows.done())
     where = _narrow_by_what_they_are(samples, source, target, choice, log)
     failed_in, looks = _narrow_by_what_became(samples, source, target, choice, transform)
     warnings: list[str] = []
@@ -177,7 +179,7 @@ def select_samples(
         looks = _looks(samples.left, source, target, choice, transform)
     return Selection(
         todo=samples.left,
-        before=_before(run, samples.left),
+        before=_before(run, rows, samples.left),
         failed_in=failed_in,
         where=where,
         plan=key,
@@ -349,15 +351,12 @@ def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | 
     )
 
 
-def _before(run: Run, todo: npt.NDArray[np.int64]) -> ChunkReport:
+def _before(run: Run, rows: Rows, todo: npt.NDArray[np.int64]) -> ChunkReport:
     """What the run's ledger has of samples that are not to be processed now."""
-    rows = run.rows().last_of_each()
-    if not len(rows.idx):
-        return ChunkReport()
-    report = ChunkReport(counts=rows.where(~np.isin(rows.idx, todo)).counts())
-    failures = run.failures()
-    is_again = np.isin([record.idx for record in failures], todo)
-    for record, again in zip(failures, is_again.tolist(), strict=True):
-        if not again:
+    left_out = rows.where(~np.isin(rows.idx, todo)) if len(rows.idx) else rows
+    report = ChunkReport(counts=left_out.counts())
+    failed = set(left_out.idx[left_out.outcome == FAILED].tolist())
+    for record in run.failures() if failed else ():
+        if record.idx in failed:
             report.failures.append(failed_sample(record))
     return report

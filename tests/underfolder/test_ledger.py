@@ -93,7 +93,7 @@ def test_the_ledger_tells_each_samples_outcome(dataset: Path) -> None:
         "removed": 0,
     }
     assert Run.of(dataset, "k").done_indices() == {0, 1, 2, 3, 4}
-    assert Run.of(dataset, "k").done_column().tolist() == [0, 1, 2, 3, 4]
+    assert Run.of(dataset, "k").outcome_rows().done().tolist() == [0, 1, 2, 3, 4]
     assert failed_indices(dataset, "k") == [5]
     assert Run.of(dataset, "k").failures() == [
         SampleRecord(

@@ -53,19 +53,22 @@ def refuse_if_compacted_since(run: Run, *datasets: Folder | Layout) -> None:
     Raises:
         DatasetError: If one was compacted after the run had begun.
     """
-    at = run.rows().at
-    if not len(at):
-        return
-    for dataset in datasets:
-        for compaction in compactions(dataset):
-            if compaction.folder != run.folder and _first_and_last(compaction)[1] > at.min():
-                root = Layout.of(dataset).root
-                raise DatasetError(
-                    f"{root}: run {run.key!r} began before run {compaction.key!r} moved samples to "
-                    "other indices, so that what it noted of an index is of another sample now. "
-                    'Start a new run, which may be over what changed (`select="changed"`); or '
-                    f"undo {compaction.key!r} first."
-                )
+    others = [
+        (dataset, compaction)
+        for dataset in datasets
+        for compaction in compactions(dataset)
+        if compaction.folder != run.folder
+    ]
+    at = run.rows().at if others else np.empty(0)  # of a killed run they take their time
+    for dataset, compaction in others if len(at) else ():
+        if _first_and_last(compaction)[1] > at.min():
+            root = Layout.of(dataset).root
+            raise DatasetError(
+                f"{root}: run {run.key!r} began before run {compaction.key!r} moved samples to "
+                "other indices, so that what it noted of an index is of another sample now. "
+                'Start a new run, which may be over what changed (`select="changed"`); or '
+                f"undo {compaction.key!r} first."
+            )
 
 
 def _first_and_last(run: Run) -> tuple[float, float]:

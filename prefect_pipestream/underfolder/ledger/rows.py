@@ -45,6 +45,11 @@ class Rows(NamedTuple):
         _, first = np.unique(backwards, return_index=True)
         return self.where(len(backwards) - 1 - first)
 
+    def done(self) -> npt.NDArray[np.int64]:
+        """The indices of the rows that did not fail."""
+        done: npt.NDArray[np.int64] = self.idx[self.outcome != FAILED]
+        return done
+
     def counts(self) -> dict[Outcome, int]:
         """How many samples had each outcome, by the last row of each."""
         found = np.bincount(self.last_of_each().outcome, minlength=len(OUTCOMES)).tolist()
