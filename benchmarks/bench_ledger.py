@@ -94,7 +94,7 @@ class Ours(Ledger):
     def history(self, idx: int) -> list[tuple[str, list[str]]]:
         return [
             (commit.id, list(sample.writes or ()))
-            for commit in self._open().commits(idx)
+            for commit in self._open().commits([idx])
             for sample in commit.samples
             if sample.idx == idx
         ]
@@ -249,7 +249,7 @@ class Pages(SQLite):
                 for _, idx, name, mark, replaces in files(number):
                     _add_file(entries[idx], name, mark, replaces)
                 for _, idx, *texts in why(number):
-                    entries[idx]["failure"] = SampleFailure.of_texts(texts)
+                    entries[idx]["failure"] = texts
                 records = tuple(map(SampleRecord.checked, entries.values()))
                 refuse_paths([commit_id, tags[tag]])
                 placed = json.loads(shared or "{}")
