@@ -186,7 +186,7 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return ["", *(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)]
 
 
-def promises(runs: list[Done]) -> list[str]:
+def promises(runs: list[Done], is_full: bool) -> list[str]:
     """The figures of which is said what they are to be."""
     rows = [
         [done.name, f"{subject}: {entry['name']}", f"{entry['shown']} {entry['unit']}"]
@@ -198,6 +198,8 @@ def promises(runs: list[Done]) -> list[str]:
         return []
     missed = sum("MISSED" in row[-1] for row in rows)
     said = f"{len(rows) - missed} of {len(rows)} are met."
+    if not is_full:
+        said += " They are promised for other sizes: at small ones what is fixed weighs more."
     return ["", "## What is promised", "", said, *table(["script", "figure", "is"], rows)]
 
 
@@ -248,7 +250,7 @@ def page(runs: list[Done], known: dict[str, str], is_full: bool) -> str:
     failed = [done for done in runs if done.failure is not None]
     lines += ["", f"{len(runs) - len(failed)} of {len(runs)} scripts ran to their end."]
     lines += [f"- {done.name} did not: {done.failure}" for done in failed]
-    lines += promises(runs)
+    lines += promises(runs, is_full)
     for done in runs:
         lines += section(done)
     return "\n".join(lines) + "\n"
