@@ -16,10 +16,15 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 @contextmanager
 def own_prefect(folder: Path) -> Iterator[None]:
-    """Keep what runs inside away from the user's Prefect profile, server and database."""
+    """Keep what runs inside away from the user's Prefect profile, server and database.
+
+    Flows send no heartbeats: the end of one that does waits for the rest of a second, by which no
+    time below could be told from another.
+    """
     from prefect.settings import (
         PREFECT_API_DATABASE_CONNECTION_URL,
         PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_HOME,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
         temporary_settings,
@@ -29,6 +34,7 @@ def own_prefect(folder: Path) -> Iterator[None]:
     home.mkdir()
     updates = {
         PREFECT_HOME: str(home),
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_API_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{home}/prefect.db",
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
     }

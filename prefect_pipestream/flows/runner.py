@@ -1,6 +1,5 @@
 """The flow's task runner: how much it does at once, in chunks of which size, and its end."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
@@ -14,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from prefect_pipestream.errors import WorkerDiedError
+from prefect_pipestream.storage.cores import usable_cores
 
 CHUNK_S = 3.0
 """The work of a chunk that is aimed at, in seconds: beside it a task run costs nothing."""
@@ -52,13 +52,6 @@ class Workers:
         else:
             self.number = _UNKNOWN_WORKERS
             self.in_flight = MOST_CHUNKS
-
-
-def usable_cores() -> int:
-    """How many cores this process may use; where that is not told, how many there are."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class ChunkSizer:

@@ -5,6 +5,7 @@ code inside it and leaves other threads alone. Where no class is given, all clas
 """
 
 import enum
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -184,17 +185,21 @@ def allow_unpickling() -> Iterator[None]:
 
 
 class Settings(NamedTuple):
-    """All settings as they are at a time and place, to be the same in another process."""
+    """All settings as they are at a time and place, to be the same in another process.
+
+    Pillow's own two are among them: the most pixels, and whether it takes truncated files.
+    """
 
     modes: _ClassSettings[SerializationMode]
     disabled: _ClassSettings[frozenset[SerializationMode]]
     caching: _ClassSettings[bool]
     unpickling: bool
+    pillow: tuple[int | None, bool] | None
 
     @classmethod
     def now(cls) -> "Settings":
         """Returns what is set here."""
-        return cls(_modes.now(), _disabled.now(), _caching.now(), _unpickling.get())
+        return cls(_modes.now(), _disabled.now(), _caching.now(), _unpickling.get(), _pillow_now())
 
     def set(self) -> None:
         """Makes them the settings of this process and context."""
@@ -202,3 +207,16 @@ class Settings(NamedTuple):
         _disabled.set_all(self.disabled)
         _caching.set_all(self.caching)
         _unpickling.set(self.unpickling)
+        if self.pillow is not None:
+            from PIL import Image, ImageFile
+
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = self.pillow
+
+
+def _pillow_now() -> tuple[int | None, bool] | None:
+    """None: nobody can have set anything, as it is not loaded."""
+    if "PIL.ImageFile" not in sys.modules:
+        return None
+    from PIL import Image, ImageFile
+
+    return Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES

@@ -17,7 +17,10 @@ from multiprocessing.connection import Connection
 module, *numbers = sys.argv[1:]
 owner, pipe, *fds = map(int, numbers)
 pipe = Connection(pipe)
-sys.path, sys.argv = pipe.recv()
+try:
+    sys.path, sys.argv = pipe.recv()
+except EOFError:
+    sys.exit()  # the owner is gone
 import_module(module).work(pipe, owner, *fds)
 """
 

@@ -1,7 +1,6 @@
 """Going through a sequence: in this process, or in workers, with a progress bar."""
 
 import inspect
-import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import ExitStack, closing, contextmanager
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.worker import noted_sample
 from prefect_pipestream.sequences.workers import Result, WorkerProcesses
+from prefect_pipestream.storage.cores import usable_cores
 
 if TYPE_CHECKING:
     from prefect_pipestream.sequences.samples_sequence import SamplesSequence
@@ -45,7 +45,7 @@ def results(
     """Gives the index of each sample, and the sample: without workers always, else if asked for."""
     if prefetch < 1:
         raise ValueError(f"prefetch is {prefetch}, expected at least 1.")
-    workers = cores() if num_workers < 0 else num_workers
+    workers = usable_cores() if num_workers < 0 else num_workers
     size = sequence.size()
     for writer in sequence.writers():
         # Once, here: afterwards each worker may write into the folder as part of this run.
@@ -58,13 +58,6 @@ def results(
             processes = WorkerProcesses(sequence, min(workers, size), with_samples=with_samples)
             found = stack.enter_context(processes).results(size, prefetch, keep_order)
         yield _Sized(found, size)
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _results_here(sequence: "SamplesSequence", size: int) -> Generator[Result, None, None]:

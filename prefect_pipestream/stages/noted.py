@@ -5,6 +5,10 @@ import os
 import sys
 import types
 from collections.abc import Iterator
+from datetime import date, datetime
+from enum import Enum
+from pathlib import PosixPath, WindowsPath
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -17,10 +21,10 @@ from prefect_pipestream.sequences.stage import (
     StageCompose,
     StageLambda,
 )
-from prefect_pipestream.stages._canonical import NotPlainError, canonical
 from prefect_pipestream.underfolder.ledger.plain import HIDDEN, plain
 
 _OWN_PACKAGE = __name__.partition(".")[0]
+_PLAIN = (NoneType, bool, int, float, str, bytes, date, datetime, PosixPath, WindowsPath)
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
@@ -42,10 +46,15 @@ def noted_value(value: Any) -> Any:
 def own_files(stage: SampleStage) -> Iterator[str]:
     """Yields the files with the code of a transform, but for what this package has itself."""
     for code in _codes_of(stage):
-        if (getattr(code, "__module__", None) or "").partition(".")[0] != _OWN_PACKAGE:
+        if not is_own(code):
             path = _file_of(code)
             if path is not None and os.path.isfile(path):
                 yield path
+
+
+def is_own(code: Any) -> bool:
+    """Whether a class or function is this package's."""
+    return (getattr(code, "__module__", None) or "").partition(".")[0] == _OWN_PACKAGE
 
 
 def is_data_only(stage: SampleStage) -> bool:
@@ -53,7 +62,7 @@ def is_data_only(stage: SampleStage) -> bool:
 
     What such a one does depends on nothing that is in this process alone.
     """
-    if type(stage).__module__.partition(".")[0] != _OWN_PACKAGE:
+    if not is_own(type(stage)):
         return False
     if isinstance(stage, FunctionStage | StageLambda) or type(stage).__private_attributes__:
         return False  # a private attribute is for what a stage keeps from sample to sample
@@ -62,17 +71,17 @@ def is_data_only(stage: SampleStage) -> bool:
 
 
 def _is_data(value: Any) -> bool:
-    if isinstance(value, SampleStage):
-        return is_data_only(value)
-    if isinstance(value, list | tuple) and any(isinstance(one, SampleStage) for one in value):
+    match value:
+        case SampleStage():
+            return is_data_only(value)
+        case type():
+            return is_own(value)
+    kind = type(value)  # a class that is made from one of these may do anything
+    if kind in (list, tuple, set, frozenset):
         return all(map(_is_data, value))
-    if isinstance(value, BaseModel):
-        value = value.model_dump()
-    try:
-        canonical(value)
-    except NotPlainError:
-        return False
-    return True
+    if kind is dict:
+        return all(map(_is_data, (*value, *value.values())))
+    return kind in _PLAIN or (isinstance(value, Enum) and _is_data(kind))
 
 
 def _opened(value: Any) -> Any:

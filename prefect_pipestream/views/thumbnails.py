@@ -14,6 +14,7 @@ SIDE = 160
 _SMALL_PNG = 6_000
 _WORTH_A_TRY = 2 * _SMALL_PNG  # bytes of a PNG that was compressed in a hurry
 _JPEG_QUALITY = 82
+_MOST_COLOURS = 4096  # of a picture that may be smaller as PNG
 
 AnyImage = npt.NDArray[Any]
 
@@ -72,6 +73,8 @@ def scaled(pixels: npt.NDArray[np.uint8], side: int) -> Image.Image:
 
 def encoded(picture: Image.Image) -> tuple[str, bytes]:
     """The picture in as few bytes as there may be in a page of text: PNG, or JPEG if smaller."""
+    if picture.getcolors(_MOST_COLOURS) is None:  # a photograph
+        return "jpeg", _as_jpeg(picture.convert("RGB"))
     png = _as_png(picture, compress_level=1)
     if len(png) <= _WORTH_A_TRY:  # the next levels take ten times as long, for 3 % less
         png = _as_png(picture, compress_level=6)

@@ -164,7 +164,7 @@ class _Guard:
             self._deaths += 1
             if self._deaths >= _MOST_DEATHS:
                 raise WorkerDiedError(
-                    f"the process for samples with limits {result}, {_MOST_DEATHS} times in a row, "
+                    f"the process that works on samples {result}, {_MOST_DEATHS} times in a row, "
                     "and not while at a sample. See its output, and whether the transform's "
                     "module can be imported."
                 )

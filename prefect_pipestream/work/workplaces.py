@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.errors import DatasetError, PipestreamError, WorkerDiedError
 from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
 from prefect_pipestream.reporting.reports import ChunkReport
-from prefect_pipestream.stages.noted import is_data_only
-from prefect_pipestream.work.chunk import ChunkRun, Indices
+from prefect_pipestream.stages.noted import is_data_only, is_own
+from prefect_pipestream.work.chunk import ChunkRun, ChunkStopped, Indices
 from prefect_pipestream.work.guard import run_guarded
 from prefect_pipestream.work.limits import Limits
 
@@ -31,7 +31,6 @@ MOST_PROCESSES = 16
 BRIEF_S = 0.15
 """The work of a chunk in seconds, as long as it is not known where it is worked on best."""
 
-_OWN_PACKAGE = __name__.partition(".")[0]
 _MEASURED_S = 0.1
 _WORTH_S = 0.8
 _BUSY = 0.75  # of the time of all threads
@@ -41,8 +40,8 @@ _WAITING = 0.6  # of the time of one core
 class Workplaces:
     """The places of one run, each of which has one chunk at a time.
 
-    At first all of them are threads. If it is seen that these hold each other up, all but one
-    become processes: each as soon as it is there.
+    At first all of them are threads. If it is seen that these hold each other up, all but one give
+    their places to processes, which take them as soon as they are there.
 
     Args:
         number: How many there are.
@@ -70,7 +69,7 @@ class Workplaces:
         """
         with self._turn(chunk) as is_apart:
             if is_apart:
-                return run_guarded(chunk, indices, Limits())
+                return self._run_apart(chunk, indices)
             began, worked = time.perf_counter(), time.thread_time()
             report = chunk.run(indices)
             seconds, processor_s = time.perf_counter() - began, time.thread_time() - worked
@@ -79,6 +78,16 @@ class Workplaces:
             if hold_each_other_up(share, self._number) and is_all_data(chunk):
                 self.become_processes(chunk)
         return report
+
+    def _run_apart(self, chunk: ChunkRun, indices: Indices) -> ChunkReport:
+        """Lets a process work; where there can be none any more, this thread does the rest."""
+        try:
+            return run_guarded(chunk, indices, Limits())
+        except DatasetError:
+            raise
+        except (WorkerDiedError, OSError) as error:
+            self._log.warning("A thread works on in place of a process: %s", error)
+            return chunk.run(indices)
 
     @contextmanager
     def _turn(self, chunk: ChunkRun) -> Iterator[bool]:
@@ -129,13 +138,16 @@ class Workplaces:
 
     def _add_process(self, chunk: ChunkRun) -> None:
         """Has a process made ready, by a chunk of no samples; where there can be none, a thread."""
+        is_there = False
         try:
             run_guarded(chunk, range(0), Limits())
+            is_there = True
+        except ChunkStopped:
+            pass  # the run is over
         except (PipestreamError, OSError) as error:
             self._log.warning("A thread works on in place of a process: %s", error)
-            self._add(1, 0)
-        else:
-            self._add(0, 1)
+        finally:
+            self._add(*((0, 1) if is_there else (1, 0)))
 
 
 def hold_each_other_up(share: float, threads: int) -> bool:
@@ -154,5 +166,5 @@ def is_all_data(chunk: ChunkRun) -> bool:
         chunk.source.is_all_data
         and chunk.target.is_all_data
         and is_data_only(chunk.transform.stage)
-        and all(cls.__module__.startswith(_OWN_PACKAGE) for cls in CLASS_BY_EXTENSION.values())
+        and all(map(is_own, CLASS_BY_EXTENSION.values()))
     )

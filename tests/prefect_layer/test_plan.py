@@ -3,7 +3,8 @@
 import pytest
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from prefect_pipestream.flows.runner import MOST_CHUNKS, ChunkSizer, Workers, usable_cores
+from prefect_pipestream.flows.runner import MOST_CHUNKS, ChunkSizer, Workers
+from prefect_pipestream.storage.cores import usable_cores
 
 
 def sizes(total: int, sample_s: float, workers: int) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFile
 
 from prefect_pipestream import DataStream, Sample, SamplesSequence, undo_run
 from prefect_pipestream.blocks import ReadWriteUnderfolder
@@ -19,9 +20,12 @@ from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.reporting.reports import ChunkReport
 from prefect_pipestream.sequences import SampleStage, resolve_stage
 from prefect_pipestream.stages.noted import is_data_only
-from prefect_pipestream.work import workplaces
+from prefect_pipestream.storage.cores import usable_cores
+from prefect_pipestream.work import sample_process, workplaces
 from prefect_pipestream.work.chunk import ChunkRun, ChunkStopped, Indices, Transform
 from prefect_pipestream.work.chunk_task import Stop
+from prefect_pipestream.work.guard import run_guarded
+from prefect_pipestream.work.limits import Limits
 from prefect_pipestream.work.workplaces import Workplaces, hold_each_other_up, is_all_data
 
 LOG = logging.getLogger(__name__)
@@ -120,6 +124,54 @@ def test_a_thread_works_where_no_process_can_be_started(
         first.result(60)
 
 
+def test_a_thread_goes_on_where_processes_die(
+    folder: Path, held: type[Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Workplaces(2, 40, LOG)
+    here, there = range(20), range(20, 40)
+    chunk = chunk_of(folder, there)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(places.work_on, chunk_of(folder, here, held), here)
+        assert held.begun.acquire(timeout=60)
+        places.become_processes(chunk)
+        assert places.work_on(chunk, there[:10]).counts["written"] == 10
+        for process in sample_process._idle:  # as the system does that lacks memory
+            process.close()
+        monkeypatch.setattr(sys, "executable", str(folder / "no python"))
+        assert places.work_on(chunk, there[10:]).counts["written"] == 10
+        held.go.set()
+        first.result(60)
+    assert values_of(folder) == [255 - idx for idx in range(40)]
+
+
+def test_a_run_that_is_almost_over_starts_no_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workplaces, "hold_each_other_up", lambda share, threads: True)
+    monkeypatch.setattr(Workplaces, "become_processes", lambda *_: pytest.fail("started"))
+    places = Workplaces(2, 40, LOG)
+    for begin in range(0, 40, 10):
+        part = range(begin, begin + 10)
+        assert places.work_on(chunk_of(folder, part), part).counts["written"] == 10
+
+
+def test_what_is_set_of_pillow_holds_in_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "0_image.jpeg"
+    Image.fromarray(image).save(file)
+    file.write_bytes(file.read_bytes()[:-1000])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    report = run_guarded(chunk_of(tmp_path, range(1)), range(1), Limits())
+    assert report.counts["written"] == 1
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
+    stream = DataStream.read_write_underfolder(tmp_path, run_key="again").part(range(1))
+    chunk = ChunkRun(stream, stream, Transform(["invert"]), None, 0, "one", LOG)
+    assert run_guarded(chunk, range(1), Limits()).counts["failed"] == 1
+
+
 def test_a_chunk_that_waits_for_a_place_can_be_stopped(folder: Path, held: type[Held]) -> None:
     places = Workplaces(1, 40, LOG)
     stop = Stop(places)
@@ -143,6 +195,10 @@ class Own(SampleStage, title="own-of-workplaces"):
         return sample
 
 
+class Like(dict[str, int]):
+    """What may do anything, though it is a mapping."""
+
+
 @pytest.mark.parametrize(
     ("spec", "is_data"),
     [
@@ -154,6 +210,8 @@ class Own(SampleStage, title="own-of-workplaces"):
         ({"set-meta": {"key_path": "m.a", "value": object()}}, False),
         ("item-info", False),  # it counts
         ({"timer": {"stage": "identity"}}, False),
+        ({"reencode": {"item_class": "PngImageItem"}}, True),
+        ({"set-meta": {"key_path": "m.a", "value": Like()}}, False),
         (["identity", Own()], False),
         (["identity", lambda sample: sample], False),
     ],
@@ -193,8 +251,17 @@ def test_a_flow_whose_threads_become_processes_does_each_sample_once(
     monkeypatch.setattr(workplaces, "hold_each_other_up", lambda share, threads: True)
     monkeypatch.setattr(workplaces, "_MEASURED_S", 0.0)
     monkeypatch.setattr(workplaces, "_WORTH_S", 0.0)
+    apart: list[Indices] = []
+
+    def noted(chunk: ChunkRun, indices: Indices, limits: Limits) -> ChunkReport:
+        apart.append(indices)
+        return run_guarded(chunk, indices, limits)
+
+    monkeypatch.setattr(workplaces, "run_guarded", noted)
+    run_guarded(chunk_of(folder, range(1)), range(0), Limits())  # a process is there at once
     report = process_samples(ReadWriteUnderfolder(folder=folder), ["invert"], chunk_size=4)
     assert report.counts["written"] == report.total == 40
+    assert len(apart) > 1 or usable_cores() == 1
     assert values_of(folder) == [255 - idx for idx in range(40)]
     undo_run(folder, report.run_key)
     assert values_of(folder) == list(range(40))

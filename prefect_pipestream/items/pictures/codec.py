@@ -10,6 +10,8 @@ tifffile (see `tiff`), whose pages and tags are looked at in any case. The tests
 and bytes are those of the plugins.
 """
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -43,6 +45,7 @@ _EXTENSIONS = {
 # Planes are green, blue, red, alpha.
 _PLANES_OF_RGB, _RGB_OF_PLANES = [1, 2, 0, 3], [2, 0, 1, 3]
 # The package that has Pillow read a format, and this package's extra that brings it.
+_WORTH_A_FILE = 1 << 16  # values of an array
 _EXTRAS = {"HEIF": ("pillow_heif", "heif"), "JXL": ("pillow_jxl", "jxl")}
 # A mode that holds what a palette or one transparent colour makes of the mode of a file.
 _WITH_ALPHA = {"P": "RGBA", "L": "LA", "RGB": "RGBA"}
@@ -308,6 +311,13 @@ def write_straight(array: Array, format_name: str, **options: Any) -> bytes:
     """Returns a picture as the content of a file by Pillow; see `write`."""
     from PIL import Image
 
+    image = Image.fromarray(array)
+    # Into a file Pillow writes a JPEG without Python's lock, which it holds all the time else.
+    if format_name == "JPEG" and array.size >= _WORTH_A_FILE and sys.platform == "linux":
+        with open(os.memfd_create("jpeg"), "w+b", buffering=0) as file:
+            image.save(file, format_name, **options)
+            file.seek(0)
+            return file.read()
     stream = BytesIO()
-    Image.fromarray(array).save(stream, format_name, **options)
+    image.save(stream, format_name, **options)
     return stream.getvalue()

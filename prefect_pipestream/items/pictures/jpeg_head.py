@@ -26,11 +26,12 @@ def scan_begin(data: bytes) -> int | None:
     """
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
-        marker, at = data[at + 1], at + 2 + (data[at + 2] << 8 | data[at + 3])
+        marker, length = data[at + 1], data[at + 2] << 8 | data[at + 3]
+        at += 2 + length
+        if length < 2 or not (marker in _SEQUENTIAL or marker in _COMMON or marker == _SCAN):
+            return None
         if marker == _SCAN:
             return at
-        if not (marker in _SEQUENTIAL or marker in _COMMON):
-            return None
     return None
 
 

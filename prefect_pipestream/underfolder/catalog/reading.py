@@ -1,7 +1,6 @@
 """Reading the metadata of many samples, in as many processes as there are cores."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from prefect_pipestream.errors import DecodeError, ItemError, WorkerDiedError
 from prefect_pipestream.items import FileSource, Item, MetadataItem
 from prefect_pipestream.items.registry import class_for
 from prefect_pipestream.storage.asking import is_of_disk
+from prefect_pipestream.storage.cores import usable_cores
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.catalog.documents import as_text
 
@@ -68,7 +68,7 @@ def read_documents(folder: str, names: Sequence[str]) -> list[Document]:
     Raises:
         WorkerDiedError: If a process that read some of them was killed.
     """
-    workers = min(_cores(), len(names) // _WORTH_A_PROCESS)
+    workers = min(usable_cores(), len(names) // _WORTH_A_PROCESS)
     if workers < 2 or not all(map(_is_builtin, {name.rpartition(".")[2] for name in names})):
         return [read_document(f"{folder}/{name}") for name in names]
     parts = [names[at::workers] for at in range(workers)]
@@ -83,12 +83,6 @@ def read_documents(folder: str, names: Sequence[str]) -> list[Document]:
 def _is_builtin(extension: str) -> bool:
     cls = class_for(f".{extension}")
     return cls is not None and cls.__module__.startswith(_BUILTIN)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _in_a_process(folder: str, names: Sequence[str]) -> list[Document]:

@@ -24,6 +24,7 @@ from prefect_pipestream.storage.asking import (
     is_there,
     status_through_links,
 )
+from prefect_pipestream.storage.cores import usable_cores
 from prefect_pipestream.storage.new_dataset import is_old
 from prefect_pipestream.underfolder.checks.other_layouts import described, layouts_at
 from prefect_pipestream.underfolder.checks.own_files import (
@@ -252,7 +253,7 @@ def _decode_all(
     for name in _shared_names(layout):
         found.look_at(layout.final("/" + name), name, None)
     indices = index.indices().tolist()
-    workers = os.cpu_count() or 1
+    workers = usable_cores()
     done = 0
     with ThreadPoolExecutor(workers) as pool:
         # Some at a time: a million samples are not submitted at once.
