@@ -303,7 +303,7 @@ def test_a_dataset_that_may_not_be_written_can_be_asked(
 
 def test_processes_read_what_a_loop_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefect_pipestream.underfolder.catalog.reading._WORTH_A_PROCESS", 5)
-    monkeypatch.setattr("prefect_pipestream.underfolder.catalog.reading._cores", lambda: 3)
+    monkeypatch.setattr("prefect_pipestream.underfolder.catalog.reading.usable_cores", lambda: 3)
     put(folder, 2, {"label": datetime.date(2020, 1, 1), 3: {1, 2}, "b": b"\0"})
     (folder / "data" / "0002_metadata.json").unlink()
     (folder / "data" / "0004_metadata.json").write_text("{")
