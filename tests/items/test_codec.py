@@ -1,6 +1,8 @@
 """The short cuts past imageio's plugins give what the plugins give: same pixels, same bytes."""
 
+import errno
 import io
+import os
 from typing import Any
 
 import imageio.v3 as iio
@@ -89,6 +91,24 @@ def test_both_ways_write_the_same_bytes(format_name: str, options: Any, mode: st
     array = np.array(in_mode(mode))
     straight = codec.write_straight(array, format_name, **options)
     assert straight == codec.write_by_imageio(array, format_name, **options)
+
+
+@pytest.mark.parametrize("options", [{"quality": 70}, {"optimize": True, "progressive": True}])
+@pytest.mark.parametrize("has_files_in_memory", [True, False])
+def test_a_large_jpeg_has_the_same_bytes_by_way_of_a_file(
+    options: Any, has_files_in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_files_in_memory:
+
+        def forbidden(name: str) -> int:
+            raise PermissionError(errno.EPERM, "as in a sandbox")
+
+        monkeypatch.setattr(os, "memfd_create", forbidden, raising=False)
+    image = photograph(200, 300)
+    expected = content(Image.fromarray(image), "JPEG", **options)
+    assert codec.write_straight(image, "JPEG", **options) == expected
+    with pytest.raises(ValueError, match="quality"):
+        codec.write_straight(image, "JPEG", quality="much")
 
 
 @settings(max_examples=40, deadline=None)

@@ -13,7 +13,7 @@ and bytes are those of the plugins.
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -311,13 +311,17 @@ def write_straight(array: Array, format_name: str, **options: Any) -> bytes:
     """Returns a picture as the content of a file by Pillow; see `write`."""
     from PIL import Image
 
-    image = Image.fromarray(array)
     # Into a file Pillow writes a JPEG without Python's lock, which it holds all the time else.
-    if format_name == "JPEG" and array.size >= _WORTH_A_FILE and sys.platform == "linux":
-        with open(os.memfd_create("jpeg"), "w+b", buffering=0) as file:
-            image.save(file, format_name, **options)
-            file.seek(0)
-            return file.read()
-    stream = BytesIO()
-    image.save(stream, format_name, **options)
-    return stream.getvalue()
+    is_for_file = format_name == "JPEG" and array.size >= _WORTH_A_FILE
+    with _file_in_memory() if is_for_file else BytesIO() as stream:
+        Image.fromarray(array).save(stream, format_name, **options)
+        stream.seek(0)
+        return stream.read()
+
+
+def _file_in_memory() -> BinaryIO:
+    """A file that is in memory alone, where the system has such; else what is like a file."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # a sandbox may forbid it
+            return open(os.memfd_create("picture"), "w+b", buffering=0)
+    return BytesIO()
