@@ -145,6 +145,19 @@ def sync_folder(folder: str) -> None:
             os.close(handle)
 
 
+def umask_in_force() -> int | None:
+    """What new files of this process lack of access; None where the system does not tell.
+
+    It is not asked for by `os.umask`, which would change it for the files of other threads.
+    """
+    try:
+        with open("/proc/self/status", "rb") as status:
+            told = next(line for line in status if line.startswith(b"Umask:"))
+    except (OSError, StopIteration):
+        return None
+    return int(told.split()[1], 8)
+
+
 def keep_access(path: str, old_path: str) -> None:
     """Gives a new file, of which there is no other link, the mode and the group of an old one.
 

@@ -22,6 +22,7 @@ from prefect_pipestream.items.settings import Settings
 from prefect_pipestream.reporting.reports import ChunkReport
 from prefect_pipestream.sequences.worker import Failure
 from prefect_pipestream.stages.noted import is_data_only
+from prefect_pipestream.storage.making import umask_in_force
 from prefect_pipestream.work.chunk import FIRST_RETRY_S, ChunkRun, ChunkStopped, Indices
 from prefect_pipestream.work.guarded import Job, LogLine, Order, Struck
 from prefect_pipestream.work.limits import Limits
@@ -216,6 +217,7 @@ def _pickled(chunk: ChunkRun, limits: Limits, indices: Indices) -> bytes:
         dict(CLASS_BY_EXTENSION),
         Settings.now(),
         limits,
+        umask_in_force(),
     )
     try:
         return bytes(cloudpickle.dumps(job))

@@ -49,6 +49,7 @@ class Job:
         classes: The item class of each extension.
         settings: How the owner decodes and encodes.
         limits: What one sample may take.
+        umask: What new files of the owner lack of access; None: it is not known.
     """
 
     source: DataStream
@@ -59,6 +60,7 @@ class Job:
     classes: dict[str, type[Item[Any]]]
     settings: Settings
     limits: Limits
+    umask: int | None
 
 
 class Order(NamedTuple):
@@ -148,6 +150,8 @@ class _Worker:
         job: Job = pickle.loads(order.job)
         CLASS_BY_EXTENSION.update(job.classes)
         job.settings.set()
+        if job.umask is not None:
+            os.umask(job.umask)
         self._limit_s = job.limits.seconds
         faulthandler.cancel_dump_traceback_later()  # an earlier order may have had another limit
         self._end_unless_called_again()

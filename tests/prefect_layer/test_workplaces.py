@@ -1,6 +1,7 @@
 """Where chunks are worked on: threads, or other processes; each sample once."""
 
 import logging
+import os
 import pickle
 import sys
 import threading
@@ -170,6 +171,21 @@ def test_what_is_set_of_pillow_holds_in_a_process(
     stream = DataStream.read_write_underfolder(tmp_path, run_key="again").part(range(1))
     chunk = ChunkRun(stream, stream, Transform(["invert"]), None, 0, "one", LOG)
     assert run_guarded(chunk, range(1), Limits()).counts["failed"] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is that of the start")
+def test_new_files_of_a_process_have_the_access_of_now(folder: Path) -> None:
+    for begin, mask in ((0, 0o022), (20, 0o077)):  # by one process, which is used again
+        part = range(begin, begin + 20)
+        chunk = chunk_of(folder, part)
+        chunk.transform = Transform({"set-meta": {"key_path": "new.a", "value": 1}})
+        before = os.umask(mask)
+        try:
+            assert run_guarded(chunk, part, Limits()).counts["written"] == 20
+        finally:
+            os.umask(before)
+        (made,) = (folder / "data").glob(f"*{begin:02d}_new.*")
+        assert made.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_a_chunk_that_waits_for_a_place_can_be_stopped(folder: Path, held: type[Held]) -> None:
