@@ -18,9 +18,10 @@ from prefect_pipestream import DataStream, Sample, SamplesSequence, undo_run
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.flows.processing import process_samples
 from prefect_pipestream.items import PngImageItem
+from prefect_pipestream.items.registry import CLASS_BY_EXTENSION
 from prefect_pipestream.reporting.reports import ChunkReport
 from prefect_pipestream.sequences import SampleStage, resolve_stage
-from prefect_pipestream.stages.noted import is_data_only
+from prefect_pipestream.stages.noted import is_data_only, is_own
 from prefect_pipestream.storage.cores import usable_cores
 from prefect_pipestream.work import sample_process, workplaces
 from prefect_pipestream.work.chunk import ChunkRun, ChunkStopped, Indices, Transform
@@ -48,6 +49,13 @@ def test_threads_hold_each_other_up_where_one_core_is_all_they_use(
     share: float, threads: int, do_they: bool
 ) -> None:
     assert hold_each_other_up(share, threads) is do_they
+
+
+@pytest.fixture(autouse=True)
+def own_item_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests have made item classes of their own, which are there for the whole process."""
+    own = {name: cls for name, cls in CLASS_BY_EXTENSION.items() if is_own(cls)}
+    monkeypatch.setattr(workplaces, "CLASS_BY_EXTENSION", own)
 
 
 @pytest.fixture
@@ -246,7 +254,10 @@ def test_streams_with_code_of_the_users_stay_in_this_process(folder: Path) -> No
     for source, before in ((read.map("identity"), []), (read, [{"map": {"stage": "identity"}}])):
         pipe = [*before, {"to_underfolder": {"folder": str(folder.parent / "other")}}]
         assert not DataStream(source, pipe).is_all_data
-    assert is_all_data(chunk_of(folder, range(3)))
+    chunk = chunk_of(folder, range(3))
+    assert is_all_data(chunk)
+    workplaces.CLASS_BY_EXTENSION[".own"] = type("OwnItem", (PngImageItem,), {})
+    assert not is_all_data(chunk)
 
 
 @pytest.mark.usefixtures("prefect_api")
