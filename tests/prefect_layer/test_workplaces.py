@@ -158,10 +158,11 @@ def test_a_run_that_is_almost_over_starts_no_process(
 ) -> None:
     monkeypatch.setattr(workplaces, "hold_each_other_up", lambda share, threads: True)
     monkeypatch.setattr(Workplaces, "become_processes", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr(workplaces, "_MEASURED_S", 0.0)
     places = Workplaces(2, 40, LOG)
-    for begin in range(0, 40, 10):
-        part = range(begin, begin + 10)
-        assert places.work_on(chunk_of(folder, part), part).counts["written"] == 10
+    for part in (range(39), range(39, 40)):
+        assert places.work_on(chunk_of(folder, part), part).counts["written"] == len(part)
+        assert places.are_settled
 
 
 def test_what_is_set_of_pillow_holds_in_a_process(
