@@ -94,13 +94,21 @@ def _check_siblings(layout: Layout, aside: Aside) -> Iterator[Problem]:
         yield _put_aside(layout, aside, "leftover", path, message)
 
 
+def _names_in(folder: str) -> list[str]:
+    """The names in a folder; none where there is none, or a writer removed it meanwhile."""
+    try:
+        return sorted(os.listdir(folder)) if is_folder(folder) else []
+    except FileNotFoundError:
+        return []
+
+
 def _check_kinds(layout: Layout, aside: Aside) -> Iterator[Problem]:
     """Finds links, pipes and devices among our own files, where none of a sample are."""
     where: list[list[str]] = [[]]
     while where:
         parts = where.pop()
         folder = layout.at(*parts)
-        for name in sorted(os.listdir(folder)) if is_folder(folder) else ():
+        for name in _names_in(folder):
             path, below = f"{folder}/{name}", [*parts, name]
             found = status_of(path)
             if found is None or _is_samples(below) or stat.S_ISREG(found.st_mode):
