@@ -56,9 +56,9 @@ class Liveness:
 
     def close(self) -> None:
         """Lets go of the lock."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        handle, self._handle = self._handle, -1  # first: a signal comes at any time
+        if handle >= 0:
+            os.close(handle)
 
     __del__ = close
 

@@ -104,18 +104,19 @@ def open_regular(path: str) -> BinaryIO:
         OSError: If it cannot be opened.
     """
     try:
-        handle = os.open(path, _READ)
+        file = open(path, "rb", opener=_open_to_read)
     except OSError as error:
         if error.errno in _NO_FILE:
             raise ValueError("it is no regular file") from error
         raise
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("it is no regular file")
-        return open(handle, "rb")
-    except BaseException:
-        os.close(handle)
-        raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError("it is no regular file")
+    return file
+
+
+def _open_to_read(path: str, _flags: int) -> int:
+    return os.open(path, _READ)
 
 
 def read_regular(path: str, most: int = MOST_BYTES) -> bytes:
