@@ -12,6 +12,7 @@ from prefect_pipestream.underfolder import Run
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.run import runs_of
+from tests.dataset_files import files_outside_private
 from tests.faults.cases import SAMPLES, Case, _streams
 from tests.faults.injecting import Ending
 
@@ -51,9 +52,7 @@ class Expected:
 
 def files_of(root: Path) -> Iterator[Path]:
     if root.exists():
-        for path in sorted(root.rglob("*")):
-            if not path.is_dir() and ".pipestream" not in path.parts:
-                yield path
+        yield from files_outside_private(root)
 
 
 def contents(root: Path) -> Contents:

@@ -8,6 +8,7 @@ import pytest
 
 from prefect_pipestream.items import Item
 from prefect_pipestream.sequences import Sample, SamplesSequence
+from tests.dataset_files import files_outside_private
 
 
 def make_image(path: Path, value: int = 0, size: tuple[int, int] = (6, 8)) -> Path:
@@ -61,6 +62,6 @@ def files_below(folder: Path) -> dict[str, bytes]:
     """The content of each file below a folder, by its path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".pipestream" not in path.parts
+        for path in files_outside_private(folder)
+        if path.is_file()
     }

@@ -8,6 +8,7 @@ import yaml
 
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import Sample
+from tests.dataset_files import files_outside_private
 
 
 def image_of(idx: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
@@ -37,8 +38,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """All files of a dataset by name, without the package's own."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".pipestream" not in path.parts
+        for path in files_outside_private(folder)
+        if path.is_file()
     }
 
 

@@ -1,11 +1,13 @@
 """Small real datasets to write to."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem, YamlMetadataItem
+from tests.dataset_files import files_outside_private
 
 
 def make_dataset(folder: Path, length: int = 6, zfill: int = 6) -> Path:
@@ -24,15 +26,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a dataset but the private ones, by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".pipestream" not in path.parts
+        for path in files_outside_private(folder)
+        if path.is_file()
     }
 
 
 def strays(folder: Path) -> list[str]:
     """The staged, pending and hidden files of a dataset: none, once all is said and done."""
     private = folder / ".pipestream"
-    found = [*private.glob("staged/**/*"), *private.glob("log/*"), *folder.glob("data/.*")]
+    staged = (
+        Path(where, name) for where, _, names in os.walk(private / "staged") for name in names
+    )
+    found = [*staged, *private.glob("log/*"), *folder.glob("data/.*")]
     files = [path for path in found if path.is_file() and path.suffix != ".alive"]
     return [str(path.relative_to(folder)) for path in files]
 

@@ -44,6 +44,7 @@ from prefect_pipestream.underfolder import (
     undo_run,
 )
 from prefect_pipestream.underfolder.runs import undo
+from tests.dataset_files import files_outside_private
 
 from .conftest import contents, make_dataset, strays
 
@@ -75,8 +76,7 @@ def entries(folder: Path) -> dict[str, tuple[bytes | str, int]]:
             os.readlink(path) if path.is_symlink() else path.read_bytes(),
             path.lstat().st_mtime_ns,
         )
-        for path in sorted(folder.rglob("*"))
-        if ".pipestream" not in path.parts and not path.is_dir()
+        for path in files_outside_private(folder)
     }
 
 

@@ -16,6 +16,7 @@ from prefect_pipestream.validation import (
     check_rules,
     validate_samples,
 )
+from tests.dataset_files import files_outside_private
 from tests.prefect_layer.artifacts import artifact_texts
 from tests.prefect_layer.datasets import make_dataset, truncate_image
 
@@ -120,12 +121,12 @@ def test_the_flow_is_a_gate_and_changes_nothing(
     dataset = ReadWriteUnderfolder(folder=folder)
     assert validate_dataset(dataset).summary() == "6 valid, 0 invalid"
     truncate_image(folder, 2)
-    before = {path: path.stat() for path in folder.rglob("*")}
+    before = {path: path.stat() for path in files_outside_private(folder)}
     listed = tmp_path / "problems.csv"
     with pytest.raises(InvalidDatasetError, match="002_image"):
         validate_dataset(dataset, report_file=listed)
     assert validate_dataset(dataset, max_invalid=0.2).summary() == "5 valid, 1 invalid"
-    after = {path: path.stat() for path in folder.rglob("*")}
+    after = {path: path.stat() for path in files_outside_private(folder)}
     assert {path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in before.items()} == {
         path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in after.items()
     }
