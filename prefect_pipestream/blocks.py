@@ -5,13 +5,13 @@ list in the Prefect UI and given to a flow or a task; `open` makes the stream.
 """
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field, HttpUrl
 
 from prefect_pipestream.sequences import DataStream, build_pipe
+from prefect_pipestream.storage.address import PlaceField
 from prefect_pipestream.views.addresses import BrowserAddress
 
 Operation = str | dict[str, Any]
@@ -76,7 +76,7 @@ class ReadWriteUnderfolder(DataStreamBlock):
     _logo_url = _LOGO
     _documentation_url = _DOCUMENTATION
 
-    folder: Path = Field(
+    folder: PlaceField = Field(
         description=f"The dataset folder, which holds the folder `data`.{_RELATIVE}"
     )
     must_exist: bool = Field(
@@ -119,7 +119,9 @@ class CreateNewUnderfolder(DataStreamBlock):
     _logo_url = _LOGO
     _documentation_url = _DOCUMENTATION
 
-    folder: Path = Field(description=f"The dataset folder to create. It must not exist.{_RELATIVE}")
+    folder: PlaceField = Field(
+        description=f"The dataset folder to create. It must not exist.{_RELATIVE}"
+    )
     zfill: int = Field(default=6, ge=0, description=_ZFILL)
     browser_url: _BrowserUrl = Field(default=None, description=_BROWSER_URL)
 
@@ -159,7 +161,7 @@ class OutputUnderfolder(DataStreamBlock):
     _logo_url = _LOGO
     _documentation_url = _DOCUMENTATION
 
-    folder: Path = Field(description=f"The dataset folder to write into.{_RELATIVE}")
+    folder: PlaceField = Field(description=f"The dataset folder to write into.{_RELATIVE}")
     zfill: int = Field(default=6, ge=0, description=_ZFILL)
     browser_url: _BrowserUrl = Field(default=None, description=_BROWSER_URL)
 

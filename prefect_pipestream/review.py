@@ -12,6 +12,7 @@ from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import Removal, SampleStage
 from prefect_pipestream.sequences.where import find
+from prefect_pipestream.storage.address import local_folder
 from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.format.index import checked_indices
@@ -126,7 +127,7 @@ def compute_review(
         changes += _stage_change(staged, dataset, stage, idx, keys)
     review = Review(
         id=review_id,
-        folder=dataset.folder,
+        folder=local_folder(dataset.folder),
         samples=tuple(reviewed_samples(staged)),
         shared=tuple(staged.shared),
         expires=time.time() + keep_s,

@@ -29,6 +29,8 @@ ROOMS = (
     "underfolder.runs",
     "underfolder.catalog",
     "underfolder.checks",
+    "underfolder.bucket",
+    "underfolder.opening",
     "underfolder",
     "sequences",
     "stages",

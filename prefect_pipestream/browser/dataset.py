@@ -15,6 +15,7 @@ from prefect_pipestream.items import Item
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.sequences.sorting import Sorted
 from prefect_pipestream.sequences.where import Found
+from prefect_pipestream.storage.address import local_folder
 from prefect_pipestream.underfolder import UndoReport, undo_commit
 from prefect_pipestream.underfolder.format.run_key import is_run_name
 from prefect_pipestream.views import Thumbnail, Thumbnails
@@ -61,7 +62,7 @@ class ShownDataset:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.started = datetime.now()
         self.stream = DataStream.read_write_underfolder(folder)
-        self.folder = self.stream.output_folder
+        self.folder = local_folder(self.stream.output_folder)
         self.thumbnails = Thumbnails(self.folder)
         self.kept = KeptFiles(self.folder)
         self._streams: dict[str, DataStream] = {}

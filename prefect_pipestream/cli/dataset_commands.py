@@ -24,6 +24,7 @@ from prefect_pipestream.cli.output import (
     write_note,
     write_table,
 )
+from prefect_pipestream.storage.address import place_of
 from prefect_pipestream.storage.space import size_of
 from prefect_pipestream.underfolder import (
     Check,
@@ -33,11 +34,14 @@ from prefect_pipestream.underfolder import (
     UndoPlan,
     UndoReport,
 )
+from prefect_pipestream.underfolder.opening import ledgers_of, open_dataset
 from prefect_pipestream.underfolder.runs.listing import existing_run, runs_and_space
 
 _SHOWN_GAPS = 10
 
-Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="The dataset's folder, or address (s3://…).")
+]
 
 
 def runs(
@@ -53,7 +57,7 @@ def runs(
 ) -> None:
     """List the runs of a dataset, and the disk space that their undo holds."""
     with told_errors(as_json):
-        found, space = runs_and_space(dataset)
+        found, space = runs_and_space(ledgers_of(dataset))
         if not with_undone:
             found = [run for run in found if run.state != "undone"]
         if run_key is not None:
@@ -90,7 +94,7 @@ def where(
     from prefect_pipestream.sequences.where import find
 
     with told_errors(as_json):
-        found = find(underfolder.Underfolder(dataset), query)
+        found = find(open_dataset(place_of(dataset)), query)
     if as_json:
         listed = {} if only_count else {"indices": found.indices.tolist()}
         problems = {str(idx): text for idx, text in found.problems.items()}

@@ -19,7 +19,9 @@ Again = Callable[[str], list[str]]
 
 _EXAMPLE = '\'["verify-items", {"resize-images": {"size": [64, 64]}}]\''
 
-Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="The dataset's folder, or address (s3://…).")
+]
 Transform = Annotated[
     str | None,
     typer.Option(
@@ -457,14 +459,15 @@ def _check(
     """Tells what is wrong with a dataset, operations or a query before Prefect is started."""
     from prefect_pipestream.sequences.query import parse_where
     from prefect_pipestream.stages import resolve_stage
-    from prefect_pipestream.underfolder import Underfolder
+    from prefect_pipestream.storage.address import place_of
+    from prefect_pipestream.underfolder.opening import open_dataset
 
     with told_errors(as_json):
         if operations is not None:
             resolve_stage(operations)
         if where is not None:
             parse_where(where)
-        Underfolder(dataset)
+        open_dataset(place_of(dataset))
 
 
 _TRANSFORM: dict[str, Any] = {"param_hint": "--transform"}

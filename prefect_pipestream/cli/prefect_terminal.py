@@ -37,6 +37,7 @@ from prefect_pipestream.errors import DatasetWriteError, PipestreamError, Worker
 from prefect_pipestream.flows.reviewing import ReviewReport
 from prefect_pipestream.reporting.markdown import ranges
 from prefect_pipestream.reporting.reports import RunReport
+from prefect_pipestream.storage.address import place_of
 from prefect_pipestream.validation import ValidationReport
 
 _SHOWN_FAILURES = 20
@@ -239,7 +240,8 @@ def _failures_table(report: RunReport, folder: Path) -> Table:
     table.add_column("sample", justify="right", style="red")
     table.add_column("tries", justify="right")
     table.add_column("file and reason", overflow="fold")
-    inside = f"{folder.resolve()}{os.sep}"
+    place = place_of(folder)
+    inside = f"{place.resolve() if isinstance(place, Path) else place}{os.sep}"
     for failure in report.failures[:_SHOWN_FAILURES]:
         reason = Text(printable(failure.message.replace(inside, "")))
         table.add_row(str(failure.idx), str(failure.attempts), reason)
@@ -250,14 +252,14 @@ def _print_where_to_look(console: Console, report: RunReport, folder: Path) -> N
     server = PREFECT_UI_URL.value() or "http://127.0.0.1:4200"
     start = "" if PREFECT_API_URL.value() else "`prefect server start`, then "
     lines = [
-        f"\nDataset  {folder}",
+        f"\nDataset  {place_of(folder)}",
         f"Run key  {report.run_key}",
         f"Prefect  {start}{server}/runs shows the flow run and its log",
     ]
     undone = report.undone_by if report.taken_back else report.run_key
     if report.changed and undone is not None:
         key = ["--"] * undone.startswith("-") + [undone]
-        undo = shlex.join(["pipestream", "undo", str(folder), *key])
+        undo = shlex.join(["pipestream", "undo", str(place_of(folder)), *key])
         lines.append(f"{'Redo' if report.taken_back else 'Undo'}     {undo}")
     for line in lines:
         console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

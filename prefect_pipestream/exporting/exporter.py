@@ -32,6 +32,7 @@ from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.sequences import Sample, SamplesSequence
 from prefect_pipestream.sequences.building import construct
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS
+from prefect_pipestream.storage.address import local_folder, place_of
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.new_dataset import new_sibling
 from prefect_pipestream.storage.paths_below import relative
@@ -326,7 +327,7 @@ def export(
         MissingExtraError: If what the layout needs is not installed.
         DatasetWriteError: If the disk cannot take it.
     """
-    root = os.path.abspath(os.path.expanduser(os.fspath(target)))
+    root = os.path.abspath(os.path.expanduser(local_folder(place_of(target))))
     if is_there(root):
         raise DatasetExistsError(f"{root} exists, and is not to be overwritten. Name another one.")
     make = exporter_of(kind)

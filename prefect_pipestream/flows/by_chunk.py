@@ -13,7 +13,6 @@ from prefect_pipestream import tasks
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.flows.runner import (
-    CHUNK_S,
     ChunkSizer,
     Workers,
     in_flight,
@@ -22,6 +21,7 @@ from prefect_pipestream.flows.runner import (
 )
 from prefect_pipestream.reporting.progress import Advance
 from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
+from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import SampleFailure, SampleRecord
 from prefect_pipestream.work.chunk import Indices
 from prefect_pipestream.work.chunk_task import Stop
@@ -41,7 +41,8 @@ def run_by_chunk(
     Raises:
         DatasetError: If the dataset cannot be written; what was done until then is kept.
     """
-    workers = Workers(task_runner())
+    places = (run.source.input_folder, run.target.output_folder)
+    workers = Workers(task_runner(), waits=any(map(is_address, places)))
     chunks = _Chunks(run, todo, chunk_size, workers)
     try:
         chunks.process(advance)
@@ -78,7 +79,7 @@ class _Chunks:
     ) -> None:
         self._run = run
         self._todo = todo
-        self._sizer = ChunkSizer(len(todo), workers.number, chunk_size)
+        self._sizer = ChunkSizer(len(todo), workers.number, chunk_size, workers.least)
         self._workers = workers
         self._runner = runner
         self._begin = 0
@@ -126,7 +127,7 @@ class _Chunks:
 
     def _next_size(self) -> int:
         are_settled = self._places is None or self._places.are_settled
-        return self._sizer.next_size(CHUNK_S if are_settled else BRIEF_S)
+        return self._sizer.next_size(self._workers.chunk_s if are_settled else BRIEF_S)
 
     def _limit(self) -> int:
         if not self._sizer.is_measured:

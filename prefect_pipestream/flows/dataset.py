@@ -9,6 +9,7 @@ from prefect_pipestream.blocks import (
 )
 from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.reporting.reports import describe_counts
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import RunInfo, list_runs
 
 Dataset = ReadWriteUnderfolder | Path
@@ -23,7 +24,7 @@ def block_of(dataset: Dataset) -> ReadWriteUnderfolder:
 
 
 @contextmanager
-def listing_runs(folder: Path) -> Iterator[None]:
+def listing_runs(folder: Place) -> Iterator[None]:
     """Lists the last runs where there is no such run, to choose from.
 
     Raises:

@@ -16,8 +16,9 @@ from prefect_pipestream.flows.selection import chosen_indices
 from prefect_pipestream.layouts import LayoutKind
 from prefect_pipestream.reporting.artifacts import publish_export
 from prefect_pipestream.sequences import SamplesSequence
-from prefect_pipestream.underfolder import Provenance, Underfolder
+from prefect_pipestream.underfolder import Provenance
 from prefect_pipestream.underfolder.ledger.provenance import who
+from prefect_pipestream.underfolder.opening import open_dataset
 
 _NO_OPTIONS = inspect.signature(export).parameters.keys() | {"folder"}
 
@@ -58,7 +59,7 @@ def export_dataset(
     folder = dataset if isinstance(dataset, Path) else dataset.folder
     samples = SamplesSequence.from_underfolder(folder)
     log = get_run_logger()
-    chosen = chosen_indices(Underfolder(folder), indices, where, log).tolist()
+    chosen = chosen_indices(open_dataset(folder), indices, where, log).tolist()
     report = export(samples, kind, target, indices=chosen, max_failed=max_failed, **(options or {}))
     for idx, failure in report.failures.items():
         log.warning("Sample %d is left out: %s: %s", idx, failure.error_type, failure.message)

@@ -89,7 +89,8 @@ def homes_of(source: DataStream, target: DataStream) -> list[Path]:
         DatasetError: If it could not be asked whether they are there.
     """
     folders = dict.fromkeys((source.input_folder, target.output_folder))
-    return [folder for folder in folders if folder is not None and is_folder(str(folder))]
+    paths = [folder for folder in folders if isinstance(folder, Path)]
+    return [folder for folder in paths if is_folder(str(folder))]
 
 
 def plan_by_name_of(run: Run) -> str | None:

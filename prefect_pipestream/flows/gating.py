@@ -10,7 +10,8 @@ from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder import end_run
+from prefect_pipestream.storage.address import is_address
+from prefect_pipestream.underfolder import opening
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.undo import undo_own_run
 from prefect_pipestream.validation import SampleRules
@@ -102,9 +103,10 @@ def take_back(
     writer = run.target
     changes = shown_changes(run.source, writer, run.log) if with_artifacts else []
     try:
-        write_failures(writer.run, report)  # moves with the run's folder
+        if not is_address(writer.output_folder):
+            write_failures(writer.run, report)  # moves with the run's folder
         pack_ledger(writer, run.log)
-        undone = undo_own_run(writer.run, writer.attempt, _facts(run))
+        undone = opening.undo_own_run(writer.output_folder, writer.run, writer.attempt, _facts(run))
     except RunTakenOverError:
         raise
     except (DatasetError, OSError) as error:
@@ -133,6 +135,6 @@ def _facts(run: ProcessRun) -> dict[str, Any]:
 def pack_ledger(writer: DataStream, log: Log) -> None:
     """Packs a run's ledger, which may wait: a full disk is no reason to call the run failed."""
     try:
-        end_run(writer.run)
+        writer.end_run()
     except DatasetError as error:
         log.warning("The ledger of run %s stays unpacked: %s", writer.run_key, error)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import ParamSpec, cast
 
 import numpy as np
@@ -24,6 +23,7 @@ from prefect_pipestream.reporting.plan_artifact import publish_plan
 from prefect_pipestream.reporting.plans import PlannedChange, Reason, RunPlan, chosen_by
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.address import local_folder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.signatures import failed_last
@@ -103,7 +103,7 @@ def plan_run(
         transform=str(identity),
         select=choice.select,
         where=selection.where,
-        samples=_by_reason(selection, choice, run.target.output_folder, identity),
+        samples=_by_reason(selection, choice, run.target.ledgers, identity),
         chosen_by=chosen_by(selection.let_through),
         left_out=dict(selection.left_out),
         tried=trial.tried,
@@ -120,7 +120,7 @@ def plan_run(
     )
     run.log.info("Plan %s: %s", plan.key, plan.summary())
     if artifacts:
-        publish_plan(plan, trial.changes, run.target.output_folder, run.log)
+        publish_plan(plan, trial.changes, local_folder(run.target.output_folder), run.log)
     return plan
 
 
@@ -147,7 +147,7 @@ def _tries(run: ProcessRun, indices: Sequence[int]) -> Iterator[Tried]:
 
 
 def _by_reason(
-    selection: Selection, choice: Choice, folder: Path, identity: Identity
+    selection: Selection, choice: Choice, folder: Layout, identity: Identity
 ) -> dict[Reason, list[int]]:
     """The samples that would be processed, each with one reason."""
     todo, looks = selection.todo, cast(Looks, selection.looks)

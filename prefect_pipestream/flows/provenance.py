@@ -16,6 +16,7 @@ from prefect_pipestream.flows.process_run import ProcessRun
 from prefect_pipestream.reporting.progress import API_ERRORS
 from prefect_pipestream.sequences import DataStream, SampleStage
 from prefect_pipestream.stages.noted import noted_transform, noted_value, own_files
+from prefect_pipestream.storage.address import Place, place_of
 from prefect_pipestream.storage.checkout import Checkout, checkout_of
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.ledger.plain import text
@@ -44,7 +45,7 @@ def provenance_of(run: ProcessRun, origin: SourceState | None = None) -> dict[st
     """
     transform = run.transform
     read = run.source.input_folder if origin is None else origin.folder
-    folders = [run.target.output_folder, *(() if read is None else (Path(read),))]
+    folders = [run.target.output_folder, *(() if read is None else (place_of(read),))]
     code = code_in_force(transform.stage, folders)
     known = run.target.run.provenance()
     if known is not None:
@@ -85,7 +86,7 @@ def provenance_fact(
     return {PROVENANCE: provenance.fact()}
 
 
-def code_in_force(transform: SampleStage | None, datasets: Collection[Path]) -> Checkout | None:
+def code_in_force(transform: SampleStage | None, datasets: Collection[Place]) -> Checkout | None:
     """The checkout with a transform's own code, or with the folder in which the flow runs.
 
     A checkout in a dataset does not count, as a stranger may have made it.
@@ -103,7 +104,9 @@ def state_of(source: DataStream) -> SourceState:
     folder, samples = source.input_folder, len(source.indices())
     if folder is None:
         return SourceState(samples=samples, pipe=_told(lambda: text(repr(source.input_sequence))))
-    return state_of_folder(folder, samples)
+    if isinstance(folder, Path):
+        return state_of_folder(folder, samples)
+    return SourceState(str(folder), samples)
 
 
 def state_of_folder(folder: Path, samples: int | None = None) -> SourceState:

@@ -35,6 +35,7 @@ from prefect_pipestream.review import (
     load_review,
 )
 from prefect_pipestream.sequences import resolve_stage
+from prefect_pipestream.storage.address import local_folder
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.review_decisions import Held, holding
@@ -97,7 +98,7 @@ def review_changes(
     # Resumed, the flow is called again, finds its staged changes and goes on with the answer.
     log, wait_s, run_id = get_run_logger(), wait_hours * 3600, str(flow_run.id)
     block = block_of(dataset)
-    if (before := _done_before(block.folder, run_id)) is not None:
+    if (before := _done_before(local_folder(block.folder), run_id)) is not None:
         log.info("The review was applied before this flow run could end.")
         return before
     review = compute_review(

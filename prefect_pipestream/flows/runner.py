@@ -17,6 +17,8 @@ from prefect_pipestream.storage.cores import usable_cores
 
 CHUNK_S = 3.0
 """The work of a chunk that is aimed at, in seconds: beside it a task run costs nothing."""
+WAITING_CHUNK_S = 12.0
+"""The same where tasks wait for a store: a commit to it takes some of its answers."""
 MOST_CHUNKS = 300
 """The task runs that a run is kept to, so that its page in the UI can be read."""
 
@@ -25,25 +27,36 @@ _GROWTH = 10
 _SHARES = 2
 _SHORTEST_S = 0.15
 _UNKNOWN_WORKERS = 16
+_WAITING_WORKERS = 8
+_WAITING_SAMPLES = 25
 
 
 class Workers:
     """What a task runner can do at once.
 
+    Args:
+        runner: The task runner.
+        waits: Whether tasks wait for a store most of the time.
+
     Attributes:
         number: How many tasks it works on at a time.
         in_flight: How many should be submitted and not finished, so that none of them waits
             for work, and the sizes of later chunks can follow what earlier ones took.
+        least: The samples that a chunk should have at least.
+        chunk_s: The work of a chunk that is aimed at, in seconds.
         are_ours: Whether it is ours to say where they work: nobody chose how many threads.
     """
 
-    def __init__(self, runner: "TaskRunner[Any] | None") -> None:
+    def __init__(self, runner: "TaskRunner[Any] | None", *, waits: bool = False) -> None:
         # Prefect has no public name for it; a runner that lacks it counts as of unknown size.
         most: int | None = getattr(runner, "_max_workers", None)
         cores = usable_cores()
+        self.least = _WAITING_SAMPLES if waits else 1
+        self.chunk_s = WAITING_CHUNK_S if waits else CHUNK_S
         self.are_ours = isinstance(runner, ThreadPoolTaskRunner) and most in (None, sys.maxsize)
         if self.are_ours:
-            self.number = self.in_flight = cores  # more threads than these hinder each other
+            # More threads than cores hinder each other, unless they wait for a store.
+            self.number = self.in_flight = max(cores, _WAITING_WORKERS) if waits else cores
         elif isinstance(runner, ThreadPoolTaskRunner):
             self.number = self.in_flight = most or cores
         elif isinstance(runner, ProcessPoolTaskRunner):
@@ -65,9 +78,11 @@ class ChunkSizer:
         total: How many samples there are.
         workers: How many chunks are worked on at a time.
         fixed: The size of every chunk, where the user gave one.
+        least: The samples that a chunk has at least, as long as there are so many.
     """
 
-    def __init__(self, total: int, workers: int, fixed: int | None = None) -> None:
+    def __init__(self, total: int, workers: int, fixed: int | None = None, least: int = 1) -> None:
+        self._least = least
         self._left = total
         self._workers = workers
         self._fixed = fixed
@@ -88,13 +103,13 @@ class ChunkSizer:
         return size
 
     def _size(self, longest_s: float) -> int:
-        share = -(-self._left // (_SHARES * self._workers))
+        share = max(self._least, -(-self._left // (_SHARES * self._workers)))
         if self._sample_s is None:
-            return max(1, min(_PROBE, share))
+            return max(self._least, min(_PROBE, share))
         wanted = min(longest_s / self._sample_s, _GROWTH * self._largest, share)
         least = self._left / max(1, MOST_CHUNKS - self._given)
         shortest = min(longest_s, _SHORTEST_S) / self._sample_s
-        return max(1, int(max(wanted, shortest, least)))
+        return max(self._least, int(max(wanted, shortest, least)))
 
     def measured(self, samples: int, seconds: float) -> None:
         """Takes note of what a chunk took."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -23,8 +22,10 @@ from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.where import Found, find
+from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.index import checked_indices
+from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows
 from prefect_pipestream.underfolder.ledger.run import Run
@@ -218,7 +219,7 @@ def _narrow_by_what_became(
     Returns:
         The run in which they failed; and what they are like, where they were looked at.
     """
-    run, folder = target.run, target.output_folder
+    run, folder = target.run, target.ledgers
     if choice.select == "failed":
         failed_in = choice.failed_in
         if failed_in is None:
@@ -244,7 +245,7 @@ def _looks(
     transform: Identity,
 ) -> Looks:
     """What samples are like now, and were when the transform saw them."""
-    seen = signatures(target.output_folder, transform.fingerprint)
+    seen = signatures(target.ledgers, transform.fingerprint)
     looks = look_at(source, samples, apart=choice.is_plan)
     return looks._replace(seen=seen.of(samples), knows_any=len(seen) > 0)
 
@@ -312,7 +313,7 @@ def chosen_indices(
     return wanted
 
 
-def _failed(folder: Path, run_key: str | None) -> list[int]:
+def _failed(folder: Layout, run_key: str | None) -> list[int]:
     """The samples that failed in a run; None is the last one.
 
     If that run itself took failed samples again and was stopped, those that it did not reach count
@@ -326,7 +327,7 @@ def _failed(folder: Path, run_key: str | None) -> list[int]:
     return sorted(failed)
 
 
-def _chain(folder: Path, run_key: str | None) -> Iterator[str]:
+def _chain(folder: Layout, run_key: str | None) -> Iterator[str]:
     """The key of a run, of the one whose failed samples it took again, and so on."""
     known = set[str]()
     while run_key is not None and run_key not in known:
@@ -337,7 +338,8 @@ def _chain(folder: Path, run_key: str | None) -> Iterator[str]:
 
 def _refuse_if_compacted(run: Run, source: DataStream, target: DataStream) -> None:
     folders = dict.fromkeys((source.input_folder, target.output_folder))
-    refuse_if_compacted_since(run, *(folder for folder in folders if folder is not None))
+    known = (folder for folder in folders if folder is not None)
+    refuse_if_compacted_since(run, *(folder for folder in known if not is_address(folder)))
 
 
 def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | None:

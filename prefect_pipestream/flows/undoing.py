@@ -8,8 +8,10 @@ from prefect_pipestream.flows.dataset import Dataset, block_of, listing_runs
 from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.sequences.where import samples_to_undo
+from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import undo_run as undo
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.opening import ledgers_of
 from prefect_pipestream.underfolder.runs.listing import needed_last_run
 from prefect_pipestream.validation import ItemRule, SampleRules
 
@@ -52,7 +54,7 @@ def undo_run(
     check = None if gate is None else gate.problems
     folder = block_of(dataset).folder
     with listing_runs(folder):
-        key = run_key or needed_last_run(folder)
+        key = run_key or needed_last_run(ledgers_of(folder))
         some = samples_to_undo(folder, indices or None, where or None)
         facts = provenance_fact(code_in_force(None, [folder]))
         report = undo(folder, key, force=force, indices=some, check=check, facts=facts)
@@ -64,5 +66,6 @@ def undo_run(
         report.files,
         report.undo_run_key,
     )
-    publish_undo(report, Path(Layout.of(folder).root), log)
+    is_bucket = is_address(folder)
+    publish_undo(report, folder if is_bucket else Path(Layout.of(folder).root), log)
     return report.undo_run_key

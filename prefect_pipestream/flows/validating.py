@@ -21,6 +21,7 @@ from prefect_pipestream.reporting.markdown import Failure, cell, failures_sectio
 from prefect_pipestream.reporting.progress import API_ERRORS, Log, shown_progress
 from prefect_pipestream.reporting.reports import describe_indices
 from prefect_pipestream.underfolder import Underfolder
+from prefect_pipestream.underfolder.opening import open_dataset
 from prefect_pipestream.validation import (
     InvalidDatasetError,
     InvalidSample,
@@ -93,7 +94,7 @@ def validate_dataset(
     """
     log = get_run_logger()
     check_rules(rules)
-    underfolder = Underfolder(block_of(dataset).folder)
+    underfolder = open_dataset(block_of(dataset).folder)
     wanted = chosen_indices(underfolder, indices, where, log)
     chunks: dict[PrefectFuture[Any], Indices] = {}
     invalid: list[InvalidSample] = []

@@ -36,10 +36,12 @@ from prefect_pipestream.reporting.markdown import (
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.reporting.reports import ChunkTime, FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.storage.space import size_of
 from prefect_pipestream.storage.untrusted import write_anew
 from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.opening import ledgers_of
 from prefect_pipestream.underfolder.runs.compacting import CompactReport
 from prefect_pipestream.underfolder.runs.listing import RunInfo
 from prefect_pipestream.underfolder.runs.undo import UndoReport
@@ -75,7 +77,7 @@ def publish_report(
     try:
         links = _links_to_forms(report, target)
         ledger = target.run if taken_back is None else taken_back.ledger
-        full_list = write_failures(ledger, report)
+        full_list = None if is_address(folder) else write_failures(ledger, report)
         text = report_markdown(report, source, target, chunks, full_list, links, taken_back)
         add_markdown(text, artifact_key("report", folder), f"What became of {folder.name}")
         resumed = _other_flow_run(report.run_key)
@@ -169,7 +171,7 @@ def _where(report: RunReport, source: DataStream, target: DataStream) -> str:
 
 
 def failure_lines(
-    failures: Iterable[FailedSample], folders: Iterable[Path | None] = ()
+    failures: Iterable[FailedSample], folders: Iterable[Place | None] = ()
 ) -> list[Failure]:
     """The first failed samples as lines of a table, with paths relative to the datasets."""
     inside = [f"{folder}{os.sep}" for folder in folders if folder is not None]
@@ -229,7 +231,7 @@ def shown_changes(source: DataStream, target: DataStream, log: Log) -> list[Show
         return []
 
 
-def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:
+def publish_undo(report: UndoReport, folder: Place, log: Log) -> None:
     """Tells of an undo: an artifact here, and a note at the flow run that was taken back."""
     try:
         part = "" if report.indices is None else "A part of a"
@@ -244,7 +246,8 @@ def publish_undo(report: UndoReport, folder: Path, log: Log) -> None:
             lines.append(f"The flow run that was taken back: {link_to_flow_run(undone)}")
             what = "A part of this run" if part else "This run"
             add_note(undone, f"{what} was taken back by {link_to_flow_run(flow_run.id)}.", log)
-        lines.append(provenance_section(Run.of(folder, report.undo_run_key).provenance()))
+        undo = Run.of(ledgers_of(folder), report.undo_run_key)
+        lines.append(provenance_section(undo.provenance()))
         add_markdown("\n\n".join(lines) + "\n", artifact_key("undo", folder), "What was undone")
     except (*API_ERRORS, DatasetError) as error:
         log.warning("The undo could not be added to the flow run's artifacts: %s", error)
@@ -347,7 +350,7 @@ def add_note(of: str, text: str, log: Log) -> None:
         log.debug("No note was added to flow run %s: %s", of, error)
 
 
-def artifact_key(what: str, folder: Path) -> str:
+def artifact_key(what: str, folder: Place) -> str:
     """The key under which Prefect lists the versions of an artifact about a dataset."""
     name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
     return f"{what}-{name}".strip("-")

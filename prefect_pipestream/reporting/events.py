@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from prefect.assets import Asset
@@ -13,11 +12,12 @@ from prefect.states import Completed
 
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.address import Place, is_address
 
 PREFIX = "prefect-pipestream"
 
 
-def dataset_resource(folder: Path) -> dict[str, str]:
+def dataset_resource(folder: Place) -> dict[str, str]:
     """A dataset as the resource of events."""
     return {
         "prefect.resource.id": f"{PREFIX}.dataset.{folder}",
@@ -26,7 +26,7 @@ def dataset_resource(folder: Path) -> dict[str, str]:
     }
 
 
-def emit_dataset_event(what: str, folder: Path, **payload: Any) -> None:
+def emit_dataset_event(what: str, folder: Place, **payload: Any) -> None:
     """Emits ``prefect-pipestream.<what>`` about a dataset; Prefect adds the flow run to it.
 
     Args:
@@ -42,7 +42,7 @@ def emit_dataset_event(what: str, folder: Path, **payload: Any) -> None:
 
 
 def emit_run_events(
-    folder: Path, run_key: str, counts: Mapping[Any, int], is_ok: bool, **more: Any
+    folder: Place, run_key: str, counts: Mapping[Any, int], is_ok: bool, **more: Any
 ) -> None:
     """Tells that a run ended, and apart from it whether samples failed.
 
@@ -79,7 +79,7 @@ def tell_of_run(report: RunReport, source: DataStream, target: DataStream, is_ok
         )
 
 
-def record_asset(folder: Path, source: Path | None, metadata: Mapping[str, Any]) -> None:
+def record_asset(folder: Place, source: Place | None, metadata: Mapping[str, Any]) -> None:
     """Records that a dataset was written, and of which one it was made, as Prefect's assets.
 
     The same events as of a task made by `prefect.assets.materialize`, without the task run.
@@ -98,7 +98,11 @@ def record_asset(folder: Path, source: Path | None, metadata: Mapping[str, Any])
     assets.emit_events(Completed())
 
 
-def _asset(folder: Path) -> Asset:
+def _asset(folder: Place) -> Asset:
     # Prefect refuses these in a key, quoted or not.
-    key = re.sub(r"""[\s#?&%"'<>\[\]{}|\\^`]""", "_", f"file://{folder}")
+    key = re.sub(
+        r"""[\s#?&%"'<>\[\]{}|\\^`]""",
+        "_",
+        str(folder) if is_address(folder) else f"file://{folder}",
+    )
     return Asset(key=key, properties=AssetProperties(name=folder.name))

@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
-from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError
-from prefect_pipestream.items import Item
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences.output import OutputPipe
 from prefect_pipestream.sequences.pipe import PipeSpec
 from prefect_pipestream.sequences.sample import Sample
@@ -22,13 +21,13 @@ from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sorting import Sorted, sort_by_value
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.sequences.where import Found, found_in
+from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.storage.version import Version
-from prefect_pipestream.underfolder import Batch, StagedSample, UndoReport, undo_commit
-from prefect_pipestream.underfolder.commits.apply import recover
-from prefect_pipestream.underfolder.commits.attempts import note_first_attempt
+from prefect_pipestream.underfolder import Batch, StagedSample, UndoReport, opening, undo_commit
 from prefect_pipestream.underfolder.commits.commit import OnConflict
 from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.commits.staging import Staging
+from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.run import Run
 
@@ -102,13 +101,13 @@ class DataStream(Sequence[Sample]):
         self.output_pipe = output_pipe
         source = self._source_folder()
         if source is not None:
-            recover(os.fspath(source.dataset.folder))
+            source.dataset.recover()
         self._output, self._writer = OutputPipe.with_writer(output_pipe, len(self), **writing)
         if source is not None and source.dataset.folder == self._writer.folder:
             self._input = source = source.watching()  # else a change would go unseen
             self._writer = self._writer.sharing(source.dataset)  # one index, that both keep right
         else:
-            recover(os.fspath(self._writer.folder))
+            self._writer.dataset.recover()
 
     def _source_folder(self) -> FromUnderfolder | None:
         return self._input if isinstance(self._input, FromUnderfolder) else None
@@ -248,7 +247,7 @@ class DataStream(Sequence[Sample]):
         return np.arange(0) if self._input is None else self._input.indices()
 
     def found(
-        self, where: str, ledger: Path | None = None, *, most_reads: int | None = None
+        self, where: str, ledger: Place | None = None, *, most_reads: int | None = None
     ) -> Found:
         """The samples of which a query is true, and what is wrong with others; see `indices`.
 
@@ -347,13 +346,13 @@ class DataStream(Sequence[Sample]):
         return self._input
 
     @property
-    def input_folder(self) -> Path | None:
+    def input_folder(self) -> Place | None:
         """The folder that samples are read from; None if the input is not just a folder."""
         source = self._source_folder()
         return None if source is None else source.dataset.folder
 
     @property
-    def output_folder(self) -> Path:
+    def output_folder(self) -> Place:
         """The folder that samples are written to."""
         return self._writer.folder
 
@@ -365,7 +364,28 @@ class DataStream(Sequence[Sample]):
     @property
     def run(self) -> Run:
         """The ledger of that run: what became of its samples so far."""
-        return Run.of(self.output_folder, self.run_key)
+        return self._writer.run
+
+    @property
+    def ledgers(self) -> Layout:
+        """Where the ledgers of all runs of the output are, to be read."""
+        return self._writer.ledgers
+
+    def kept_source(self, commit_id: str, name: str) -> FileSource | None:
+        """The file that a commit of the run replaced or removed; None where it is not kept."""
+        return self._writer.kept_source(commit_id, name)
+
+    def written_source(self, commit_id: str, name: str) -> FileSource | None:
+        """The file that a commit of the run wrote, as it is now; None where there is none."""
+        return self._writer.written_source(commit_id, name)
+
+    def end_run(self) -> None:
+        """Ends the run: notes that it has finished, and packs its ledger.
+
+        Raises:
+            DatasetWriteError: If that cannot be written; the ledger is as it was.
+        """
+        opening.end_run(self._writer)
 
     @property
     def is_in_place(self) -> bool:
@@ -526,9 +546,10 @@ class DataStream(Sequence[Sample]):
         Raises:
             DatasetWriteError: If a commit cannot be applied, as on a full disk.
         """
-        for folder in {self.input_folder, self.output_folder}:
-            if folder is not None:
-                recover(os.fspath(folder))
+        source = self._source_folder()
+        if source is not None and not self.is_in_place:
+            source.dataset.recover()
+        self._writer.dataset.recover()
 
     def for_attempt(self) -> "DataStream":
         """Returns a copy of the stream that alone, with its parts, may write to the run.
@@ -582,13 +603,7 @@ class DataStream(Sequence[Sample]):
             RunTakenOverError: If this was to have the run to itself, and another has it by now.
             DatasetWriteError: If the dataset cannot be written.
         """
-        self._writer.claim()
-        run = self.run
-        what = f"{self.output_folder}: run {self.run_key!r} cannot be noted"
-        with DatasetWriteError.explaining(what):
-            run.note(facts)
-        if self._writer.attempt is not None:
-            note_first_attempt(run, self._writer.attempt)
+        self._writer.begin_run(facts)
 
     # -- other streams -----------------------------------------------------------------
 
@@ -600,6 +615,8 @@ class DataStream(Sequence[Sample]):
         """
         source = self._source_folder()
         reads_files = self._input is None or (source is not None and not source.allow_pickle)
+        if any(map(is_address, (self.input_folder, self.output_folder))):
+            return False  # who waits for a store needs threads, and no processes
         return reads_files and self._output.is_empty and self._writer.check is None
 
     def part(self, indices: Iterable[int]) -> "DataStream":

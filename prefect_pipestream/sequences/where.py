@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,12 @@ from prefect_pipestream.sequences.query_meaning import RUN
 from prefect_pipestream.sequences.query_nodes import Asked, Coded, Query
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
+from prefect_pipestream.storage.address import is_address, place_of
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.catalog.catalog import ItemCatalog
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.ledger.records import OUTCOMES
+from prefect_pipestream.underfolder.opening import open_dataset
 from prefect_pipestream.underfolder.runs.listing import existing_run
 
 
@@ -87,13 +88,15 @@ def find(
         WorkerDiedError: If a process that read metadata was killed.
     """
     asked = parse_where(query) if isinstance(query, str) else query
+    if is_address(dataset.folder):
+        return _matched(FromUnderfolder(folder=dataset.folder), asked)
     samples = dataset.indices()
     columns: dict[Asked, Coded] = {}
     problems: dict[int, str] = {}
     is_known = np.ones(len(samples), dtype=bool)
     for key, wanted in _by_key(asked).items():
         if key.startswith(RUN):
-            folder = dataset.folder if ledger is None else Path(ledger)
+            folder = dataset.folder if ledger is None else ledger
             columns[key, True] = _outcomes(folder, key.removeprefix(RUN), samples)
             continue
         catalog = ItemCatalog(dataset, key, most_reads, samples)
@@ -129,7 +132,7 @@ def samples_to_undo(
     """
     if where is None:
         return indices
-    found = find(Underfolder(folder), where).indices.tolist()
+    found = find(open_dataset(place_of(folder)), where).indices.tolist()
     chosen = found if indices is None else sorted(set(found).intersection(indices))
     if not chosen:
         among = "" if indices is None else f" of the {len(set(indices)):,} that are given"
@@ -167,7 +170,9 @@ def _refuse_foreign(catalog: ItemCatalog, query: Query, paths: Sequence[str]) ->
             )
 
 
-def _outcomes(folder: Path, run_key: str, samples: npt.NDArray[np.int64]) -> Coded:
+def _outcomes(
+    folder: str | os.PathLike[str], run_key: str, samples: npt.NDArray[np.int64]
+) -> Coded:
     """What became of samples in a run: nothing for those that it did not touch."""
     run = existing_run(folder, run_key)
     refuse_if_compacted_since(run, folder)
@@ -195,8 +200,12 @@ def found_in(
     """
     if isinstance(samples, FromUnderfolder):
         return find(samples.dataset, query, ledger, most_reads=most_reads)
+    return _matched(samples, parse_where(query))
+
+
+def _matched(samples: SamplesSequence, asked: Query) -> Found:
+    """The samples of which a query is true, each of which is asked."""
     matched, problems = [], {}
-    asked = parse_where(query)
     indices = samples.indices().tolist()
     for idx in indices:
         sample = samples[idx]

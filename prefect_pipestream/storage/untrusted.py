@@ -104,7 +104,7 @@ def open_regular(path: str) -> BinaryIO:
         OSError: If it cannot be opened.
     """
     try:
-        file = open(path, "rb", opener=_open_to_read)
+        file = open(path, "rb", opener=_open_to_read)  # noqa: SIM115 # the caller closes it
     except OSError as error:
         if error.errno in _NO_FILE:
             raise ValueError("it is no regular file") from error

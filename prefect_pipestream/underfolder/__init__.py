@@ -19,6 +19,7 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
+from prefect_pipestream.underfolder.opening import list_runs, undo_commit, undo_run
 from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
 from prefect_pipestream.underfolder.runs.keeping import keep_run, release_run
@@ -28,7 +29,6 @@ from prefect_pipestream.underfolder.runs.listing import (
     RunState,
     failed_indices,
     last_run,
-    list_runs,
 )
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.pruning import prune_runs
@@ -38,9 +38,8 @@ from prefect_pipestream.underfolder.runs.undo import (
     UndoPlan,
     UndoReport,
     plan_undo,
-    undo_run,
 )
-from prefect_pipestream.underfolder.runs.undo_commits import undo_commit, undo_commits
+from prefect_pipestream.underfolder.runs.undo_commits import undo_commits
 from prefect_pipestream.underfolder.runs.undo_space import undo_bytes
 
 __all__ = [

@@ -5,11 +5,8 @@ from collections.abc import Iterable, Iterator
 from prefect_pipestream.errors import PipestreamError
 from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences import DataStream, Sample
-from prefect_pipestream.storage.asking import status_through_links
-from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import is_shared, key_of
 from prefect_pipestream.underfolder.ledger.records import CHANGING, CommitRecord, SampleRecord
-from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.views.differences import Items, ShownChange, change_between, removal_of
 
 SHOWN_CHANGES = 16
@@ -30,18 +27,18 @@ def changes_of_run(
     Raises:
         DatasetError: If the run's ledger cannot be read.
     """
-    run = target.run
-    commits = run.some_commits(most)
+    commits = target.run.some_commits(most)
     for commit, record in _written(commits, most):
         if record.outcome == "removed":
-            yield removal_of(record.idx, _kept(run, commit, record))
+            yield removal_of(record.idx, _kept(target, commit, record))
             continue
-        after = _after(run.layout, record)
+        written = record.writes or ()
+        after = _items((name, target.written_source(commit.id, name)) for name in written)
         if source.input_folder == target.output_folder:
-            before: Items = _kept(run, commit, record)
+            before: Items = _kept(target, commit, record)
         else:
             before = _read(source, record.idx)
-        keys = [key_of(name) for name in record.writes or ()]
+        keys = [key_of(name) for name in written]
         yield change_between(record.idx, before, after, keys, record.written_at)
 
 
@@ -57,21 +54,17 @@ def _written(commits: list[CommitRecord], most: int) -> Iterator[tuple[CommitRec
     yield from sorted(found[:most], key=lambda pair: pair[1].idx)
 
 
-def _kept(run: Run, commit: CommitRecord, record: SampleRecord) -> Items:
+def _kept(target: DataStream, commit: CommitRecord, record: SampleRecord) -> Items:
     """The items that the commit replaced or removed."""
     names = (*record.replaces, *record.removes)
-    return _existing((name, run.kept(commit.id, name)) for name in names)
+    return _items((name, target.kept_source(commit.id, name)) for name in names)
 
 
-def _after(layout: Layout, record: SampleRecord) -> Items:
-    return _existing((name, layout.final(name)) for name in record.writes or ())
-
-
-def _existing(files: Iterable[tuple[str, str]]) -> Items:
+def _items(files: Iterable[tuple[str, FileSource | None]]) -> Items:
     return {
-        key_of(name): Item.from_source(FileSource(path), shared=False)
-        for name, path in files
-        if not is_shared(name) and status_through_links(path) is not None
+        key_of(name): Item.from_source(source, shared=False)
+        for name, source in files
+        if not is_shared(name) and source is not None
     }
 
 

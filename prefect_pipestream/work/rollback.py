@@ -8,8 +8,7 @@ from prefect.transactions import Transaction, get_transaction
 
 from prefect_pipestream.errors import DatasetNotFoundError, RunNotFoundError
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.undo_commits import undo_commits
+from prefect_pipestream.underfolder import opening
 
 _WRITTEN = "prefect_pipestream.written"
 
@@ -40,7 +39,7 @@ def take_back(transaction: Transaction) -> None:
     written = transaction.get(_WRITTEN, None)
     if written is not None:
         folder, run_key, tag = written
-        undo_commits(Run.of(folder, run_key), tag=tag)
+        opening.take_back(folder, run_key, tag)
 
 
 @contextmanager

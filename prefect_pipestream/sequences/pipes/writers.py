@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, PrivateAttr, field_validator
@@ -12,7 +11,9 @@ from prefect_pipestream.items import SerializationMode
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.storage.address import PlaceField
 from prefect_pipestream.underfolder.commits.commit import OnConflict
+from prefect_pipestream.underfolder.opening import open_writer
 
 
 @piped_sequence
@@ -27,7 +28,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
 
     keeps_indices = True
 
-    folder: Path
+    folder: PlaceField
     zfill: int | None = Field(None, ge=0, le=100)
     key_serialization_mode: Mapping[str, SerializationMode] | None = None
     exists_ok: bool = False
@@ -49,7 +50,7 @@ class ToUnderfolder(PipedSequence, title="to_underfolder"):
 
     def model_post_init(self, context: Any) -> None:
         """Looks whether the folder may be written, without creating anything."""
-        self._writer = underfolder.UnderfolderWriter(
+        self._writer = open_writer(
             self.folder,
             zfill=self.zfill,
             exists_ok=self.exists_ok,

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.registry import source_sequence
 from prefect_pipestream.sequences.sample import Sample
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
+from prefect_pipestream.storage.address import PlaceField
 from prefect_pipestream.underfolder import Underfolder
+from prefect_pipestream.underfolder.opening import open_dataset
 
 
 @source_sequence
@@ -23,7 +23,7 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
         DatasetNotFoundError: If the folder must exist and does not.
     """
 
-    folder: Path
+    folder: PlaceField
     merge_root_items: bool = True
     must_exist: bool = True
     watch: bool = False
@@ -36,7 +36,7 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
     @cached_property
     def dataset(self) -> Underfolder:
         """The open dataset."""
-        return Underfolder(
+        return open_dataset(
             self.folder,
             merge_root_items=self.merge_root_items,
             must_exist=self.must_exist,
@@ -61,14 +61,7 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
     @property
     def root_sample(self) -> Sample:
         """The shared items alone."""
-        return Sample.of(
-            {
-                key: Item.get_instance(
-                    self.dataset.folder / name, shared_item=True, allow_pickle=self.allow_pickle
-                )
-                for key, name in self.dataset.shared_files().items()
-            }
-        )
+        return Sample.of(self.dataset.read_shared())
 
     def watching(self) -> "FromUnderfolder":
         """Returns the same source as one that watches its folder."""

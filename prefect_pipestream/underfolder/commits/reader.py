@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError, DuplicateItemError
 from prefect_pipestream.items import FileSource, Item
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.storage.asking import (
     is_folder,
     is_there,
@@ -58,7 +59,7 @@ class Underfolder:
         watch: bool = False,
         allow_pickle: bool = False,
     ) -> None:
-        self._root = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+        self._root = Layout.of(folder).root
         self._data = os.path.join(self._root, DATA_FOLDER)
         self._check_folders(must_exist)
         self._merge_root_items = merge_root_items
@@ -84,7 +85,7 @@ class Underfolder:
         self._shared = SharedItems(self._root, self._allow_pickle)
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The dataset's root, absolute."""
         return Path(self._root)
 
@@ -128,6 +129,14 @@ class Underfolder:
         items = self._shared_items()
         items.update((key, self.item_of(source)) for key, source in self._sources(idx).items())
         return items
+
+    def read_shared(self) -> dict[str, Item[Any]]:
+        """Returns the shared items by key, also where they are not part of every sample."""
+        files = self.shared_files().items()
+        return {
+            key: self.item_of(FileSource(f"{self._root}/{name}"), shared=True)
+            for key, name in files
+        }
 
     def take(self, idx: int) -> tuple[dict[str, Item[Any]], SampleOrigin]:
         """Like `read`, and notes what each file is like now (one `stat` an item).
@@ -260,6 +269,15 @@ class Underfolder:
         """Lets a part of a dataset know the kinds of names that commits added since; see above."""
         if self._part is not None:
             self._part.learn(self._index.journaled_kinds())
+
+    def recover(self) -> None:
+        """Ends what dead writers left: their logged commits are applied. Costs some 20 µs.
+
+        Raises:
+            DatasetWriteError: If a logged commit cannot be applied, as on a full disk.
+            DatasetError: If one cannot be read.
+        """
+        recover(self._root)
 
     def settle(self) -> None:
         """Waits for a commit under way, ends one that died, and scans the folder anew."""

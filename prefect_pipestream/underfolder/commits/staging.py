@@ -21,7 +21,7 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.items import FileSource, Item, SerializationMode
 from prefect_pipestream.items.registry import extension_of
-from prefect_pipestream.storage.asking import is_link, is_there, status_of, status_through_links
+from prefect_pipestream.storage.asking import is_link, status_of, status_through_links
 from prefect_pipestream.storage.making import give_access, link_or_copy
 from prefect_pipestream.storage.removing import empty_folder
 from prefect_pipestream.storage.version import Version, mark_at
@@ -430,7 +430,7 @@ class Staging:
             try:
                 source = self._store(what, name, item, replaced)
             except ItemError as error:
-                if replaced is None or replaced.version is None or is_there(replaced.file):
+                if replaced is None or replaced.version is None or replaced.is_there():
                     raise
                 raise ConflictError(
                     f"{what}: another writer removed {replaced.path} after it was read: read and "

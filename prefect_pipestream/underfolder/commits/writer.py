@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetWriteError
-from prefect_pipestream.items import Item, SerializationMode
-from prefect_pipestream.storage.asking import is_folder, is_there
+from prefect_pipestream.items import FileSource, Item, SerializationMode
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.storage.asking import is_folder, is_there, status_through_links
 from prefect_pipestream.storage.lock import Liveness
 from prefect_pipestream.storage.new_dataset import left_by_creators, new_sibling
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.untrusted import read_json
 from prefect_pipestream.underfolder.commits.apply import commit_lock, sweep
-from prefect_pipestream.underfolder.commits.attempts import begin_attempt
+from prefect_pipestream.underfolder.commits.attempts import begin_attempt, note_first_attempt
 from prefect_pipestream.underfolder.commits.batch import (
     BATCH_COUNT,
     BATCH_SECONDS,
@@ -72,6 +73,8 @@ class UnderfolderWriter:
         DatasetExistsError: If the folder exists, may not, and was not created by this run.
     """
 
+    batch_seconds = BATCH_SECONDS
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -87,12 +90,11 @@ class UnderfolderWriter:
         replace_shared: Collection[str] = (),
         by: tuple[str, str] | None = None,
     ) -> None:
-        self.dataset = dataset or Underfolder(folder, must_exist=False, watch=True)
+        if dataset is None:  # an empty one is false
+            dataset = Underfolder(folder, must_exist=False, watch=True)
+        self.dataset = dataset
         self._layout = Layout(str(self.dataset.folder))
-        if run_key is None:
-            self.run_key = new_run_key("stream")
-        else:
-            self.run_key = key_meant(self._layout, run_key)
+        self.run_key = new_run_key("stream") if run_key is None else self._meant(run_key)
         self._zfill = zfill
         self._exists_ok = exists_ok
         self._length = length
@@ -125,6 +127,42 @@ class UnderfolderWriter:
         self.__dict__.update(state)
         self._reset()
 
+    def _meant(self, run_key: str) -> str:
+        return key_meant(self._layout, run_key)
+
+    @property
+    def ledgers(self) -> Layout:
+        """Where the ledgers of the dataset's runs are, to be read."""
+        return self._layout
+
+    @property
+    def run(self) -> Run:
+        """The ledger of the run: what became of its samples so far."""
+        return Run.of(self.ledgers, self.run_key)
+
+    def begin_run(self, facts: Mapping[str, Any]) -> None:
+        """Creates the dataset where it does not exist, and notes facts on the run, for its list.
+
+        Raises:
+            DatasetExistsError: If the folder exists, may not, and was not created by this run.
+            RunTakenOverError: If this was to have the run to itself, and another has it by now.
+            DatasetWriteError: If the dataset cannot be written.
+        """
+        self.claim()
+        what = f"{self.folder}: run {self.run_key!r} cannot be noted"
+        with DatasetWriteError.explaining(what):
+            self.run.note(facts)
+        if self.attempt is not None:
+            note_first_attempt(self.run, self.attempt)
+
+    def kept_source(self, commit_id: str, name: str) -> FileSource | None:
+        """The file that a commit of the run replaced or removed; None where it is not kept."""
+        return _existing(self.run.kept(commit_id, name))
+
+    def written_source(self, commit_id: str, name: str) -> FileSource | None:
+        """The file that a commit of the run wrote, or what is there by now; None for none."""
+        return _existing(self._layout.final(name))
+
     def for_run(self, run_key: str) -> "UnderfolderWriter":
         """Returns a writer of the same folder as part of another run.
 
@@ -132,7 +170,7 @@ class UnderfolderWriter:
             DatasetExistsError: If it exists, may not, and was not created by that run.
         """
         other = copy.copy(self)
-        other.run_key = key_meant(self._layout, run_key)
+        other.run_key = self._meant(run_key)
         if not other._exists_ok:
             other._refuse_others()
         return other
@@ -147,7 +185,7 @@ class UnderfolderWriter:
             DatasetWriteError: If that cannot be noted.
         """
         other = copy.copy(self)
-        other.attempt = begin_attempt(Run.of(self._layout, self.run_key))
+        other.attempt = begin_attempt(self.run)
         return other
 
     def for_part(
@@ -162,7 +200,7 @@ class UnderfolderWriter:
         other = copy.copy(self)
         length = len(self.dataset) if self._length is None else self._length()
         other._length = partial(int, length)
-        other.dataset = dataset or self.dataset.restricted_to(indices)
+        other.dataset = self.dataset.restricted_to(indices) if dataset is None else dataset
         return other
 
     def checking(self, check: Check | None) -> "UnderfolderWriter":
@@ -183,7 +221,7 @@ class UnderfolderWriter:
         return other
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The dataset's root, absolute."""
         return self.dataset.folder
 
@@ -425,7 +463,7 @@ class UnderfolderWriter:
         tag: str = "main",
         signed: bool = False,
         count: int = BATCH_COUNT,
-        seconds: float = BATCH_SECONDS,
+        seconds: float | None = None,
         prepare: Callable[[int, Any], Prepared] = as_given,
     ) -> Iterator[Batch]:
         """Collects what is set in the batch into commits of up to `count` samples or `seconds`.
@@ -437,7 +475,7 @@ class UnderfolderWriter:
             tag: The part of the run.
             signed: Whether the ledger notes what each sample's files are like.
             count: The samples after which what was set is committed.
-            seconds: The time after which it is.
+            seconds: The time after which it is; None: a second, of a bucket five.
             prepare: Takes a sample, and the index to write it at, through operations before it
                 is staged.
 
@@ -447,11 +485,16 @@ class UnderfolderWriter:
         if tag in ("", ".", "..") or "/" in tag or not tag.isprintable():
             raise DatasetError(f"tag {tag!r}: expected what can be a folder's name.")
         publish = partial(self.publish, tag=tag, signed=signed)
+        seconds = self.batch_seconds if seconds is None else seconds
         batch = Batch(self.staging, publish, count, seconds, prepare)
         try:
             yield batch
         finally:
             batch.flush()
+
+
+def _existing(path: str) -> FileSource | None:
+    return None if status_through_links(path) is None else FileSource(path)
 
 
 def _leave(folder: str, alive: Liveness) -> None:

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,14 @@ _KIND_MASK = (1 << _KIND_BITS) - 1
 _MERGE_AT = 65_536
 _BATCH = 4_000
 _WIDEST = 20
+
+
+class Named(Protocol):
+    """What has a file's name."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
 
 
 class UnderfolderIndex:
@@ -58,13 +66,20 @@ class UnderfolderIndex:
             OSError: If the folder cannot be read.
             DatasetError: If there are more than 65,536 different item names.
         """
-        index = cls()
-        strays: list[str] = []
         try:
             with os.scandir(folder) as entries:
-                index._take_all(entries, strays)
+                return cls.of(entries, folder, warned_of)
         except FileNotFoundError:
-            return index
+            return cls()
+
+    @classmethod
+    def of(
+        cls, entries: Iterable[Named], folder: str, warned_of: set[str] | None = None
+    ) -> "UnderfolderIndex":
+        """The index of what is in a data folder; see `scan`."""
+        index = cls()
+        strays: list[str] = []
+        index._take_all(entries, strays)
         if warned_of is not None:
             strays = [name for name in strays if name not in warned_of]
             warned_of.update(strays)
@@ -73,11 +88,11 @@ class UnderfolderIndex:
             warnings.warn(
                 f"{folder}: skipped {', '.join(map(repr, strays[:3]))}{more}: expected names "
                 "like <index>_<key>.<ext>.",
-                stacklevel=2,
+                stacklevel=3,
             )
         return index
 
-    def _take_all(self, entries: Iterable[os.DirEntry[str]], strays: list[str]) -> None:
+    def _take_all(self, entries: Iterable[Named], strays: list[str]) -> None:
         """Sorts names by what follows the index, so that numbers are parsed many at a time."""
         heads: defaultdict[str, list[str]] = defaultdict(list)
         entries = iter(entries)

@@ -42,6 +42,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
+from prefect_pipestream.storage.address import local_folder, place_of
 from prefect_pipestream.storage.asking import is_folder, is_link, is_there
 from prefect_pipestream.storage.untrusted import inside, leads_away, write_anew
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
@@ -72,7 +73,8 @@ class Layout:
         """The paths of the dataset at a folder."""
         if isinstance(dataset, Layout):
             return dataset
-        return cls(os.path.abspath(os.path.expanduser(os.fspath(dataset))))
+        folder = local_folder(place_of(dataset))
+        return cls(os.path.abspath(os.path.expanduser(os.fspath(folder))))
 
     def at(self, *parts: str) -> str:
         """The path of a private file or folder.

@@ -1,5 +1,6 @@
 """What a sample was read from."""
 
+import copy
 import os
 from collections.abc import Collection
 
@@ -35,7 +36,7 @@ class SampleOrigin:
     def lead_to(self, key: str, source: FileSource) -> None:
         """Notes that item `key` is in this file now, as this sample's holder wrote it there."""
         names = [name for name in self.sources if not is_shared(name) and key_of(name) == key]
-        taken = self.sources.pop(names[0]) if names else FileSource(source.path)
+        taken = self.sources.pop(names[0]) if names else copy.copy(source)
         taken.become(source)
         self.sources[os.path.basename(source.path)] = taken
 

@@ -183,8 +183,7 @@ class CommitRecord:
 
     def to_bytes(self) -> bytes:
         """The record as JSON."""
-        entry = {"format": FORMAT, **_COMMIT.dump_python(self, exclude_defaults=True)}
-        return json.dumps(entry, separators=(",", ":")).encode()
+        return json.dumps(self.to_json(), separators=(",", ":")).encode()
 
     @classmethod
     def read(cls, path: str) -> "CommitRecord":
@@ -206,10 +205,23 @@ class CommitRecord:
         Raises:
             ValueError: If it is no record, or of a format that this version does not know.
         """
-        entry = json.loads(content)  # not by pydantic, which refuses names that are no text
-        if not isinstance(entry, dict) or entry.pop("format", None) != FORMAT:
+        values = json.loads(content)  # not by pydantic, which refuses names that are no text
+        return cls.checked(values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain values, without what is default."""
+        return {"format": FORMAT, **_COMMIT.dump_python(self, exclude_defaults=True)}
+
+    @classmethod
+    def checked(cls, values: Any) -> "CommitRecord":
+        """The record of these values, as `to_json` gives them.
+
+        Raises:
+            ValueError: If it is no record, or of a format that this version does not know.
+        """
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ValueError("not a commit record of a known format")
-        return _checked(_COMMIT, entry)
+        return _checked(_COMMIT, {name: one for name, one in values.items() if name != "format"})
 
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
-from prefect_pipestream.storage.untrusted import inside, read_json
+from prefect_pipestream.storage.untrusted import inside, is_name, read_json
 from prefect_pipestream.underfolder.format.layout import (
     Folder,
     Layout,
@@ -523,7 +523,7 @@ def _is_fact(name: str, fact: Any) -> bool:
     if name in _TEXTS:
         return isinstance(fact, str)
     if name in _NAMES:
-        return isinstance(fact, list) and all(isinstance(one, str) for one in fact)
+        return isinstance(fact, list) and all(isinstance(one, str) and is_name(one) for one in fact)
     if name in _FLAGS:
         return isinstance(fact, bool)
     return name not in _TIMES or is_time(fact)

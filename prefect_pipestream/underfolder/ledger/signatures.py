@@ -58,7 +58,7 @@ class Signatures(Mapping[int, str]):
 
 
 @DatasetError.explaining_questions()
-def signatures(folder: Folder, fingerprint: str) -> Signatures:
+def signatures(folder: Folder | Layout, fingerprint: str) -> Signatures:
     """The signatures of all samples as a transform last left or saw them.
 
     Runs that were undone do not count, nor do samples that failed: they are to be tried again.
@@ -86,7 +86,7 @@ def signatures(folder: Folder, fingerprint: str) -> Signatures:
 
 
 @DatasetError.explaining_questions()
-def failed_last(folder: Folder, fingerprint: str) -> npt.NDArray[np.int64]:
+def failed_last(folder: Folder | Layout, fingerprint: str) -> npt.NDArray[np.int64]:
     """The samples that failed when runs of a transform processed them last: int64, ascending.
 
     What was noted before samples were moved to other indices does not count.

@@ -74,7 +74,7 @@ class RunInfo:
 
 
 @DatasetError.explaining_questions()
-def list_runs(folder: Folder, *, with_undo_bytes: bool = True) -> list[RunInfo]:
+def list_runs(folder: Folder | Layout, *, with_undo_bytes: bool = True) -> list[RunInfo]:
     """All runs of a dataset that are not pruned, in the order of their start.
 
     Costs some tenths of a second a million samples, and a `stat` of each undo file.
@@ -95,7 +95,7 @@ def list_runs(folder: Folder, *, with_undo_bytes: bool = True) -> list[RunInfo]:
 
 
 @DatasetError.explaining_questions()
-def runs_and_space(folder: Folder) -> tuple[list[RunInfo], UndoSpace]:
+def runs_and_space(folder: Folder | Layout) -> tuple[list[RunInfo], UndoSpace]:
     """What `list_runs` gives, and the space that the undo of all these runs holds."""
     layout, runs = _known(folder)
     space = UndoSpace(runs)
@@ -103,7 +103,7 @@ def runs_and_space(folder: Folder) -> tuple[list[RunInfo], UndoSpace]:
     return [_info(run, space.freed_by(run.name), running) for run in runs], space
 
 
-def _known(folder: Folder) -> tuple[Layout, list[Run]]:
+def _known(folder: Folder | Layout) -> tuple[Layout, list[Run]]:
     """The runs that are not pruned, in the order of their start."""
     layout = Layout.of(folder)
     layout.refuse_missing()
@@ -193,7 +193,7 @@ def _is_alive(path: str) -> bool:
 
 
 @DatasetError.explaining_questions()
-def last_run(folder: Folder) -> str | None:
+def last_run(folder: Folder | Layout) -> str | None:
     """The key of the run of a transform that began last and was not undone; None for none.
 
     Where no run noted a transform's fingerprint, it is the last of any, but for undos.
@@ -205,7 +205,7 @@ def last_run(folder: Folder) -> str | None:
     return (keys or others)[-1] if keys or others else None
 
 
-def last_writer(folder: Folder) -> str | None:
+def last_writer(folder: Folder | Layout) -> str | None:
     """The key of the run that began last of all that stand, undos too; None for none.
 
     With what it left began what comes after it. Costs some 0.1 ms a run.
@@ -219,7 +219,7 @@ def last_writer(folder: Folder) -> str | None:
     return None if found is None else found[1]
 
 
-def needed_last_run(folder: Folder) -> str:
+def needed_last_run(folder: Folder | Layout) -> str:
     """The key of `last_run`, where there must be one.
 
     Raises:
@@ -235,7 +235,7 @@ def needed_last_run(folder: Folder) -> str:
 
 
 @DatasetError.explaining_questions()
-def failed_indices(folder: Folder, run_key: str | None = None) -> list[int]:
+def failed_indices(folder: Folder | Layout, run_key: str | None = None) -> list[int]:
     """The indices of samples that failed in a run and were not done since, ascending.
 
     Args:

@@ -68,10 +68,10 @@ def undo_commit(
     """
     with opened(folder, [run_key]) as layout:
         run = existing_run(layout, run_key)
-        for one in (run, Run.of(layout, _key_of_undo(run.key))):
+        for one in (run, Run.of(layout, key_of_undo(run.key))):
             commit = reread_if_moved(partial(one.commit, commit_id))
             if commit is not None:
-                _refuse_whole(one)
+                refuse_whole(one)
                 refuse_if_moved(layout, [one], [sample.written_at for sample in commit.samples])
                 facts = facts or {}
                 return _taken_back(layout, one, [commit], commit.tag, force, facts, _by(facts))
@@ -88,7 +88,8 @@ def _by(facts: Mapping[str, Any]) -> tuple[str, str]:
     return person_of(str(known["user"])), person_of(str(known["host"]))
 
 
-def _refuse_whole(run: Run) -> None:
+def refuse_whole(run: Run) -> None:
+    """Raises `UndoRefusedError` where single commits of a run are not to be taken back."""
     facts = run.facts()
     if not {"compacts", "undoes"}.isdisjoint(facts):
         what = "moved samples" if "compacts" in facts else "took back another run"
@@ -98,7 +99,7 @@ def _refuse_whole(run: Run) -> None:
         )
 
 
-def _key_of_undo(key: str) -> str:
+def key_of_undo(key: str) -> str:
     """The run that takes back commits of a run."""
     taken_back = key.removeprefix(ROLLBACK_KEY)
     return taken_back if taken_back != key and is_run_key(taken_back) else ROLLBACK_KEY + key
@@ -133,7 +134,7 @@ def undo_commits(
         DatasetWriteError: If the dataset cannot be written; it is as it was.
     """
     key = run.key
-    nothing = UndoReport((key,), _key_of_undo(key), 0, 0)
+    nothing = UndoReport((key,), key_of_undo(key), 0, 0)
     if not run.exists():
         return nothing
     with opened(run.layout, [key]) as layout:
@@ -156,7 +157,7 @@ def _taken_back(
 ) -> UndoReport:
     """Takes commits back; the ledger lock is held."""
     key = run.key
-    undo = Run.of(layout, _key_of_undo(key))
+    undo = Run.of(layout, key_of_undo(key))
     dataset = Underfolder(layout.root, watch=True)
     changes = net_changes((run, commit) for commit in commits)
     plan = checked_plan(layout, [run], dataset, changes, force)

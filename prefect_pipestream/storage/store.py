@@ -1,0 +1,317 @@
+"""Object stores: a few verbs on the objects of a bucket, with exact meanings.
+
+Through obstore, which talks to S3 and what is like it, Google Cloud Storage and Azure. It looks for
+credentials where each provider's own tools do: in the environment (``AWS_ACCESS_KEY_ID``,
+``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_STORAGE_ACCOUNT_NAME``, …) and in
+the machine's role; and tries again what fails for a moment (429, 5xx, a broken connection).
+"""
+
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from prefect_pipestream.errors import DatasetError, MissingExtraError
+from prefect_pipestream.storage.address import Address
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AT_ONCE = 16
+"""How many requests are under way at once, at most, where there are many to make."""
+
+
+class StoreError(DatasetError):
+    """An object store cannot be asked, or does not answer as it has to."""
+
+
+class ObjectExistsError(StoreError, FileExistsError):
+    """An object was to be created, and there is one already."""
+
+
+class Stat(NamedTuple):
+    """What a store tells of an object.
+
+    Attributes:
+        key: Its path below the root.
+        size: Bytes.
+        etag: What tells its content from others, as the store has it: not by the content alone, nor
+            another one for each write.
+    """
+
+    key: str
+    size: int
+    etag: str
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.key.rpartition("/")[2]
+
+
+class Content(NamedTuple):
+    """An object's content, and what the store calls it."""
+
+    data: bytes
+    etag: str
+
+
+class Store:
+    """The objects below one address. Safe in threads; a pickled copy connects anew.
+
+    Args:
+        root: The address.
+
+    Attributes:
+        root: The address.
+    """
+
+    def __init__(self, root: Address) -> None:
+        self.root = root
+        self._connected: Any = None
+        self._keeps_to_create = False
+        self._guard = threading.Lock()
+
+    def __reduce__(self) -> tuple[Callable[[Address], "Store"], tuple[Address]]:
+        return open_store, (self.root,)
+
+    @property
+    def _store(self) -> Any:
+        with self._guard:
+            if self._connected is None:
+                self._connected = _connect(self.root)
+        return self._connected
+
+    @contextmanager
+    def _explained(self, verb: str, key: str) -> Iterator[None]:
+        """Raises the errors of this module in place of obstore's.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+            ObjectExistsError: If there is one, and was not to be.
+            StoreError: If anything else is wrong.
+        """
+        from obstore import exceptions
+
+        try:
+            yield
+        except (FileNotFoundError, exceptions.NotFoundError) as error:
+            raise FileNotFoundError(2, "there is no such object", self.root / key) from error
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
+            raise ObjectExistsError(f"{self.root / key}: there is one already.") from error
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            said = str(error).partition("\n")[0]
+            raise StoreError(
+                f"{self.root / key}: could not be {verb} ({said}). Check the address, the "
+                "credentials and the network; nothing is changed upon a guess."
+            ) from error
+
+    def read(self, key: str) -> Content:
+        """The content of an object.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+            StoreError: If it cannot be read.
+        """
+        import obstore
+
+        with self._explained("read", key):
+            found = obstore.get(self._store, key)
+            return Content(bytes(found.bytes()), _etag_of(found.meta))
+
+    def stat(self, key: str) -> Stat | None:
+        """What the store tells of an object; None where there is none.
+
+        Raises:
+            StoreError: If that cannot be asked.
+        """
+        import obstore
+
+        try:
+            with self._explained("asked for", key):
+                found = obstore.head(self._store, key)
+        except FileNotFoundError:
+            return None
+        return Stat(key, found["size"], _etag_of(found))
+
+    def objects_in(self, prefix: str, after: str = "") -> Iterator[Stat]:
+        """The objects below a folder, by ascending key.
+
+        Args:
+            prefix: The folder's path, without a slash at its end.
+            after: A key of it: those that do not come after it are left out.
+
+        Raises:
+            StoreError: If they cannot be listed.
+        """
+        import obstore
+
+        with self._explained("listed", prefix):
+            found = obstore.list(self._store, prefix, offset=after or None)
+            for some in found:
+                for meta in some:
+                    yield Stat(meta["path"], meta["size"], _etag_of(meta))
+
+    def files_in(self, folder: str = "") -> list[Stat]:
+        """The objects directly in a folder, and none below other folders of it.
+
+        Raises:
+            StoreError: If they cannot be listed.
+        """
+        import obstore
+
+        with self._explained("listed", folder):
+            found = obstore.list_with_delimiter(self._store, folder or None)["objects"]
+            return [Stat(meta["path"], meta["size"], _etag_of(meta)) for meta in found]
+
+    def create(self, key: str, data: bytes) -> str:
+        """Creates an object, whole or not at all; of several who do it at once, one does.
+
+        Returns:
+            Its etag.
+
+        Raises:
+            ObjectExistsError: If there is one. It may be this one: a store that made it may have
+                been asked again as its answer was lost.
+            StoreError: If it cannot be written, or that is not known.
+        """
+        import obstore
+
+        with self._explained("created", key):
+            return _etag_of(obstore.put(self._store, key, data, mode="create", use_multipart=False))
+
+    def put(self, key: str, data: bytes) -> str:
+        """Writes an object, whole or not at all, over what is there; returns its etag.
+
+        Raises:
+            StoreError: If it cannot be written, or that is not known.
+        """
+        import obstore
+
+        with self._explained("written", key):
+            return _etag_of(obstore.put(self._store, key, data, use_multipart=False))
+
+    def copy(self, source: str, target: str) -> None:
+        """Copies an object within the store, over what is there.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+            StoreError: If it cannot be copied, or that is not known.
+        """
+        import obstore
+
+        with self._explained("copied", source):
+            obstore.copy(self._store, source, target)
+
+    def delete(self, key: str) -> None:
+        """Removes an object; one that is not there is no error.
+
+        Raises:
+            StoreError: If it cannot be removed, or that is not known.
+        """
+        import obstore
+
+        try:
+            with self._explained("removed", key):
+                obstore.delete(self._store, key)
+        except FileNotFoundError:
+            pass
+
+    def require_create(self, folder: str) -> None:
+        """Tries once whether the store keeps to `create`, on which all promises rest.
+
+        Args:
+            folder: Where the object that is tried with is made, and removed.
+
+        Raises:
+            StoreError: If a second `create` of one key is let through: it is not to be written.
+        """
+        if self._keeps_to_create:
+            return
+        key = f"{folder}/probe-{secrets.token_hex(8)}"
+        try:
+            self.create(key, b"first")  # is refused where it was asked for again, its answer lost
+            self.create(key, b"second")
+        except ObjectExistsError:
+            self._keeps_to_create = True
+            return
+        finally:
+            self.delete(key)
+        raise StoreError(
+            f"{self.root}: this store lets an object be created twice (it does not heed "
+            "`If-None-Match: *`), so that two writers would overwrite each other's commits. It can "
+            "be read, but not written. Ask whoever runs it for a version that heeds conditions."
+        )
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+
+def _etag_of(meta: Any) -> str:
+    etag = meta.get("e_tag")
+    return "" if etag is None else str(etag).strip('"')
+
+
+def _connect(root: Address) -> Any:
+    try:
+        from obstore.store import MemoryStore, from_url
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{root}: object stores need obstore. Install it by "
+            "`pip install 'prefect-pipestream[objects]'`."
+        ) from error
+    if root.startswith("memory:"):
+        return MemoryStore()
+    try:
+        return from_url(root.replace("%", "%25"))  # it takes a URL, and an address is none
+    except Exception as error:  # of many kinds, as where credentials cannot be understood
+        said = str(error).partition("\n")[0]
+        raise StoreError(f"{root}: this store cannot be opened ({said}).") from error
+
+
+_open: dict[tuple[int, Address], Store] = {}
+_opening = threading.Lock()
+
+
+def open_store(root: Address) -> Store:
+    """The store at an address: one in each process, as connections are not to be forked."""
+    with _opening:
+        return _open.setdefault((os.getpid(), root), Store(root))
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def _pool() -> ThreadPoolExecutor:
+    """The threads of this process that wait for answers of stores."""
+    with _opening:
+        pid = os.getpid()
+        if pid not in _pools:
+            _pools[pid] = ThreadPoolExecutor(AT_ONCE, "pipestream-store")
+        return _pools[pid]
+
+
+def in_background(work: Callable[[T], R], thing: T) -> "Future[R]":
+    """Does some work, which makes requests, while the caller goes on."""
+    return _pool().submit(work, thing)
+
+
+def at_once(work: Callable[[T], R], things: Iterable[T]) -> list[R]:
+    """The results of some work on each of many things, some of it at the same time.
+
+    The work makes requests, and calls neither this nor `in_background`. The first error is raised
+    once what is under way has ended; what was not begun is left.
+    """
+    chosen = list(things)
+    if len(chosen) < 2:
+        return [work(one) for one in chosen]
+    pool = _pool()
+    futures = [pool.submit(work, one) for one in chosen]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        begun = [future for future in futures if not future.cancel()]
+        wait(begun)

@@ -1,0 +1,303 @@
+"""One commit to a bucket: an entry of the log, created if nobody was faster."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from prefect_pipestream.errors import DatasetError, DatasetWriteError, RunTakenOverError
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.storage.file_source import FileSource, new_digest
+from prefect_pipestream.storage.store import StoreError, at_once
+from prefect_pipestream.underfolder.bucket.dataset import Bucket
+from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
+from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
+from prefect_pipestream.underfolder.bucket.source import BucketSource
+from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.commits.commit import Commit, Rules
+from prefect_pipestream.underfolder.commits.conflicts import is_stale
+from prefect_pipestream.underfolder.commits.staging import StagedFile, StagedSample, Staging
+from prefect_pipestream.underfolder.format.layout import staged_name
+from prefect_pipestream.underfolder.format.names import key_of
+from prefect_pipestream.underfolder.format.origin import SampleOrigin
+from prefect_pipestream.underfolder.ledger.records import CommitRecord, new_commit_id
+
+_log = logging.getLogger(__name__)
+
+
+class BucketCommit(Commit):
+    """One commit of all that is staged somewhere, to a bucket.
+
+    Args:
+        staging: Where it is staged. It is empty afterwards.
+        rules: How the commit is made.
+        dataset: The dataset.
+    """
+
+    def __init__(self, staging: Staging, rules: Rules, dataset: Bucket) -> None:
+        super().__init__(staging, rules)
+        self._dataset = dataset
+        self._contents = dataset.contents
+        self._log: BucketLog = dataset.log
+        self._id = ""
+        self._refs: dict[str, Ref] = {}
+        self._kept: dict[tuple[str, str], Ref] = {}
+        self._conflicts: list[int] = []
+
+    def publish(
+        self,
+        run_key: str,
+        tag: str,
+        drops: Iterable[str] = (),
+        stage: Callable[[], None] | None = None,
+        write_id: str | None = None,
+    ) -> list[StagedSample]:
+        """Adds all of it to the log, as part of the run, and puts the files in place.
+
+        Args, Returns, Raises: As for a folder; see `Commit.publish`.
+        """
+        staging = self._staging
+        if stage is not None:
+            raise DatasetError(f"{self._dataset.address}: this cannot be done in a bucket yet.")
+        if not staging.samples and not staging.shared:
+            return []
+        self._id = new_commit_id(write_id)
+        what = f"{self._layout.root}: the commit could not be written"
+        try:
+            self._send()
+            with self._contents.asked_at_once(self._names_asked()):
+                added = self._log.append(
+                    lambda state: self._entry(state, run_key, tag, tuple(drops))
+                )
+        except StoreError as error:
+            staging.discard()
+            raise DatasetWriteError(None, f"{what} ({error})") from error
+        committed = list(staging.samples.values())
+        self._forget_unused(None if added is None else added[1])
+        if added is not None:
+            number, entry = added
+            for staged in committed:
+                staged.commit_id = entry.id
+            self._take_over(committed)
+            self._place(number, entry)
+        staging.discard()
+        if self._conflicts:
+            raise self._conflict(self._conflicts)
+        return committed
+
+    def refuse_conflicts(self) -> None:
+        """Checks what has no file to put in place as a commit of it would be, and makes none."""
+        self._log.refresh()
+        self._staging.look()
+        conflicts = self._drop_conflicting()
+        if conflicts:
+            raise self._conflict(conflicts)
+
+    # -- contents ----------------------------------------------------------------------
+
+    def _send(self) -> None:
+        """Sends the new contents, and keeps old ones, where nobody looks before the entry is."""
+        work: list[Callable[[], None]] = []
+        for staged in self._staging.samples.values():
+            in_place = staged.origin is not None and staged.is_in_place(self._layout)
+            known = staged.origin.sources if in_place and staged.origin is not None else {}
+            for file in staged.files:
+                work.append(partial(self._upload, file))
+                old = known.get(file.name)
+                if isinstance(old, BucketSource) and old.is_plain and old.digest is not None:
+                    work.append(partial(self._keep, old, old.digest))
+        work += [partial(self._upload, file) for file in self._staging.shared.values()]
+        at_once(lambda one: one(), work)
+
+    def _upload(self, file: StagedFile) -> None:
+        with open(file.source.path, "rb") as stream:
+            data = stream.read()
+        digest = file.source.digest or new_digest(data).digest()
+        key = f"objects/{self._id}/{staged_name(file.name)}"
+        ref = Ref(key, len(data), digest.hex(), "")
+        ref = replace(ref, etag=self._log.store.put(object_of(ref), data))
+        self._refs[file.name] = ref
+        source = BucketSource(self._contents, file.name, ref)
+        source.version = ref.version(is_read=True)
+        file.source = source
+
+    def _keep(self, old: BucketSource, digest: bytes) -> None:
+        """Copies what is replaced aside: if the store calls it as it did afterwards, it is that."""
+        key = f"objects/{self._id}/before.{staged_name(old.name)}"
+        ref = Ref(key, old.size(), digest.hex(), old.etag)
+        try:
+            self._log.store.copy(view_of(old.name), object_of(ref))
+        except FileNotFoundError:
+            return  # a conflict
+        self._kept[old.name, old.etag] = ref
+
+    def _forget_unused(self, entry: Entry | None) -> None:
+        """Removes contents that were sent and are in no entry: those of samples in conflict."""
+        used = set() if entry is None else {*entry.placed.values(), *entry.before.values()}
+        sent = [*self._refs.values(), *self._kept.values()]
+        unused = [object_of(ref) for ref in sent if ref not in used]
+        try:
+            at_once(self._log.store.delete, unused)
+        except StoreError as error:
+            _log.info("%s: contents that nothing needs are left: %s", self._layout.root, error)
+
+    # -- the entry ---------------------------------------------------------------------
+
+    def _entry(self, state: State, run_key: str, tag: str, drops: tuple[str, ...]) -> Entry | None:
+        """The entry to be added to what is so; None where all of it is in conflict."""
+        staging = self._staging
+        self._refuse_if_taken_over(state, run_key)
+        self._dataset.refreshed_index()
+        staging.look()
+        staging.refuse_changed_shared()
+        self._conflicts += self._drop_conflicting()
+        if self._conflicts and drops:
+            staging.clear()
+        if not staging.samples and not staging.shared:
+            return None
+        in_order = staging.in_order()
+        self._written = {file.name for staged in in_order for file in staged.files}
+        samples = tuple(map(self._final_record, in_order))
+        shared = {name: file for name, file in staging.shared.items() if not self._exists(name)}
+        placed = {name: self._refs[name] for name in (*self._written, *shared)}
+        removed = [name for sample in samples for name in sample.removes]
+        changed = dict.fromkeys([*placed, *removed])
+        before = kept_aside(self._dataset, state, changed, self._id, self._kept)
+        record = CommitRecord(
+            id=self._id,
+            run_key=run_key,
+            tag=tag,
+            staged=f"staged/bucket/{self._id}",
+            at=time.time(),
+            samples=samples,
+            shared={name: _mark(file.source) for name, file in shared.items()},
+            drops=drops,
+            by=self._rules.by,
+        )
+        return Entry(self._id, run_key, placed, before, commit=record)
+
+    def _refuse_if_taken_over(self, state: State, run_key: str) -> None:
+        attempt = self._rules.attempt
+        if attempt is None or state.attempts.get(run_key) == attempt:
+            return
+        raise taken_over(self._dataset.address, run_key)
+
+    def _names_asked(self) -> set[str]:
+        """The files that it is to be known of what they are now."""
+        names = set(self._staging.shared)
+        for staged in self._staging.samples.values():
+            if staged.is_in_place(self._layout) and staged.origin is not None:
+                names.update(_looked_at(staged, staged.origin))
+            names.update(file.name for file in staged.files)
+            names.update(staged.superseded if staged.changes_files else ())
+        return names
+
+    def _drop_conflicting(self) -> list[int]:
+        samples = self._staging.samples
+        versions: Mapping[int, str] = {}
+        wanted = [s.target for s in samples.values() if s.if_version is not None]
+        if wanted:
+            versions = self._dataset.versions(wanted)
+        is_checked = self._rules.on_conflict == "raise"
+        conflicts = [
+            idx
+            for idx, staged in samples.items()
+            if (staged.if_version is not None and versions[staged.target] != staged.if_version)
+            or (is_checked and is_stale(staged, self._layout))
+        ]
+        for idx in conflicts:
+            samples.pop(idx)
+        return conflicts
+
+    def _exists(self, name: str) -> bool:
+        return self._contents.version_now(name) is not None
+
+    def _place(self, number: int, entry: Entry) -> None:
+        """Puts the files in place; if that fails, the next writer does it: the commit is made."""
+        try:
+            self._log.place(entry, number)
+        except (StoreError, FileNotFoundError) as error:
+            raise DatasetWriteError(
+                None,
+                f"{self._layout.root}: commit {entry.id} is made, and some of its files could not "
+                f"be put in place ({error}). The next writer does it",
+            ) from error
+
+
+def taken_over(address: Place, run_key: str) -> RunTakenOverError:
+    """The error of an attempt at a run that another one has."""
+    return RunTakenOverError(
+        f"{address}: another attempt at run {run_key!r} goes on with it, or it was undone. This "
+        "one stops; what it has committed stays. To do the work again, give another run key."
+    )
+
+
+def _mark(source: FileSource) -> str:
+    assert source.version is not None
+    return source.version.mark
+
+
+def _looked_at(staged: StagedSample, origin: SampleOrigin) -> Iterator[str]:
+    """The files that a sample was made from, or replaces: those that `is_stale` looks at."""
+    replaced = staged.replaced_keys
+    for name, source in origin.sources.items():
+        if staged.is_removal or source.digest is not None or key_of(name) in replaced:
+            yield name
+
+
+def kept_aside(
+    dataset: Bucket,
+    state: State,
+    names: Iterable[str],
+    commit_id: str,
+    kept: dict[tuple[str, str], Ref] | None = None,
+) -> dict[str, Ref]:
+    """The contents of files as they are now; what the log does not have of them is copied aside.
+
+    Args:
+        dataset: The dataset.
+        state: What the log says of it.
+        names: The files; those that are not there are left out.
+        commit_id: The commit before which they are kept.
+        kept: What was copied before, by name and etag; it is added to.
+    """
+    kept = {} if kept is None else kept
+    store, contents = dataset.log.store, dataset.contents
+
+    def copied(name: str) -> Ref | None:
+        try:
+            there = store.read(view_of(name))
+        except FileNotFoundError:
+            return state.refs.get(name)
+        digest = new_digest(there.data).hexdigest()
+        ref = state.refs.get(name)
+        if ref is not None and (digest == ref.digest or state.was_before(name, digest)):
+            return ref
+        if (name, there.etag) not in kept:
+            key = f"objects/{commit_id}/before-{len(kept)}.{staged_name(name)}"
+            new = Ref(key, len(there.data), digest, there.etag)
+            store.put(object_of(new), there.data)
+            kept[name, there.etag] = new
+        return kept[name, there.etag]
+
+    found: dict[str, Ref] = {}
+    unknown = []
+    for name in names:
+        ref, now = state.refs.get(name), contents.version_now(name)
+        if now is None:
+            continue
+        if ref is not None and ref.version().may_be(now):
+            found[name] = ref
+        elif (same := kept.get((name, contents.etag_now(name)))) is not None:
+            found[name] = same
+        else:
+            unknown.append(name)
+    copies = zip(unknown, at_once(copied, unknown), strict=True)
+    return found | {name: ref for name, ref in copies if ref is not None}
+
+
+def fact_entry(run_key: str, facts: Mapping[str, Any], **others: Any) -> Entry:
+    """An entry that notes something of a run, and changes no file."""
+    return Entry(new_commit_id(), run_key, facts=facts, **others)

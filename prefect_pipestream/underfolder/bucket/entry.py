@@ -1,0 +1,145 @@
+"""One entry of a bucket's log: what one writer did to the dataset, all of it or nothing."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from annotated_types import Predicate
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from prefect_pipestream.storage.untrusted import is_name
+from prefect_pipestream.storage.version import Version
+from prefect_pipestream.underfolder.format.names import is_shared, parse_item_name
+from prefect_pipestream.underfolder.format.run_key import is_run_key
+from prefect_pipestream.underfolder.ledger.records import CommitRecord
+
+FORMAT = 1
+_LONGEST = 255
+
+
+def _is_object(key: str) -> bool:
+    return key.startswith("objects/") and all(map(is_name, key.split("/")))
+
+
+def _is_file_name(name: str) -> bool:
+    own = name.removeprefix("/")
+    if not (own.isprintable() and is_name(own) and len(own.encode()) <= _LONGEST):
+        return False
+    return is_shared(name) or parse_item_name(name) is not None
+
+
+def _is_id(name: str) -> bool:
+    return is_name(name) and len(name) <= _LONGEST
+
+
+_FileName = Annotated[str, Predicate(_is_file_name)]
+_RunKey = Annotated[str, Predicate(is_run_key)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A content that is kept, and never changed, below ``.pipestream``.
+
+    Attributes:
+        object: Its key, from ``objects/`` on.
+        size: Bytes.
+        digest: BLAKE2b (16 bytes) of it, as hex.
+        etag: What the store calls it: there, and many stores call a copy the same; of a file that
+            was there before the log changed it, what it was called in its place.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    object: Annotated[str, Predicate(_is_object)]
+    size: Annotated[int, Field(strict=True, ge=0)]
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    etag: str
+
+    def version(self, *, is_read: bool = False) -> Version:
+        """The version of a file with this content.
+
+        Args:
+            is_read: Whether the content was read or written, and not only heard of.
+        """
+        digest = bytes.fromhex(self.digest)
+        return version_by(self.digest, self.size, digest if is_read else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one writer did.
+
+    Attributes:
+        id: Unique.
+        run_key: The run that it is part of.
+        commit: The commit that it is; None: it is a note.
+        placed: What is in place from here on: the content of each file, by name.
+        before: What those files were before that were there, and those that are removed: by name.
+        facts: What is noted of the run.
+        attempt: The attempt that has the run to itself from here on.
+        claims: Whether the run created the dataset by it.
+        undone: The names that the folders of undone runs get, by their names until here.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    id: Annotated[str, Predicate(_is_id)]
+    run_key: _RunKey
+    placed: Mapping[_FileName, Ref] = field(default_factory=dict)
+    before: Mapping[_FileName, Ref] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    attempt: str | None = None
+    claims: bool = False
+    undone: Mapping[Annotated[str, Predicate(is_name)], Annotated[str, Predicate(is_name)]] = field(
+        default_factory=dict
+    )
+    commit: Any = None
+
+    @property
+    def removed(self) -> list[str]:
+        """The names of files that were there, and are not from here on."""
+        return [name for name in self.before if name not in self.placed]
+
+    def to_bytes(self) -> bytes:
+        """The entry as JSON."""
+        values = {"format": FORMAT, **_ENTRY.dump_python(self, exclude_defaults=True)}
+        if self.commit is not None:
+            values["commit"] = self.commit.to_json()
+        return json.dumps(values, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Entry":
+        """The reverse of `to_bytes`.
+
+        Raises:
+            ValueError: If it is no entry, or of a format that this version does not know.
+        """
+        try:
+            values = json.loads(content)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise ValueError("not an entry of a known format")
+        if values.get("commit") is not None:
+            commit = values["commit"] = CommitRecord.checked(values["commit"])
+            if (commit.id, commit.run_key) != (values.get("id"), values.get("run_key")):
+                raise ValueError("its commit is another one")
+            if len(commit.tag.encode(errors="replace")) > _LONGEST:
+                raise ValueError("its commit's tag is too long")
+        try:
+            return _ENTRY.validate_python(values)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            raise ValueError(f"{wrong['loc']!r:.200}: {wrong['msg']}") from None
+
+
+_ENTRY = TypeAdapter(Entry)
+
+
+def version_by(name: str, size: int, digest: bytes | None = None) -> Version:
+    """The version of a file whose content is known by a name: a digest, or a store's etag.
+
+    Its time is a number made of that, long ago: stores have no times by which contents are told.
+    """
+    return Version.of_part(name.encode())._replace(size=size, digest=digest)

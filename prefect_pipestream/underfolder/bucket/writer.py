@@ -1,0 +1,215 @@
+"""Writing a dataset in a bucket: every write is a commit, alone or in a batch."""
+
+import copy
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetWriteError
+from prefect_pipestream.items import FileSource
+from prefect_pipestream.storage.store import StoreError
+from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, taken_over
+from prefect_pipestream.underfolder.bucket.dataset import Bucket
+from prefect_pipestream.underfolder.bucket.entry import Entry
+from prefect_pipestream.underfolder.bucket.source import BucketSource
+from prefect_pipestream.underfolder.bucket.staging import BucketStaging
+from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.commits.commit import Rules
+from prefect_pipestream.underfolder.commits.prospect import Check
+from prefect_pipestream.underfolder.commits.staging import Staging
+from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
+from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
+from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
+from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.run_names import key_meant
+
+
+class BucketWriter(UnderfolderWriter):
+    """Writes samples into a dataset in a bucket, each commit entirely or not at all.
+
+    Args, Raises: As for a folder; see `UnderfolderWriter`. A commit is on disk when it is made,
+        whatever `durable` says.
+    """
+
+    dataset: Bucket
+    batch_seconds = 5.0  # a commit takes a dozen answers of the store
+
+    def __init__(self, address: str, *, dataset: Bucket | None = None, **options: Any) -> None:
+        if dataset is None:
+            dataset = Bucket(address, must_exist=False, watch=True)
+        super().__init__(address, dataset=dataset, **options)
+
+    def _meant(self, run_key: str) -> str:
+        return key_meant(self.ledgers, run_key)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._is_prepared = False
+
+    @property
+    def ledgers(self) -> Layout:
+        """Where the ledgers of the dataset's runs are, as of now: not to be changed."""
+        return self.dataset.log.ledgers()
+
+    def for_attempt(self) -> "BucketWriter":
+        """Returns a writer of the same run that has the run to itself, with its copies."""
+        other = copy.copy(self)
+        other.attempt = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+        if self.run.exists() or self.run_key in self.dataset.log.state.attempts:
+            other._note(attempt=other.attempt)
+        return other
+
+    def begin_run(self, facts: Mapping[str, Any]) -> None:
+        """Creates the dataset where there is none, and notes facts on the run."""
+        self._prepare()
+        known = {"started": time.time(), **who(), PROVENANCE: software(), **facts}
+        noted = self.run.facts()
+        if "fingerprint" not in noted:
+            self._note({**known, "started": noted.get("started", known["started"])})
+        if self.attempt is not None:
+            self._begin_attempt(self.attempt)
+
+    def _begin_attempt(self, attempt: str) -> None:
+        """Notes the first attempt at the run.
+
+        Raises:
+            RunTakenOverError: If another attempt was noted meanwhile.
+        """
+
+        def make(state: State) -> Entry | None:
+            noted = state.attempts.get(self.run_key)
+            if noted is None:
+                return fact_entry(self.run_key, {}, attempt=attempt)
+            if noted != attempt:
+                raise taken_over(self.folder, self.run_key)
+            return None
+
+        with self._explained_store():
+            self.dataset.log.append(make)
+
+    def kept_source(self, commit_id: str, name: str) -> FileSource | None:
+        """The content of a file before a commit of the run; None where there was none."""
+        return self._source_in(commit_id, name, is_after=False)
+
+    def written_source(self, commit_id: str, name: str) -> FileSource | None:
+        """The content that a commit of the run gave a file; None where there is none."""
+        return self._source_in(commit_id, name, is_after=True)
+
+    def _source_in(self, commit_id: str, name: str, *, is_after: bool) -> FileSource | None:
+        log = self.dataset.log
+        for entry in log.entries_of([Run.of(log.ledgers(), self.run_key)], commit_id):
+            ref = (entry.placed if is_after else entry.before).get(name)
+            return None if ref is None else BucketSource(self.dataset.contents, name, ref)
+        return None
+
+    def end_run(self) -> None:
+        """Notes that the run has finished.
+
+        Raises:
+            DatasetWriteError: If that cannot be noted.
+        """
+        if self.run.exists():
+            self._note({"finished": time.time()})
+
+    def _note(self, facts: Mapping[str, Any] | None = None, **others: Any) -> None:
+        with self._explained_store():
+            entry = fact_entry(self.run_key, facts or {}, **others)
+            self.dataset.log.append(lambda _: entry)
+
+    @contextmanager
+    def _explained_store(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:
+            what = f"{self.dataset.address} cannot be opened for writing ({error})"
+            raise DatasetWriteError(None, what) from error
+
+    def checking(self, check: Check | None) -> "BucketWriter":
+        """Returns this writer, which cannot hold samples against rules before they are written.
+
+        Raises:
+            DatasetError: If it is to.
+        """
+        if check is not None:
+            raise DatasetError(
+                f"{self.dataset.address}: samples cannot be held against rules before they are "
+                "written to a bucket yet. Validate it afterwards, or write to a folder first."
+            )
+        return self
+
+    # -- opening -----------------------------------------------------------------------
+
+    def claim(self) -> None:
+        """Creates the dataset, as this run's own where it may not exist yet.
+
+        Raises:
+            DatasetExistsError: If it exists, may not, and was not created by this run.
+            DatasetWriteError: If it cannot be created.
+        """
+        log = self.dataset.log
+        with self._explained_store():
+            if not self._exists_ok:
+                log.append(self._claim)
+                self._check_claim()
+
+    def _claim(self, state: State) -> Entry | None:
+        if state.claimed_by is not None:
+            return None
+        self._refuse_others()
+        return fact_entry(self.run_key, {}, claims=True)
+
+    def _refuse_others(self) -> None:
+        log = self.dataset.log
+        log.refresh()
+        if log.state.position or next(log.store.objects_in(DATA_FOLDER), None) is not None:
+            self._check_claim()
+
+    def _check_claim(self) -> None:
+        claimed_by = self.dataset.log.state.claimed_by
+        if claimed_by == self.run_key:
+            return
+        whose = "" if claimed_by is None else f" (created by run {claimed_by!r})"
+        raise DatasetExistsError(
+            f"Dataset {self.dataset.address} exists{whose} and is not to be overwritten. Give "
+            "another address, or the run key of the run that created it, to go on with that run."
+        )
+
+    def _prepare(self) -> None:
+        with self._entering:
+            if self._is_prepared:
+                return
+            log = self.dataset.log
+            with self._explained_store():
+                log.store.require_create(PRIVATE_FOLDER)
+                self.claim()
+                log.recover()
+                log.append(self._first_note)
+            self._is_prepared = True
+
+    def _first_note(self, state: State) -> Entry | None:
+        """The note that begins the run; None where it has begun, or is another attempt's."""
+        noted = state.attempts.get(self.run_key)
+        is_others = self.attempt is not None and noted not in (None, self.attempt)
+        if is_others or self.run_key in state.runs or self.run.exists():
+            return None
+        facts = {"started": time.time(), **who(), PROVENANCE: software()}
+        return fact_entry(self.run_key, facts, attempt=self.attempt)
+
+    @contextmanager
+    def staging(self) -> Iterator[Staging]:
+        """Gives an empty staging; what is not published inside is discarded."""
+        self._prepare()
+        with tempfile.TemporaryDirectory(prefix="pipestream-") as folder:
+            yield self.staging_in(folder)
+
+    def staging_in(self, folder: str) -> BucketStaging:
+        """Gives a staging in an empty folder."""
+        return BucketStaging(self.dataset, folder, **self._names())
+
+    def _commit(self, staging: Staging, signed: bool = False, moves: bool = False) -> BucketCommit:
+        rules = Rules(self.durable, self.on_conflict, signed, self.attempt, moves, self.by)
+        return BucketCommit(staging, rules, self.dataset)

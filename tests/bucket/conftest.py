@@ -1,0 +1,52 @@
+"""The servers, for the tests that ask for them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from prefect_pipestream.storage.address import Address
+from tests.bucket.proxy import Proxy
+from tests.bucket.server import Server, moto_server, new_root, use, weed_server
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with weed_server(tmp_path_factory.mktemp("weed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with moto_server(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture
+def in_weed(weed: Server, monkeypatch: pytest.MonkeyPatch) -> Address:
+    """The address of a dataset in a new bucket of SeaweedFS, which this process uses."""
+    use(weed.url, monkeypatch)
+    return new_root(weed)
+
+
+@pytest.fixture
+def in_moto(moto: Server, monkeypatch: pytest.MonkeyPatch) -> Address:
+    """The address of a dataset in a new bucket of moto, which this process uses."""
+    use(moto.url, monkeypatch)
+    return new_root(moto)
+
+
+@pytest.fixture
+def weed_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A SeaweedFS that the test may kill, which this process uses."""
+    with weed_server(tmp_path) as server:
+        use(server.url, monkeypatch)
+        yield server
+
+
+@pytest.fixture
+def proxy(weed: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before SeaweedFS, which this process uses."""
+    with Proxy(weed.url) as proxy:
+        use(proxy.url, monkeypatch)
+        yield proxy

@@ -1,0 +1,202 @@
+"""Real S3 servers on this machine: SeaweedFS, and moto as a second opinion."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+
+from prefect_pipestream.storage.address import Address
+
+HOST = "127.0.0.1"
+UP_IN_S = 60
+ACCESS_KEY, SECRET_KEY = "tests", "of-the-tests"
+
+# Without an identity SeaweedFS lets anybody in, but nobody once it was started again.
+_IDENTITIES = {
+    "identities": [
+        {
+            "name": "tests",
+            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+            "actions": ["Admin", "Read", "Write", "List"],
+        },
+        {"name": "anonymous", "actions": ["Admin", "Read", "Write", "List"]},  # makes the buckets
+    ]
+}
+
+# A server dies with its tests, also where these are killed; where the system can do that.
+_DIES_WITH_ITS_PARENT = """
+import ctypes, os, signal, sys
+if hasattr(ctypes.CDLL(None), "prctl"):
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Server:
+    """A server, with a folder and ports of its own.
+
+    Args:
+        command: The program and its arguments.
+        port: Where it is to answer.
+        folder: Where its log goes.
+    """
+
+    def __init__(self, command: list[str], port: int, folder: Path) -> None:
+        self._command = command
+        self.url = f"http://{HOST}:{port}"
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        pid = str(os.getpid())
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _DIES_WITH_ITS_PARENT, pid, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + UP_IN_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > end:
+                self.kill()
+                pytest.fail(f"{self._command} does not come up:\n{self._log.read_text()[-4000:]}")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        """Whether it keeps objects already: parts of it come up later than others."""
+        try:
+            self._ask("PUT", "up-bucket", ok=409)
+            self._ask("PUT", "up-bucket/object", b"up")
+            self._ask("GET", "up-bucket/object", ok=403)  # moto wants it to be signed
+            return True
+        except OSError:
+            return False
+
+    def _ask(self, method: str, path: str, data: bytes | None = None, ok: int = 200) -> bytes:
+        request = urllib.request.Request(f"{self.url}/{path}", data, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return bytes(answer.read())
+        except HTTPError as error:
+            if error.code != ok:
+                raise
+            return b""
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def new_bucket(self) -> str:
+        """Creates a bucket and returns its name."""
+        name = f"bucket-{secrets.token_hex(6)}"
+        self._ask("PUT", name)
+        return name
+
+
+def environment(url: str) -> dict[str, str]:
+    """The environment of a process that is to use a server."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": "us-east-1",
+        "NO_PROXY": HOST,
+    }
+
+
+@contextmanager
+def _free_ports(count: int) -> Iterator[list[int]]:
+    """Ports that are free until the end of the block."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        yield [one.getsockname()[1] for one in sockets]
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if path is None:
+        pytest.skip(f"needs {name}, which the extra [test] has")
+    return path
+
+
+@contextmanager
+def weed_server(folder: Path) -> Iterator[Server]:
+    """SeaweedFS, which keeps what it has in a folder."""
+    of = [
+        f"{part}.port{kind}"
+        for part in ("master", "volume", "filer", "s3")
+        for kind in ("", ".grpc")
+    ]
+    with _free_ports(len(of)) as ports:
+        by_name = dict(zip(of, ports, strict=True))
+    identities = folder / "identities.json"
+    identities.write_text(json.dumps(_IDENTITIES))
+    command = [
+        _program("weed"),
+        "server",
+        f"-dir={folder}",
+        f"-ip={HOST}",
+        "-s3",
+        f"-s3.config={identities}",
+        f"-s3.localSocket={folder}/s3.sock",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64",
+        "-volume.max=2000",
+        *(f"-{name}={port}" for name, port in by_name.items()),
+    ]
+    yield from _running(Server(command, by_name["s3.port"], folder))
+
+
+@contextmanager
+def moto_server(folder: Path) -> Iterator[Server]:
+    """Moto, which keeps what it has in memory."""
+    with _free_ports(1) as (port,):
+        pass
+    yield from _running(
+        Server([_program("moto_server"), "-H", HOST, "-p", str(port)], port, folder)
+    )
+
+
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+def use(server_url: str, patch: pytest.MonkeyPatch) -> None:
+    """Lets this process, and those that it starts, use a server."""
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_REGION"):
+        patch.delenv(name, raising=False)
+    for name, value in environment(server_url).items():
+        patch.setenv(name, value)
+
+
+def new_root(server: Server) -> Address:
+    """The address of a dataset in a new bucket."""
+    return Address.of(f"s3://{server.new_bucket()}/datasets/parts")
