@@ -168,7 +168,12 @@ def weed_server(folder: Path) -> Iterator[Server]:
         "-volume.max=2000",
         *(f"-{name}={port}" for name, port in by_name.items()),
     ]
-    yield from _running(Server(command, by_name["s3.port"], folder))
+    try:
+        yield from _running(Server(command, by_name["s3.port"], folder))
+    finally:
+        for port in ports:  # it has the names of these from the ports, and leaves them behind
+            for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                path.unlink()
 
 
 @contextmanager
