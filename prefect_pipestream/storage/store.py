@@ -3,15 +3,18 @@
 Through obstore, which talks to S3 and what is like it, Google Cloud Storage and Azure. It looks for
 credentials where each provider's own tools do: in the environment (``AWS_ACCESS_KEY_ID``,
 ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_STORAGE_ACCOUNT_NAME``, …) and in
-the machine's role; and tries again what fails for a moment (429, 5xx, a broken connection).
+the machine's role; and tries again what fails for a moment (429, 5xx, a broken connection), for
+half a minute, or as many seconds as ``PIPESTREAM_STORE_PATIENCE`` says.
 """
 
 import os
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from prefect_pipestream.errors import DatasetError, MissingExtraError
@@ -20,6 +23,9 @@ from prefect_pipestream.storage.address import Address
 T = TypeVar("T")
 R = TypeVar("R")
 
+PATIENCE = "PIPESTREAM_STORE_PATIENCE"
+"""The variable for how many seconds a request is tried again, where a store is away."""
+_PATIENCE_S = 30.0
 AT_ONCE = 16
 """How many requests are under way at once, at most, where there are many to make."""
 
@@ -94,8 +100,7 @@ class Store:
             ObjectExistsError: If there is one, and was not to be.
             StoreError: If anything else is wrong.
         """
-        from obstore import exceptions
-
+        exceptions = _obstore().exceptions
         try:
             yield
         except (FileNotFoundError, exceptions.NotFoundError) as error:
@@ -103,10 +108,9 @@ class Store:
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
             raise ObjectExistsError(f"{self.root / key}: there is one already.") from error
         except (exceptions.BaseError, OSError, ValueError) as error:
-            said = str(error).partition("\n")[0]
             raise StoreError(
-                f"{self.root / key}: could not be {verb} ({said}). Check the address, the "
-                "credentials and the network; nothing is changed upon a guess."
+                f"{self.root / key}: could not be {verb} ({_reason_of(error)}). Check the address, "
+                "the credentials and the network; nothing is changed upon a guess."
             ) from error
 
     def read(self, key: str) -> Content:
@@ -116,8 +120,7 @@ class Store:
             FileNotFoundError: If there is no such object.
             StoreError: If it cannot be read.
         """
-        import obstore
-
+        obstore = _obstore()
         with self._explained("read", key):
             found = obstore.get(self._store, key)
             return Content(bytes(found.bytes()), _etag_of(found.meta))
@@ -128,8 +131,7 @@ class Store:
         Raises:
             StoreError: If that cannot be asked.
         """
-        import obstore
-
+        obstore = _obstore()
         try:
             with self._explained("asked for", key):
                 found = obstore.head(self._store, key)
@@ -147,8 +149,7 @@ class Store:
         Raises:
             StoreError: If they cannot be listed.
         """
-        import obstore
-
+        obstore = _obstore()
         with self._explained("listed", prefix):
             found = obstore.list(self._store, prefix, offset=after or None)
             for some in found:
@@ -161,8 +162,7 @@ class Store:
         Raises:
             StoreError: If they cannot be listed.
         """
-        import obstore
-
+        obstore = _obstore()
         with self._explained("listed", folder):
             found = obstore.list_with_delimiter(self._store, folder or None)["objects"]
             return [Stat(meta["path"], meta["size"], _etag_of(meta)) for meta in found]
@@ -178,8 +178,7 @@ class Store:
                 been asked again as its answer was lost.
             StoreError: If it cannot be written, or that is not known.
         """
-        import obstore
-
+        obstore = _obstore()
         with self._explained("created", key):
             return _etag_of(obstore.put(self._store, key, data, mode="create", use_multipart=False))
 
@@ -189,8 +188,7 @@ class Store:
         Raises:
             StoreError: If it cannot be written, or that is not known.
         """
-        import obstore
-
+        obstore = _obstore()
         with self._explained("written", key):
             return _etag_of(obstore.put(self._store, key, data, use_multipart=False))
 
@@ -201,8 +199,7 @@ class Store:
             FileNotFoundError: If there is no such object.
             StoreError: If it cannot be copied, or that is not known.
         """
-        import obstore
-
+        obstore = _obstore()
         with self._explained("copied", source):
             obstore.copy(self._store, source, target)
 
@@ -212,8 +209,7 @@ class Store:
         Raises:
             StoreError: If it cannot be removed, or that is not known.
         """
-        import obstore
-
+        obstore = _obstore()
         try:
             with self._explained("removed", key):
                 obstore.delete(self._store, key)
@@ -255,21 +251,40 @@ def _etag_of(meta: Any) -> str:
     return "" if etag is None else str(etag).strip('"')
 
 
-def _connect(root: Address) -> Any:
+def _obstore() -> Any:
     try:
-        from obstore.store import MemoryStore, from_url
+        import obstore
+        import obstore.exceptions
+        import obstore.store
     except ImportError as error:
         raise MissingExtraError(
-            f"{root}: object stores need obstore. Install it by "
+            "Datasets in object stores need obstore. Install it by "
             "`pip install 'prefect-pipestream[objects]'`."
         ) from error
+    return obstore
+
+
+def _connect(root: Address) -> Any:
+    opening = _obstore().store
     if root.startswith("memory:"):
-        return MemoryStore()
+        return opening.MemoryStore()
+    waits = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2}
+    patience = timedelta(seconds=float(os.environ.get(PATIENCE, _PATIENCE_S)))
+    retries = {"max_retries": 1000, "retry_timeout": patience, "backoff": waits}
     try:
-        return from_url(root.replace("%", "%25"))  # it takes a URL, and an address is none
+        # It takes a URL, and an address is none.
+        return opening.from_url(root.replace("%", "%25"), retry_config=retries)
     except Exception as error:  # of many kinds, as where credentials cannot be understood
         said = str(error).partition("\n")[0]
         raise StoreError(f"{root}: this store cannot be opened ({said}).") from error
+
+
+def _reason_of(error: Exception) -> str:
+    """What a store says of an error, in one line: its own code, where it gives one as XML."""
+    text = str(error)
+    code, message = (re.search(f"<{tag}>([^<]+)</{tag}>", text) for tag in ("Code", "Message"))
+    said = text.partition("\n")[0]
+    return f"{code[1]}: {message[1] if message else said}" if code else said
 
 
 _open: dict[tuple[int, Address], Store] = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from prefect_pipestream.storage.address import Address
+from prefect_pipestream.storage.store import PATIENCE
 from tests.bucket.proxy import Proxy
 from tests.bucket.server import Server, moto_server, new_root, use, weed_server
 
@@ -49,4 +50,5 @@ def proxy(weed: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """A proxy before SeaweedFS, which this process uses."""
     with Proxy(weed.url) as proxy:
         use(proxy.url, monkeypatch)
+        monkeypatch.setenv(PATIENCE, "3")  # what fails at all fails soon
         yield proxy
