@@ -91,7 +91,7 @@ def undo_run(  # noqa: D103
             f"{folder}: of a dataset in a bucket whole runs are undone; {', '.join(given)} cannot "
             "be given."
         )
-    keys = [run_key] if isinstance(run_key, str) else run_key
+    keys = undo.checked_keys(run_key)
     return undo_run_in_bucket(os.fspath(folder), keys, force, facts)
 
 

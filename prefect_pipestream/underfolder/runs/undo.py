@@ -142,7 +142,7 @@ def undo_run(
         DatasetError: If files that are needed are not there any more. Nothing was changed.
         DatasetWriteError: If the dataset cannot be written.
     """
-    keys = _checked_keys(run_key)
+    keys = checked_keys(run_key)
     some = None if indices is None else chosen_samples(indices)
     with opened(folder, keys) as layout:
         return _undone(layout, intent_for(layout, keys, some), force, check, facts)
@@ -206,7 +206,12 @@ def _undone(
     return report_of([run.key for run in runs], intent.undo_key, plan, intent.indices, folders)
 
 
-def _checked_keys(run_key: str | Sequence[str]) -> list[str]:
+def checked_keys(run_key: str | Sequence[str]) -> list[str]:
+    """The keys of one run, or of several.
+
+    Raises:
+        RunKeyError: If one cannot be a run's key, or there is none.
+    """
     several = isinstance(run_key, Sequence) and not isinstance(run_key, str | bytes)
     keys = [check_run_key(key) for key in (run_key if several else [run_key])]
     if not keys:
@@ -314,7 +319,7 @@ def plan_undo(
         ItemNameError: If one of the indices cannot be a sample's.
         DatasetError: If a ledger cannot be read.
     """
-    keys = _checked_keys(run_key)
+    keys = checked_keys(run_key)
     some = None if indices is None else chosen_samples(indices)
     with opened(folder, keys) as layout:
         intent = intent_for(layout, keys, some)
