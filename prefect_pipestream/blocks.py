@@ -24,7 +24,10 @@ _LOGO = HttpUrl(
     "420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos/filesystem.png"
 )
 _DOCUMENTATION = HttpUrl("https://docs.prefect.io/v3/concepts/blocks")
-_RELATIVE = " A relative one begins at the folder in which the flow runs (a worker's)."
+_RELATIVE = (
+    " A relative one begins at the folder in which the flow runs (a worker's). It may also be the "
+    "address of an object store: s3://bucket/path."
+)
 _BrowserUrl = Annotated[  # a form's field that is emptied says ""
     str | None,
     AfterValidator(lambda text: BrowserAddress.of(text, "browser_url").root if text else None),
