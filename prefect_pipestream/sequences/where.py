@@ -89,7 +89,8 @@ def find(
     """
     asked = parse_where(query) if isinstance(query, str) else query
     if is_address(dataset.folder):
-        return _matched(FromUnderfolder(folder=dataset.folder), asked)
+        source = FromUnderfolder(folder=dataset.folder, must_exist=False)
+        return _matched(source, asked, dataset.indices().tolist())
     samples = dataset.indices()
     columns: dict[Asked, Coded] = {}
     problems: dict[int, str] = {}
@@ -200,13 +201,12 @@ def found_in(
     """
     if isinstance(samples, FromUnderfolder):
         return find(samples.dataset, query, ledger, most_reads=most_reads)
-    return _matched(samples, parse_where(query))
+    return _matched(samples, parse_where(query), samples.indices().tolist())
 
 
-def _matched(samples: SamplesSequence, asked: Query) -> Found:
+def _matched(samples: SamplesSequence, asked: Query, indices: Sequence[int]) -> Found:
     """The samples of which a query is true, each of which is asked."""
     matched, problems = [], {}
-    indices = samples.indices().tolist()
     for idx in indices:
         sample = samples[idx]
         try:

@@ -19,6 +19,7 @@ SCHEMES = ("s3", "gs", "az", "memory")
 # One slash as well: that is what a `Path` makes of an address.
 _FORM = re.compile(r"(s3a?|gc?s|azure|abfss?|az|memory):/{1,2}([^/?#]+)(?:/([^?#]*))?", re.ASCII)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # no drive of Windows
 _SAME = {"s3a": "s3", "gcs": "gs", "azure": "az", "abfs": "az", "abfss": "az"}
 
 
@@ -90,7 +91,10 @@ def place_of(given: Any) -> Any:
     Raises:
         DatasetError: If it looks like an address, and is none: it is no folder, either.
     """
-    is_url = isinstance(given, str) and _URL.match(given) is not None
+    if isinstance(given, str):
+        is_url = _URL.match(given) is not None
+    else:
+        is_url = isinstance(given, Path) and _URL_AS_PATH.match(str(given)) is not None
     return Address.of(given) if is_url or is_address(given) else given
 
 

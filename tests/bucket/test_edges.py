@@ -267,10 +267,15 @@ def test_an_address_is_known_in_each_of_its_spellings() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["S3://b/x", "s3://b/x?v=1", "s3://b/a#b", "https://h/x", "s3://b/../x", "s3:///x"]
+    "given",
+    [
+        *("S3://b/x", "s3://b/x?v=1", "s3://b/a#b", "https://h/x", "s3://b/../x", "s3:///x"),
+        *(Path("S3://b/x"), Path("http://h/x"), Path("memory://b/x?y")),
+    ],
+    ids=repr,
 )
 def test_what_looks_like_an_address_is_never_made_a_folder(
-    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises((DatasetError, ValueError)):
@@ -287,3 +292,118 @@ def test_an_export_goes_to_a_folder(
     with pytest.raises(DatasetError, match="in a folder only"):
         export(stream.input_sequence, "images", ROOT)
     assert os.listdir(tmp_path) == []
+
+
+# -- parts in other processes ----------------------------------------------------------------
+
+
+def by_itself(stream: DataStream) -> DataStream:
+    """The same part as another process has it."""
+    other: DataStream = cloudpickle.loads(cloudpickle.dumps(stream))
+    return other
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+@pytest.mark.usefixtures("store")
+def test_a_chunk_that_is_given_out_again_does_the_rest_of_it(is_alone: bool) -> None:
+    run = opened("run")
+    if is_alone:
+        run = run.for_attempt()
+        run.begin_run(fingerprint="f")
+    for _ in range(2):
+        part = by_itself(run.part(range(4)))
+        done = part.run.done_indices("chunk")
+        with part.commit_group(tag="chunk") as batch:
+            for idx in range(4 if done else 2):
+                if idx not in done:
+                    sample = part[idx]
+                    batch.set_output(idx, sample.set_value("m", sample["m"]() + 1))
+    assert values() == [1, 1, 1, 1]
+
+
+def test_a_part_leaves_to_others_what_they_are_about_to_put_in_place(store: HostStore) -> None:
+    slow = opened()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(slow._writer.dataset.log), "place", lambda *_: None)  # type: ignore[attr-defined]
+        add_one(slow, 3)
+        slow.set_output(5, Sample({"m": JsonMetadataItem(5)}))
+    part = by_itself(opened_without_recovery().part([0]))
+    add_one(part, 0)
+    assert store.read("data/3_m.json").data == b"0"
+    assert values() == [1, 0, 0, 1, 5]
+    assert store.read("data/3_m.json").data.strip() == b"1"
+
+
+def opened_without_recovery() -> DataStream:
+    from prefect_pipestream.underfolder.bucket.dataset import Bucket
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bucket, "recover", lambda self: None)
+        return opened()
+
+
+@pytest.mark.usefixtures("store")
+def test_a_query_of_a_part_is_about_the_part() -> None:
+    assert opened().part([2, 3]).indices("HAS m").tolist() == [2, 3]
+
+
+# -- more of undo ----------------------------------------------------------------------------
+
+
+def test_a_sample_that_was_made_since_is_not_mixed_with_one_that_was_removed() -> None:
+    with process(MemoryStore()):
+        made = DataStream.create_new_underfolder(ROOT)
+        made.set_output(0, Sample({"m": JsonMetadataItem(1), "n": JsonMetadataItem(2)}))
+        opened("remove").remove(0)
+        opened("new").set_output(0, Sample({"q": JsonMetadataItem(9)}))
+        with pytest.raises(UndoRefusedError):
+            undo_run(ROOT, "remove")
+        assert set(opened()[0]) == {"q"}
+
+
+def test_a_shared_item_that_others_changed_is_left_by_an_undo(store: HostStore) -> None:
+    run = opened("run")
+    shared = run[0].set_item("sh", JsonMetadataItem(1, shared=True)).set_value("m", 7)
+    run.set_output(0, shared)
+    Store.put(store, "sh.json", b"5")
+    undone = undo_run(ROOT, "run")
+    assert undone.left == ("/sh.json",)
+    assert values() == [0, 0, 0, 0]
+    assert opened()[0]["sh"]() == 5
+
+
+def test_an_undo_whose_files_are_not_in_place_yet_is_told_as_made(store: HostStore) -> None:
+    add_one(opened("run"), 0)
+    copy = HostStore.copy
+
+    def away(self: Store, source: str, target: str) -> None:
+        if target.startswith("data/"):
+            raise StoreError("503")
+        copy(self, source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HostStore, "copy", away)
+        with pytest.raises(DatasetWriteError, match="the undo is made"):
+            undo_run(ROOT, "run")
+    assert values() == [0, 0, 0, 0]
+    assert store.read("data/0_m.json").data == b"0"
+
+
+def test_what_could_not_be_put_in_place_is_put_there_by_a_later_write(store: HostStore) -> None:
+    stream = opened()
+    copy = HostStore.copy
+    fails = iter([True, True])
+
+    def away(self: Store, source: str, target: str) -> None:
+        if target == "data/0_m.json" and next(fails, False):
+            raise StoreError("503")
+        copy(self, source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HostStore, "copy", away)
+        for idx in (0, 1):
+            with pytest.raises(DatasetWriteError):
+                add_one(stream, idx)
+        add_one(stream, 2)
+        add_one(stream, 3)
+    assert {store.read(f"data/{idx}_m.json").data.strip() for idx in (0, 2, 3)} == {b"1"}

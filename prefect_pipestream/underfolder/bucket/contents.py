@@ -121,9 +121,9 @@ class Contents:
             return None
 
     @property
-    def knows_what_is_read(self) -> bool:
-        """Whether anything was read yet, by which it is known what will be."""
-        return bool(self._keys)
+    def keys_read(self) -> int:
+        """How many items of samples were read yet, by which it is known what will be."""
+        return len(self._keys)
 
     def expect(self, sources: Iterable["BucketSource"]) -> None:
         """Begins to fetch files that are probably read next: items that were read of others."""

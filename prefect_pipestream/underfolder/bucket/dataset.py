@@ -17,6 +17,7 @@ from prefect_pipestream.storage.version import ABSENT, Version, version_of
 from prefect_pipestream.underfolder.bucket.contents import Contents
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.bucket.log import BucketLog
+from prefect_pipestream.underfolder.bucket.reading_ahead import MOST
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
@@ -206,6 +207,8 @@ class Bucket(Underfolder):
         What reads by the log does not need it. Done just before, it is not done again: who is at it
         still is not dead.
         """
+        if self.log.is_part:
+            return  # whose whole did it
         try:
             self.log.recover(after_s=_RECOVER_AFTER_S)
         except StoreError as error:
@@ -239,7 +242,12 @@ class Bucket(Underfolder):
     def shared_files(self) -> Mapping[str, str]:
         """The names of the root's item files, by key."""
         refs = self.log.state.refs
-        there = {name for name in self._files_in_root() if refs.get("/" + name, ...) is not None}
+        there = {
+            name
+            for name, stat in self._files_in_root().items()
+            if refs.get("/" + name, ...) is not None
+            or self.contents.version_of("/" + name, stat) is not None
+        }
         there.update(name[1:] for name, ref in refs.items() if is_shared(name) and ref is not None)
         found: dict[str, str] = {}
         for name in sorted(there):
@@ -310,11 +318,13 @@ class Bucket(Underfolder):
         assert self._part is not None
         indices = self._part.indices()
         at = int(np.searchsorted(indices, idx, "right"))
-        begin = self._ahead_to if at <= self._ahead_to <= at + _AHEAD else at
-        for following in indices[begin : at + _AHEAD].tolist():
+        room = MOST // max(1, self.contents.keys_read) - 1  # this sample's are not read yet
+        end = at + max(0, min(_AHEAD, room))
+        begin = self._ahead_to if at <= self._ahead_to <= end else at
+        for following in indices[begin:end].tolist():
             self.contents.expect(self._own_sources(following).values())
-        if self.contents.knows_what_is_read:
-            self._ahead_to = at + _AHEAD
+        if self.contents.keys_read:
+            self._ahead_to = end
 
     def stored_bytes(self, indices: Iterable[int]) -> dict[str, int]:
         """The size of all own files of some samples, by the items' keys."""

@@ -114,6 +114,11 @@ class BucketLog:
             self._heard = [one for one in self._heard if one() is not None]
             self._heard.append(weakref.WeakMethod(hear))
 
+    @property
+    def is_part(self) -> bool:
+        """Whether only what is about some samples is known."""
+        return self._is_part
+
     # -- reading -----------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -244,9 +249,13 @@ class BucketLog:
                 yield entry
 
     def ledgers(self) -> Layout:
-        """Where the ledgers of its runs are, as of now, to be read: a folder of this process."""
-        assert self._runs is not None
+        """Where the ledgers of its runs are, as of now, to be read: a folder of this process.
+
+        All of the log is read for it, also where only what is about some samples was known.
+        """
+        self.know_all()  # else a part would not know what was done before it was made
         self.refresh()
+        assert self._runs is not None
         return self._runs
 
     # -- writing -----------------------------------------------------------------------
@@ -363,22 +372,31 @@ class BucketLog:
                 return
             self._recovered_at = time.monotonic()
             self._is_behind = False
-            number = self.state.position
-            if self._is_known_from() < number:
-                self._noted = self._read_applied()
-            missing = range(self._is_known_from() + 1, number + 1)
-            wanted: dict[str, Ref | None] = {}
-            for entry in at_once(self._read, missing):
-                if entry is not None:
-                    names = (*entry.placed, *entry.removed)
-                    wanted.update((name, self.state.refs.get(name)) for name in names)
-            if not missing:
-                return
-            kept = at_once(self._is_of_others, wanted)
-            left = zip(wanted.items(), kept, strict=True)
-            self._place({n: ref for (n, ref), is_kept in left if not is_kept}, is_lenient=True)
-            self._applied = max(self._applied, number)
-            self._note_applied(number)
+            try:
+                self._place_missing()
+            except BaseException:
+                self._recovered_at, self._is_behind = -math.inf, True
+                raise
+
+    def _place_missing(self) -> None:
+        """Does it; see `recover`."""
+        number = self.state.position
+        if self._is_known_from() < number:
+            self._noted = self._read_applied()
+        missing = range(self._is_known_from() + 1, number + 1)
+        if not missing:
+            return
+        self.know_all()  # else what other samples have and had would not be known
+        wanted: dict[str, Ref | None] = {}
+        for entry in at_once(self._read, missing):
+            if entry is not None:
+                names = (*entry.placed, *entry.removed)
+                wanted.update((name, self.state.refs.get(name)) for name in names)
+        kept = at_once(self._is_of_others, wanted)
+        left = zip(wanted.items(), kept, strict=True)
+        self._place({n: ref for (n, ref), is_kept in left if not is_kept}, is_lenient=True)
+        self._applied = max(self._applied, number)
+        self._note_applied(number)
 
     def _place(self, wanted: dict[str, Ref | None], *, is_lenient: bool = False) -> None:
         """Puts files in place; again those that others changed in the log meanwhile.

@@ -44,6 +44,7 @@ class _Change:
 
     before: Ref | None
     after: Ref | None
+    is_whole: bool = False  # all of its sample was removed
 
 
 @dataclass(frozen=True)
@@ -176,19 +177,26 @@ def undo_commit_in_bucket(
 def _done(dataset: Bucket, begin: Callable[[], _Undo], force: bool) -> UndoReport:
     """Makes an undo, anew where others are faster."""
     commit_id = new_commit_id()
-    made: list[tuple[_Undo, list[str], Mapping[str, Ref | None]]] = []
+    made: list[tuple[_Undo, list[str], Mapping[str, Ref | None], list[str]]] = []
 
     def make(state: State) -> Entry | None:
         undo = begin()
         changed, as_before = _changed_since(dataset, undo)
         todo = {n: one.before for n, one in undo.changes.items() if n not in as_before}
-        beside = _beside(dataset, todo)
+        beside = _beside(dataset, todo, undo.changes)
+        left = [name for name in todo if _is_left(name, changed, beside, force)]
+        for name in left:
+            del todo[name]
+        changed = [name for name in changed if name not in left]
+        beside = [name for name in beside if not is_shared(name)]
         changed += beside
         if changed and not force:
             raise _refused(dataset, undo, changed)
-        todo.update(dict.fromkeys(beside))
+        put_back = {(index_in(name), key_of(name)) for name, ref in todo.items() if ref}
+        instead = [name for name in beside if (index_in(name), key_of(name)) in put_back]
+        todo.update(dict.fromkeys(instead))
         _refuse_lost(dataset, todo)
-        made.append((undo, changed, todo))
+        made.append((undo, changed, todo, left))
         if not (todo or undo.retired or undo.drops):
             return None
         return _entry(dataset, state, undo, todo, commit_id)
@@ -196,18 +204,26 @@ def _done(dataset: Bucket, begin: Callable[[], _Undo], force: bool) -> UndoRepor
     try:
         dataset.log.store.require_create(PRIVATE_FOLDER)
         added = dataset.log.append(make)
-        if added is not None:
-            dataset.log.place(added[1], added[0])
     except StoreError as error:
         what = f"{dataset.address}: the undo could not be written ({error})"
         raise DatasetWriteError(None, what) from error
-    undo, changed, todo = made[-1]
+    try:
+        if added is not None:
+            dataset.log.place(added[1], added[0])
+    except StoreError as error:
+        what = (
+            f"{dataset.address}: the undo is made, and some of its files could not be put in place "
+            f"({error}). The next writer does it"
+        )
+        raise DatasetWriteError(None, what) from error
+    undo, changed, todo, left = made[-1]
     return UndoReport(
         run_keys=undo.keys,
         undo_run_key=undo.key,
         samples=len({index_in(name) for name in todo} - {None}),
         files=len(todo),
         overwritten=tuple(changed),
+        left=tuple(left),
         folders=tuple(undo.retired.values()),
         commit_id=commit_id if todo else None,
     )
@@ -223,6 +239,8 @@ def _changes_of(
     """
     changes: dict[str, _Change] = {}
     for entry in entries:
+        removed = [one for one in entry.commit.samples if one.outcome == "removed"]
+        whole = {name for one in removed for name in one.removes}
         for name in {**entry.placed, **entry.before}:
             before, after = entry.before.get(name), entry.placed.get(name)
             known = changes.get(name)
@@ -233,7 +251,8 @@ def _changes_of(
                     " or use `force`, which takes that back, too.",
                     [idx] if (idx := index_in(name)) is not None else [],
                 )
-            changes[name] = _Change(before if known is None else known.before, after)
+            first = before if known is None else known.before
+            changes[name] = _Change(first, after, name in whole)
     return changes
 
 
@@ -263,8 +282,10 @@ def _refuse_lost(dataset: Bucket, todo: Mapping[str, Ref | None]) -> None:
         )
 
 
-def _beside(dataset: Bucket, todo: Mapping[str, Ref | None]) -> list[str]:
-    """Other files of items that are put back, which nobody of these runs made."""
+def _beside(
+    dataset: Bucket, todo: Mapping[str, Ref | None], changes: Mapping[str, _Change]
+) -> list[str]:
+    """Other files of items, or whole samples, that are put back: nobody of these runs made them."""
     found: dict[str, None] = {}
     for name, ref in todo.items():
         idx = index_in(name)
@@ -274,11 +295,18 @@ def _beside(dataset: Bucket, todo: Mapping[str, Ref | None]) -> list[str]:
             there = dataset.shared_files().get(key_of(name))
             names = [] if there is None else ["/" + there]
         elif idx is not None:
-            names = [k.name_of(idx) for k in dataset.kinds_of(idx) if k.key == key_of(name)]
+            kinds, is_whole = dataset.kinds_of(idx), changes[name].is_whole
+            names = [k.name_of(idx) for k in kinds if is_whole or k.key == key_of(name)]
         else:
             continue
-        found.update(dict.fromkeys(one for one in names if one not in todo))
+        found.update(dict.fromkeys(one for one in names if one not in changes))
     return list(found)
+
+
+def _is_left(name: str, changed: Sequence[str], beside: Sequence[str], force: bool) -> bool:
+    """Whether a shared item stays as others left it, as it does in a folder."""
+    is_of_others = any(is_shared(one) and key_of(one) == key_of(name) for one in beside)
+    return is_shared(name) and (is_of_others or (name in changed and not force))
 
 
 def _version(ref: Ref | None) -> Version | None:

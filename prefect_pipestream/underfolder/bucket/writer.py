@@ -186,7 +186,8 @@ class BucketWriter(UnderfolderWriter):
             with self._explained_store():
                 log.store.require_create(PRIVATE_FOLDER)
                 self.claim()
-                log.recover()
+                if not log.is_part:  # whose whole did it
+                    log.recover()
                 log.append(self._first_note)
             self._is_prepared = True
 
