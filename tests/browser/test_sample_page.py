@@ -119,6 +119,7 @@ def test_unsaved_changes_are_asked_about_on_leaving(screen: Screen) -> None:
     screen.page.locator("#unsaved", has_text="1 unsaved").wait_for()
     screen.press("j")
     screen.page.get_by_role("button", name="Stay").click()
+    screen.page.get_by_role("dialog").wait_for(state="hidden")  # until then keys are the dialog's
     assert screen.page.url.endswith("/sample/3")
     screen.press("j")
     screen.page.get_by_role("dialog").get_by_role("button", name="Discard").click()
