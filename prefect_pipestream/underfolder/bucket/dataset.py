@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -241,14 +240,15 @@ class Bucket(Underfolder):
 
     def shared_files(self) -> Mapping[str, str]:
         """The names of the root's item files, by key."""
-        refs = self.log.state.refs
+        state = self.log.state
+        refs = state.refs
         there = {
             name
             for name, stat in self._files_in_root().items()
             if refs.get("/" + name, ...) is not None
             or self.contents.version_of("/" + name, stat) is not None
         }
-        there.update(name[1:] for name, ref in refs.items() if is_shared(name) and ref is not None)
+        there.update(name[1:] for name in state.shared if refs[name] is not None)
         found: dict[str, str] = {}
         for name in sorted(there):
             parsed = parse_root_name(name)
@@ -368,12 +368,6 @@ class Bucket(Underfolder):
 
     def _versions_of(self, sources: Iterable[BucketSource]) -> dict[str, Version]:
         return {source.name: source.version for source in sources if source.version is not None}
-
-    @contextmanager
-    def asked_at_once(self, names: Iterable[str]) -> Iterator[None]:
-        """Asks for many files at the same time; see `Contents.asked_at_once`."""
-        with self.contents.asked_at_once(names):
-            yield
 
     # -- parts, and pickling -------------------------------------------------------------
 

@@ -16,6 +16,7 @@ class State:
         attempts: The attempt that has a run to itself, by run key.
         claimed_by: The run that created the dataset, if one did.
         runs: The keys of the runs that have begun, and were not undone.
+        shared: The names of the shared items among `refs`: they are asked for with each sample.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,7 @@ class State:
         self.attempts: dict[str, str] = {}
         self.claimed_by: str | None = None
         self.runs: set[str] = set()
+        self.shared: set[str] = set()
         self._older: dict[str, set[str]] = {}
 
     def add(self, entry: Entry) -> None:
@@ -36,6 +38,7 @@ class State:
                 self._aside.setdefault(name, {})[ref.etag] = ref
             self.refs[name] = None
         self.refs.update(entry.placed)
+        self.shared.update(filter(is_shared, (*entry.before, *entry.placed)))
         if entry.attempt is not None:
             self.attempts[entry.run_key] = entry.attempt
         if entry.facts or entry.commit is not None:
@@ -68,6 +71,7 @@ class State:
         for name in names:
             if name in self.refs:
                 part.refs[name] = self.refs[name]
+                part.shared.update(filter(is_shared, [name]))
                 part._aside[name] = self._aside.get(name, {})
                 part._older[name] = self._older.get(name, set())
         part.attempts = dict(self.attempts)

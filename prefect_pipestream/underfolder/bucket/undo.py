@@ -258,7 +258,7 @@ def _changes_of(
 
 def _changed_since(dataset: Bucket, undo: _Undo) -> tuple[list[str], set[str]]:
     """The files that are neither as the runs left nor as they found them; and those that are so."""
-    with dataset.asked_at_once(undo.changes):
+    with dataset.contents.asked_at_once(undo.changes):
         now = {name: dataset.contents.version_now(name) for name in undo.changes}
     found = undo.changes.items()
     as_before = {name for name, one in found if _is_same(_version(one.before), now[name])}
@@ -334,7 +334,7 @@ def _entry(
     todo: Mapping[str, Ref | None],
     commit_id: str,
 ) -> Entry:
-    with dataset.asked_at_once(todo):
+    with dataset.contents.asked_at_once(todo):
         before = kept_aside(dataset, state, todo, commit_id)
     placed = {name: ref for name, ref in todo.items() if ref is not None}
     now = time.time()
