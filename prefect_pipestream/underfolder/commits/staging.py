@@ -487,7 +487,7 @@ class Staging:
         if any(file.name == name for sample in self.samples.values() for file in sample.files):
             return  # staged with another sample
         source = self._store(f"Shared item {key!r}", name, item)
-        there = _content_at(final)
+        there = self._shared_content(name)
         is_equal = there is not None and there.digest == source.digest
         if is_equal or key not in self._replace_shared:
             os.unlink(source.path)
@@ -539,14 +539,31 @@ class Staging:
             if not is_shared(file.name) or file.key not in self._replace_shared:
                 continue
             final = self.layout.final(file.name)
-            if mark_at(final) == file.found:
+            if self._shared_mark(file.name) == file.found:
                 continue
-            there = _content_at(final)
+            there = self._shared_content(file.name)
             if there is None or there.digest != file.source.digest:
                 raise DatasetError(
                     f"{final}: another writer changed this shared item, which was to be replaced "
                     "by one made of what it was before. What was written is kept; run it again."
                 )
+
+    def _shared_mark(self, name: str) -> str | None:
+        """The mark of a shared item's file as it is now; None where there is none."""
+        return mark_at(self.layout.final(name))
+
+    def _shared_content(self, name: str) -> FileSource | None:
+        """A shared item's file as it is now, read; None where there is none, or it cannot be."""
+        there = self._shared_source(name)
+        try:
+            if there is not None:
+                there.read()
+        except (FileNotFoundError, DecodeError):
+            return None
+        return there
+
+    def _shared_source(self, name: str) -> FileSource | None:
+        return FileSource(self.layout.final(name))
 
     def drop_files(self, staged: StagedSample) -> None:
         """Removes the staged files of a sample that is not to be written."""
@@ -595,16 +612,6 @@ class Staging:
                 except OSError:  # as without a file handle left
                     self._is_held = True
         return not self._is_held
-
-
-def _content_at(path: str) -> FileSource | None:
-    """The file at a path, read; None where there is none, or it cannot be read."""
-    there = FileSource(path)
-    try:
-        there.read()
-    except (FileNotFoundError, DecodeError):
-        return None
-    return there
 
 
 def _extension_for(key: str, item: Item[Any]) -> str:
