@@ -69,6 +69,7 @@ class BucketMachine(RuleBasedStateMachine):
     def set_item(self, idx: int, key: str, value: int, other_class: bool, by_other: bool) -> None:
         stream = self.other if by_other else self.stream
         sample = stream[idx] if idx < len(stream) else Sample()
+        other_class &= key != "meta"  # which runs write, whose undo leaves a file of another kind
         stream.set_output(idx, sample.set_item(key, item_of(key, value, other_class)))
         self.model.setdefault(idx, {})[key] = value
 
