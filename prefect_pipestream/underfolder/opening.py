@@ -1,11 +1,11 @@
 """What is done with a dataset in a folder, or in an object store, by where it is."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any
+from importlib import import_module
+from typing import Any, ParamSpec, TypeVar
 
-from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
@@ -13,8 +13,10 @@ from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs import listing, packing, undo
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
-from prefect_pipestream.underfolder.runs.listing import RunInfo
 from prefect_pipestream.underfolder.runs.undo import UndoReport
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def open_dataset(place: Place, **options: Any) -> Underfolder:
@@ -65,45 +67,57 @@ def ledgers_of(place: Folder | Layout) -> Layout:
     return Bucket(os.fspath(place)).log.ledgers()
 
 
-@wraps(listing.list_runs)
-def list_runs(folder: Folder, *, with_undo_bytes: bool = True) -> list[RunInfo]:  # noqa: D103
-    if not is_address(folder):
-        return listing.list_runs(folder, with_undo_bytes=with_undo_bytes)
-    return listing.list_runs(ledgers_of(folder), with_undo_bytes=False)
+# -- what is asked of ledgers, or done in two ways -------------------------------------------
 
 
-@wraps(undo.undo_run)
-def undo_run(  # noqa: D103
-    folder: Folder,
-    run_key: str | Sequence[str],
-    force: bool = False,
-    *,
-    facts: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> UndoReport:
-    if not is_address(folder):
-        return undo.undo_run(folder, run_key, force, facts=facts, **options)
-    from prefect_pipestream.underfolder.bucket.undo import undo_run_in_bucket
+def _reading_ledgers(ask: Callable[P, R]) -> Callable[P, R]:
+    """A question about the ledgers of a dataset, its first argument: of one in a bucket, too."""
 
-    given = {name: one for name, one in options.items() if one is not None}
-    if given:
-        raise DatasetError(
-            f"{folder}: of a dataset in a bucket whole runs are undone; {', '.join(given)} cannot "
-            "be given."
-        )
-    keys = undo.checked_keys(run_key)
-    return undo_run_in_bucket(os.fspath(folder), keys, force, facts)
+    @wraps(ask)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> R:
+        place, rest = _place_in(args, kwargs)
+        layout: Any = ledgers_of(place) if is_address(place) else place
+        return ask(layout, *rest, **kwargs)
+
+    return asked
 
 
-@wraps(undo_commits_.undo_commit)
-def undo_commit(  # noqa: D103
-    folder: Folder, run_key: str, commit_id: str, *, force: bool = False, **options: Any
-) -> UndoReport:
-    if not is_address(folder):
-        return undo_commits_.undo_commit(folder, run_key, commit_id, force=force, **options)
-    from prefect_pipestream.underfolder.bucket.undo import undo_commit_in_bucket
+def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
+    """What is done with a dataset, the first argument, in another way where it is in a bucket.
 
-    return undo_commit_in_bucket(os.fspath(folder), run_key, commit_id, force=force)
+    Args:
+        in_folder: What does it in a folder.
+        in_bucket: What does it in a bucket, with the same arguments: ``<module>:<name>``.
+    """
+
+    @wraps(in_folder)
+    def done(*args: P.args, **kwargs: P.kwargs) -> R:
+        place, rest = _place_in(args, kwargs)
+        do = _in_bucket(in_bucket) if is_address(place) else in_folder
+        result: R = do(place, *rest, **kwargs)
+        return result
+
+    done.in_bucket = in_bucket  # type: ignore[attr-defined]
+    return done
+
+
+def _place_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+    return (args[0], args[1:]) if args else (kwargs.pop("folder", None), ())
+
+
+def _in_bucket(named: str) -> Callable[..., Any]:
+    module, _, name = named.partition(":")
+    found: Callable[..., Any] = getattr(
+        import_module(f"prefect_pipestream.underfolder.bucket.{module}"), name
+    )
+    return found
+
+
+list_runs = _reading_ledgers(listing.list_runs)
+undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
+undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
+
+# -- what a writer does at its end -------------------------------------------------------------
 
 
 def take_back(place: Place, run_key: str, tag: str) -> None:

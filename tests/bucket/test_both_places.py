@@ -1,5 +1,6 @@
 """What a stream does is the same in a folder and in a bucket."""
 
+import inspect
 import itertools
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from prefect_pipestream.items import (
 )
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.storage.address import Address, Place
-from prefect_pipestream.underfolder import list_runs, undo_run
+from prefect_pipestream.underfolder import list_runs, opening, undo_run
 
 NUMBERS = itertools.count()
 
@@ -293,3 +294,17 @@ def test_what_needs_a_folder_says_so() -> None:
     ):
         with pytest.raises(DatasetError, match="in a folder only"):
             ask()
+
+
+def test_what_is_done_in_two_ways_takes_the_same_arguments() -> None:
+    pairs = {
+        name: one
+        for name, one in vars(opening).items()
+        if hasattr(one, "in_bucket") and callable(one)
+    }
+    assert {"undo_run", "undo_commit"} <= set(pairs)
+    for name, in_folder in pairs.items():
+        in_bucket = inspect.signature(opening._in_bucket(in_folder.in_bucket))
+        there = [(p.name, p.kind, p.default) for p in in_bucket.parameters.values()]
+        here = inspect.signature(in_folder).parameters.values()
+        assert there == [(p.name, p.kind, p.default) for p in here], name

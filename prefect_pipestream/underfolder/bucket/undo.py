@@ -1,5 +1,6 @@
 """Undo in a bucket: one entry of the log puts back all that runs changed, or nothing of it."""
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import object_of
 from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.commits.prospect import Check
+from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import (
     PRIVATE_FOLDER,
     index_in,
@@ -34,7 +37,7 @@ from prefect_pipestream.underfolder.runs.interleaved import (
     undo_key_of,
 )
 from prefect_pipestream.underfolder.runs.listing import existing_run
-from prefect_pipestream.underfolder.runs.undo import UndoReport
+from prefect_pipestream.underfolder.runs.undo import UndoReport, checked_keys
 from prefect_pipestream.underfolder.runs.undo_commits import key_of_undo, refuse_whole
 
 
@@ -70,11 +73,15 @@ class _Undo:
     tag: str = "main"
 
 
+@DatasetError.explaining_questions()
 def undo_run_in_bucket(
-    address: str,
-    run_keys: Sequence[str],
+    folder: Folder,
+    run_key: str | Sequence[str],
     force: bool = False,
+    *,
+    indices: Iterable[int] | None = None,
     facts: Mapping[str, Any] | None = None,
+    check: Check | None = None,
 ) -> UndoReport:
     """Restores a dataset in a bucket to what it was before runs; see `undo_run`.
 
@@ -82,21 +89,29 @@ def undo_run_in_bucket(
     next commit.
 
     Args:
-        address: The dataset's address.
-        run_keys: The runs, by their keys or the names that they were given.
+        folder: The dataset's address.
+        run_key: The run, by its key or the name that it was given, or several.
         force: Whether to restore also what others changed since.
+        indices: None: of a dataset in a bucket whole runs are undone.
         facts: What the ledger is to say of the undo, beside what it took back.
+        check: None: nothing is checked.
 
     Raises:
         RunNotFoundError: If there is no such run, or it was undone already.
         UndoRefusedError: If someone changed samples of the runs since.
         DatasetWriteError: If the dataset cannot be written.
     """
-    dataset = Bucket(address, watch=True)
+    if indices is not None or check is not None:
+        raise DatasetError(
+            f"{folder}: of a dataset in a bucket whole runs are undone; neither samples nor rules "
+            "can be given."
+        )
+    given = checked_keys(run_key)
+    dataset = Bucket(os.fspath(folder), watch=True)
 
     def begin() -> _Undo:
         layout = dataset.log.ledgers()
-        runs = newest_first(existing_run(layout, key) for key in dict.fromkeys(run_keys))
+        runs = newest_first(existing_run(layout, key) for key in dict.fromkeys(given))
         now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         keys = tuple(run.key for run in runs)
         retired = {run.name: f"{run.name}~undone-{now}" for run in runs}
@@ -118,6 +133,7 @@ def undo_commits_in_bucket(
     *,
     tag: str | None = None,
     force: bool = False,
+    facts: Mapping[str, Any] | None = None,
 ) -> UndoReport:
     """Takes some commits of a run back, all or none of them; see `undo_commits`.
 
@@ -127,6 +143,7 @@ def undo_commits_in_bucket(
         commit_ids: The commits; None is all.
         tag: The part of the run; None is any.
         force: Whether to restore also what others changed since.
+        facts: What is noted of the run that takes commits back.
 
     Raises:
         UndoRefusedError: If someone changed the samples since.
@@ -143,16 +160,24 @@ def undo_commits_in_bucket(
             and (tag is None or entry.commit.tag == tag)
         ]
         key = key_of_undo(run_key)
-        facts = {"rolls_back": run_key} if key.startswith(ROLLBACK_KEY) else {}
+        noted = dict(facts or {})
+        if key.startswith(ROLLBACK_KEY):
+            noted["rolls_back"] = run_key
         drops = tuple(f"{run.name}/{entry.id}" for entry in entries)
         changes = _changes_of(dataset, [run], entries, force)
-        return _Undo((run_key,), key, changes, facts, drops=drops, tag=tag or "main")
+        return _Undo((run_key,), key, changes, noted, drops=drops, tag=tag or "main")
 
     return _done(dataset, begin, force)
 
 
+@DatasetError.explaining_questions()
 def undo_commit_in_bucket(
-    address: str, run_key: str, commit_id: str, *, force: bool = False
+    folder: Folder,
+    run_key: str,
+    commit_id: str,
+    *,
+    force: bool = False,
+    facts: Mapping[str, Any] | None = None,
 ) -> UndoReport:
     """Takes one commit of a run back; see `undo_commit`.
 
@@ -161,13 +186,14 @@ def undo_commit_in_bucket(
             more).
         DatasetWriteError: If the dataset cannot be written.
     """
+    address = os.fspath(folder)
     log = Bucket(address).log
     run_key = existing_run(log.ledgers(), run_key).key
     for key in (run_key, key_of_undo(run_key)):
         run = Run.of(log.ledgers(), key)
         if any(entry.id == commit_id for entry in log.entries_of([run])):
             refuse_whole(run)
-            return undo_commits_in_bucket(address, key, [commit_id], force=force)
+            return undo_commits_in_bucket(address, key, [commit_id], force=force, facts=facts)
     raise UndoRefusedError(
         f"{address}: run {run_key!r} has no commit {commit_id!r} that could be taken back. It was "
         "taken back before, or is one of another run."
