@@ -27,7 +27,8 @@ from prefect_pipestream.underfolder import (
 )
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
-from prefect_pipestream.underfolder.runs.listing import existing_run, runs_and_space
+from prefect_pipestream.underfolder.opening import runs_and_space
+from prefect_pipestream.underfolder.runs.listing import existing_run
 
 MOST_CHANGES = 50
 """Of how many samples a page may ask at once what a run changed: their items are decoded."""

@@ -34,8 +34,8 @@ from prefect_pipestream.underfolder import (
     UndoPlan,
     UndoReport,
 )
-from prefect_pipestream.underfolder.opening import ledgers_of, open_dataset
-from prefect_pipestream.underfolder.runs.listing import existing_run, runs_and_space
+from prefect_pipestream.underfolder.opening import ledgers_of, open_dataset, runs_and_space
+from prefect_pipestream.underfolder.runs.listing import existing_run
 
 _SHOWN_GAPS = 10
 
@@ -57,13 +57,13 @@ def runs(
 ) -> None:
     """List the runs of a dataset, and the disk space that their undo holds."""
     with told_errors(as_json):
-        found, space = runs_and_space(ledgers_of(dataset))
+        found, space = runs_and_space(dataset)
         if not with_undone:
             found = [run for run in found if run.state != "undone"]
         if run_key is not None:
             found = [run for run in found if run_key in (run.run_key, run.name)]
             if not found:
-                existing_run(dataset, run_key)  # says which there are
+                existing_run(ledgers_of(dataset), run_key)  # says which there are
     if as_json:
         write_json(found)
         return

@@ -2,13 +2,12 @@
 
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from prefect_pipestream import underfolder
-from prefect_pipestream.cli.dataset_commands import RUN_COLUMNS
+from prefect_pipestream.cli.dataset_commands import RUN_COLUMNS, Dataset
 from prefect_pipestream.cli.output import (
     AsJson,
     counted,
@@ -21,8 +20,6 @@ from prefect_pipestream.storage.space import size_of
 
 _TIMES = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
 _SIZES = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
 
 
 def keep(

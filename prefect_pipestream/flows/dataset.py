@@ -9,8 +9,9 @@ from prefect_pipestream.blocks import (
 )
 from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.reporting.reports import describe_counts
-from prefect_pipestream.storage.address import Place
+from prefect_pipestream.storage.address import Address, Place
 from prefect_pipestream.underfolder import RunInfo, list_runs
+from prefect_pipestream.underfolder.format.layout import Layout
 
 Dataset = ReadWriteUnderfolder | Path
 """A dataset as a form takes it: a saved block, which is chosen, or the folder, which is seen."""
@@ -21,6 +22,12 @@ _LISTED_RUNS = 5
 def block_of(dataset: Dataset) -> ReadWriteUnderfolder:
     """The block of a dataset; one that is given is given back."""
     return ReadWriteUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
+
+
+def place_in(block: ReadWriteUnderfolder) -> Place:
+    """Where the dataset of a block is: its address, or its folder, from the root on."""
+    folder = block.folder
+    return folder if isinstance(folder, Address) else Path(Layout.of(folder).root)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, ChunkTime, RunReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.stages.noted import noted_transform
-from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
+from prefect_pipestream.underfolder.opening import undo_bytes_of
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.limits import Limits
 
@@ -116,7 +116,7 @@ class ProcessRun:
         """The space that the run's undo files hold; a run does not fail for not knowing it."""
         run = self.target.run
         try:
-            return UndoSpace([run]).total
+            return undo_bytes_of(self.target.output_folder, run.key)
         except (DatasetError, OSError) as error:
             self.warn(f"It is not known what the undo of run {run.key!r} holds: {error}")
             return 0

@@ -1,16 +1,12 @@
 """The flow that takes a run back."""
 
-from pathlib import Path
-
 from prefect import flow, get_run_logger
 
-from prefect_pipestream.flows.dataset import Dataset, block_of, listing_runs
+from prefect_pipestream.flows.dataset import Dataset, block_of, listing_runs, place_in
 from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.sequences.where import samples_to_undo
-from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import undo_run as undo
-from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.opening import ledgers_of
 from prefect_pipestream.underfolder.runs.listing import needed_last_run
 from prefect_pipestream.validation import ItemRule, SampleRules
@@ -52,7 +48,8 @@ def undo_run(
     """
     gate = SampleRules.gate(rules, allow_other_items)
     check = None if gate is None else gate.problems
-    folder = block_of(dataset).folder
+    block = block_of(dataset)
+    folder = block.folder
     with listing_runs(folder):
         key = run_key or needed_last_run(ledgers_of(folder))
         some = samples_to_undo(folder, indices or None, where or None)
@@ -66,6 +63,5 @@ def undo_run(
         report.files,
         report.undo_run_key,
     )
-    is_bucket = is_address(folder)
-    publish_undo(report, folder if is_bucket else Path(Layout.of(folder).root), log)
+    publish_undo(report, place_in(block), log)
     return report.undo_run_key

@@ -300,7 +300,7 @@ def publish_export(
         log.warning("The export could not be added to the flow run's artifacts: %s", error)
 
 
-def publish_pruning(runs: Sequence[RunInfo], folder: Path, is_plan: bool, log: Log) -> None:
+def publish_pruning(runs: Sequence[RunInfo], folder: Place, is_plan: bool, log: Log) -> None:
     """Tells of runs that were removed, or would be: an artifact; and an event, if they were."""
     freed = sum(run.undo_bytes for run in runs)
     what = "would be removed" if is_plan else "removed for good"

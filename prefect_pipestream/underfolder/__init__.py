@@ -19,10 +19,17 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.opening import list_runs, undo_commit, undo_run
+from prefect_pipestream.underfolder.opening import (
+    keep_run,
+    list_runs,
+    prune_runs,
+    release_run,
+    undo_bytes,
+    undo_commit,
+    undo_run,
+)
 from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
-from prefect_pipestream.underfolder.runs.keeping import keep_run, release_run
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile
 from prefect_pipestream.underfolder.runs.listing import (
     RunInfo,
@@ -31,7 +38,6 @@ from prefect_pipestream.underfolder.runs.listing import (
     last_run,
 )
 from prefect_pipestream.underfolder.runs.packing import end_run
-from prefect_pipestream.underfolder.runs.pruning import prune_runs
 from prefect_pipestream.underfolder.runs.restore import RestoreReport, restore_sample
 from prefect_pipestream.underfolder.runs.run_differences import SampleDifference, run_differences
 from prefect_pipestream.underfolder.runs.undo import (
@@ -40,7 +46,6 @@ from prefect_pipestream.underfolder.runs.undo import (
     plan_undo,
 )
 from prefect_pipestream.underfolder.runs.undo_commits import undo_commits
-from prefect_pipestream.underfolder.runs.undo_space import undo_bytes
 
 __all__ = [
     "OUTCOMES",

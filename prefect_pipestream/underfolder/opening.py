@@ -11,7 +11,14 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs import listing, packing, undo
+from prefect_pipestream.underfolder.runs import (
+    keeping,
+    listing,
+    packing,
+    pruning,
+    undo,
+    undo_space,
+)
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 
@@ -113,7 +120,13 @@ def _in_bucket(named: str) -> Callable[..., Any]:
     return found
 
 
-list_runs = _reading_ledgers(listing.list_runs)
+list_runs = _by_place(listing.list_runs, "pruning:list_runs_in_bucket")
+runs_and_space = _by_place(listing.runs_and_space, "pruning:runs_and_space_in_bucket")
+undo_bytes = _by_place(undo_space.undo_bytes, "pruning:undo_bytes_in_bucket")
+undo_bytes_of = _by_place(undo_space.undo_bytes_of, "pruning:undo_bytes_of_in_bucket")
+keep_run = _by_place(keeping.keep_run, "pruning:keep_run_in_bucket")
+release_run = _by_place(keeping.release_run, "pruning:release_run_in_bucket")
+prune_runs = _by_place(pruning.prune_runs, "pruning:prune_runs_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 

@@ -12,7 +12,7 @@ from prefect.transactions import transaction
 from prefect_pipestream import cli, list_runs, undo_run
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.flows import build_dataset, clean_dataset
+from prefect_pipestream.flows import build_dataset, clean_dataset, prune_runs
 from prefect_pipestream.flows.processing import TooManyFailedError, process_samples
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
@@ -159,7 +159,11 @@ def test_a_person_cleans_and_undoes_by_commands(
     assert pixels(address) == INVERTED
     assert cli.main(["runs", address]) == 0
     assert "finished" in capsys.readouterr().out
-    assert cli.main(["undo", address, "run"]) == 0
+    assert cli.main(["keep", address, "run", "--name", "inverted"]) == 0
+    assert cli.main(["prune", address, "--older-than", "0m", "--plan"]) == 0
+    capsys.readouterr()
+    assert "run" not in prune_runs(Path(address), older_than_days=0)
+    assert cli.main(["undo", address, "inverted"]) == 0
     assert pixels(address) == AS_MADE
     assert cli.main(["undo", address, "run"]) == 1
     assert f"{address}: run 'run' was undone already" in capsys.readouterr().err

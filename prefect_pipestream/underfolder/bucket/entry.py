@@ -35,6 +35,7 @@ def _is_id(name: str) -> bool:
 
 _FileName = Annotated[str, Predicate(_is_file_name)]
 _RunKey = Annotated[str, Predicate(is_run_key)]
+_Name = Annotated[str, Predicate(is_name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class Entry:
         attempt: The attempt that has the run to itself from here on.
         claims: Whether the run created the dataset by it.
         undone: The names that the folders of undone runs get, by their names until here.
+        notes: What is noted of other runs, by the names of their folders; None: not any more.
+        pruned: The names of the folders of the runs that are removed for good.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -91,9 +94,9 @@ class Entry:
     facts: Mapping[str, Any] = field(default_factory=dict)
     attempt: str | None = None
     claims: bool = False
-    undone: Mapping[Annotated[str, Predicate(is_name)], Annotated[str, Predicate(is_name)]] = field(
-        default_factory=dict
-    )
+    undone: Mapping[_Name, _Name] = field(default_factory=dict)
+    notes: Mapping[_Name, Mapping[str, Any]] = field(default_factory=dict)
+    pruned: tuple[_Name, ...] = ()
     commit: Any = None
 
     @property

@@ -28,6 +28,7 @@ from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.file_source import new_digest
+from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.store import ObjectExistsError, StoreError, at_once, open_store
 from prefect_pipestream.storage.untrusted import inside
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
@@ -36,6 +37,7 @@ from prefect_pipestream.underfolder.commits.apply import drop_commits
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.runs.pruning import prune
 from prefect_pipestream.underfolder.runs.retiring import retire
 
 _log = logging.getLogger(__name__)
@@ -216,9 +218,10 @@ class BucketLog:
             os.makedirs(folder, exist_ok=True)
         if entry.facts:
             os.makedirs(run.folder, exist_ok=True)
-            known = {**run.facts(), **entry.facts, "run_key": entry.run_key}
-            left = {name: fact for name, fact in known.items() if fact is not None}
-            layout.write_json(run.at("run.json"), left)
+            run.update(**entry.facts)
+        for name, facts in entry.notes.items():
+            if (noted := Run(layout, name)).exists():
+                noted.update(**facts)
         commit = entry.commit
         if commit is not None:
             os.makedirs(run.at(_ENTRIES), exist_ok=True)
@@ -229,7 +232,11 @@ class BucketLog:
                 file.write(commit.to_bytes())
             drop_commits(layout, commit.drops)
         for name, retired in entry.undone.items():
-            retire(Run(layout, name), Run(layout, retired))
+            when = None if commit is None else commit.at
+            retire(Run(layout, name), Run(layout, retired), when)
+        for name in entry.pruned:
+            prune(doomed := Run(layout, name))
+            remove(doomed.at(_ENTRIES))  # of one that stays for its moves
 
     def entries_of(self, runs: Iterable[Run], commit_id: str | None = None) -> Iterator[Entry]:
         """The commits of runs that were not taken back, in the order of the log; see `ledgers`.
@@ -240,13 +247,17 @@ class BucketLog:
         """
         found = [(name, run) for run in runs for name in names_in(run.at(_ENTRIES))]
         for name, run in sorted(found, key=lambda one: one[0]):
-            with open(run.at(_ENTRIES, name), "rb") as file:
-                content = file.read()
+            content = _content_of(run.at(_ENTRIES, name))
             if commit_id is not None and commit_id.encode() not in content:
                 continue
             entry = Entry.from_bytes(content)
             if commit_id in (None, entry.id) and entry.id not in run.taken_back().commits:
                 yield entry
+
+    def entries_in(self, run: Run) -> Iterator[tuple[int, Entry]]:
+        """All commits of a run with their numbers, also those that were taken back."""
+        for name in sorted(names_in(run.at(_ENTRIES))):
+            yield int(name), Entry.from_bytes(_content_of(run.at(_ENTRIES, name)))
 
     def ledgers(self) -> Layout:
         """Where the ledgers of its runs are, as of now, to be read: a folder of this process.
@@ -462,6 +473,11 @@ class BucketLog:
         """The same log, of which only what is about one file is known, and no ledger."""
         with self._guard:
             return BucketLog(self.root, self.state.of_names([name]), keeps=False)
+
+
+def _content_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _key(number: int) -> str:

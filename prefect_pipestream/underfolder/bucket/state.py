@@ -43,11 +43,11 @@ class State:
             self.attempts[entry.run_key] = entry.attempt
         if entry.facts or entry.commit is not None:
             self.runs.add(entry.run_key)
-        if entry.undone:
-            self.runs = {key for key in self.runs if folder_of(key) not in entry.undone}
-        for name in entry.undone:
-            keys = [key for key in self.attempts if folder_of(key) == name]
-            self.attempts.update(dict.fromkeys(keys, ""))
+        gone = {*entry.undone, *entry.pruned}
+        if gone:
+            self.runs = {key for key in self.runs if folder_of(key) not in gone}
+            ended = [key for key in self.attempts if folder_of(key) in gone]
+            self.attempts.update(dict.fromkeys(ended, ""))
         if entry.claims:
             self.claimed_by = entry.run_key
 

@@ -168,7 +168,7 @@ def undone_together(layout: Layout, dataset: Underfolder, runs: Sequence[Run]) -
     """
     together = list(runs)
     while True:
-        later = _moved_by(layout, together)
+        later = moved_by(layout, together)
         if not later:
             changes = net_changes(commits_in_turn(together))
             plan = plan_of(layout, dataset, changes, force=False)
@@ -178,7 +178,7 @@ def undone_together(layout: Layout, dataset: Underfolder, runs: Sequence[Run]) -
         together += later
 
 
-def _moved_by(layout: Layout, runs: Sequence[Run]) -> list[Run]:
+def moved_by(layout: Layout, runs: Sequence[Run]) -> list[Run]:
     """The other compactions that moved samples of runs since, and can be undone."""
     known = {run.name for run in runs}
     others = [one for one in compactions(layout) if one.name not in known and not one.is_pruned()]

@@ -4,7 +4,9 @@ That is two facts of a run, ``kept`` and ``name``. They stay with it whatever be
 run that is undone has them still, and has them when its undo is undone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 from prefect_pipestream.errors import DatasetError, RunKeyError
 from prefect_pipestream.underfolder.commits.apply import recover
@@ -18,6 +20,9 @@ from prefect_pipestream.underfolder.runs.interleaved import undone_together
 from prefect_pipestream.underfolder.runs.listing import existing_run, live_writers
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 from prefect_pipestream.underfolder.runs.part_undo import runs_with
+
+RELEASED: Mapping[str, Any] = {"kept": None, "name": None}
+"""What is noted of a run that is kept no more."""
 
 
 @DatasetError.explaining_questions()
@@ -46,13 +51,24 @@ def keep_run(folder: Folder, run_key: str, name: str | None = None) -> Run:
     """
     layout = Layout.of(folder)
     layout.refuse_missing()
-    _any_run(layout, run_key)  # before anything is made in a folder that has no runs
+    any_run(layout, run_key)  # before anything is made in a folder that has no runs
     with ledger_lock(layout):
-        run = _any_run(layout, run_key)
-        if name is not None:
-            _refuse_taken(layout, run, name)
-        run.update(kept=True, name=run.given_name() if name is None else name)
+        run, facts = to_be_kept(layout, run_key, name)
+        run.update(**facts)
     return run
+
+
+def to_be_kept(layout: Layout, run_key: str, name: str | None) -> tuple[Run, dict[str, Any]]:
+    """The run that is to be kept, and what is to be noted of it; see `keep_run`.
+
+    Raises:
+        RunKeyError: If that cannot be a run's key, or the name be a name, or it is taken.
+        RunNotFoundError: If there is no such run.
+    """
+    run = any_run(layout, run_key)
+    if name is not None:
+        _refuse_taken(layout, run, name)
+    return run, {"kept": True, "name": run.given_name() if name is None else name}
 
 
 @DatasetError.explaining_questions()
@@ -76,15 +92,15 @@ def release_run(folder: Folder, run_key: str) -> Run:
     """
     layout = Layout.of(folder)
     layout.refuse_missing()
-    _any_run(layout, run_key)
+    any_run(layout, run_key)
     with ledger_lock(layout):
-        run = _any_run(layout, run_key)
+        run = any_run(layout, run_key)
         if run.is_kept():
-            run.update(kept=None, name=None)
+            run.update(**RELEASED)
     return run
 
 
-def _any_run(layout: Layout, key_or_name: str) -> Run:
+def any_run(layout: Layout, key_or_name: str) -> Run:
     """The run of this key or name; one that was undone, too, where none of the key stands.
 
     Raises:
@@ -136,19 +152,36 @@ def needed_by_kept(layout: Layout) -> set[str]:
     Raises:
         DatasetError: If a ledger cannot be read.
     """
+
+    @cache
+    def dataset() -> Underfolder:
+        recover(layout.root)  # what a dead writer logged is in a ledger only then
+        return Underfolder(layout.root, watch=True)
+
+    return needed_with(layout, lambda runs: undone_together(layout, dataset(), runs))
+
+
+def needed_with(layout: Layout, together: Callable[[Sequence[Run]], Iterable[Run]]) -> set[str]:
+    """The names of the folders of kept runs, and of those that their undo needs.
+
+    Args:
+        layout: The dataset's ledgers.
+        together: Tells of runs that stand which ones have to be undone with them, those included.
+
+    Raises:
+        DatasetError: If a ledger cannot be read.
+    """
     runs = [run for run in runs_of(layout) if not run.is_pruned()]
     kept = [run for run in runs if run.is_kept()]
     if not kept:
         return set()
-    recover(layout.root)  # what a dead writer logged is in a ledger only then
-    dataset = Underfolder(layout.root, watch=True)
     undos = _undos_by_folder(runs)
     needed = {run.name for run in kept}
     for run in kept:
         first = undos.get(run.name, []) if run.is_undone() else [run]
-        together = undone_together(layout, dataset, first) if first else []
-        needed.update(one.name for one in together)
-        needed |= taken_back_by(layout, together)
+        undone = list(together(first)) if first else []
+        needed.update(one.name for one in undone)
+        needed |= taken_back_by(layout, undone)
     return needed
 
 

@@ -1,7 +1,7 @@
 """The runs of a dataset: which there are, and how each is."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -87,18 +87,30 @@ def list_runs(folder: Folder | Layout, *, with_undo_bytes: bool = True) -> list[
         DatasetNotFoundError: If there is no such folder.
         DatasetError: If a ledger cannot be read.
     """
-    if with_undo_bytes:
-        return runs_and_space(folder)[0]
-    layout, runs = _known(folder)
-    running = live_writers(layout)
-    return [_info(run, 0, running) for run in runs]
+    return runs_and_space(folder)[0] if with_undo_bytes else runs_of_ledgers(folder, _no_space)[0]
 
 
 @DatasetError.explaining_questions()
 def runs_and_space(folder: Folder | Layout) -> tuple[list[RunInfo], UndoSpace]:
     """What `list_runs` gives, and the space that the undo of all these runs holds."""
+    return runs_of_ledgers(folder, UndoSpace)
+
+
+def _no_space(runs: Sequence[Run]) -> UndoSpace:
+    return UndoSpace(())
+
+
+def runs_of_ledgers(
+    folder: Folder | Layout, space_of: Callable[[Sequence[Run]], UndoSpace]
+) -> tuple[list[RunInfo], UndoSpace]:
+    """What `runs_and_space` gives.
+
+    Args:
+        folder: The dataset's root, or where its ledgers are.
+        space_of: Tells what the undo of runs holds.
+    """
     layout, runs = _known(folder)
-    space = UndoSpace(runs)
+    space = space_of(runs)
     running = live_writers(layout)
     return [_info(run, space.freed_by(run.name), running) for run in runs], space
 

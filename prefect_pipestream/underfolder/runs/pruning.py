@@ -3,10 +3,12 @@
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import NamedTuple
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import names_in
@@ -21,18 +23,22 @@ from prefect_pipestream.underfolder.runs.listing import RunInfo, runs_and_space,
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 from prefect_pipestream.underfolder.runs.part_undo import settle_parts
 from prefect_pipestream.underfolder.runs.retiring import Intent
+from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
 
 
 @dataclass(frozen=True, slots=True)
-class _Retention:
-    """How long runs stay; see `prune_runs`."""
+class Retention:
+    """How long runs stay; see `prune_runs`.
+
+    Raises:
+        ValueError: If it says nothing, or what cannot be meant.
+    """
 
     older_than: timedelta | None
     larger_than: int | None
     keep_last: int
 
-    def check(self) -> None:
-        """Raises `ValueError` where it says nothing, or what cannot be meant."""
+    def __post_init__(self) -> None:
         if self.older_than is None and self.larger_than is None:
             raise ValueError(
                 "Nothing says which runs are to be removed: expected an age (`older_than`), or how "
@@ -82,8 +88,7 @@ def prune_runs(
         DatasetError: If a ledger cannot be read. Nothing was removed.
         DatasetWriteError: If the dataset cannot be written.
     """
-    retention = _Retention(older_than, larger_than, keep_last)
-    retention.check()
+    retention = Retention(older_than, larger_than, keep_last)
     layout = Layout.of(folder)
     layout.refuse_missing()
     if not runs_of(layout):
@@ -91,21 +96,27 @@ def prune_runs(
     with ledger_lock(layout):
         if not plan:
             _finish_pruning(layout)
-        doomed = list(_doomed(layout, retention))
+        known = Known(layout, *runs_and_space(layout), partial(needed_by_kept, layout))
+        doomed = list(doomed_runs(known, retention))
         if not plan:
             for info in doomed:
-                _prune(layout, info)
+                prune(Run(layout, info.folder))
     return doomed
 
 
-def _prune(layout: Layout, info: RunInfo) -> None:
-    run = Run(layout, info.folder)
-    if info.fingerprint is not None and info.undone is None:
-        keep_signatures(run, info.fingerprint)
-    if PARTS in run.facts():  # from now on it cannot be undone, whenever this process dies
+def prune(run: Run) -> None:
+    """Removes a run from the ledgers, but for what later runs have to know of it.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    layout, facts, is_undone = run.layout, run.facts(), run.is_undone()
+    if "fingerprint" in facts and not is_undone:
+        keep_signatures(run, facts["fingerprint"])
+    if PARTS in facts:  # from now on it cannot be undone, whenever this process dies
         run.update(pruned=time.time())
     settle_parts(run)
-    if info.undone is not None:
+    if is_undone:
         forget_imports(run)
     if run.is_compaction:  # it says which sample an index meant before
         _remove(layout, run.undo)
@@ -134,14 +145,30 @@ def _remove(layout: Layout, folder: str) -> None:
 # -- which runs go -------------------------------------------------------------------------
 
 
-def _doomed(layout: Layout, retention: _Retention) -> Iterator[RunInfo]:
+class Known(NamedTuple):
+    """What is known of the runs of a dataset, before some are removed.
+
+    Attributes:
+        layout: Where their ledgers are.
+        runs: Those that are not pruned.
+        space: What undo holds.
+        needed_by_kept: Tells the names of the folders of runs that are kept, and needed by those.
+    """
+
+    layout: Layout
+    runs: Sequence[RunInfo]
+    space: UndoSpace
+    needed_by_kept: Callable[[], set[str]]
+
+
+def doomed_runs(known: Known, retention: Retention) -> Iterator[RunInfo]:
     """The runs that are to go, each with what its removal frees."""
-    runs, space = runs_and_space(layout.root)
-    runs.sort(key=lambda info: _last_active(layout, info))
-    candidates = _removable(layout, runs, retention.keep_last)
+    layout, space = known.layout, known.space
+    runs = sorted(known.runs, key=lambda info: last_active(layout, info))
+    candidates = _removable(known, runs, retention.keep_last)
     if retention.older_than is not None:
         before = datetime.now(UTC) - retention.older_than
-        old = [info for info in candidates if _last_active(layout, info) < before]
+        old = [info for info in candidates if last_active(layout, info) < before]
         candidates = candidates[len(old) :]
         for info in old:
             yield replace(info, undo_bytes=space.remove(info.folder))
@@ -154,8 +181,9 @@ def _doomed(layout: Layout, retention: _Retention) -> Iterator[RunInfo]:
             yield replace(info, undo_bytes=space.remove(info.folder))
 
 
-def _removable(layout: Layout, runs: Sequence[RunInfo], keep_last: int) -> list[RunInfo]:
+def _removable(known: Known, runs: Sequence[RunInfo], keep_last: int) -> list[RunInfo]:
     """Those of the runs that nothing protects."""
+    layout = known.layout
     standing = [info for info in runs if info.undone is None]
     last = [Run(layout, info.folder) for info in standing[max(0, len(standing) - keep_last) :]]
     staying = {run.name for run in last} | taken_back_by(layout, last)
@@ -165,7 +193,7 @@ def _removable(layout: Layout, runs: Sequence[RunInfo], keep_last: int) -> list[
     found = [one for one in runs if one.folder not in staying and one.state not in busy]
     if not found:
         return []
-    needed = needed_by_kept(layout)
+    needed = known.needed_by_kept()
     return [info for info in found if info.folder not in needed]
 
 
@@ -176,7 +204,8 @@ def _undos_under_way(layout: Layout, runs: Sequence[RunInfo]) -> set[str]:
     return {folder_of(intent.undo_key) for intent in intents}
 
 
-def _last_active(layout: Layout, info: RunInfo) -> datetime:
+def last_active(layout: Layout, info: RunInfo) -> datetime:
+    """When a run did something last."""
     times = [time for time in (info.started, info.last_commit, info.undone) if time is not None]
     if not times:  # it could not be noted, as on a full disk
         times = [datetime.fromtimestamp(started_s(Run(layout, info.folder)), UTC)]

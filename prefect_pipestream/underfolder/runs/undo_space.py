@@ -3,8 +3,10 @@
 import os
 import stat
 from array import array
-from collections.abc import Iterable, Iterator, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -63,6 +65,28 @@ class UndoSpace:
             for name in file.held:
                 self._shared.setdefault(name, []).append(file)
 
+    @classmethod
+    def of_contents(cls, held: Mapping[str, Mapping[str, int]]) -> "UndoSpace":
+        """What contents take that runs hold, and nothing else does.
+
+        Args:
+            held: Their sizes by key, by the names of the runs' folders.
+        """
+        space = cls(())
+        holders = Counter(chain.from_iterable(held.values()))
+        files: dict[str, _File] = {}
+        for run, contents in held.items():
+            space._own[run] = 0
+            for key, size in contents.items():
+                if holders[key] == 1:
+                    space._own[run] += size
+                    continue
+                file = files.setdefault(key, _File(size, holders[key]))
+                file.held[run] = 1
+                space._shared.setdefault(run, []).append(file)
+        space.total = sum(space._own.values()) + sum(file.size for file in files.values())
+        return space
+
     def freed_by(self, run: str) -> int:
         """The bytes that the removal of this run alone would free."""
         shared = (file.size for file in self._shared.get(run, ()) if len(file.held) == 1)
@@ -95,6 +119,16 @@ def undo_bytes(folder: Folder) -> int:
     layout = Layout.of(folder)
     layout.refuse_missing()
     return UndoSpace(runs_of(layout)).total
+
+
+@DatasetError.explaining_questions()
+def undo_bytes_of(folder: Folder, run_key: str) -> int:
+    """The disk space in bytes that the undo of one run holds, as far as nothing else does.
+
+    Raises:
+        RunKeyError: If that cannot be a run's key.
+    """
+    return UndoSpace([Run.of(folder, run_key)]).total
 
 
 def _repeated(numbers: "array[int]") -> set[int]:

@@ -1,0 +1,232 @@
+"""Old runs of a dataset in a bucket are removed for good, with the contents that only they need.
+
+The log says so by an entry: from then on the runs can be neither undone nor resumed. A content is
+removed once it is neither in its place, nor written or replaced by a run that stays. Entries stay:
+they say what is in the files.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.storage.store import StoreError, at_once
+from prefect_pipestream.underfolder.bucket.commit import fact_entry
+from prefect_pipestream.underfolder.bucket.dataset import Bucket
+from prefect_pipestream.underfolder.bucket.entry import Entry
+from prefect_pipestream.underfolder.bucket.log import BucketLog
+from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.format.layout import Folder, Layout
+from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER, index_in, key_of
+from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.runs.interleaved import moved_by
+from prefect_pipestream.underfolder.runs.keeping import (
+    RELEASED,
+    any_run,
+    needed_with,
+    to_be_kept,
+)
+from prefect_pipestream.underfolder.runs.listing import RunInfo, runs_of_ledgers
+from prefect_pipestream.underfolder.runs.pruning import Known, Retention, doomed_runs, last_active
+from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
+
+_ALIVE = timedelta(minutes=10)
+"""A run that has not ended, and did something in this time, may still be going on."""
+
+
+# -- kept runs ---------------------------------------------------------------------------------
+
+
+@DatasetError.explaining_questions()
+def keep_run_in_bucket(folder: Folder, run_key: str, name: str | None = None) -> Run:
+    """Protects a run from pruning, and gives it a name; see `keep_run`."""
+    log = Bucket(os.fspath(folder)).log
+
+    def note(state: State) -> Entry:
+        run, facts = to_be_kept(log.ledgers(), run_key, name)
+        return fact_entry(run.key, {}, notes={run.name: facts})
+
+    with _writing(log, "noted"):
+        log.append(note)
+    return any_run(log.ledgers(), run_key)
+
+
+@DatasetError.explaining_questions()
+def release_run_in_bucket(folder: Folder, run_key: str) -> Run:
+    """Lets pruning remove a run that was kept, and takes its name away; see `release_run`."""
+    log = Bucket(os.fspath(folder)).log
+    found: list[Run] = []
+
+    def note(state: State) -> Entry | None:
+        run = any_run(log.ledgers(), run_key)
+        found.append(run)
+        return fact_entry(run.key, {}, notes={run.name: RELEASED}) if run.is_kept() else None
+
+    with _writing(log, "noted"):
+        log.append(note)
+    return found[-1]
+
+
+# -- what undo holds ---------------------------------------------------------------------------
+
+
+@DatasetError.explaining_questions()
+def runs_and_space_in_bucket(folder: Folder | Layout) -> tuple[list[RunInfo], UndoSpace]:
+    """What `list_runs` gives, and the space that the undo of all these runs holds."""
+    log = Bucket(str(folder)).log
+    layout = log.ledgers()
+    return runs_of_ledgers(layout, lambda runs: _space(log, runs))
+
+
+@DatasetError.explaining_questions()
+def list_runs_in_bucket(folder: Folder | Layout, *, with_undo_bytes: bool = True) -> list[RunInfo]:
+    """All runs of a dataset that are not pruned, in the order of their start."""
+    log = Bucket(str(folder)).log
+    return runs_of_ledgers(
+        log.ledgers(), lambda runs: _space(log, runs if with_undo_bytes else ())
+    )[0]
+
+
+@DatasetError.explaining_questions()
+def undo_bytes_in_bucket(folder: Folder) -> int:
+    """The bytes that undo holds in a dataset: what pruning all runs would free."""
+    return runs_and_space_in_bucket(folder)[1].total
+
+
+@DatasetError.explaining_questions()
+def undo_bytes_of_in_bucket(folder: Folder, run_key: str) -> int:
+    """The bytes that the undo of one run holds, as far as nothing else does."""
+    log = Bucket(os.fspath(folder)).log
+    return _space(log, [Run.of(log.ledgers(), run_key)]).total
+
+
+def _space(log: BucketLog, runs: Iterable[Run]) -> UndoSpace:
+    """What contents take that runs need, and that are in no file's place."""
+    in_place = _in_place(log.state)
+    held: dict[str, dict[str, int]] = {}
+    for run in runs:
+        contents = held.setdefault(run.name, {})
+        for _, entry in log.entries_in(run):
+            refs = (*entry.placed.values(), *entry.before.values())
+            contents.update((ref.object, ref.size) for ref in refs if ref.object not in in_place)
+    return UndoSpace.of_contents(held)
+
+
+def _in_place(state: State) -> set[str]:
+    return {ref.object for ref in state.refs.values() if ref is not None}
+
+
+# -- removing ----------------------------------------------------------------------------------
+
+
+@DatasetError.explaining_questions()
+def prune_runs_in_bucket(
+    folder: Folder,
+    older_than: timedelta | None = None,
+    *,
+    larger_than: int | None = None,
+    keep_last: int = 0,
+    plan: bool = False,
+) -> list[RunInfo]:
+    """Removes old runs with the contents that only they need: for good; see `prune_runs`.
+
+    A run that has not ended stays for ten minutes after it did something last: whether it is still
+    running is not known.
+
+    Args, Returns, Raises: As for a folder.
+    """
+    retention = Retention(older_than, larger_than, keep_last)
+    log = Bucket(os.fspath(folder)).log
+    doomed: list[RunInfo] = []
+    contents: set[str] = set()
+
+    def remove(state: State) -> Entry | None:
+        nonlocal doomed, contents
+        known = _known(log)
+        doomed = list(doomed_runs(known, retention))
+        if plan or not doomed:
+            return None
+        contents = _unneeded(log, doomed)
+        names = tuple(info.folder for info in doomed)
+        return fact_entry(doomed[0].run_key, {}, pruned=names)
+
+    with _writing(log, "removed"):
+        added = log.append(remove)
+        if added is not None:
+            at_once(log.store.delete, sorted(contents))
+    return doomed
+
+
+def _known(log: BucketLog) -> Known:
+    layout = log.ledgers()
+    runs, space = runs_of_ledgers(layout, lambda runs: _space(log, runs))
+    since = datetime.now(UTC) - _ALIVE
+    runs = [
+        replace(one, state="running")
+        if one.state == "stopped" and last_active(layout, one) > since
+        else one
+        for one in runs
+    ]
+    return Known(layout, runs, space, lambda: needed_with(layout, lambda r: _together(log, r)))
+
+
+def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
+    """The keys of the contents that nothing needs any more once runs are gone."""
+    layout = log.ledgers()
+    gone = {info.folder for info in doomed}
+    staying = (run for run in runs_of(layout) if run.name not in gone)
+    needed = _in_place(log.state).union(ref for run in staying for ref in _objects_of(log, run))
+    theirs = {ref for name in gone for ref in _objects_of(log, Run(layout, name))}
+    return {f"{PRIVATE_FOLDER}/{one}" for one in theirs - needed}
+
+
+def _objects_of(log: BucketLog, run: Run) -> Iterator[str]:
+    for _, entry in log.entries_in(run):
+        yield from (ref.object for ref in (*entry.placed.values(), *entry.before.values()))
+
+
+def _together(log: BucketLog, runs: Sequence[Run]) -> list[Run]:
+    """The runs, and the later ones that wrote their files again, or moved their samples."""
+    layout = log.ledgers()
+    together = {run.name: run for run in runs}
+    standing = [run for run in runs_of(layout) if not run.is_undone() and not run.is_pruned()]
+    items = {run.name: _items_by_entry(log, run) for run in standing}
+    while True:
+        began: dict[Any, int] = {}
+        for name in together:
+            for item, (first, _) in items.get(name, {}).items():
+                began[item] = min(first, began.get(item, first))
+        later = [
+            run
+            for run in standing
+            if run.name not in together
+            and any(last > began.get(item, last) for item, (_, last) in items[run.name].items())
+        ]
+        later = later or moved_by(layout, list(together.values()))
+        if not later:
+            return list(together.values())
+        together.update((run.name, run) for run in later)
+
+
+def _items_by_entry(log: BucketLog, run: Run) -> dict[Any, tuple[int, int]]:
+    """The items that a run changed, each with the first and the last entry that did."""
+    found: dict[Any, tuple[int, int]] = {}
+    for number, entry in log.entries_in(run):
+        for name in (*entry.placed, *entry.before):
+            item = index_in(name), key_of(name)
+            found[item] = found.get(item, (number, 0))[0], number
+    return found
+
+
+@contextmanager
+def _writing(log: BucketLog, what: str) -> Iterator[None]:
+    try:
+        log.store.require_create(PRIVATE_FOLDER)
+        yield
+    except StoreError as error:
+        raise DatasetWriteError(
+            None, f"{log.root}: this could not be {what}, at least not all ({error})"
+        ) from error

@@ -1,0 +1,263 @@
+"""Runs are kept and pruned in a bucket as in a folder; contents stay as long as they are needed."""
+
+import itertools
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from obstore.store import MemoryStore
+
+from prefect_pipestream.errors import RunKeyError, RunNotFoundError, RunTakenOverError
+from prefect_pipestream.items import JsonMetadataItem
+from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.storage.address import Address, Place, is_address
+from prefect_pipestream.storage.store import Store, open_store
+from prefect_pipestream.underfolder import (
+    keep_run,
+    list_runs,
+    prune_runs,
+    release_run,
+    undo_bytes,
+    undo_run,
+)
+from prefect_pipestream.underfolder.bucket.entry import Entry
+from tests.bucket.stores import ROOT, process
+from tests.bucket.test_killed import killed_at_each, md5
+
+NUMBERS = itertools.count()
+SAMPLES = 3
+AT_ONCE = timedelta(0)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A dataset that the run `make` has made, and `first` and `second` have changed."""
+    place: Place = tmp_path / "parts"
+    if request.param == "bucket":
+        place = Address.of(f"memory://pruning-{next(NUMBERS)}/parts")
+    make(place)
+    return place
+
+
+def make(place: Place) -> None:
+    made = DataStream.create_new_underfolder(place, run_key="make")
+    with made.commit_group() as batch:
+        for idx in range(SAMPLES):
+            batch.set_output(idx, Sample({"value": JsonMetadataItem(f"made {idx}")}))
+    made.end_run()
+    change(place, "first", [0, 1])
+    change(place, "second", [1, 2])
+
+
+def change(place: Place, run_key: str, indices: list[int]) -> None:
+    stream = DataStream.read_write_underfolder(place, run_key=run_key)
+    with stream.commit_group() as batch:
+        for idx in indices:
+            batch.set_output(idx, stream[idx].set_value("value", f"{run_key} {idx}"))
+    stream.end_run()
+
+
+def values(place: Place) -> list[str]:
+    stream = DataStream.read_write_underfolder(place)
+    return [stream[idx]["value"]() for idx in range(SAMPLES)]
+
+
+def keys(place: Place) -> list[str]:
+    return [run.run_key for run in list_runs(place)]
+
+
+def contents(store: Store) -> dict[str, int]:
+    return {one.key: one.size for one in store.objects_in(".pipestream/objects")}
+
+
+def needed(store: Store) -> set[str]:
+    """The contents that are in their places, by the entries of the log."""
+    refs: dict[str, str | None] = {}
+    for one in store.objects_in(".pipestream/log"):
+        entry = Entry.from_bytes(store.read(one.key).data)
+        refs.update(dict.fromkeys(entry.before))
+        refs.update({name: ref.object for name, ref in entry.placed.items()})
+    return {f".pipestream/{one}" for one in refs.values() if one is not None}
+
+
+def test_a_pruned_run_is_gone_and_the_samples_stay(place: Place) -> None:
+    assert undo_bytes(place) > 0
+    planned = prune_runs(place, AT_ONCE, plan=True)
+    assert [run.run_key for run in planned] == ["make", "first", "second"] == keys(place)
+    pruned = prune_runs(place, AT_ONCE)
+    assert [run.run_key for run in pruned] == ["make", "first", "second"]
+    assert keys(place) == []
+    assert undo_bytes(place) == 0
+    assert values(place) == ["first 0", "second 1", "second 2"]
+    with pytest.raises(RunNotFoundError):
+        undo_run(place, "second")
+    change(place, "third", [0])
+    undo_run(place, "third")
+    assert values(place) == ["first 0", "second 1", "second 2"]
+
+
+def test_what_undo_holds_is_told(place: Place) -> None:
+    held = undo_bytes(place)
+    assert prune_runs(place, larger_than=held) == []
+    pruned = [run.run_key for run in prune_runs(place, larger_than=0)]
+    # A bucket keeps what a run wrote as long as the run, a folder what was replaced alone.
+    assert pruned == (["make"] if is_address(place) else []) + ["first", "second"]
+    assert undo_bytes(place) == 0
+    assert prune_runs(place, larger_than=0) == []
+
+
+def test_the_last_runs_stay(place: Place) -> None:
+    assert [run.run_key for run in prune_runs(place, AT_ONCE, keep_last=1)] == ["make", "first"]
+    undo_run(place, "second")
+    assert values(place) == ["first 0", "first 1", "made 2"]
+
+
+def test_a_kept_run_stays_with_what_its_undo_needs(place: Place) -> None:
+    keep_run(place, "first", "the good one")
+    change(place, "other", [2])
+    pruned = [run.run_key for run in prune_runs(place, AT_ONCE)]
+    assert pruned == ["make"]  # `other` changed what `second` wrote, without which `first` stays
+    undo_run(place, ["the good one", "second", "other"])
+    assert values(place) == ["made 0", "made 1", "made 2"]
+
+
+def test_a_kept_run_that_nothing_followed_stays_alone(place: Place) -> None:
+    keep_run(place, "second")
+    assert [run.run_key for run in prune_runs(place, AT_ONCE)] == ["make", "first"]
+    undo_run(place, "second")
+    assert values(place) == ["first 0", "first 1", "made 2"]
+    assert [run.run_key for run in prune_runs(place, AT_ONCE)] == []
+    undo_run(place, "undo:second")
+    assert values(place) == ["first 0", "second 1", "second 2"]
+    assert [run.run_key for run in list_runs(place) if run.kept] == ["second"]
+    release_run(place, "second")
+    prune_runs(place, AT_ONCE)
+    assert keys(place) == []
+
+
+def test_a_name_is_given_once_and_taken_away(place: Place) -> None:
+    run = keep_run(place, "first", "the good one")
+    assert (run.key, run.is_kept(), run.given_name()) == ("first", True, "the good one")
+    keep_run(place, "the good one")
+    assert [(one.run_key, one.name) for one in list_runs(place) if one.kept] == [
+        ("first", "the good one")
+    ]
+    with pytest.raises(RunKeyError, match="has the name"):
+        keep_run(place, "second", "the good one")
+    with pytest.raises(RunKeyError, match="key of a run"):
+        keep_run(place, "second", "first")
+    with pytest.raises(RunNotFoundError):
+        keep_run(place, "nobody")
+    assert release_run(place, "the good one").key == "first"
+    assert not any(run.kept or run.name for run in list_runs(place))
+    assert release_run(place, "first").key == "first"
+
+
+def test_what_says_nothing_is_refused(place: Place) -> None:
+    with pytest.raises(ValueError, match="which runs are to be removed"):
+        prune_runs(place)
+    with pytest.raises(ValueError, match="keep_last"):
+        prune_runs(place, AT_ONCE, keep_last=-1)
+    assert keys(place) == ["make", "first", "second"]
+
+
+# -- in a bucket alone -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def address() -> Address:
+    address = Address.of(f"memory://pruning-{next(NUMBERS)}/parts")
+    make(address)
+    return address
+
+
+def test_just_the_contents_stay_that_something_needs(address: Address) -> None:
+    store = open_store(address)
+    before = contents(store)
+    prune_runs(address, AT_ONCE, keep_last=1)
+    undo_run(address, "second")
+    undo_run(address, "undo:second")
+    assert values(address) == ["first 0", "second 1", "second 2"]
+    freed = sum(run.undo_bytes for run in prune_runs(address, larger_than=0))
+    assert set(contents(store)) == needed(store)
+    assert 0 < freed <= sum(before.values()) - sum(contents(store).values())
+    change(address, "later", [0, 1, 2])
+    undo_run(address, "later")
+    prune_runs(address, AT_ONCE)
+    assert set(contents(store)) == needed(store)
+    assert values(address) == ["first 0", "second 1", "second 2"]
+
+
+def test_a_run_that_may_be_going_on_stays(address: Address) -> None:
+    stream = DataStream.read_write_underfolder(address, run_key="on")
+    attempt = stream.for_attempt()
+    attempt.begin_run(fingerprint="f")
+    attempt.set_output(0, attempt[0].set_value("value", "on"))
+    assert [run.run_key for run in prune_runs(address, AT_ONCE)] == ["make", "first", "second"]
+    attempt.set_output(1, attempt[1].set_value("value", "on"))
+    attempt.end_run()
+    assert [run.run_key for run in prune_runs(address, AT_ONCE)] == ["on"]
+    with pytest.raises(RunTakenOverError):
+        attempt.set_output(2, attempt[2].set_value("value", "on"))
+    assert values(address) == ["on", "on", "second 2"]
+
+
+def test_who_read_the_log_before_sees_what_was_pruned(address: Address) -> None:
+    stream = DataStream.read_write_underfolder(address, run_key="second")
+    assert stream.run.done_indices() == {1, 2}
+    prune_runs(address, AT_ONCE)
+    assert DataStream.read_write_underfolder(address, run_key="second").run.done_indices() == set()
+    assert [stream[idx]["value"]() for idx in range(SAMPLES)] == values(address)
+
+
+@md5
+def test_pruning_that_is_killed_at_any_request_loses_nothing_that_is_needed(md5: bool) -> None:
+    def before() -> None:
+        for key in ("first", "second", "third"):
+            change_left(key)
+
+    def prune() -> None:
+        prune_runs(ROOT, AT_ONCE, keep_last=1)
+
+    for objects in killed_at_each(prune, md5, before):
+        with process(objects, md5=md5) as store:
+            assert value_left() == "third"
+            prune()
+            assert {"first", "second"}.isdisjoint(keys(ROOT))
+            undo_run(ROOT, "third")
+            assert value_left() == "second"
+            undo_run(ROOT, "undo:third")
+            assert value_left() == "third"
+            assert needed(store) <= set(contents(store))
+
+
+def change_left(value: str) -> None:
+    stream = DataStream.read_write_underfolder(ROOT, run_key=value)
+    stream.set_output(1, stream[1].set_value("left", value))
+    stream.end_run()
+
+
+def value_left() -> str:
+    value: str = DataStream.read_write_underfolder(ROOT)[1]["left"]()
+    return value
+
+
+def test_two_who_prune_at_once_agree() -> None:
+    objects = MemoryStore()
+    with process(objects):
+        make(ROOT)
+
+    def prune_too(is_after: bool) -> None:
+        if not is_after:
+            with process(objects):
+                prune_runs(ROOT, AT_ONCE, keep_last=1)
+
+    for number in itertools.count(1):
+        with process(objects, at=number, happens=prune_too) as store:
+            prune_runs(ROOT, AT_ONCE)
+            happened = len(store.requests) >= number
+        with process(objects) as store:
+            assert values(ROOT) == ["first 0", "second 1", "second 2"]
+            assert needed(store) <= set(contents(store))
+        if not happened:
+            return
