@@ -10,12 +10,14 @@ half a minute, or as many seconds as ``PIPESTREAM_STORE_PATIENCE`` says.
 import os
 import re
 import secrets
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeVar
 
 from prefect_pipestream.errors import DatasetError, MissingExtraError
 from prefect_pipestream.storage.address import Address
@@ -28,6 +30,9 @@ PATIENCE = "PIPESTREAM_STORE_PATIENCE"
 _PATIENCE_S = 30.0
 AT_ONCE = 16
 """How many requests are under way at once, at most, where there are many to make."""
+_IN_PARTS = 64 << 20  # bytes: larger files are sent in parts, of which there may be 10,000
+_PART = 16 << 20
+_LARGEST_COPY = 5 << 30  # bytes: what S3 and its like copy in one request
 
 
 class StoreError(DatasetError):
@@ -192,16 +197,51 @@ class Store:
         with self._explained("written", key):
             return _etag_of(obstore.put(self._store, key, data, use_multipart=False))
 
-    def copy(self, source: str, target: str) -> None:
+    def put_file(self, key: str, path: str) -> str:
+        """Writes a file as an object, over what is there; returns its etag.
+
+        A large one is sent in parts, and never in memory as a whole. It is there whole or not at
+        all.
+
+        Raises:
+            StoreError: If it cannot be written, or that is not known.
+        """
+        obstore = _obstore()
+        with self._explained("written", key):
+            in_parts = os.path.getsize(path) > _IN_PARTS
+            sent = obstore.put(
+                self._store, key, Path(path), use_multipart=in_parts, chunk_size=_PART
+            )
+            return _etag_of(sent)
+
+    def copy(self, source: str, target: str, size: int) -> None:
         """Copies an object within the store, over what is there.
+
+        Args:
+            source: Its key.
+            target: The key of the copy.
+            size: Its bytes. One that is too large for the store to copy goes through a file here.
 
         Raises:
             FileNotFoundError: If there is no such object.
             StoreError: If it cannot be copied, or that is not known.
         """
         obstore = _obstore()
+        if size > _LARGEST_COPY:
+            with tempfile.NamedTemporaryFile(prefix="pipestream-") as file:
+                self._fetch(source, file)
+                self.put_file(target, file.name)
+            return
         with self._explained("copied", source):
             obstore.copy(self._store, source, target)
+
+    def _fetch(self, key: str, file: IO[bytes]) -> None:
+        """Writes an object into a file, a part after the other."""
+        obstore = _obstore()
+        with self._explained("read", key):
+            for part in obstore.get(self._store, key).stream(min_chunk_size=_PART):
+                file.write(part)
+            file.flush()
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error.

@@ -83,6 +83,9 @@ class HostStore(Store):
     def put(self, key: str, data: bytes) -> str:
         return self._named(key, super().put(key, data))
 
+    def put_file(self, key: str, path: str) -> str:
+        return self._named(key, super().put_file(key, path))
+
 
 class Dead:
     """Kills the process at a request, before or after it is carried out, and from then on."""

@@ -376,10 +376,10 @@ def test_an_undo_whose_files_are_not_in_place_yet_is_told_as_made(store: HostSto
     add_one(opened("run"), 0)
     copy = HostStore.copy
 
-    def away(self: Store, source: str, target: str) -> None:
+    def away(self: Store, source: str, target: str, size: int) -> None:
         if target.startswith("data/"):
             raise StoreError("503")
-        copy(self, source, target)
+        copy(self, source, target, size)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HostStore, "copy", away)
@@ -394,10 +394,10 @@ def test_what_could_not_be_put_in_place_is_put_there_by_a_later_write(store: Hos
     copy = HostStore.copy
     fails = iter([True, True])
 
-    def away(self: Store, source: str, target: str) -> None:
+    def away(self: Store, source: str, target: str, size: int) -> None:
         if target == "data/0_m.json" and next(fails, False):
             raise StoreError("503")
-        copy(self, source, target)
+        copy(self, source, target, size)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HostStore, "copy", away)

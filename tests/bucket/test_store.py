@@ -3,6 +3,7 @@
 import os
 import pickle
 import secrets
+from pathlib import Path
 
 import pytest
 from obstore.store import MemoryStore
@@ -109,8 +110,8 @@ class StoreTests:
         store.put("objects/new", b"new")
         store.put("data/a", b"what was there")
 
-        store.copy("objects/new", "data/a")
-        store.copy("objects/new", "data/b")
+        store.copy("objects/new", "data/a", 3)
+        store.copy("objects/new", "data/b", 3)
 
         assert [store.read(f"data/{name}").data for name in "ab"] == [b"new", b"new"]
         assert store.read("objects/new").data == b"new"
@@ -119,7 +120,7 @@ class StoreTests:
         store.put("data/a", b"what was there")
 
         with pytest.raises(FileNotFoundError):
-            store.copy("objects/none", "data/a")
+            store.copy("objects/none", "data/a", 1)
 
         assert store.read("data/a").data == b"what was there"
 
@@ -189,15 +190,15 @@ class StoreTests:
         assert store.files_in("data") == [stat]
         with pytest.raises(ObjectExistsError):
             store.create(f"data/{name}", b"2")
-        store.copy(f"data/{name}", f"copies/{name}")
-        store.copy(f"copies/{name}", f"data/other {name}")
+        store.copy(f"data/{name}", f"copies/{name}", 1)
+        store.copy(f"copies/{name}", f"data/other {name}", 1)
         assert store.read(f"data/other {name}").data == b"1"
         store.delete(f"data/{name}")
         assert keys(list(store.objects_in("data"))) == [f"data/other {name}"]
 
     def test_an_empty_object(self, store: Store) -> None:
         etag = store.put("data/empty", b"")
-        store.copy("data/empty", "data/copied")
+        store.copy("data/empty", "data/copied", 0)
 
         assert store.read("data/empty") == (b"", etag)
         assert store.read("data/copied").data == b""
@@ -208,11 +209,42 @@ class StoreTests:
     def test_a_big_object(self, store: Store) -> None:
         content = secrets.token_bytes(20_000_000)
         etag = store.create("objects/big", content)
-        store.copy("objects/big", "data/big")
+        store.copy("objects/big", "data/big", len(content))
 
         assert store.read("objects/big") == (content, etag)
         assert store.read("data/big").data == content
         assert store.stat("data/big")._replace(etag="") == ("data/big", len(content), "")  # type: ignore[union-attr]
+
+    def test_a_large_file_goes_in_parts(
+        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for limit in ("_IN_PARTS", "_LARGEST_COPY"):
+            monkeypatch.setattr(stores, limit, 1000)
+        monkeypatch.setattr(stores, "_PART", 5 << 20)  # as small as S3 lets a part be
+        content = secrets.token_bytes(12_000_000)
+        (tmp_path / "large").write_bytes(content)
+        store.put("objects/large", b"what was there")
+
+        etag = store.put_file("objects/large", str(tmp_path / "large"))
+        store.copy("objects/large", "data/large", len(content))
+
+        assert store.read("objects/large") == (content, etag)
+        assert store.stat("objects/large") == ("objects/large", len(content), etag)
+        assert store.read("data/large").data == content
+        with pytest.raises(FileNotFoundError):
+            store.copy("objects/none", "data/large", len(content))
+        assert store.read("data/large").data == content
+
+    def test_a_file_goes_over_what_is_there(self, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"content")
+        (tmp_path / "empty").write_bytes(b"")
+        store.put("a", b"what was there")
+
+        etag = store.put_file("a", str(tmp_path / "file"))
+        store.put_file("b", str(tmp_path / "empty"))
+
+        assert store.read("a") == (b"content", etag)
+        assert store.read("b").data == b""
 
     def test_a_store_is_tried_once_and_nothing_is_left_of_it(self, store: Store) -> None:
         store.require_create("private")

@@ -1,6 +1,8 @@
 """One commit to a bucket: an entry of the log, created if nobody was faster."""
 
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -112,12 +114,11 @@ class BucketCommit(Commit):
         at_once(lambda one: one(), work)
 
     def _upload(self, file: StagedFile) -> None:
-        with open(file.source.path, "rb") as stream:
-            data = stream.read()
-        digest = file.source.digest or new_digest(data).digest()
+        path = file.source.path
+        digest = file.source.digest or _digest_at(path)
         key = f"objects/{self._id}/{staged_name(file.name)}"
-        ref = Ref(key, len(data), digest.hex(), "")
-        ref = replace(ref, etag=self._log.store.put(object_of(ref), data))
+        ref = Ref(key, os.path.getsize(path), digest.hex(), "")
+        ref = replace(ref, etag=self._log.store.put_file(object_of(ref), path))
         self._refs[file.name] = ref
         source = BucketSource(self._contents, file.name, ref)
         source.version = ref.version(is_read=True)
@@ -128,7 +129,7 @@ class BucketCommit(Commit):
         key = f"objects/{self._id}/before.{staged_name(old.name)}"
         ref = Ref(key, old.size(), digest.hex(), old.etag)
         try:
-            self._log.store.copy(view_of(old.name), object_of(ref))
+            self._log.store.copy(view_of(old.name), object_of(ref), ref.size)
         except FileNotFoundError:
             return  # a conflict
         self._kept[old.name, old.etag] = ref
@@ -224,6 +225,11 @@ class BucketCommit(Commit):
                 f"{self._layout.root}: commit {entry.id} is made, and some of its files could not "
                 f"be put in place ({error}). The next writer does it",
             ) from error
+
+
+def _digest_at(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, new_digest).digest()
 
 
 def taken_over(address: Place, run_key: str) -> RunTakenOverError:

@@ -437,7 +437,7 @@ class BucketLog:
             if ref is None:
                 self.store.delete(view_of(name))
             else:
-                self.store.copy(object_of(ref), view_of(name))
+                self.store.copy(object_of(ref), view_of(name), ref.size)
         except FileNotFoundError as error:
             what = f"{self.root}: what {name} is to hold is gone ({error.filename})"
             if not is_lenient:
