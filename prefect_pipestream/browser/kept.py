@@ -16,8 +16,6 @@ from pydantic import BaseModel
 from prefect_pipestream.browser.shown import has_picture, is_too_large, kind_of
 from prefect_pipestream.errors import MissingItemError, PipestreamError
 from prefect_pipestream.items import Item
-from prefect_pipestream.storage.asking import is_there
-from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder import (
     ItemChange,
     KeptFile,
@@ -129,15 +127,15 @@ class KeptFiles:
         for look in (self._remembered, self._looked_up):
             file = _state_of(look(change).get(key), state)
             item = None if file is None else file.item()
-            if file is None or item is None or not _is_as_then(file):
+            if file is None or item is None or not file.is_as_then():
                 continue
             try:
                 made = make(item)
             except PipestreamError:
-                if _is_as_then(file):
+                if file.is_as_then():
                     raise
                 continue
-            if _is_as_then(file):  # else others wrote it while it was read
+            if file.is_as_then():  # else others wrote it while it was read
                 return made
         raise MissingItemError(
             f"item {key!r} of sample {change.idx} as it was {state} run {change.run_key!r} is not "
@@ -168,13 +166,6 @@ def _state_of(change: ItemChange | None, state: State) -> KeptFile | None:
     if change is None:
         return None
     return change.before if state == "before" else change.after
-
-
-def _is_as_then(file: KeptFile) -> bool:
-    """Whether a file is still where it was found to be: in its place, others write it."""
-    if file.path is None:
-        return False
-    return is_there(file.path) if file.mark is None else mark_at(file.path) == file.mark
 
 
 def _shown(change: Change, item: ItemChange) -> ShownChange:

@@ -1,13 +1,13 @@
 """Commands that show what runs did to samples. They do not import Prefect."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
 import typer
 
 from prefect_pipestream import underfolder
+from prefect_pipestream.cli.dataset_commands import Dataset
 from prefect_pipestream.cli.indices import Indices, chosen_indices
 from prefect_pipestream.cli.output import (
     AsJson,
@@ -20,8 +20,6 @@ from prefect_pipestream.cli.output import (
 )
 from prefect_pipestream.underfolder import ItemChange, KeptFile, SampleDifference, SampleEvent
 from prefect_pipestream.views.differences import item_differences
-
-Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
 
 
 def diff(
@@ -99,16 +97,30 @@ def restore(
 # -- what is shown -------------------------------------------------------------------------
 
 
+def _fields_of(what: SampleDifference | SampleEvent) -> dict[str, Any]:
+    return asdict(replace(what, items=()))
+
+
 def _difference_as_json(difference: SampleDifference) -> dict[str, Any]:
-    return {**asdict(difference), "items": list(map(_change_as_json, difference.items))}
+    return {**_fields_of(difference), "items": list(map(_change_as_json, difference.items))}
 
 
 def _event_as_json(event: SampleEvent) -> dict[str, Any]:
-    return {**asdict(event), "items": list(map(_change_as_json, event.items))}
+    return {**_fields_of(event), "items": list(map(_change_as_json, event.items))}
 
 
 def _change_as_json(change: ItemChange) -> dict[str, Any]:
-    return {**asdict(change), "kind": change.kind, "differences": _in_words(change)}
+    return {
+        "key": change.key,
+        "before": _file_as_json(change.before),
+        "after": _file_as_json(change.after),
+        "kind": change.kind,
+        "differences": _in_words(change),
+    }
+
+
+def _file_as_json(file: KeptFile | None) -> dict[str, Any] | None:
+    return None if file is None else {"name": file.name, "path": file.path, "mark": file.mark}
 
 
 def _in_words(change: ItemChange) -> list[str]:

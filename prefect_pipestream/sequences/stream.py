@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
-from prefect_pipestream.items import FileSource, Item
+from prefect_pipestream.items import Item
 from prefect_pipestream.sequences.output import OutputPipe
 from prefect_pipestream.sequences.pipe import PipeSpec
 from prefect_pipestream.sequences.sample import Sample
@@ -370,14 +370,6 @@ class DataStream(Sequence[Sample]):
     def ledgers(self) -> Layout:
         """Where the ledgers of all runs of the output are, to be read."""
         return self._writer.ledgers
-
-    def kept_source(self, commit_id: str, name: str) -> FileSource | None:
-        """The file that a commit of the run replaced or removed; None where it is not kept."""
-        return self._writer.kept_source(commit_id, name)
-
-    def written_source(self, commit_id: str, name: str) -> FileSource | None:
-        """The file that a commit of the run wrote, as it is now; None where there is none."""
-        return self._writer.written_source(commit_id, name)
 
     def end_run(self) -> None:
         """Ends the run: notes that it has finished, and packs its ledger.

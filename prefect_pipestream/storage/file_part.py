@@ -164,6 +164,10 @@ class PartOfFile(FileSource):
         if not self.is_there():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.file)
 
+    def mark(self) -> str | None:
+        """The mark of what it holds now, which is read for it; None where its file is not there."""
+        return self.anew().version.mark if self.is_there() else None
+
     def read(self) -> bytes:
         """Reads the part and remembers its version.
 

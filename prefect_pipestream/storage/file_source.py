@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.storage.asking import is_link, is_there, status_through_links
-from prefect_pipestream.storage.version import Version
+from prefect_pipestream.storage.version import Version, mark_at
 
 _WITHIN = "PIPESTREAM_LINKS_WITHIN"  # new processes, which read for this one, know it, too
 
@@ -115,6 +115,14 @@ class FileSource:
             self.version = Version.of(status, read_at_ns=now)
         elif not is_there(self.path):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+
+    def mark(self) -> str | None:
+        """The mark of what is there now, be it a link that leads nowhere; None where nothing is.
+
+        Raises:
+            OSError: If that could not be asked.
+        """
+        return mark_at(self.path)
 
     @contextmanager
     def opened(self) -> Iterator[Iterator[bytes]]:

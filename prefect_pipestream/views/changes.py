@@ -7,6 +7,8 @@ from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.underfolder.format.names import is_shared, key_of
 from prefect_pipestream.underfolder.ledger.records import CHANGING, CommitRecord, SampleRecord
+from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.runs.kept_files import existing
 from prefect_pipestream.views.differences import Items, ShownChange, change_between, removal_of
 
 SHOWN_CHANGES = 16
@@ -27,15 +29,16 @@ def changes_of_run(
     Raises:
         DatasetError: If the run's ledger cannot be read.
     """
-    commits = target.run.some_commits(most)
+    run = target.run
+    commits = run.some_commits(most)
     for commit, record in _written(commits, most):
         if record.outcome == "removed":
-            yield removal_of(record.idx, _kept(target, commit, record))
+            yield removal_of(record.idx, _kept(run, commit, record))
             continue
         written = record.writes or ()
-        after = _items((name, target.written_source(commit.id, name)) for name in written)
+        after = _items(run, ((name, run.written_source(commit.id, name)) for name in written))
         if source.input_folder == target.output_folder:
-            before: Items = _kept(target, commit, record)
+            before: Items = _kept(run, commit, record)
         else:
             before = _read(source, record.idx)
         keys = [key_of(name) for name in written]
@@ -54,17 +57,17 @@ def _written(commits: list[CommitRecord], most: int) -> Iterator[tuple[CommitRec
     yield from sorted(found[:most], key=lambda pair: pair[1].idx)
 
 
-def _kept(target: DataStream, commit: CommitRecord, record: SampleRecord) -> Items:
+def _kept(run: Run, commit: CommitRecord, record: SampleRecord) -> Items:
     """The items that the commit replaced or removed."""
     names = (*record.replaces, *record.removes)
-    return _items((name, target.kept_source(commit.id, name)) for name in names)
+    return _items(run, ((name, run.kept_source(commit.id, name)) for name in names))
 
 
-def _items(files: Iterable[tuple[str, FileSource | None]]) -> Items:
+def _items(run: Run, files: Iterable[tuple[str, FileSource | None]]) -> Items:
+    own = ((name, source) for name, source in files if not is_shared(name))
     return {
         key_of(name): Item.from_source(source, shared=False)
-        for name, source in files
-        if not is_shared(name) and source is not None
+        for name, source in existing(run, own).items()
     }
 
 

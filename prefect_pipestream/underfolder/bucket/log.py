@@ -27,11 +27,12 @@ from typing import Any
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.asking import names_in
-from prefect_pipestream.storage.file_source import new_digest
+from prefect_pipestream.storage.file_source import FileSource, new_digest
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.store import ObjectExistsError, StoreError, at_once, open_store
 from prefect_pipestream.storage.untrusted import inside
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
+from prefect_pipestream.underfolder.bucket.kept_source import KeptSource, look_at_all
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.apply import drop_commits
 from prefect_pipestream.underfolder.format.layout import Layout
@@ -56,10 +57,13 @@ class _Ledgers(Layout):
         address: The dataset's address, as which it is named.
     """
 
-    __slots__ = ("__weakref__", "_folder")
+    __slots__ = ("__weakref__", "_folder", "_last", "_numbers", "_store")
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
+        self._store = open_store(address)
+        self._numbers: dict[str, int] = {}  # of the entries, by the ids of their commits
+        self._last: tuple[str, Entry | None] = ("", None)  # the one read last, by its path
         self._folder = tempfile.mkdtemp(prefix="pipestream-")
         self.private = os.path.join(self._folder, PRIVATE_FOLDER)
         weakref.finalize(self, _remove_own, self._folder, os.getpid())
@@ -70,6 +74,71 @@ class _Ledgers(Layout):
 
     def refuse_missing(self) -> None:
         """Does nothing: the dataset is there."""
+
+    def add(self, run: str, entry: Entry, number: int) -> None:
+        """Keeps an entry that is a commit.
+
+        Args:
+            run: The folder of the run.
+            entry: The entry.
+            number: Its number.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        os.makedirs(inside(run, _ENTRIES), exist_ok=True)
+        with open(_entry_at(run, number), "wb") as file:
+            file.write(entry.to_bytes())
+        self._numbers[entry.id] = number
+
+    def kept_source(self, run: str, commit_id: str, name: str) -> KeptSource | None:
+        """Where the content is that a file had before a commit; None: there was none."""
+        entry = self._entry(run, commit_id)
+        return None if entry is None else self._source_of(entry.before.get(name))
+
+    def written_source(self, run: str, commit_id: str, name: str) -> KeptSource | None:
+        """Where the content is that a commit gave a file; None: it gave it none."""
+        entry = self._entry(run, commit_id)
+        return None if entry is None else self._source_of(entry.placed.get(name))
+
+    def _source_of(self, ref: Ref | None) -> KeptSource | None:
+        return None if ref is None else KeptSource(self._store, object_of(ref), ref)
+
+    def _entry(self, run: str, commit_id: str) -> Entry | None:
+        """The entry that is a commit of a run; that of the last one is read once."""
+        number = self._numbers.get(commit_id)
+        if number is None:
+            return None
+        path = _entry_at(run, number)
+        last, entry = self._last
+        if last != path:
+            try:
+                entry = _read_entry(path)
+            except FileNotFoundError:  # it is one of another run
+                return None
+            self._last = path, entry
+        return entry
+
+    def look_at(self, sources: Iterable[FileSource]) -> None:
+        """Asks for many contents at once, each of which then knows whether it is there.
+
+        Raises:
+            StoreError: If one cannot be asked for.
+        """
+        look_at_all(source for source in sources if isinstance(source, KeptSource))
+
+    def order_of(self, commit_id: str) -> str:
+        """What a commit is sorted by among others: by its entry's number, whatever its id says."""
+        return f"{self._numbers.get(commit_id, 0):0{_DIGITS}d}"
+
+
+def _entry_at(run: str, number: int) -> str:
+    return inside(run, _ENTRIES, f"{number:0{_DIGITS}d}")
+
+
+def _read_entry(path: str) -> Entry:
+    with open(path, "rb") as file:
+        return Entry.from_bytes(file.read())
 
 
 def _remove_own(folder: str, pid: int) -> None:
@@ -212,7 +281,7 @@ class BucketLog:
                 f"({error.strerror}). Make room there, or let TMPDIR name another folder."
             ) from error
 
-    def _keep_in(self, layout: Layout, entry: Entry, number: int) -> None:
+    def _keep_in(self, layout: _Ledgers, entry: Entry, number: int) -> None:
         run = Run.of(layout, entry.run_key)
         for folder in (layout.staged, layout.log, layout.runs):
             os.makedirs(folder, exist_ok=True)
@@ -224,9 +293,7 @@ class BucketLog:
                 noted.update(**facts)
         commit = entry.commit
         if commit is not None:
-            os.makedirs(run.at(_ENTRIES), exist_ok=True)
-            with open(run.at(_ENTRIES, f"{number:0{_DIGITS}d}"), "wb") as file:
-                file.write(entry.to_bytes())
+            layout.add(run.folder, entry, number)
             os.makedirs(run.at("done", commit.tag), exist_ok=True)
             with open(run.at("done", commit.tag, f"{commit.id}.json"), "wb") as file:
                 file.write(commit.to_bytes())
@@ -238,26 +305,18 @@ class BucketLog:
             prune(doomed := Run(layout, name))
             remove(doomed.at(_ENTRIES))  # of one that stays for its moves
 
-    def entries_of(self, runs: Iterable[Run], commit_id: str | None = None) -> Iterator[Entry]:
-        """The commits of runs that were not taken back, in the order of the log; see `ledgers`.
-
-        Args:
-            runs: The runs.
-            commit_id: The one to give; None is all.
-        """
+    def entries_of(self, runs: Iterable[Run]) -> Iterator[Entry]:
+        """The commits of runs that were not taken back, in the order of the log; see `ledgers`."""
         found = [(name, run) for run in runs for name in names_in(run.at(_ENTRIES))]
         for name, run in sorted(found, key=lambda one: one[0]):
-            content = _content_of(run.at(_ENTRIES, name))
-            if commit_id is not None and commit_id.encode() not in content:
-                continue
-            entry = Entry.from_bytes(content)
-            if commit_id in (None, entry.id) and entry.id not in run.taken_back().commits:
+            entry = _read_entry(run.at(_ENTRIES, name))
+            if entry.id not in run.taken_back().commits:
                 yield entry
 
     def entries_in(self, run: Run) -> Iterator[tuple[int, Entry]]:
         """All commits of a run with their numbers, also those that were taken back."""
         for name in sorted(names_in(run.at(_ENTRIES))):
-            yield int(name), Entry.from_bytes(_content_of(run.at(_ENTRIES, name)))
+            yield int(name), _read_entry(run.at(_ENTRIES, name))
 
     def ledgers(self) -> Layout:
         """Where the ledgers of its runs are, as of now, to be read: a folder of this process.
@@ -473,11 +532,6 @@ class BucketLog:
         """The same log, of which only what is about one file is known, and no ledger."""
         with self._guard:
             return BucketLog(self.root, self.state.of_names([name]), keeps=False)
-
-
-def _content_of(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _key(number: int) -> str:

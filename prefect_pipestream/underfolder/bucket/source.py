@@ -90,6 +90,15 @@ class BucketSource(FileSource):
         """
         return self._contents.version_now(self.name) is not None
 
+    def mark(self) -> str | None:
+        """The mark of what is there now; None where nothing is.
+
+        Raises:
+            StoreError: If that cannot be asked.
+        """
+        now = self._contents.version_now(self.name)
+        return None if now is None else now.mark
+
     def size(self) -> int:
         """Returns how many bytes it has."""
         return self._size

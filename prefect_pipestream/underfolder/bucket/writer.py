@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetWriteError
-from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, taken_over
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry
-from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.staging import BucketStaging
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.commit import Rules
@@ -24,7 +22,6 @@ from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
-from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.run_names import key_meant
 
 
@@ -90,21 +87,6 @@ class BucketWriter(UnderfolderWriter):
 
         with self._explained_store():
             self.dataset.log.append(make)
-
-    def kept_source(self, commit_id: str, name: str) -> FileSource | None:
-        """The content of a file before a commit of the run; None where there was none."""
-        return self._source_in(commit_id, name, is_after=False)
-
-    def written_source(self, commit_id: str, name: str) -> FileSource | None:
-        """The content that a commit of the run gave a file; None where there is none."""
-        return self._source_in(commit_id, name, is_after=True)
-
-    def _source_in(self, commit_id: str, name: str, *, is_after: bool) -> FileSource | None:
-        log = self.dataset.log
-        for entry in log.entries_of([Run.of(log.ledgers(), self.run_key)], commit_id):
-            ref = (entry.placed if is_after else entry.before).get(name)
-            return None if ref is None else BucketSource(self.dataset.contents, name, ref)
-        return None
 
     def end_run(self) -> None:
         """Notes that the run has finished.

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetWriteError
-from prefect_pipestream.items import FileSource, Item, SerializationMode
+from prefect_pipestream.items import Item, SerializationMode
 from prefect_pipestream.storage.address import Place
-from prefect_pipestream.storage.asking import is_folder, is_there, status_through_links
+from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.storage.lock import Liveness
 from prefect_pipestream.storage.new_dataset import left_by_creators, new_sibling
 from prefect_pipestream.storage.removing import remove
@@ -154,14 +154,6 @@ class UnderfolderWriter:
             self.run.note(facts)
         if self.attempt is not None:
             note_first_attempt(self.run, self.attempt)
-
-    def kept_source(self, commit_id: str, name: str) -> FileSource | None:
-        """The file that a commit of the run replaced or removed; None where it is not kept."""
-        return _existing(self.run.kept(commit_id, name))
-
-    def written_source(self, commit_id: str, name: str) -> FileSource | None:
-        """The file that a commit of the run wrote, or what is there by now; None for none."""
-        return _existing(self._layout.final(name))
 
     def for_run(self, run_key: str) -> "UnderfolderWriter":
         """Returns a writer of the same folder as part of another run.
@@ -491,10 +483,6 @@ class UnderfolderWriter:
             yield batch
         finally:
             batch.flush()
-
-
-def _existing(path: str) -> FileSource | None:
-    return None if status_through_links(path) is None else FileSource(path)
 
 
 def _leave(folder: str, alive: Liveness) -> None:

@@ -37,13 +37,14 @@ user's (see `caches`).
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
 from prefect_pipestream.errors import DatasetError, DatasetNotFoundError
 from prefect_pipestream.storage.address import local_folder, place_of
 from prefect_pipestream.storage.asking import is_folder, is_link, is_there
+from prefect_pipestream.storage.file_source import FileSource
 from prefect_pipestream.storage.untrusted import inside, leads_away, write_anew
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
 from prefect_pipestream.underfolder.format.run_key import check_run_key, is_run_key
@@ -196,6 +197,35 @@ class Layout:
         if "/" in name[1:]:
             raise DatasetError(f"{self.root}: {name!r} is not the name of an item's file.")
         return f"{self.root}{name}" if is_shared(name) else f"{self.data}/{name}"
+
+    # -- what commits found and left ----------------------------------------------------
+
+    def kept_source(self, run: str, commit_id: str, name: str) -> FileSource | None:
+        """Where the content is that a file had before a commit, as long as that is kept.
+
+        Args:
+            run: The folder of the run.
+            commit_id: The commit.
+            name: The file, which the commit replaced or removed.
+        """
+        return FileSource(f"{inside(run, 'undo', commit_id)}/{staged_name(name)}")
+
+    def written_source(self, run: str, commit_id: str, name: str) -> FileSource | None:
+        """Where a commit put the content of a file; there may be another one by now.
+
+        Args:
+            run: The folder of the run.
+            commit_id: The commit.
+            name: The file, which the commit wrote.
+        """
+        return FileSource(self.final(name))
+
+    def look_at(self, sources: Iterable[FileSource]) -> None:
+        """Looks at many of these at once, where each look is a request; of a folder, at none."""
+
+    def order_of(self, commit_id: str) -> str:
+        """What a commit is sorted by among others, in the order of their making."""
+        return commit_id
 
 
 def folder_of(run_key: str) -> str:

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import is_folder, is_there, names_in
+from prefect_pipestream.storage.file_source import FileSource
 from prefect_pipestream.storage.untrusted import inside, is_name, read_json
 from prefect_pipestream.underfolder.format.layout import (
     Folder,
     Layout,
     folder_of,
     run_key_of,
-    staged_name,
 )
 from prefect_pipestream.underfolder.format.run_key import is_run_key, is_run_name
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger
@@ -132,9 +132,13 @@ class Run:
         """The folder of the files that a commit replaced or removed."""
         return self.at("undo", commit_id)
 
-    def kept(self, commit_id: str, name: str) -> str:
-        """The path of the file that a commit replaced or removed under a name."""
-        return f"{self.undo_of(commit_id)}/{staged_name(name)}"
+    def kept_source(self, commit_id: str, name: str) -> FileSource | None:
+        """Where the content is that a commit replaced or removed; see `Layout.kept_source`."""
+        return self.layout.kept_source(self.folder, commit_id, name)
+
+    def written_source(self, commit_id: str, name: str) -> FileSource | None:
+        """Where a commit put the content of a file; see `Layout.written_source`."""
+        return self.layout.written_source(self.folder, commit_id, name)
 
     @property
     def dropped(self) -> str:
@@ -367,12 +371,13 @@ class Run:
     def loose_records(self, tag: str | None = None) -> list[tuple[str, str]]:
         """The id and path of each record that stands alone, in the order of their making."""
         parts = [self.at("done", part) for part in ([tag] if tag else names_in(self.done))]
-        return sorted(
+        found = [
             (name.removesuffix(".json"), f"{part}/{name}")
             for part in parts
             for name in names_in(part)
             if name.endswith(".json")
-        )
+        ]
+        return sorted(found, key=lambda record: (self.layout.order_of(record[0]), record[1]))
 
     def packed_folders(self) -> list[str]:
         """The folders of packed records; there is more than one only while the run is packed."""

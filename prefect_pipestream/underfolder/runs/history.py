@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.items import FileSource
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import check_index
 from prefect_pipestream.underfolder.ledger.compactions import compactions
@@ -20,7 +21,7 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, reread_if_moved, runs_of
-from prefect_pipestream.underfolder.runs.kept_files import ItemChange, Step, file_after, steps_of
+from prefect_pipestream.underfolder.runs.kept_files import ItemChange, Step, steps_of
 from prefect_pipestream.underfolder.runs.listing import is_of_edits
 
 
@@ -91,7 +92,7 @@ class _Found:
 
 
 @DatasetError.explaining_questions()
-def sample_history(folder: Folder, idx: int) -> list[SampleEvent]:
+def sample_history(folder: Folder | Layout, idx: int) -> list[SampleEvent]:
     """What the runs of a dataset did to a sample, the first one first.
 
     All runs that are not pruned: those that stand, those that were undone, and their undos. Of a
@@ -115,8 +116,9 @@ def sample_history(folder: Folder, idx: int) -> list[SampleEvent]:
     layout.refuse_missing()
     stays = list(_stays(layout, check_index(idx)))
     found = [one for run in runs_of(layout) for one in reread_if_moved(partial(_of, run, stays))]
-    found.sort(key=lambda one: one.commit.id)
-    return [_event(layout, one, found[number + 1 :]) for number, one in enumerate(found)]
+    found.sort(key=lambda one: layout.order_of(one.commit.id))
+    layout.look_at(source for one in found for step in one.steps for source in step.sources)
+    return [_event(one, found[number + 1 :]) for number, one in enumerate(found)]
 
 
 _Stay = tuple[int, float, float]
@@ -151,20 +153,24 @@ def _of(run: Run, stays: Sequence[_Stay]) -> list[_Found]:
     return found
 
 
-def _event(layout: Layout, found: _Found, later: Sequence[_Found]) -> SampleEvent:
+def _event(found: _Found, later: Sequence[_Found]) -> SampleEvent:
     record, facts = found.record, found.run.facts()
     user, host = found.commit.by or (facts.get("user"), facts.get("host"))
 
-    def where(step: Step) -> Iterator[str]:
+    def where(step: Step) -> Iterator[FileSource]:
         names = [step.new] if step.new else []
+        places = [step.placed]
         for other in later:
-            yield from (s.kept for s in other.steps if s.key == step.key and s.kept)
+            same = [s for s in other.steps if s.key == step.key]
+            yield from filter(None, (s.kept for s in same))
             if other.is_move:
-                yield from (other.run.kept(other.commit.id, name) for name in names)
-            names += [s.new for s in other.steps if s.key == step.key and s.new]
-        yield from map(layout.final, reversed(names))
+                kept = (other.run.kept_source(other.commit.id, name) for name in names)
+                yield from filter(None, kept)
+            names += [s.new for s in same if s.new]
+            places += [s.placed for s in same]
+        yield from filter(None, reversed(places))
 
-    items = (step.change(file_after(step, where)) for step in found.steps)
+    items = (step.change(where) for step in found.steps)
     return SampleEvent(
         run_key=found.run.key,
         folder=found.run.name,

@@ -1,10 +1,11 @@
 """Puts one sample back to what it was before, or after, a run."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from prefect_pipestream.errors import DatasetError, RunNotFoundError, UndoRefusedError
+from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
@@ -91,32 +92,54 @@ def restore_sample(
     check_run_key(run_key)
     with opened(folder, [run_key]) as layout:
         run_key = key_meant(layout, run_key)
-        events = sample_history(layout.root, check_index(idx))
-        later = _since(layout, events, run_key, commit_id, idx, state)
+        chosen = items_since(layout, idx, run_key, keys, state, commit_id)
         dataset = Underfolder(layout.root, watch=True)
-        changed = _items_of(later)
-        _refuse_unchanged(layout, idx, changed, keys, f"{state} run {run_key!r}")
-        chosen = {k: pair for k, pair in changed.items() if keys is None or k in keys}
-        todo = _Todo.of(layout, dataset, idx, chosen)
-        if todo.changed and not force:
-            raise UndoRefusedError(
-                f"{layout.root}: sample {idx} is not restored, for files of it were changed since, "
-                f"by no run: {', '.join(todo.changed)}. Use `--force` (`force=True`), which keeps "
-                "what is there now for an undo.",
-                [idx],
-                list(todo.changed),
-            )
-        if not todo.files and not todo.removes:
+        todo = Todo.of(dataset, idx, chosen, lambda name: mark_at(layout.final(name)))
+        if not force:
+            todo.refuse_changed()
+        if todo.is_empty:
             return RestoreReport(idx, None)
         run = Run.of(layout, free_key(layout, RESTORE_KEY + run_key))
         run.note({**(facts or {}), "restores": run_key})
         writer = restoring_writer(dataset, run.key, force)
         with writer.staging() as staging:
             found = None if force else todo.found
-            staging.restore(idx, todo.files, todo.removes, found=found)
+            paths = {name: source.path for name, source in todo.files.items()}
+            staging.restore(idx, paths, todo.removes, found=found)
             publish_restored(writer, staging)
         end_restoring(run)
-        return RestoreReport(idx, run.key, tuple(todo.files), todo.removes, todo.changed)
+        return todo.report(run.key)
+
+
+Pair = tuple[KeptFile | None, KeptFile | None]
+
+
+def items_since(
+    layout: Layout,
+    idx: int,
+    run_key: str,
+    keys: Collection[str] | None,
+    state: State,
+    commit_id: str | None,
+) -> dict[str, Pair]:
+    """The items of a sample that runs changed since a state: each file of then, and of last.
+
+    Args:
+        layout: The dataset's ledgers.
+        idx: The sample.
+        run_key: The run before or after which that state was.
+        keys: Of these items alone; None is all.
+        state: Whether it was before the run, or after it.
+        commit_id: The commit of the run that is meant; None is the whole run.
+
+    Raises:
+        RunNotFoundError: If the run, or that commit of it, did nothing to the sample.
+        UndoRefusedError: If items are asked for that no run changed since.
+    """
+    events = sample_history(layout, check_index(idx))
+    changed = _items_of(_since(layout, events, run_key, commit_id, idx, state))
+    _refuse_unchanged(layout, idx, changed, keys, f"{state} run {run_key!r}")
+    return {key: pair for key, pair in changed.items() if keys is None or key in keys}
 
 
 def _since(
@@ -145,12 +168,9 @@ def _since(
     return events[chosen[0] :] if state == "before" else events[chosen[-1] + 1 :]
 
 
-_Pair = tuple[KeptFile | None, KeptFile | None]
-
-
-def _items_of(events: Sequence[SampleEvent]) -> dict[str, _Pair]:
+def _items_of(events: Sequence[SampleEvent]) -> dict[str, Pair]:
     """By key: the file before all of the events, and after them."""
-    found: dict[str, _Pair] = {}
+    found: dict[str, Pair] = {}
     for event in events:
         for change in event.items:
             before = found[change.key][0] if change.key in found else change.before
@@ -161,7 +181,7 @@ def _items_of(events: Sequence[SampleEvent]) -> dict[str, _Pair]:
 def _refuse_unchanged(
     layout: Layout,
     idx: int,
-    changed: Mapping[str, _Pair],
+    changed: Mapping[str, Pair],
     keys: Collection[str] | None,
     when: str,
 ) -> None:
@@ -175,49 +195,96 @@ def _refuse_unchanged(
 
 
 @dataclass(frozen=True)
-class _Todo:
-    """The paths of files to put in place, by name; what to remove; and what is there now."""
+class Todo:
+    """What is to be done to put a sample back.
 
-    files: Mapping[str, str]
+    Attributes:
+        root: The dataset.
+        idx: The sample.
+        files: The files to put in place, by the names that they get.
+        removes: The names of files to remove, besides those that these supersede.
+        found: The marks of what is there now, by name; None where nothing is.
+        changed: The names of files that somebody changed since, by no run.
+    """
+
+    root: str
+    idx: int
+    files: Mapping[str, FileSource]
     removes: tuple[str, ...]
     found: Mapping[str, str | None]
     changed: tuple[str, ...]
 
     @classmethod
     def of(
-        cls, layout: Layout, dataset: Underfolder, idx: int, chosen: Mapping[str, _Pair]
-    ) -> "_Todo":
-        files: dict[str, str] = {}
+        cls,
+        dataset: Underfolder,
+        idx: int,
+        chosen: Mapping[str, Pair],
+        mark_of: Callable[[str], str | None],
+    ) -> "Todo":
+        """What is to be done, given what there is.
+
+        Args:
+            dataset: The dataset.
+            idx: The sample.
+            chosen: The items to put back, by key; see `items_since`.
+            mark_of: Tells the mark of a file in its place, by name; None where there is none.
+
+        Raises:
+            DatasetError: If a file that is needed is not kept any more.
+        """
+        root = str(dataset.folder)
+        files: dict[str, FileSource] = {}
         removes: list[str] = []
         found: dict[str, str | None] = {}
         changed: list[str] = []
         kinds = dataset.kinds_of(idx)
         width = max((kind.width for kind in kinds), default=None)
         for key, (before, last) in chosen.items():
-            there = {
-                kind.name_of(idx): mark_at(layout.final(kind.name_of(idx)))
-                for kind in kinds
-                if kind.key == key
-            }
-            wanted = None if before is None else _name_at(before.name, idx, width)
-            if before is not None and before.path is None:
-                raise DatasetError(
-                    f"{layout.root}: sample {idx} cannot be restored: its file {before.name} of "
-                    "then is not kept any more, as where the run that replaced it was pruned."
-                )
-            if wanted is not None and before is not None and before.path is not None:
-                if there == {wanted: mark_at(before.path)}:
+            names = (kind.name_of(idx) for kind in kinds if kind.key == key)
+            there = {name: mark_of(name) for name in names}
+            if before is None:
+                removes += there
+            else:
+                source, wanted = _source_of(before, root, idx), _name_at(before.name, idx, width)
+                if there == {wanted: before.mark}:
                     continue  # it is as it was
-                files[wanted] = before.path
+                files[wanted] = source
+                found[wanted] = None
             expected = {} if last is None else {_name_at(last.name, idx, width): last.mark}
             if there != expected:
                 changed += [name for name in {**expected, **there} if name not in changed]
-            if wanted is None:
-                removes += there
             found.update(there)
-            if wanted is not None:
-                found.setdefault(wanted, None)
-        return cls(files, tuple(removes), found, tuple(changed))
+        return cls(root, idx, files, tuple(removes), found, tuple(changed))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the sample is as it is to be."""
+        return not self.files and not self.removes
+
+    def refuse_changed(self) -> None:
+        """Raises `UndoRefusedError` if somebody changed files since, by no run."""
+        if self.changed:
+            raise UndoRefusedError(
+                f"{self.root}: sample {self.idx} is not restored, for files of it were changed "
+                f"since, by no run: {', '.join(self.changed)}. Use `--force` (`force=True`), which "
+                "keeps what is there now for an undo.",
+                [self.idx],
+                list(self.changed),
+            )
+
+    def report(self, run_key: str) -> RestoreReport:
+        """What was done by it, as a run."""
+        return RestoreReport(self.idx, run_key, tuple(self.files), self.removes, self.changed)
+
+
+def _source_of(file: KeptFile, root: str, idx: int) -> FileSource:
+    if file.source is None:
+        raise DatasetError(
+            f"{root}: sample {idx} cannot be restored: its file {file.name} of then is not kept "
+            "any more, as where the run that replaced it was pruned."
+        )
+    return file.source
 
 
 def _name_at(name: str, idx: int, width: int | None) -> str:

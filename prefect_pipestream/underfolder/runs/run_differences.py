@@ -1,15 +1,16 @@
 """The differences of a run: what it changed, sample by sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.items import FileSource
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import check_index
 from prefect_pipestream.underfolder.ledger.records import CHANGING, Outcome
 from prefect_pipestream.underfolder.ledger.run import Run, reread_if_moved, runs_of
-from prefect_pipestream.underfolder.runs.kept_files import ItemChange, Step, file_after, steps_of
+from prefect_pipestream.underfolder.runs.kept_files import ItemChange, Step, steps_of
 from prefect_pipestream.underfolder.runs.listing import existing_run
 
 
@@ -30,7 +31,7 @@ class SampleDifference:
 
 @DatasetError.explaining_questions()
 def run_differences(
-    folder: Folder, run_key: str, indices: Sequence[int] | None = None
+    folder: Folder | Layout, run_key: str, indices: Sequence[int] | None = None
 ) -> Iterator[SampleDifference]:
     """What a run changed, sample by sample, by ascending index.
 
@@ -57,6 +58,7 @@ def run_differences(
     return _differences(_Keepers(run, some), reread_if_moved(lambda: _net(run, some)))
 
 
+_SOME = 64  # samples whose files are looked up at once, where they are in a bucket
 _Net = dict[int, tuple[Outcome, dict[str, Step]]]
 
 
@@ -77,14 +79,17 @@ def _net(run: Run, some: frozenset[int] | None) -> _Net:
 
 
 def _differences(keepers: "_Keepers", net: _Net) -> Iterator[SampleDifference]:
-    for idx in sorted(net):
-        outcome, steps = net[idx]
-        items = (
-            step.change(file_after(step, keepers.paths))
-            for step in steps.values()
-            if (step.old, step.new) != (None, None)  # placed by the run, and removed again
-        )
-        yield SampleDifference(idx, outcome, tuple(items))
+    indices = iter(sorted(net))
+    while some := list(islice(indices, _SOME)):
+        keepers.look_at(step for idx in some for step in net[idx][1].values())
+        for idx in some:
+            outcome, steps = net[idx]
+            items = (
+                step.change(keepers.sources)
+                for step in steps.values()
+                if (step.old, step.new) != (None, None)  # placed by the run, and removed again
+            )
+            yield SampleDifference(idx, outcome, tuple(items))
 
 
 class _Keepers:
@@ -93,22 +98,29 @@ class _Keepers:
     def __init__(self, run: Run, some: frozenset[int] | None) -> None:
         self._run = run
         self._some = some
-        self._kept: dict[str, list[str]] | None = None
+        self._kept: dict[str, list[tuple[Run, str]]] | None = None
 
-    def paths(self, step: Step) -> Iterator[str]:
+    def look_at(self, steps: Iterable[Step]) -> None:
+        """Looks at the files of many steps, as far as that is done at once."""
+        self._run.layout.look_at(source for step in steps for source in step.sources)
+
+    def sources(self, step: Step) -> Iterator[FileSource]:
         """Where the file that a step placed may be."""
         if step.new is None:
             return
-        yield self._run.layout.final(step.new)
+        if step.placed is not None:
+            yield step.placed
         if self._kept is None:
             self._kept = reread_if_moved(self._kept_by_all)
-        yield from self._kept.get(step.new, ())
+        kept = (run.kept_source(commit, step.new) for run, commit in self._kept.get(step.new, ()))
+        yield from filter(None, kept)
 
-    def _kept_by_all(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+    def _kept_by_all(self) -> dict[str, list[tuple[Run, str]]]:
+        """The commits before which a file of each name was kept, each with its run."""
+        found: dict[str, list[tuple[Run, str]]] = {}
         for run in runs_of(self._run.layout):
             for commit in run.commits(idx=self._some, with_taken_back=True):
                 names = (s.replaces + s.removes for s in commit.samples)
                 for name in chain.from_iterable(names):
-                    found.setdefault(name, []).append(run.kept(commit.id, name))
+                    found.setdefault(name, []).append((run, commit.id))
         return found
