@@ -19,8 +19,8 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.opening import list_runs, undo_commit, undo_run
-from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
+from prefect_pipestream.underfolder.opening import compact, list_runs, undo_commit, undo_run
+from prefect_pipestream.underfolder.runs.compacting import CompactReport
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
 from prefect_pipestream.underfolder.runs.keeping import keep_run, release_run
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile

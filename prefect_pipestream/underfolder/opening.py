@@ -11,7 +11,7 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs import listing, packing, undo
+from prefect_pipestream.underfolder.runs import compacting, listing, packing, undo
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 
@@ -114,6 +114,7 @@ def _in_bucket(named: str) -> Callable[..., Any]:
 
 
 list_runs = _reading_ledgers(listing.list_runs)
+compact = _by_place(compacting.compact, "compacting:compact_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 

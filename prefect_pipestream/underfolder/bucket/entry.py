@@ -80,6 +80,7 @@ class Entry:
         attempt: The attempt that has the run to itself from here on.
         claims: Whether the run created the dataset by it.
         undone: The names that the folders of undone runs get, by their names until here.
+        moves: Whether samples get other indices by it: attempts at other runs end.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -95,6 +96,7 @@ class Entry:
         default_factory=dict
     )
     commit: Any = None
+    moves: bool = False
 
     @property
     def removed(self) -> list[str]:

@@ -20,6 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -35,6 +36,7 @@ from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.apply import drop_commits
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
+from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.retiring import retire
 
@@ -96,6 +98,7 @@ class BucketLog:
         self._writing = threading.RLock()  # one writer of this process at a time
         self._keeps = keeps
         self._runs = _Ledgers(root) if keeps else None
+        self._latest = self._moved_at = 0.0  # of the commits that are kept
         self._is_part = state is not None
         self._is_behind = False  # files of an entry could not be put in place
         self._applied = self._noted = 0
@@ -156,6 +159,7 @@ class BucketLog:
                 self._is_part = False
                 self.state = State()
                 self._runs = _Ledgers(self.root) if self._keeps else None
+                self._latest = self._moved_at = 0.0
                 self.refresh()
 
     def _read_listed(self) -> None:
@@ -219,7 +223,7 @@ class BucketLog:
             known = {**run.facts(), **entry.facts, "run_key": entry.run_key}
             left = {name: fact for name, fact in known.items() if fact is not None}
             layout.write_json(run.at("run.json"), left)
-        commit = entry.commit
+        commit = self._in_order(entry)
         if commit is not None:
             os.makedirs(run.at(_ENTRIES), exist_ok=True)
             with open(run.at(_ENTRIES, f"{number:0{_DIGITS}d}"), "wb") as file:
@@ -229,7 +233,24 @@ class BucketLog:
                 file.write(commit.to_bytes())
             drop_commits(layout, commit.drops)
         for name, retired in entry.undone.items():
-            retire(Run(layout, name), Run(layout, retired))
+            retire(
+                Run(layout, name), Run(layout, retired), at=None if commit is None else commit.at
+            )
+
+    def _in_order(self, entry: Entry) -> CommitRecord | None:
+        """The record of a commit; by its time it is known what was noted before samples were moved.
+
+        The clocks of writers differ, and by time the ledgers are read.
+        """
+        commit: CommitRecord | None = entry.commit
+        if commit is None:
+            return None
+        is_moving = entry.moves or bool(entry.undone)
+        least = self._latest if is_moving else self._moved_at
+        at = max(commit.at, math.nextafter(least, math.inf))
+        self._latest = max(self._latest, at)
+        self._moved_at = at if is_moving else self._moved_at
+        return replace(commit, at=at)
 
     def entries_of(self, runs: Iterable[Run], commit_id: str | None = None) -> Iterator[Entry]:
         """The commits of runs that were not taken back, in the order of the log; see `ledgers`.
