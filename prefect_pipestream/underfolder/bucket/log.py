@@ -293,6 +293,7 @@ class BucketLog:
 
         Raises:
             DatasetWriteError: If it cannot be added.
+            DatasetError: If nobody could read it.
         """
         with self._writing:
             if self._is_behind:
@@ -304,13 +305,29 @@ class BucketLog:
                 entry = make(self.state)
                 if entry is None:
                     return None
-                if self._is_created(number, entry):
+                if self._is_created(number, entry, self._readable(entry)):
                     self._add_next(number, entry)
                     return number, entry
 
-    def _is_created(self, number: int, entry: Entry) -> bool:
+    def _readable(self, entry: Entry) -> bytes:
+        """An entry as an object; one that nobody could read would be the end of the log.
+
+        Raises:
+            DatasetError: If it is such a one, as where it has a name with a control character.
+        """
+        content = entry.to_bytes()
         try:
-            self.store.create(_key(number), entry.to_bytes())
+            Entry.from_bytes(content)
+        except ValueError as error:
+            raise DatasetError(
+                f"{self.root}: this cannot be noted in the log ({error}). Nothing was changed. "
+                "Objects with such names are renamed or removed by the store's own tools."
+            ) from error
+        return content
+
+    def _is_created(self, number: int, entry: Entry, content: bytes) -> bool:
+        try:
+            self.store.create(_key(number), content)
         except ObjectExistsError:
             try:
                 there = self._read(number)
