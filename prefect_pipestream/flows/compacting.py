@@ -7,6 +7,7 @@ from prefect import flow, get_run_logger
 from prefect_pipestream.flows.dataset import Dataset, block_of
 from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.reporting.artifacts import publish_compaction
+from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import compact
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.work.streams import run_key_in_force
@@ -17,7 +18,7 @@ def compact_dataset(dataset: Dataset, run_key: str | None = None, durable: bool 
     """Closes the gaps that removed samples left: the others move to lower indices, in their order.
 
     Args:
-        dataset: The dataset to compact, or its folder. Nobody else is to write it meanwhile.
+        dataset: The dataset to compact, or where it is. Nobody else is to write it meanwhile.
         run_key: Empty for a new run; or the key of one that was interrupted, to go on with it.
         durable: Make sure that each commit survives a loss of power; it takes longer.
 
@@ -29,7 +30,8 @@ def compact_dataset(dataset: Dataset, run_key: str | None = None, durable: bool 
         ConflictError: If other writers got in the way again and again.
     """
     log = get_run_logger()
-    folder = Path(Layout.of(block_of(dataset).folder).root)
+    given = block_of(dataset).folder
+    folder = given if is_address(given) else Path(Layout.of(given).root)
     key = run_key or run_key_in_force()
     facts = provenance_fact(code_in_force(None, [folder]))
     report = compact(folder, key, durable=durable, facts=facts)

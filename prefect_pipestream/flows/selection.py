@@ -22,7 +22,6 @@ from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import ChunkReport, failed_sample
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.where import Found, find
-from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.underfolder.format.layout import Layout
@@ -30,6 +29,7 @@ from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacte
 from prefect_pipestream.underfolder.ledger.rows import FAILED, Rows
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import signatures
+from prefect_pipestream.underfolder.opening import ledgers_of
 from prefect_pipestream.underfolder.runs.kept_plan import KeptPlan
 from prefect_pipestream.underfolder.runs.listing import failed_indices, last_run
 
@@ -337,9 +337,11 @@ def _chain(folder: Layout, run_key: str | None) -> Iterator[str]:
 
 
 def _refuse_if_compacted(run: Run, source: DataStream, target: DataStream) -> None:
-    folders = dict.fromkeys((source.input_folder, target.output_folder))
-    known = (folder for folder in folders if folder is not None)
-    refuse_if_compacted_since(run, *(folder for folder in known if not is_address(folder)))
+    ledgers = [target.ledgers]
+    folder = source.input_folder
+    if folder is not None and folder != target.output_folder:
+        ledgers.append(ledgers_of(folder))
+    refuse_if_compacted_since(run, *ledgers)
 
 
 def warning_of_another_transform(target: DataStream, fingerprint: str) -> str | None:

@@ -255,7 +255,7 @@ def publish_undo(report: UndoReport, folder: Place, log: Log) -> None:
         emit_dataset_event("run.undone", folder, run_key=key, samples=report.samples)
 
 
-def publish_compaction(report: CompactReport, folder: Path, log: Log) -> None:
+def publish_compaction(report: CompactReport, folder: Place, log: Log) -> None:
     """Tells of a compaction: an artifact, and an event of the dataset."""
     lines = [
         f"# The gaps of {folder.name} are closed",
@@ -264,7 +264,7 @@ def publish_compaction(report: CompactReport, folder: Path, log: Log) -> None:
         f"**{report.moved:,}** of {report.samples:,} samples moved to lower indices.",
     ]
     try:
-        lines.append(provenance_section(Run.of(folder, report.run_key).provenance()))
+        lines.append(provenance_section(Run.of(ledgers_of(folder), report.run_key).provenance()))
         add_markdown("\n\n".join(lines) + "\n", artifact_key("compact", folder), "What was moved")
     except (*API_ERRORS, DatasetError) as error:
         log.warning("The compaction could not be added to the flow run's artifacts: %s", error)

@@ -13,12 +13,13 @@ from prefect_pipestream.sequences.query_meaning import RUN
 from prefect_pipestream.sequences.query_nodes import Asked, Coded, Query
 from prefect_pipestream.sequences.samples_sequence import SamplesSequence
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
-from prefect_pipestream.storage.address import is_address, place_of
+from prefect_pipestream.storage.address import place_of
 from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.catalog.catalog import ItemCatalog
+from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.ledger.records import OUTCOMES
-from prefect_pipestream.underfolder.opening import open_dataset
+from prefect_pipestream.underfolder.opening import ledgers_of, ledgers_of_open, open_dataset
 from prefect_pipestream.underfolder.runs.listing import existing_run
 
 
@@ -69,8 +70,8 @@ def find(
 ) -> Found:
     """Finds the samples of which a query is true.
 
-    The metadata that the query names is read once, and kept below ``.pipestream/catalog/``: the
-    next query reads what changed since.
+    The metadata that the query names is read once, and kept below ``.pipestream/catalog/``, or of a
+    dataset in a bucket in the user's cache folder: the next query reads what changed since.
 
     Args:
         dataset: The dataset.
@@ -88,17 +89,15 @@ def find(
         WorkerDiedError: If a process that read metadata was killed.
     """
     asked = parse_where(query) if isinstance(query, str) else query
-    if is_address(dataset.folder):
-        source = FromUnderfolder(folder=dataset.folder, must_exist=False)
-        return _matched(source, asked, dataset.indices().tolist())
     samples = dataset.indices()
     columns: dict[Asked, Coded] = {}
     problems: dict[int, str] = {}
     is_known = np.ones(len(samples), dtype=bool)
     for key, wanted in _by_key(asked).items():
         if key.startswith(RUN):
-            folder = dataset.folder if ledger is None else ledger
-            columns[key, True] = _outcomes(folder, key.removeprefix(RUN), samples)
+            columns[key, True] = _outcomes(
+                _ledgers(dataset, ledger), key.removeprefix(RUN), samples
+            )
             continue
         catalog = ItemCatalog(dataset, key, most_reads, samples)
         if (key, False) in wanted:
@@ -171,12 +170,16 @@ def _refuse_foreign(catalog: ItemCatalog, query: Query, paths: Sequence[str]) ->
             )
 
 
-def _outcomes(
-    folder: str | os.PathLike[str], run_key: str, samples: npt.NDArray[np.int64]
-) -> Coded:
+def _ledgers(dataset: Underfolder, ledger: str | os.PathLike[str] | None) -> Layout:
+    """The ledgers of the runs that are asked for: those of a dataset, or of another one."""
+    is_same = ledger is None or os.fspath(ledger) == os.fspath(dataset.folder)
+    return ledgers_of_open(dataset) if is_same else ledgers_of(place_of(ledger))
+
+
+def _outcomes(layout: Layout, run_key: str, samples: npt.NDArray[np.int64]) -> Coded:
     """What became of samples in a run: nothing for those that it did not touch."""
-    run = existing_run(folder, run_key)
-    refuse_if_compacted_since(run, folder)
+    run = existing_run(layout, run_key)
+    refuse_if_compacted_since(run, layout)
     rows = run.rows().last_of_each()
     codes = np.full(len(samples), len(OUTCOMES))
     is_here = np.isin(rows.idx, samples)

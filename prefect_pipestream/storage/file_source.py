@@ -66,6 +66,11 @@ class FileSource:
         """The digest of the content last decoded from it or written to it; None: not known."""
         return None if self.version is None else self.version.digest
 
+    @property
+    def known_as(self) -> Version | None:
+        """What its content is known by before it is looked at; None: that is to be looked at."""
+        return None
+
     def become(self, other: "FileSource") -> None:
         """Knows from now on what `other` knows of its file."""
         self.path, self.version, self.is_newer = other.path, other.version, other.is_newer

@@ -20,6 +20,7 @@ from prefect_pipestream.underfolder.ledger.records import (
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
 from prefect_pipestream.underfolder.opening import (
+    compact,
     keep_run,
     list_runs,
     prune_runs,
@@ -28,7 +29,7 @@ from prefect_pipestream.underfolder.opening import (
     undo_commit,
     undo_run,
 )
-from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
+from prefect_pipestream.underfolder.runs.compacting import CompactReport
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile
 from prefect_pipestream.underfolder.runs.listing import (

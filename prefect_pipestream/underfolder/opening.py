@@ -12,6 +12,7 @@ from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs import (
+    compacting,
     keeping,
     listing,
     packing,
@@ -74,6 +75,20 @@ def ledgers_of(place: Folder | Layout) -> Layout:
     return Bucket(os.fspath(place)).log.ledgers()
 
 
+def ledgers_of_open(dataset: Underfolder) -> Layout:
+    """Where the ledgers are of a dataset that is open: its log is not read from the beginning.
+
+    Raises:
+        StoreError: If a store cannot be asked.
+    """
+    if not is_address(dataset.folder):
+        return Layout.of(dataset.folder)
+    from prefect_pipestream.underfolder.bucket.dataset import Bucket
+
+    assert isinstance(dataset, Bucket)
+    return dataset.log.ledgers()
+
+
 # -- what is asked of ledgers, or done in two ways -------------------------------------------
 
 
@@ -127,6 +142,7 @@ undo_bytes_of = _by_place(undo_space.undo_bytes_of, "pruning:undo_bytes_of_in_bu
 keep_run = _by_place(keeping.keep_run, "pruning:keep_run_in_bucket")
 release_run = _by_place(keeping.release_run, "pruning:release_run_in_bucket")
 prune_runs = _by_place(pruning.prune_runs, "pruning:prune_runs_in_bucket")
+compact = _by_place(compacting.compact, "compacting:compact_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import FileSource, ImageItem, Item, Model3DItem, NumpyItem
 from prefect_pipestream.items.pictures.base import is_stack
+from prefect_pipestream.storage.address import Address, place_of
 from prefect_pipestream.storage.asking import NO_RIGHT
 from prefect_pipestream.storage.bounded_files import BoundedFiles
 from prefect_pipestream.storage.version import Version
@@ -93,11 +94,12 @@ class Thumbnails:
     """The thumbnails of a dataset's items, kept below its ``.pipestream``.
 
     Each is kept for the version of the file that it was made from: what changed is shown anew. Of a
-    dataset that cannot be written they are kept in a cache folder (``PIPESTREAM_CACHE``, else below
-    ``~/.cache``). They may be deleted at any time, and used by threads and processes at once.
+    dataset that cannot be written, or is in a bucket, they are kept in a cache folder
+    (``PIPESTREAM_CACHE``, else below ``~/.cache``). They may be deleted at any time, and used by
+    threads and processes at once.
 
     Args:
-        folder: The dataset's root.
+        folder: Where the dataset is.
         most_bytes: How much they may take on the disk; then the oldest ones go.
 
     Raises:
@@ -105,9 +107,11 @@ class Thumbnails:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, most_bytes: int = MOST_BYTES) -> None:
-        self._layout = Layout.of(folder)
+        given = place_of(folder)
+        dataset = given if isinstance(given, Address) else Layout.of(given)
+        self._dataset = dataset if isinstance(dataset, Address) else dataset.root
         with DatasetError.explaining_questions():
-            place = place_for_caches(self._layout)
+            place = place_for_caches(dataset)
         private = os.path.basename(place.private)
         self._kept = BoundedFiles(place.root, private, FOLDER, most_bytes=most_bytes)
         self._is_said = False
@@ -139,8 +143,8 @@ class Thumbnails:
 
     def _keep(self, source: FileSource, found: Thumbnail | None, side: int) -> None:
         """Keeps a picture for what its file was like as it was decoded."""
-        version = source.version
-        if found is None or version is None or not version.is_beyond_tick:
+        version = _lasting_version(source)
+        if found is None or version is None:
             return
         try:
             self._kept.put(_key(source, version, side), found.content)
@@ -151,7 +155,7 @@ class Thumbnails:
                 return
             self._is_said = True
             warnings.warn(
-                f"{self._layout.root}: thumbnails cannot be kept ({error}). They are made again "
+                f"{self._dataset}: thumbnails cannot be kept ({error}). They are made again "
                 "each time.",
                 stacklevel=3,
             )
@@ -174,7 +178,15 @@ def _version_now(source: FileSource) -> Version | None:
             source.look()
         except FileNotFoundError:
             return None
-    return source.version
+    return source.known_as or source.version
+
+
+def _lasting_version(source: FileSource) -> Version | None:
+    """What a file was like as it was decoded; None where it may have changed unseen."""
+    if source.known_as is not None:
+        return None if source.is_newer else source.known_as
+    version = source.version
+    return version if version is not None and version.is_beyond_tick else None
 
 
 def _key(source: FileSource, version: Version, side: int) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.store import PATIENCE
+from prefect_pipestream.underfolder.format.caches import CACHE_VARIABLE
 from tests.bucket.proxy import Proxy
 from tests.bucket.server import Server, moto_server, new_root, use, weed_server
 
@@ -52,3 +53,9 @@ def proxy(weed: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         use(proxy.url, monkeypatch)
         monkeypatch.setenv(PATIENCE, "3")  # what fails at all fails soon
         yield proxy
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of buckets is kept for one test: of several stores in memory one address is."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))

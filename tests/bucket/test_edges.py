@@ -407,3 +407,11 @@ def test_what_could_not_be_put_in_place_is_put_there_by_a_later_write(store: Hos
         add_one(stream, 2)
         add_one(stream, 3)
     assert {store.read(f"data/{idx}_m.json").data.strip() for idx in (0, 2, 3)} == {b"1"}
+
+
+def test_what_nobody_could_read_is_not_added_to_the_log(store: HostStore) -> None:
+    Store.put(store, "data/9_m\u0085.json", b"1")
+    with pytest.raises(DatasetError, match="cannot be noted in the log"):
+        opened().remove(9)
+    add_one(opened(), 0)
+    assert [opened()[idx]["m"]() for idx in range(4)] == [1, 0, 0, 0]

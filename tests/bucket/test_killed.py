@@ -88,7 +88,7 @@ def killed_at_each(work: Work, md5: bool, before: Work = lambda: None) -> Iterat
                 dying(store, dead)
                 with suppress(KilledError):
                     work()
-                if not dead.is_dead:
+                if len(store.requests) < number:
                     return
             yield objects
 

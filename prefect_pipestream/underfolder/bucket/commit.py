@@ -18,6 +18,7 @@ from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.commits.attempts import moved_since
 from prefect_pipestream.underfolder.commits.commit import Commit, Rules
 from prefect_pipestream.underfolder.commits.conflicts import is_stale
 from prefect_pipestream.underfolder.commits.staging import StagedFile, StagedSample, Staging
@@ -136,13 +137,7 @@ class BucketCommit(Commit):
 
     def _forget_unused(self, entry: Entry | None) -> None:
         """Removes contents that were sent and are in no entry: those of samples in conflict."""
-        used = set() if entry is None else {*entry.placed.values(), *entry.before.values()}
-        sent = [*self._refs.values(), *self._kept.values()]
-        unused = [object_of(ref) for ref in sent if ref not in used]
-        try:
-            at_once(self._log.store.delete, unused)
-        except StoreError as error:
-            _log.info("%s: contents that nothing needs are left: %s", self._layout.root, error)
+        forget_unused(self._log, [*self._refs.values(), *self._kept.values()], entry)
 
     # -- the entry ---------------------------------------------------------------------
 
@@ -183,7 +178,7 @@ class BucketCommit(Commit):
         attempt = self._rules.attempt
         if attempt is None or state.attempts.get(run_key) == attempt:
             return
-        raise taken_over(self._dataset.address, run_key)
+        raise taken_over(self._dataset.address, state, run_key)
 
     def _names_asked(self) -> set[str]:
         """The files that it is to be known of what they are now."""
@@ -232,8 +227,10 @@ def _digest_at(path: str) -> bytes:
         return hashlib.file_digest(file, new_digest).digest()
 
 
-def taken_over(address: Place, run_key: str) -> RunTakenOverError:
-    """The error of an attempt at a run that another one has."""
+def taken_over(address: Place, state: State, run_key: str) -> RunTakenOverError:
+    """The error of an attempt at a run that another one has, or whose samples were moved."""
+    if run_key in state.moved_by:
+        return moved_since(str(address), run_key, state.moved_by[run_key])
     return RunTakenOverError(
         f"{address}: another attempt at run {run_key!r} goes on with it, or it was undone. This "
         "one stops; what it has committed stays. To do the work again, give another run key."
@@ -251,6 +248,21 @@ def _looked_at(staged: StagedSample, origin: SampleOrigin) -> Iterator[str]:
     for name, source in origin.sources.items():
         if staged.is_removal or source.digest is not None or key_of(name) in replaced:
             yield name
+
+
+def forget_unused(log: BucketLog, sent: Iterable[Ref], entry: Entry | None) -> None:
+    """Removes contents that were sent for an entry and are not in it.
+
+    Args:
+        log: The log.
+        sent: The contents.
+        entry: The entry; None: none was made.
+    """
+    used = set() if entry is None else {*entry.placed.values(), *entry.before.values()}
+    try:
+        at_once(log.store.delete, [object_of(ref) for ref in sent if ref not in used])
+    except StoreError as error:
+        _log.info("%s: contents that nothing needs are left: %s", log.root, error)
 
 
 def kept_aside(

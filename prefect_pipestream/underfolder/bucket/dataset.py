@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prefect_pipestream.errors import DatasetNotFoundError, DuplicateItemError
-from prefect_pipestream.items import Item
+from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.store import Stat, StoreError
 from prefect_pipestream.storage.version import ABSENT, Version, version_of
@@ -231,6 +231,10 @@ class Bucket(Underfolder):
             return self.contents.source_of(name)
         stat = self.contents.foreign.get(name, stat)  # as it was read last
         return BucketSource(self.contents, name, None, stat.etag, stat.size)
+
+    def sources_elsewhere(self, names: Iterable[str]) -> list[FileSource | None]:
+        """Sources of files: no request, but for those that came since the listing."""
+        return list(map(self.source_of, names))
 
     def _files_in_root(self) -> dict[str, Stat]:
         with self._guard:

@@ -83,6 +83,7 @@ class Entry:
         undone: The names that the folders of undone runs get, by their names until here.
         notes: What is noted of other runs, by the names of their folders; None: not any more.
         pruned: The names of the folders of the runs that are removed for good.
+        moves: Whether samples get other indices by it: attempts at other runs end.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -98,6 +99,7 @@ class Entry:
     notes: Mapping[_Name, Mapping[str, Any]] = field(default_factory=dict)
     pruned: tuple[_Name, ...] = ()
     commit: Any = None
+    moves: bool = False
 
     @property
     def removed(self) -> list[str]:

@@ -20,6 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -37,6 +38,7 @@ from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.apply import drop_commits
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
+from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.pruning import prune
 from prefect_pipestream.underfolder.runs.retiring import retire
@@ -167,6 +169,7 @@ class BucketLog:
         self._writing = threading.RLock()  # one writer of this process at a time
         self._keeps = keeps
         self._runs = _Ledgers(root) if keeps else None
+        self._latest = self._moved_at = 0.0  # of the commits that are kept
         self._is_part = state is not None
         self._is_behind = False  # files of an entry could not be put in place
         self._applied = self._noted = 0
@@ -227,6 +230,7 @@ class BucketLog:
                 self._is_part = False
                 self.state = State()
                 self._runs = _Ledgers(self.root) if self._keeps else None
+                self._latest = self._moved_at = 0.0
                 self.refresh()
 
     def _read_listed(self) -> None:
@@ -291,7 +295,7 @@ class BucketLog:
         for name, facts in entry.notes.items():
             if (noted := Run(layout, name)).exists():
                 noted.update(**facts)
-        commit = entry.commit
+        commit = self._in_order(entry)
         if commit is not None:
             layout.add(run.folder, entry, number)
             os.makedirs(run.at("done", commit.tag), exist_ok=True)
@@ -304,6 +308,21 @@ class BucketLog:
         for name in entry.pruned:
             prune(doomed := Run(layout, name))
             remove(doomed.at(_ENTRIES))  # of one that stays for its moves
+
+    def _in_order(self, entry: Entry) -> CommitRecord | None:
+        """The record of a commit; by its time it is known what was noted before samples were moved.
+
+        The clocks of writers differ, and by time the ledgers are read.
+        """
+        commit: CommitRecord | None = entry.commit
+        if commit is None:
+            return None
+        is_moving = entry.moves or bool(entry.undone)
+        least = self._latest if is_moving else self._moved_at
+        at = max(commit.at, math.nextafter(least, math.inf))
+        self._latest = max(self._latest, at)
+        self._moved_at = at if is_moving else self._moved_at
+        return replace(commit, at=at)
 
     def entries_of(self, runs: Iterable[Run]) -> Iterator[Entry]:
         """The commits of runs that were not taken back, in the order of the log; see `ledgers`."""
@@ -342,6 +361,7 @@ class BucketLog:
 
         Raises:
             DatasetWriteError: If it cannot be added.
+            DatasetError: If nobody could read it.
         """
         with self._writing:
             if self._is_behind:
@@ -353,13 +373,29 @@ class BucketLog:
                 entry = make(self.state)
                 if entry is None:
                     return None
-                if self._is_created(number, entry):
+                if self._is_created(number, entry, self._readable(entry)):
                     self._add_next(number, entry)
                     return number, entry
 
-    def _is_created(self, number: int, entry: Entry) -> bool:
+    def _readable(self, entry: Entry) -> bytes:
+        """An entry as an object; one that nobody could read would be the end of the log.
+
+        Raises:
+            DatasetError: If it is such a one, as where it has a name with a control character.
+        """
+        content = entry.to_bytes()
         try:
-            self.store.create(_key(number), entry.to_bytes())
+            Entry.from_bytes(content)
+        except ValueError as error:
+            raise DatasetError(
+                f"{self.root}: this cannot be noted in the log ({error}). Nothing was changed. "
+                "Objects with such names are renamed or removed by the store's own tools."
+            ) from error
+        return content
+
+    def _is_created(self, number: int, entry: Entry, content: bytes) -> bool:
+        try:
+            self.store.create(_key(number), content)
         except ObjectExistsError:
             try:
                 there = self._read(number)

@@ -70,6 +70,15 @@ class BucketSource(FileSource):
         self._version = version
 
     @property
+    def known_as(self) -> Version:
+        """What tells the content that the sample had from others: no request is made for it."""
+        ref = self.ref
+        if ref is None:
+            return version_by(self.etag, self._size)
+        is_plain = self.etag in ("", ref.etag)
+        return ref.version() if is_plain else version_by(f"{ref.digest}:{self.etag}", ref.size)
+
+    @property
     def is_whole(self) -> bool:
         """It is not: no link leads into a bucket."""
         return False

@@ -17,6 +17,9 @@ class State:
         claimed_by: The run that created the dataset, if one did.
         runs: The keys of the runs that have begun, and were not undone.
         shared: The names of the shared items among `refs`: they are asked for with each sample.
+        moved: The last entry by which samples got other indices: its number, and its run; 0, and
+            none, where there is none.
+        moved_by: The run that ended the attempt at another one so, by the key of that.
     """
 
     def __init__(self) -> None:
@@ -27,6 +30,8 @@ class State:
         self.claimed_by: str | None = None
         self.runs: set[str] = set()
         self.shared: set[str] = set()
+        self.moved = (0, "")
+        self.moved_by: dict[str, str] = {}
         self._older: dict[str, set[str]] = {}
 
     def add(self, entry: Entry) -> None:
@@ -41,6 +46,9 @@ class State:
         self.shared.update(filter(is_shared, (*entry.before, *entry.placed)))
         if entry.attempt is not None:
             self.attempts[entry.run_key] = entry.attempt
+            self.moved_by.pop(entry.run_key, None)
+        if entry.moves:
+            self._end_attempts(entry.run_key)
         if entry.facts or entry.commit is not None:
             self.runs.add(entry.run_key)
         gone = {*entry.undone, *entry.pruned}
@@ -50,6 +58,13 @@ class State:
             self.attempts.update(dict.fromkeys(ended, ""))
         if entry.claims:
             self.claimed_by = entry.run_key
+
+    def _end_attempts(self, by: str) -> None:
+        """Ends the attempts at other runs: the indices that they know are other ones."""
+        self.moved = self.position, by
+        for key, attempt in self.attempts.items():
+            if attempt and key != by:
+                self.attempts[key], self.moved_by[key] = "", by
 
     def was_before(self, name: str, digest: str) -> bool:
         """Whether a file had this content before the one that it has by the log."""
@@ -75,6 +90,7 @@ class State:
                 part._aside[name] = self._aside.get(name, {})
                 part._older[name] = self._older.get(name, set())
         part.attempts = dict(self.attempts)
+        part.moved, part.moved_by = self.moved, dict(self.moved_by)
         part.claimed_by = self.claimed_by
         part.runs = set(self.runs)
         return part

@@ -34,6 +34,7 @@ from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.interleaved import (
     describe_runs,
     newest_first,
+    refuse_if_moved,
     undo_key_of,
 )
 from prefect_pipestream.underfolder.runs.listing import existing_run
@@ -61,6 +62,7 @@ class _Undo:
         facts: What is noted of its run.
         retired: The names that the folders of the runs get, where they are taken back whole.
         drops: The commits that are taken back, where they are not.
+        moves: Whether samples get back the indices that they had.
         tag: The part of its run.
     """
 
@@ -71,6 +73,7 @@ class _Undo:
     retired: Mapping[str, str] = field(default_factory=dict)
     drops: tuple[str, ...] = ()
     tag: str = "main"
+    moves: bool = False
 
 
 @DatasetError.explaining_questions()
@@ -112,6 +115,7 @@ def undo_run_in_bucket(
     def begin() -> _Undo:
         layout = dataset.log.ledgers()
         runs = newest_first(existing_run(layout, key) for key in dict.fromkeys(given))
+        refuse_if_moved(layout, runs)
         now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         keys = tuple(run.key for run in runs)
         retired = {run.name: f"{run.name}~undone-{now}" for run in runs}
@@ -120,8 +124,10 @@ def undo_run_in_bucket(
             "undoes": ", ".join(keys),
             "undoes_folders": list(retired.values()),
         }
-        changes = _changes_of(dataset, runs, dataset.log.entries_of(runs), force)
-        return _Undo(keys, undo_key_of(layout, keys), changes, noted, retired)
+        entries = list(dataset.log.entries_of(runs))
+        changes = _changes_of(dataset, runs, entries, force)
+        moves = any(entry.moves for entry in entries)
+        return _Undo(keys, undo_key_of(layout, keys), changes, noted, retired, moves=moves)
 
     return _done(dataset, begin, force)
 
@@ -193,6 +199,8 @@ def undo_commit_in_bucket(
         run = Run.of(log.ledgers(), key)
         if any(entry.id == commit_id for entry in log.entries_of([run])):
             refuse_whole(run)
+            (commit,) = (one for one in run.commits() if one.id == commit_id)
+            refuse_if_moved(run.layout, [run], [sample.written_at for sample in commit.samples])
             return undo_commits_in_bucket(address, key, [commit_id], force=force, facts=facts)
     raise UndoRefusedError(
         f"{address}: run {run_key!r} has no commit {commit_id!r} that could be taken back. It was "
@@ -267,6 +275,8 @@ def _changes_of(
     for entry in entries:
         removed = [one for one in entry.commit.samples if one.outcome == "removed"]
         whole = {name for one in removed for name in one.removes}
+        if entry.moves:
+            whole = {*entry.placed, *entry.before}
         for name in {**entry.placed, **entry.before}:
             before, after = entry.before.get(name), entry.placed.get(name)
             known = changes.get(name)
@@ -377,7 +387,14 @@ def _entry(
         drops=undo.drops,
     )
     return Entry(
-        commit_id, undo.key, placed, before, facts=facts, undone=undo.retired, commit=record
+        commit_id,
+        undo.key,
+        placed,
+        before,
+        facts=facts,
+        undone=undo.retired,
+        commit=record,
+        moves=undo.moves,
     )
 
 

@@ -15,6 +15,7 @@ from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.bucket.staging import BucketStaging
 from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.commits.attempts import moved_since
 from prefect_pipestream.underfolder.commits.commit import Rules
 from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.commits.staging import Staging
@@ -34,6 +35,7 @@ class BucketWriter(UnderfolderWriter):
 
     dataset: Bucket
     batch_seconds = 5.0  # a commit takes a dozen answers of the store
+    _knows: int | None = None  # of an attempt, up to which entry it knows the samples
 
     def __init__(self, address: str, *, dataset: Bucket | None = None, **options: Any) -> None:
         if dataset is None:
@@ -56,7 +58,9 @@ class BucketWriter(UnderfolderWriter):
         """Returns a writer of the same run that has the run to itself, with its copies."""
         other = copy.copy(self)
         other.attempt = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
-        if self.run.exists() or self.run_key in self.dataset.log.state.attempts:
+        exists = self.run.exists()
+        other._knows = self.dataset.log.state.position
+        if exists or self.run_key in self.dataset.log.state.attempts:
             other._note(attempt=other.attempt)
         return other
 
@@ -74,19 +78,25 @@ class BucketWriter(UnderfolderWriter):
         """Notes the first attempt at the run.
 
         Raises:
-            RunTakenOverError: If another attempt was noted meanwhile.
+            RunTakenOverError: If another attempt was noted meanwhile, or samples were moved.
         """
 
         def make(state: State) -> Entry | None:
             noted = state.attempts.get(self.run_key)
             if noted is None:
+                self._refuse_moved(state)
                 return fact_entry(self.run_key, {}, attempt=attempt)
             if noted != attempt:
-                raise taken_over(self.folder, self.run_key)
+                raise taken_over(self.folder, state, self.run_key)
             return None
 
         with self._explained_store():
             self.dataset.log.append(make)
+
+    def _refuse_moved(self, state: State) -> None:
+        moved, by = state.moved
+        if self._knows is not None and moved > self._knows and by != self.run_key:
+            raise moved_since(str(self.folder), self.run_key, by)
 
     def end_run(self) -> None:
         """Notes that the run has finished.
@@ -179,6 +189,7 @@ class BucketWriter(UnderfolderWriter):
         is_others = self.attempt is not None and noted not in (None, self.attempt)
         if is_others or self.run_key in state.runs or self.run.exists():
             return None
+        self._refuse_moved(state)
         facts = {"started": time.time(), **who(), PROVENANCE: software()}
         return fact_entry(self.run_key, facts, attempt=self.attempt)
 

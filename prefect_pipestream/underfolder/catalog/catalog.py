@@ -1,7 +1,7 @@
 """What paths into metadata lead to, in all samples of a dataset.
 
 A metadata file is read once, and what it says kept by the file's version. Each query looks at the
-version of each file (one `stat`), and reads those that changed.
+version of each file (one `stat`; of a bucket, what a listing said), and reads those that changed.
 """
 
 import os
@@ -9,12 +9,15 @@ import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.items import FileSource
+from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.asking import NO_RIGHT, is_there
 from prefect_pipestream.underfolder.catalog.documents import (
     PROBLEM,
@@ -30,6 +33,7 @@ from prefect_pipestream.underfolder.catalog.reading import (
     is_metadata,
     read_document,
     read_documents,
+    read_elsewhere,
 )
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.caches import place_for_caches
@@ -40,6 +44,7 @@ from prefect_pipestream.underfolder.format.names import Kind
 _THREADS = 2  # more of them only wait for each other
 _SCALARS = (str, int, float, bool, type(None))
 _NONE = -1  # the code of a sample without a document
+_GONE = Document(-1, 0, 0, "", "it was removed meanwhile")
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,9 @@ class ItemCatalog:
         self._shared = shared.get(self.key)
         self._is_data = np.array([is_metadata(kind.tail) for kind in kinds], dtype=bool)
         with DatasetError.explaining_questions():
-            place = place_for_caches(Layout(str(self.dataset.folder)))
+            folder = self.dataset.folder
+            is_local = isinstance(folder, Path)
+            place = place_for_caches(Layout(str(folder)) if is_local else Address.of(folder))
         self._shelf = Shelf(place, self.key)
         self._is_kept = True
 
@@ -208,11 +215,16 @@ class ItemCatalog:
         name = str(self._shared)
         if not is_metadata(name):
             return Document(-1, 0, 0, "true", "")
-        found = read_document(f"{self.dataset.folder}/{name}")
+        found = read_document(self._shared_source(name))
         if found.problem:
             own = np.isin(self._samples, self._owners, assume_unique=True)
             self.problems.update(dict.fromkeys(self._samples[~own].tolist(), found.problem))
         return found
+
+    def _shared_source(self, name: str) -> FileSource:
+        elsewhere = self.dataset.sources_elsewhere(["/" + name])
+        source = None if elsewhere is None else elsewhere[0]
+        return source or FileSource(f"{self.dataset.folder}/{name}")
 
     def _documents(self, files: _Files, *, anew: bool = False) -> _Documents:
         """The documents of files; what is kept of them is not believed where they are read anew."""
@@ -263,7 +275,7 @@ class ItemCatalog:
         """Reads the files at positions, and keeps what was found."""
         before = len(texts)
         code_of = {text: code for code, text in enumerate(texts)}
-        read = read_documents(self.dataset.data_prefix[:-1], list(map(files.name, changed)))
+        read = self._read_files(list(map(files.name, changed)))
         versions = np.array([one[:3] for one in read], dtype=np.int64).reshape(-1, 3)
         codes[changed] = _NONE
         for at, one in zip(changed.tolist(), read, strict=True):
@@ -279,6 +291,14 @@ class ItemCatalog:
             return self._keep(files, codes, changed, versions, texts, kept)
         is_as_kept = before > 0 and len(texts) == before
         return _Documents(codes, texts, kept if is_as_kept else None)
+
+    def _read_files(self, names: list[str]) -> list[Document]:
+        elsewhere = self.dataset.sources_elsewhere(names)
+        if elsewhere is None:
+            return read_documents(self.dataset.data_prefix[:-1], names)
+        there = [source for source in elsewhere if source is not None]
+        read = iter(read_elsewhere(there))
+        return [_GONE if source is None else next(read) for source in elsewhere]
 
     def _keep(
         self,
@@ -316,6 +336,9 @@ class ItemCatalog:
 
     def _versions(self, files: _Files) -> Ints:
         """Size, time and inode of each file as they are now; int64, N×3; -2 where there is none."""
+        elsewhere = self.dataset.sources_elsewhere(files.names())
+        if elsewhere is not None:
+            return _as_known(elsewhere)
         prefix = self.dataset.data_prefix
         names = [prefix + name for name in files.names()]
         step = -(-len(names) // _THREADS) or 1
@@ -364,6 +387,13 @@ def _names_in(path: str) -> list[str]:
 
 def _shared_values(shared: Document, names: Sequence[str]) -> list[Any]:
     return [] if shared.problem else values_at(from_text(shared.text), names)
+
+
+def _as_known(sources: Sequence[FileSource | None]) -> Ints:
+    """Size, time and number of what files are known by; int64, N×3; -2 where there is none."""
+    known = (None if source is None else source.known_as for source in sources)
+    rows = [(-2, 0, 0) if one is None else one[:3] for one in known]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
 def _look_at(paths: Sequence[str]) -> Ints:

@@ -12,6 +12,7 @@ from prefect_pipestream.items import FileSource, Item, MetadataItem
 from prefect_pipestream.items.registry import class_for
 from prefect_pipestream.storage.asking import is_of_disk
 from prefect_pipestream.storage.cores import usable_cores
+from prefect_pipestream.storage.store import AT_ONCE
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.catalog.documents import as_text
 
@@ -44,9 +45,9 @@ def is_metadata(name: str) -> bool:
     return cls is not None and issubclass(cls, MetadataItem)
 
 
-def read_document(path: str) -> Document:
+def read_document(source: FileSource) -> Document:
     """Reads a metadata file. Whatever is wrong with its content is told, not raised."""
-    source = FileSource(path)
+    path, known = source.path, source.known_as
     text = problem = ""
     is_lasting = True
     try:
@@ -57,7 +58,9 @@ def read_document(path: str) -> Document:
         is_lasting = is_own and type(error) is DecodeError and not is_of_disk(error.__cause__)
     except (ValueError, TypeError) as error:
         problem = f"{path}: cannot be searched: {error}."
-    version = source.version or Version(-1, 0)
+    if known is not None and source.is_newer:  # it is known by what it was before
+        is_lasting = False
+    version = known or source.version or Version(-1, 0)
     size = version.size if version.is_beyond_tick and is_lasting else -1
     return Document(size, version.mtime_ns, version.inode & MOST_INODE, text, problem)
 
@@ -70,7 +73,7 @@ def read_documents(folder: str, names: Sequence[str]) -> list[Document]:
     """
     workers = min(usable_cores(), len(names) // _WORTH_A_PROCESS)
     if workers < 2 or not all(map(_is_builtin, {name.rpartition(".")[2] for name in names})):
-        return [read_document(f"{folder}/{name}") for name in names]
+        return [read_document(FileSource(f"{folder}/{name}")) for name in names]
     parts = [names[at::workers] for at in range(workers)]
     with ThreadPoolExecutor(workers) as waiting:  # for the processes
         read = list(waiting.map(lambda part: _in_a_process(folder, part), parts))
@@ -78,6 +81,16 @@ def read_documents(folder: str, names: Sequence[str]) -> list[Document]:
     for at, documents in enumerate(read):
         found[at::workers] = documents
     return [one for one in found if one is not None]
+
+
+def read_elsewhere(sources: Sequence[FileSource]) -> list[Document]:
+    """Reads metadata files of a store, many at a time; see `read_document`.
+
+    Raises:
+        StoreError: If it cannot be asked.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as threads:  # of its own: a source may make many requests
+        return list(threads.map(read_document, sources))
 
 
 def _is_builtin(extension: str) -> bool:
@@ -115,4 +128,4 @@ def main() -> None:
     """What a process does that reads for another: names come in, a line a document goes out."""
     folder, *names = json.load(sys.stdin.buffer)
     for name in names:
-        sys.stdout.write(json.dumps(read_document(f"{folder}/{name}")) + "\n")
+        sys.stdout.write(json.dumps(read_document(FileSource(f"{folder}/{name}"))) + "\n")

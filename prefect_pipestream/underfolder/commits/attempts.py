@@ -53,7 +53,7 @@ def note_first_attempt(run: Run, attempt: str) -> None:
         for compaction in compactions(run.layout):
             at = compaction.rows().at
             if compaction.name != run.name and len(at) and float(at.max()) > began:
-                raise _moved(run, compaction.key)
+                raise moved_since(run.layout.root, run.key, compaction.key)
         _note(run, attempt)
 
 
@@ -68,9 +68,10 @@ def end_other_attempts(run: Run) -> None:
             run.layout.write_json(other.attempt, {"attempt": "", "moved_by": run.key})
 
 
-def _moved(run: Run, by: str) -> RunTakenOverError:
+def moved_since(root: str, run_key: str, by: str) -> RunTakenOverError:
+    """The error of an attempt at a run whose samples another run moved."""
     return RunTakenOverError(
-        f"{run.layout.root}: run {run.key!r} stops, for run {by!r} moved samples to other indices "
+        f"{root}: run {run_key!r} stops, for run {by!r} moved samples to other indices "
         "since it chose its own. What it has committed stays; start a new run for the rest, which "
         'may be over what changed (`select="changed"`).'
     )
@@ -91,7 +92,7 @@ def refuse_if_taken_over(run: Run, attempt: str) -> None:
             "nothing of it is left in the dataset. To do the work again, start the run anew."
         )
     if "moved_by" in noted:
-        raise _moved(run, str(noted["moved_by"]))
+        raise moved_since(run.layout.root, run.key, str(noted["moved_by"]))
     raise RunTakenOverError(
         f"{run.layout.root}: another attempt at run {run.key!r}, by process {noted.get('pid')} on "
         f"{noted.get('host')}, goes on with it. This one stops; what it has committed stays. To do "

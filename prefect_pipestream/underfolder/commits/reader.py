@@ -203,6 +203,17 @@ class Underfolder:
             sources[key] = FileSource(self.data_prefix + name)
         return sources
 
+    def sources_elsewhere(self, names: Iterable[str]) -> list[FileSource | None] | None:
+        """Sources of files that are on no disk; None: they are, and found by their paths.
+
+        Args:
+            names: Their names, a shared one's with a leading slash.
+
+        Returns:
+            A source for each; None for one that is not there.
+        """
+        return None
+
     def item_of(self, source: FileSource, *, shared: bool = False) -> Item[Any]:
         """The item in a file, as this dataset is opened: pickled ones decode only if they may."""
         return Item.from_source(source, shared=shared, allow_pickle=self._allow_pickle)

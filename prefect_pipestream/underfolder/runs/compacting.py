@@ -10,7 +10,7 @@ import random
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,13 @@ from prefect_pipestream.underfolder.ledger.run_names import key_meant
 from prefect_pipestream.underfolder.runs.listing import live_writers
 from prefect_pipestream.underfolder.runs.packing import end_run
 
-_BATCH = 1000
+BATCH = 1000
+"""How many samples are moved by one commit, at most."""
 _MOST_TRIES = 100
 _NOT_COMPLETE = "other programs changed its samples every time: compact it while nobody writes."
 
-_Moves = npt.NDArray[np.int64]  # n×2, each index and the lower one, ascending
+Moves = npt.NDArray[np.int64]
+"""Samples that are to be moved: n×2, each index and the lower one, ascending."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples that were moved, and of all that are to be."""
@@ -102,23 +104,21 @@ def compact(
     run = Run.of(layout, key)
     dataset = Underfolder(layout.root, watch=True)
     _refuse_other_runs(layout, run)
-    if not (run.exists() and run.has_ended()) and (len(_moves(dataset)) or run.exists()):
+    if not (run.exists() and run.has_ended()) and (
+        len(moves_left(dataset.indices())) or run.exists()
+    ):
         writer = UnderfolderWriter(
             layout.root, exists_ok=True, run_key=key, dataset=dataset, durable=durable
         ).for_attempt()
         _refuse_links_within(layout)
         _begin(run, writer, facts or {})
-        _move_all(writer, dataset, on_progress)
+        move_all(dataset, lambda: _move(writer, dataset), on_progress)
         end_run(run)
     return CompactReport(key, len(dataset.indices()), len(run.moves().at))
 
 
 def _refuse_other_runs(layout: Layout, run: Run) -> None:
-    if "started" in run.facts() and not run.is_compaction:
-        raise DatasetError(
-            f"{layout.root}: run {run.key!r} is there and is no compaction. Give another run key, "
-            "or none for a new one."
-        )
+    refuse_other_kind(run)
     here = (socket.gethostname(), os.getpid())
     for key, writers in live_writers(layout).items():
         for writer in writers:
@@ -128,6 +128,19 @@ def _refuse_other_runs(layout: Layout, run: Run) -> None:
                     f"on {writer.get('host')}: the samples that it is still to do would be others. "
                     "Wait for its end, or stop it, and compact the dataset then."
                 )
+
+
+def refuse_other_kind(run: Run) -> None:
+    """Checks that a run is no other one than a compaction.
+
+    Raises:
+        DatasetError: If it is.
+    """
+    if "started" in run.facts() and not run.is_compaction:
+        raise DatasetError(
+            f"{run.layout.root}: run {run.key!r} is there and is no compaction. Give another run "
+            "key, or none for a new one."
+        )
 
 
 def _refuse_links_within(layout: Layout) -> None:
@@ -152,29 +165,31 @@ def _begin(run: Run, writer: UnderfolderWriter, facts: Mapping[str, Any]) -> Non
         note_first_attempt(run, writer.attempt)
 
 
-def _moves(dataset: Underfolder) -> _Moves:
-    """The samples that are to be moved: int64, n×2, each index and the lower one, ascending."""
-    indices = dataset.indices()
+def moves_left(indices: npt.NDArray[np.int64]) -> Moves:
+    """The samples that are to be moved of those of a dataset, which are given ascending."""
     ranks = np.arange(len(indices), dtype=np.int64)
-    moves: _Moves = np.stack([indices, ranks], axis=1)[indices != ranks]
+    moves: Moves = np.stack([indices, ranks], axis=1)[indices != ranks]
     return moves
 
 
-def _move_all(
-    writer: UnderfolderWriter, dataset: Underfolder, on_progress: Progress | None
-) -> None:
+def move_all(dataset: Underfolder, move: Callable[[], Moves], on_progress: Progress | None) -> None:
     """Moves what is to be moved; where others change samples meanwhile, looks anew.
 
     Who appends all the time makes a gap after each move: they are closed while tries are left.
 
+    Args:
+        dataset: The dataset.
+        move: Moves the first samples that are to be, and says which.
+        on_progress: Called after each move.
+
     Raises:
         ConflictError: If programs that do not know of the commit lock got in the way every time.
     """
-    total, done = len(_moves(dataset)), 0
+    total, done = len(moves_left(dataset.indices())), 0
     conflicts = chases = 0
     while chases < _MOST_TRIES:
         try:
-            moved = _move(writer, dataset)
+            moved = move()
         except ConflictError as error:
             conflicts += 1
             if conflicts == _MOST_TRIES:
@@ -191,18 +206,18 @@ def _move_all(
             on_progress(done, max(done, total))
 
 
-def _move(writer: UnderfolderWriter, dataset: Underfolder) -> _Moves:
+def _move(writer: UnderfolderWriter, dataset: Underfolder) -> Moves:
     """Moves the first samples that are to be, in one commit: all of them, or none.
 
     What is to be moved is looked up while no other writer can commit.
     """
-    moves: _Moves = np.empty((0, 2), dtype=np.int64)
+    moves: Moves = np.empty((0, 2), dtype=np.int64)
     with writer.staging() as staging:
 
         def stage() -> None:
             nonlocal moves
-            moves = _moves(dataset)[:_BATCH]
-            widths = _widths_of(dataset.index().kinds())
+            moves = moves_left(dataset.indices())[:BATCH]
+            widths = widths_of(dataset.index().kinds())
             names = (f"/{name}" for name in dataset.shared_files().values())
             shared = dict(_versions(staging.layout, names))
             try:
@@ -223,10 +238,7 @@ def _stage(
     widths: Mapping[str, list[int]],
     shared: Mapping[str, Version],
 ) -> None:
-    names = {
-        kind.name_of(idx): _padded(kind, idx, widths).name_of(target)
-        for kind in dataset.kinds_of(idx)
-    }
+    names = new_names(dataset.kinds_of(idx), idx, target, widths)
     found: dict[str, str | None] = {}
     versions = {}
     for name in names:
@@ -257,7 +269,7 @@ def _versions(layout: Layout, names: Iterator[str]) -> Iterator[tuple[str, Versi
 # -- names ---------------------------------------------------------------------------------
 
 
-def _widths_of(kinds: list[Kind]) -> dict[str, list[int]]:
+def widths_of(kinds: list[Kind]) -> dict[str, list[int]]:
     """The digits to which names are padded, ascending, by what follows the index in them.
 
     Of those of which no name is padded, they are those of all.
@@ -268,6 +280,20 @@ def _widths_of(kinds: list[Kind]) -> dict[str, list[int]]:
             found[kind.tail].add(kind.width)
     every = set().union(*found.values())
     return {kind.tail: sorted(found.get(kind.tail, every)) for kind in kinds}
+
+
+def new_names(
+    kinds: Iterable[Kind], idx: int, target: int, widths: Mapping[str, list[int]]
+) -> dict[str, str]:
+    """The names that files of a sample get which is moved, by those that they have.
+
+    Args:
+        kinds: The kinds of its files.
+        idx: Its index.
+        target: The lower one that it gets.
+        widths: See `widths_of`.
+    """
+    return {kind.name_of(idx): _padded(kind, idx, widths).name_of(target) for kind in kinds}
 
 
 def _padded(kind: Kind, idx: int, widths: Mapping[str, list[int]]) -> Kind:

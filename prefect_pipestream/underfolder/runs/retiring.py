@@ -128,13 +128,13 @@ def _undone_by(run: Run) -> list[str]:
 def retire(run: Run, retired: Run, at: float | None = None) -> None:
     """Lets a run count no more; if it was an undo, the run that it took back counts again.
 
+    The caller holds the commit lock. The run's own folder is renamed last, so that a process
+    killed in here is followed by one that does all of it again.
+
     Args:
         run: The run.
         retired: What it is from now on.
         at: When that is, in seconds since the epoch; None: now.
-
-    The caller holds the commit lock. The run's own folder is renamed last, so that a process
-    killed in here is followed by one that does all of it again.
     """
     when = time.time() if at is None else at
     for now, then, retires in reversed(_renames(run, retired)):
