@@ -19,9 +19,16 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.opening import list_runs, undo_commit, undo_run
+from prefect_pipestream.underfolder.opening import (
+    list_runs,
+    restore_sample,
+    run_differences,
+    sample_history,
+    undo_commit,
+    undo_run,
+)
 from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
-from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
+from prefect_pipestream.underfolder.runs.history import SampleEvent
 from prefect_pipestream.underfolder.runs.keeping import keep_run, release_run
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile
 from prefect_pipestream.underfolder.runs.listing import (
@@ -32,8 +39,8 @@ from prefect_pipestream.underfolder.runs.listing import (
 )
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.pruning import prune_runs
-from prefect_pipestream.underfolder.runs.restore import RestoreReport, restore_sample
-from prefect_pipestream.underfolder.runs.run_differences import SampleDifference, run_differences
+from prefect_pipestream.underfolder.runs.restore import RestoreReport
+from prefect_pipestream.underfolder.runs.run_differences import SampleDifference
 from prefect_pipestream.underfolder.runs.undo import (
     UndoPlan,
     UndoReport,

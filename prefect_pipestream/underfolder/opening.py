@@ -11,7 +11,16 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs import listing, packing, undo
+from prefect_pipestream.underfolder.runs import (
+    history,
+    listing,
+    packing,
+    restore,
+    undo,
+)
+from prefect_pipestream.underfolder.runs import (
+    run_differences as run_differences_,
+)
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 
@@ -114,6 +123,9 @@ def _in_bucket(named: str) -> Callable[..., Any]:
 
 
 list_runs = _reading_ledgers(listing.list_runs)
+sample_history = _reading_ledgers(history.sample_history)
+run_differences = _reading_ledgers(run_differences_.run_differences)
+restore_sample = _by_place(restore.restore_sample, "restore:restore_sample_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 

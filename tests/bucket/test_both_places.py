@@ -282,7 +282,7 @@ def test_a_query_finds_samples_by_their_metadata(stream: DataStream) -> None:
 
 
 def test_what_needs_a_folder_says_so() -> None:
-    from prefect_pipestream.underfolder import check, keep_run, prune_runs, sample_history
+    from prefect_pipestream.underfolder import check, keep_run, prune_runs
 
     address = "memory://needs/parts"
     DataStream.create_new_underfolder(address).set_output(0, sample_of(0))
@@ -290,7 +290,6 @@ def test_what_needs_a_folder_says_so() -> None:
         lambda: check(address),
         lambda: prune_runs(address, larger_than=0),
         lambda: keep_run(address, "run"),
-        lambda: sample_history(address, 0),
     ):
         with pytest.raises(DatasetError, match="in a folder only"):
             ask()
@@ -302,7 +301,7 @@ def test_what_is_done_in_two_ways_takes_the_same_arguments() -> None:
         for name, one in vars(opening).items()
         if hasattr(one, "in_bucket") and callable(one)
     }
-    assert {"undo_run", "undo_commit"} <= set(pairs)
+    assert {"undo_run", "undo_commit", "restore_sample"} <= set(pairs)
     for name, in_folder in pairs.items():
         in_bucket = inspect.signature(opening._in_bucket(in_folder.in_bucket))
         there = [(p.name, p.kind, p.default) for p in in_bucket.parameters.values()]
