@@ -25,12 +25,15 @@ from prefect_pipestream.underfolder.opening import (
     list_runs,
     prune_runs,
     release_run,
+    restore_sample,
+    run_differences,
+    sample_history,
     undo_bytes,
     undo_commit,
     undo_run,
 )
 from prefect_pipestream.underfolder.runs.compacting import CompactReport
-from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
+from prefect_pipestream.underfolder.runs.history import SampleEvent
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile
 from prefect_pipestream.underfolder.runs.listing import (
     RunInfo,
@@ -39,8 +42,8 @@ from prefect_pipestream.underfolder.runs.listing import (
     last_run,
 )
 from prefect_pipestream.underfolder.runs.packing import end_run
-from prefect_pipestream.underfolder.runs.restore import RestoreReport, restore_sample
-from prefect_pipestream.underfolder.runs.run_differences import SampleDifference, run_differences
+from prefect_pipestream.underfolder.runs.restore import RestoreReport
+from prefect_pipestream.underfolder.runs.run_differences import SampleDifference
 from prefect_pipestream.underfolder.runs.undo import (
     UndoPlan,
     UndoReport,

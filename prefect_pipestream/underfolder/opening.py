@@ -13,12 +13,17 @@ from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs import (
     compacting,
+    history,
     keeping,
     listing,
     packing,
     pruning,
+    restore,
     undo,
     undo_space,
+)
+from prefect_pipestream.underfolder.runs import (
+    run_differences as run_differences_,
 )
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
@@ -143,6 +148,9 @@ keep_run = _by_place(keeping.keep_run, "pruning:keep_run_in_bucket")
 release_run = _by_place(keeping.release_run, "pruning:release_run_in_bucket")
 prune_runs = _by_place(pruning.prune_runs, "pruning:prune_runs_in_bucket")
 compact = _by_place(compacting.compact, "compacting:compact_in_bucket")
+sample_history = _reading_ledgers(history.sample_history)
+run_differences = _reading_ledgers(run_differences_.run_differences)
+restore_sample = _by_place(restore.restore_sample, "restore:restore_sample_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 

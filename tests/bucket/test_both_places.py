@@ -282,13 +282,12 @@ def test_a_query_finds_samples_by_their_metadata(stream: DataStream) -> None:
 
 
 def test_what_needs_a_folder_says_so() -> None:
-    from prefect_pipestream.underfolder import check, sample_history
+    from prefect_pipestream.underfolder import check
 
     address = "memory://needs/parts"
     DataStream.create_new_underfolder(address).set_output(0, sample_of(0))
     for ask in (
         lambda: check(address),
-        lambda: sample_history(address, 0),
     ):
         with pytest.raises(DatasetError, match="in a folder only"):
             ask()
@@ -300,7 +299,7 @@ def test_what_is_done_in_two_ways_takes_the_same_arguments() -> None:
         for name, one in vars(opening).items()
         if hasattr(one, "in_bucket") and callable(one)
     }
-    assert {"undo_run", "undo_commit"} <= set(pairs)
+    assert {"undo_run", "undo_commit", "restore_sample"} <= set(pairs)
     for name, in_folder in pairs.items():
         in_bucket = inspect.signature(opening._in_bucket(in_folder.in_bucket))
         there = [(p.name, p.kind, p.default) for p in in_bucket.parameters.values()]

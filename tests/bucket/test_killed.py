@@ -10,7 +10,7 @@ from obstore.store import MemoryStore
 from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.store import Store
-from prefect_pipestream.underfolder import undo_run
+from prefect_pipestream.underfolder import restore_sample, sample_history, undo_run
 from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
 
 md5 = pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
@@ -146,6 +146,23 @@ def test_an_undo_that_is_killed_at_any_request_is_whole_or_nothing(md5: bool) ->
             else:
                 DataStream.read_write_underfolder(ROOT)  # finishes what is left of it
             assert {content.strip() for content in seen(store).values()} == {b"0"}
+
+
+@md5
+def test_a_restore_that_is_killed_at_any_request_is_whole_or_nothing(md5: bool) -> None:
+    before, after = [(1, 1)] * 4, [(1, 1), (0, 0), (1, 1), (1, 1)]
+
+    def restore() -> None:
+        restore_sample(ROOT, 1, "run")
+
+    for objects in killed_at_each(restore, md5, before=add_one_to_all):
+        found = as_by_log(objects, md5)
+        assert found in (before, after)
+        with process(objects, md5=md5) as store:
+            restore()
+            DataStream.read_write_underfolder(ROOT)  # finishes what is left of it
+            assert seen(store)["1_left.json"] == seen(store)["1_right.json"] == b"0"
+            assert [one.restores for one in sample_history(ROOT, 1)] == [None, "run"]
 
 
 @md5

@@ -1,45 +1,43 @@
 """Undo in a bucket: one entry of the log puts back all that runs changed, or nothing of it."""
 
 import os
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError, UndoRefusedError
-from prefect_pipestream.storage.store import StoreError, at_once
+from prefect_pipestream.errors import DatasetError, UndoRefusedError
+from prefect_pipestream.storage.store import at_once
 from prefect_pipestream.storage.version import Version
-from prefect_pipestream.underfolder.bucket.commit import kept_aside
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import object_of
+from prefect_pipestream.underfolder.bucket.restoring import (
+    Restoring,
+    put_back,
+    restoring_entry,
+)
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import (
-    PRIVATE_FOLDER,
     index_in,
     is_shared,
     key_of,
 )
 from prefect_pipestream.underfolder.format.run_key import ROLLBACK_KEY
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
 from prefect_pipestream.underfolder.ledger.records import (
-    CommitRecord,
-    SampleRecord,
     new_commit_id,
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.interleaved import (
     describe_runs,
     newest_first,
-    refuse_if_moved,
     undo_key_of,
 )
 from prefect_pipestream.underfolder.runs.listing import existing_run
 from prefect_pipestream.underfolder.runs.undo import UndoReport, checked_keys
-from prefect_pipestream.underfolder.runs.undo_commits import key_of_undo, refuse_whole
+from prefect_pipestream.underfolder.runs.undo_commits import key_of_undo, person_in, refuse_whole
 
 
 @dataclass(frozen=True)
@@ -51,29 +49,17 @@ class _Change:
     is_whole: bool = False  # all of its sample was removed
 
 
-@dataclass(frozen=True)
-class _Undo:
+@dataclass(frozen=True, kw_only=True)
+class _Undo(Restoring):
     """An undo that is to be made.
 
     Attributes:
         keys: The runs that are taken back, or something of them.
-        key: The run that it is.
         changes: What is taken back.
-        facts: What is noted of its run.
-        retired: The names that the folders of the runs get, where they are taken back whole.
-        drops: The commits that are taken back, where they are not.
-        moves: Whether samples get back the indices that they had.
-        tag: The part of its run.
     """
 
     keys: tuple[str, ...]
-    key: str
     changes: Mapping[str, _Change]
-    facts: Mapping[str, Any]
-    retired: Mapping[str, str] = field(default_factory=dict)
-    drops: tuple[str, ...] = ()
-    tag: str = "main"
-    moves: bool = False
 
 
 @DatasetError.explaining_questions()
@@ -115,7 +101,6 @@ def undo_run_in_bucket(
     def begin() -> _Undo:
         layout = dataset.log.ledgers()
         runs = newest_first(existing_run(layout, key) for key in dict.fromkeys(given))
-        refuse_if_moved(layout, runs)
         now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         keys = tuple(run.key for run in runs)
         retired = {run.name: f"{run.name}~undone-{now}" for run in runs}
@@ -124,10 +109,15 @@ def undo_run_in_bucket(
             "undoes": ", ".join(keys),
             "undoes_folders": list(retired.values()),
         }
-        entries = list(dataset.log.entries_of(runs))
-        changes = _changes_of(dataset, runs, entries, force)
-        moves = any(entry.moves for entry in entries)
-        return _Undo(keys, undo_key_of(layout, keys), changes, noted, retired, moves=moves)
+        changes = _changes_of(dataset, runs, dataset.log.entries_of(runs), force)
+        return _Undo(
+            key=undo_key_of(layout, keys),
+            facts=noted,
+            has_ended=True,
+            retired=retired,
+            keys=keys,
+            changes=changes,
+        )
 
     return _done(dataset, begin, force)
 
@@ -140,6 +130,7 @@ def undo_commits_in_bucket(
     tag: str | None = None,
     force: bool = False,
     facts: Mapping[str, Any] | None = None,
+    by: tuple[str, str] | None = None,
 ) -> UndoReport:
     """Takes some commits of a run back, all or none of them; see `undo_commits`.
 
@@ -149,7 +140,8 @@ def undo_commits_in_bucket(
         commit_ids: The commits; None is all.
         tag: The part of the run; None is any.
         force: Whether to restore also what others changed since.
-        facts: What is noted of the run that takes commits back.
+        facts: What is noted of the run that takes commits back, where it begins by this.
+        by: Who does it, and on which host, where that is noted of this undo alone.
 
     Raises:
         UndoRefusedError: If someone changed the samples since.
@@ -171,7 +163,15 @@ def undo_commits_in_bucket(
             noted["rolls_back"] = run_key
         drops = tuple(f"{run.name}/{entry.id}" for entry in entries)
         changes = _changes_of(dataset, [run], entries, force)
-        return _Undo((run_key,), key, changes, noted, drops=drops, tag=tag or "main")
+        return _Undo(
+            key=key,
+            facts=noted,
+            tag=tag or "main",
+            drops=drops,
+            by=by,
+            keys=(run_key,),
+            changes=changes,
+        )
 
     return _done(dataset, begin, force)
 
@@ -199,9 +199,10 @@ def undo_commit_in_bucket(
         run = Run.of(log.ledgers(), key)
         if any(entry.id == commit_id for entry in log.entries_of([run])):
             refuse_whole(run)
-            (commit,) = (one for one in run.commits() if one.id == commit_id)
-            refuse_if_moved(run.layout, [run], [sample.written_at for sample in commit.samples])
-            return undo_commits_in_bucket(address, key, [commit_id], force=force, facts=facts)
+            by = person_in(facts or {})
+            return undo_commits_in_bucket(
+                address, key, [commit_id], force=force, facts=facts, by=by
+            )
     raise UndoRefusedError(
         f"{address}: run {run_key!r} has no commit {commit_id!r} that could be taken back. It was "
         "taken back before, or is one of another run."
@@ -226,30 +227,16 @@ def _done(dataset: Bucket, begin: Callable[[], _Undo], force: bool) -> UndoRepor
         changed += beside
         if changed and not force:
             raise _refused(dataset, undo, changed)
-        put_back = {(index_in(name), key_of(name)) for name, ref in todo.items() if ref}
-        instead = [name for name in beside if (index_in(name), key_of(name)) in put_back]
+        restored = {(index_in(name), key_of(name)) for name, ref in todo.items() if ref}
+        instead = [name for name in beside if (index_in(name), key_of(name)) in restored]
         todo.update(dict.fromkeys(instead))
         _refuse_lost(dataset, todo)
         made.append((undo, changed, todo, left))
         if not (todo or undo.retired or undo.drops):
             return None
-        return _entry(dataset, state, undo, todo, commit_id)
+        return restoring_entry(dataset, state, undo, todo, commit_id)
 
-    try:
-        dataset.log.store.require_create(PRIVATE_FOLDER)
-        added = dataset.log.append(make)
-    except StoreError as error:
-        what = f"{dataset.address}: the undo could not be written ({error})"
-        raise DatasetWriteError(None, what) from error
-    try:
-        if added is not None:
-            dataset.log.place(added[1], added[0])
-    except StoreError as error:
-        what = (
-            f"{dataset.address}: the undo is made, and some of its files could not be put in place "
-            f"({error}). The next writer does it"
-        )
-        raise DatasetWriteError(None, what) from error
+    put_back(dataset, make, "the undo")
     undo, changed, todo, left = made[-1]
     return UndoReport(
         run_keys=undo.keys,
@@ -275,8 +262,6 @@ def _changes_of(
     for entry in entries:
         removed = [one for one in entry.commit.samples if one.outcome == "removed"]
         whole = {name for one in removed for name in one.removes}
-        if entry.moves:
-            whole = {*entry.placed, *entry.before}
         for name in {**entry.placed, **entry.before}:
             before, after = entry.before.get(name), entry.placed.get(name)
             known = changes.get(name)
@@ -360,57 +345,4 @@ def _refused(dataset: Bucket, undo: _Undo, changed: Sequence[str]) -> UndoRefuse
         f"{dataset.address}: {describe_runs(undo.keys)} cannot be undone: others changed {some} "
         "since. Undo what changed them first, or use `force`, which takes that back, too.",
         indices,
-    )
-
-
-def _entry(
-    dataset: Bucket,
-    state: State,
-    undo: _Undo,
-    todo: Mapping[str, Ref | None],
-    commit_id: str,
-) -> Entry:
-    with dataset.contents.asked_at_once(todo):
-        before = kept_aside(dataset, state, todo, commit_id)
-    placed = {name: ref for name, ref in todo.items() if ref is not None}
-    now = time.time()
-    facts = {"started": now, **who(), PROVENANCE: software(), **undo.facts}
-    if undo.retired:
-        facts["finished"] = now
-    record = CommitRecord(
-        id=commit_id,
-        run_key=undo.key,
-        tag=undo.tag,
-        staged=f"staged/bucket/{commit_id}",
-        at=now,
-        samples=_samples(placed, before),
-        drops=undo.drops,
-    )
-    return Entry(
-        commit_id,
-        undo.key,
-        placed,
-        before,
-        facts=facts,
-        undone=undo.retired,
-        commit=record,
-        moves=undo.moves,
-    )
-
-
-def _samples(placed: Mapping[str, Ref], before: Mapping[str, Ref]) -> tuple[SampleRecord, ...]:
-    """The records of the samples that are restored; a shared item is noted with the first one."""
-    by_sample: dict[int, list[str]] = {}
-    for name in dict.fromkeys([*placed, *before]):
-        idx = 0 if is_shared(name) else index_in(name)
-        by_sample.setdefault(0 if idx is None else idx, []).append(name)
-    return tuple(
-        SampleRecord(
-            idx,
-            "written",
-            writes={name: placed[name].version().mark for name in names if name in placed},
-            replaces=tuple(name for name in names if name in placed and name in before),
-            removes=tuple(name for name in names if name not in placed),
-        )
-        for idx, names in sorted(by_sample.items())
     )

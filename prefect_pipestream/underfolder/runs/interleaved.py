@@ -30,7 +30,11 @@ def commits_in_turn(
     Raises:
         DatasetError: If a record cannot be read.
     """
-    return heapq.merge(*(_commits(run, indices) for run in runs), key=lambda pair: pair[1].id)
+    return heapq.merge(*(_commits(run, indices) for run in runs), key=_order_of)
+
+
+def _order_of(pair: tuple[Run, CommitRecord]) -> str:
+    return pair[0].layout.order_of(pair[1].id)
 
 
 def _commits(
@@ -192,8 +196,8 @@ def _later_runs(
     began: dict[str | int, str] = {}
     for pair in commits_in_turn(runs, indices):
         for name, change in net_changes([pair]).items():
-            began.setdefault(name, pair[1].id)
-            began.setdefault(change.idx, pair[1].id)  # for files of its items under other names
+            began.setdefault(name, _order_of(pair))
+            began.setdefault(change.idx, _order_of(pair))  # for files of its items of other names
     changed = {
         name: began.get(name, began.get(idx, ""))
         for idx, names in plan.changed.items()
@@ -206,7 +210,7 @@ def _later_runs(
         for run in others
         if not run.is_undone()
         and any(
-            name in changed and pair[1].id > changed[name]
+            name in changed and _order_of(pair) > changed[name]
             for pair in _commits(run)
             for name in net_changes([pair])
         )

@@ -74,7 +74,9 @@ def undo_commit(
                 refuse_whole(one)
                 refuse_if_moved(layout, [one], [sample.written_at for sample in commit.samples])
                 facts = facts or {}
-                return _taken_back(layout, one, [commit], commit.tag, force, facts, _by(facts))
+                return _taken_back(
+                    layout, one, [commit], commit.tag, force, facts, person_in(facts)
+                )
     raise UndoRefusedError(
         f"{layout.root}: run {run.key!r} has no commit {commit_id!r} that could be taken back. It "
         "was taken back before, or is one of another run: `pipestream history DATASET IDX` lists "
@@ -82,8 +84,8 @@ def undo_commit(
     )
 
 
-def _by(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """Who takes a commit back, and on which host."""
+def person_in(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Who takes a commit back, and on which host, as a record has it."""
     known = {**who(), **facts}
     return person_of(str(known["user"])), person_of(str(known["host"]))
 
