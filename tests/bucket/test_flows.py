@@ -11,7 +11,7 @@ from prefect.transactions import transaction
 
 from prefect_pipestream import cli, list_runs, undo_run
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.errors import DatasetError, PipeBuildingError
 from prefect_pipestream.flows import build_dataset, clean_dataset
 from prefect_pipestream.flows.processing import TooManyFailedError, process_samples
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
@@ -144,10 +144,38 @@ def test_what_cannot_be_done_in_a_bucket_is_refused_before_anything_is_written(
     address: Address,
 ) -> None:
     dataset = ReadWriteUnderfolder(folder=address)
-    rule: Any = {"key": "image", "item_class": "ImageItem"}
-    for options in ({"plan": True}, {"rules": [rule]}, {"redo": True, "run_key": "x"}):
-        with pytest.raises(DatasetError):
-            process_samples(dataset, ["invert"], **options)
+    with pytest.raises(DatasetError):
+        process_samples(dataset, ["invert"], plan=True)
+    assert pixels(address) == AS_MADE
+
+
+SMALL: Any = {"key": "metadata", "required_fields": [{"path": "number", "maximum": 9}]}
+
+
+@pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
+def test_a_run_writes_only_what_its_rules_allow(address: Address, tasks_per: Any) -> None:
+    dataset = ReadWriteUnderfolder(folder=address)
+    with pytest.raises(TooManyFailedError) as error:
+        process_samples(
+            dataset,
+            ["invert"],
+            run_key="run",
+            rules=[SMALL],
+            on_invalid="fail",
+            tasks_per=tasks_per,
+        )
+    assert [failure.idx for failure in error.value.report.failures] == [10, 11]
+    assert pixels(address) == INVERTED[:10] + AS_MADE[10:]
+    with pytest.raises(PipeBuildingError, match="begun with the rules"):
+        process_samples(dataset, ["invert"], run_key="run", rules=[{"key": "image"}])
+    with pytest.raises(TooManyFailedError):
+        process_samples(dataset, ["invert"], run_key="run")
+
+
+def test_a_run_of_invalid_samples_takes_itself_back(address: Address) -> None:
+    with pytest.raises(TooManyFailedError) as error:
+        clean_dataset(address, ["invert"], rules=[SMALL], on_invalid="undo")
+    assert error.value.report.taken_back
     assert pixels(address) == AS_MADE
 
 

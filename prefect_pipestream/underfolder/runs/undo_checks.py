@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 
 from prefect_pipestream.errors import DatasetError, DuplicateItemError, UndoRefusedError
+from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.underfolder.commits.prospect import Check, Judge, described_problems
 from prefect_pipestream.underfolder.commits.reader import Underfolder
@@ -127,16 +128,21 @@ def _invalid(
 ) -> dict[int, list[str]]:
     """What would be wrong with the samples after an undo, by index, ascending."""
     judge = Judge(dataset, check)
-    kept = {name: kept_path(name, changes[name]) for names in plan.todo.values() for name in names}
-    shared = {name: path for name, path in kept.items() if is_shared(name)}
+    kept = {name: _kept(name, changes[name]) for names in plan.todo.values() for name in names}
+    shared = {name: source for name, source in kept.items() if is_shared(name)}
     found = {}
     for idx in _looked_at(dataset, plan, is_any=bool(shared)):
         files = {**shared, **{name: kept[name] for name in plan.todo.get(idx, ())}}
-        placed = {name: path for name, path in files.items() if path is not None}
+        placed = {name: source for name, source in files.items() if source is not None}
         problems = _problems(judge, idx, placed, files.keys() - placed.keys())
         if problems:
             found[idx] = problems
     return found
+
+
+def _kept(name: str, change: Change) -> FileSource | None:
+    path = kept_path(name, change)
+    return None if path is None else FileSource(path)
 
 
 def _looked_at(dataset: Underfolder, plan: Plan, is_any: bool) -> list[int]:
@@ -148,7 +154,9 @@ def _looked_at(dataset: Underfolder, plan: Plan, is_any: bool) -> list[int]:
     return restored + others
 
 
-def _problems(judge: Judge, idx: int, placed: Mapping[str, str], removed: Set[str]) -> list[str]:
+def _problems(
+    judge: Judge, idx: int, placed: Mapping[str, FileSource], removed: Set[str]
+) -> list[str]:
     try:
         found = judge.prospect(idx, placed, removed)
     except DuplicateItemError as error:
