@@ -18,6 +18,7 @@ from prefect_pipestream.underfolder.runs.interleaved import undone_together
 from prefect_pipestream.underfolder.runs.listing import existing_run, live_writers
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 from prefect_pipestream.underfolder.runs.part_undo import runs_with
+from prefect_pipestream.underfolder.runs.undo_plan import Files
 
 
 @DatasetError.explaining_questions()
@@ -141,12 +142,12 @@ def needed_by_kept(layout: Layout) -> set[str]:
     if not kept:
         return set()
     recover(layout.root)  # what a dead writer logged is in a ledger only then
-    dataset = Underfolder(layout.root, watch=True)
+    files = Files(layout, Underfolder(layout.root, watch=True))
     undos = _undos_by_folder(runs)
     needed = {run.name for run in kept}
     for run in kept:
         first = undos.get(run.name, []) if run.is_undone() else [run]
-        together = undone_together(layout, dataset, first) if first else []
+        together = undone_together(files, first) if first else []
         needed.update(one.name for one in together)
         needed |= taken_back_by(layout, together)
     return needed
