@@ -19,7 +19,7 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.opening import list_runs, undo_commit, undo_run
+from prefect_pipestream.underfolder.opening import list_runs, plan_undo, undo_commit, undo_run
 from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
 from prefect_pipestream.underfolder.runs.keeping import keep_run, release_run
@@ -34,11 +34,7 @@ from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.pruning import prune_runs
 from prefect_pipestream.underfolder.runs.restore import RestoreReport, restore_sample
 from prefect_pipestream.underfolder.runs.run_differences import SampleDifference, run_differences
-from prefect_pipestream.underfolder.runs.undo import (
-    UndoPlan,
-    UndoReport,
-    plan_undo,
-)
+from prefect_pipestream.underfolder.runs.undo import UndoPlan, UndoReport
 from prefect_pipestream.underfolder.runs.undo_commits import undo_commits
 from prefect_pipestream.underfolder.runs.undo_space import undo_bytes
 

@@ -115,6 +115,7 @@ def _in_bucket(named: str) -> Callable[..., Any]:
 
 list_runs = _reading_ledgers(listing.list_runs)
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
+plan_undo = _by_place(undo.plan_undo, "undo:plan_undo_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 
 # -- what a writer does at its end -------------------------------------------------------------

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -36,6 +36,7 @@ from prefect_pipestream.underfolder.commits.apply import drop_commits
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.taken_back import PARTS, PartNote
 from prefect_pipestream.underfolder.runs.retiring import retire
 
 _log = logging.getLogger(__name__)
@@ -214,9 +215,11 @@ class BucketLog:
         run = Run.of(layout, entry.run_key)
         for folder in (layout.staged, layout.log, layout.runs):
             os.makedirs(folder, exist_ok=True)
-        if entry.facts:
+        if entry.facts or entry.taken_back:
             os.makedirs(run.folder, exist_ok=True)
             known = {**run.facts(), **entry.facts, "run_key": entry.run_key}
+            if entry.taken_back:
+                known[PARTS] = list(dict.fromkeys([*known.get(PARTS, ()), entry.id]))
             left = {name: fact for name, fact in known.items() if fact is not None}
             layout.write_json(run.at("run.json"), left)
         commit = entry.commit
@@ -228,25 +231,34 @@ class BucketLog:
             with open(run.at("done", commit.tag, f"{commit.id}.json"), "wb") as file:
                 file.write(commit.to_bytes())
             drop_commits(layout, commit.drops)
+        for name, commits in entry.taken_back.items():
+            if Run(layout, name).exists():  # a log may come from anybody
+                PartNote(layout, name, entry.id).write(run.name, commits)
         for name, retired in entry.undone.items():
             retire(Run(layout, name), Run(layout, retired))
 
-    def entries_of(self, runs: Iterable[Run], commit_id: str | None = None) -> Iterator[Entry]:
-        """The commits of runs that were not taken back, in the order of the log; see `ledgers`.
+    def entries_of(
+        self, runs: Iterable[Run], commit_id: str | None = None
+    ) -> Iterator[tuple[Run, Entry]]:
+        """The commits of runs that were not taken back, in the order of the log, each with its run.
 
         Args:
-            runs: The runs.
+            runs: The runs; see `ledgers`.
             commit_id: The one to give; None is all.
         """
-        found = [(name, run) for run in runs for name in names_in(run.at(_ENTRIES))]
-        for name, run in sorted(found, key=lambda one: one[0]):
+        dropped: dict[str, Container[str]] = {}
+        numbered: list[tuple[str, Run]] = []
+        for run in runs:
+            dropped[run.name] = frozenset(names_in(run.dropped))
+            numbered += [(name, run) for name in names_in(run.at(_ENTRIES))]
+        for name, run in sorted(numbered, key=lambda one: one[0]):
             with open(run.at(_ENTRIES, name), "rb") as file:
                 content = file.read()
             if commit_id is not None and commit_id.encode() not in content:
                 continue
             entry = Entry.from_bytes(content)
-            if commit_id in (None, entry.id) and entry.id not in run.taken_back().commits:
-                yield entry
+            if commit_id in (None, entry.id) and entry.id not in dropped[run.name]:
+                yield run, entry
 
     def ledgers(self) -> Layout:
         """Where the ledgers of its runs are, as of now, to be read: a folder of this process.

@@ -100,7 +100,7 @@ class BucketWriter(UnderfolderWriter):
 
     def _source_in(self, commit_id: str, name: str, *, is_after: bool) -> FileSource | None:
         log = self.dataset.log
-        for entry in log.entries_of([Run.of(log.ledgers(), self.run_key)], commit_id):
+        for _, entry in log.entries_of([Run.of(log.ledgers(), self.run_key)], commit_id):
             ref = (entry.placed if is_after else entry.before).get(name)
             return None if ref is None else BucketSource(self.dataset.contents, name, ref)
         return None
