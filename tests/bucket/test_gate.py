@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prefect_pipestream.errors import ConflictError, InvalidSampleError
+from prefect_pipestream.errors import ConflictError, InvalidSampleError, UndoRefusedError
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address, Place
+from prefect_pipestream.underfolder import plan_undo, undo_run
+from prefect_pipestream.underfolder.commits.prospect import Items
 from prefect_pipestream.validation import FieldRule, ItemRule, SampleRules
 
 NUMBERS = itertools.count()
@@ -19,10 +21,16 @@ FACTOR = ItemRule(key="factor", required_fields=(FieldRule(path="by", maximum=3)
 
 @pytest.fixture(params=["folder", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    in_bucket = request.param == "bucket"
+    return made_at(bucket() if in_bucket else tmp_path / "parts")
+
+
+def bucket() -> Address:
+    return Address.of(f"memory://gate-{next(NUMBERS)}/parts")
+
+
+def made_at(place: Place) -> Place:
     """Three samples and a shared item."""
-    place: Place = tmp_path / "parts"
-    if request.param == "bucket":
-        place = Address.of(f"memory://gate-{next(NUMBERS)}/parts")
     made = DataStream.create_new_underfolder(place, run_key="make")
     with made.commit_group() as batch:
         for number in range(3):
@@ -146,3 +154,59 @@ def test_what_it_was_not_judged_by_may_be_changed(place: Place) -> None:
         batch.set_output(0, Sample({"image": PngImageItem(np.ones((2, 2), np.uint8))}))
         set_number(opened(place, run_key="other"), 1, 99)
     assert opened(place)[0]["image"]().shape == (2, 2)
+
+
+# -- an undo ---------------------------------------------------------------------------------
+
+SOME = SampleRules.of(
+    [ItemRule(key="metadata", required_fields=(FieldRule(path="number", maximum=1),))]
+)
+
+
+def test_an_undo_is_refused_if_samples_would_not_be_valid_then(place: Place) -> None:
+    stream = opened(place)
+    for idx in range(3):
+        set_number(stream, idx, 0)
+    told = r"1 of the samples .*: 2 \(metadata.number: is 2"
+    with pytest.raises(UndoRefusedError, match=told) as raised:
+        undo_run(place, "run", check=SOME.problems)
+    assert raised.value.indices == [2]
+    assert plan_undo(place, "run", check=SOME.problems).refusal == str(raised.value)
+    assert numbers(place) == [0, 0, 0]
+    assert undo_run(place, "run", check=SOME.problems, indices=[0, 1]).samples == 2
+    assert undo_run(place, "run", check=SOME.problems, force=True).samples == 1
+    assert numbers(place) == [0, 1, 2]
+
+
+def test_an_undo_is_held_to_what_would_be_there(place: Place) -> None:
+    stream = opened(place)
+    stream.set_output(0, stream[0].set_value("metadata", {"number": 0}), removes=["image"])
+    stream.set_output(9, Sample({"image": PngImageItem(np.zeros((2, 2), np.uint8))}))
+    lens = JsonMetadataItem({"zoom": 1}, shared=True)
+    stream.set_output(1, stream[1].set_item("lens", lens))
+    every = SampleRules.of([ItemRule(key="metadata"), ItemRule(key="image")])
+    assert plan_undo(place, "run", check=every.problems).refusal is None
+    seen = SampleRules.of([ItemRule(key="lens")]).problems
+    with pytest.raises(UndoRefusedError, match=r"lens: is missing"):
+        undo_run(place, "run", check=seen)
+    assert undo_run(place, "run", check=every.problems).samples == 3
+    assert numbers(place) == [0, 1, 2]
+    assert opened(place)[0]["image"]().shape == (4, 5)
+
+
+def test_what_others_change_while_an_undo_is_checked_counts() -> None:
+    place = made_at(bucket())
+    stream = opened(place)
+    for idx in range(2):
+        stream.set_output(idx, stream[idx].set_value("image", np.ones((2, 2), np.uint8)))
+    asked = []
+
+    def check(items: Items) -> list[str]:
+        asked.append(items["metadata"]()["number"])
+        if len(asked) == 2:  # both were as they should be until here
+            set_number(opened(place, run_key="other"), 1, 7)
+        return SOME.problems(items)
+
+    with pytest.raises(UndoRefusedError, match=r"1 \(metadata.number: is 7"):
+        undo_run(place, "run", check=check)
+    assert asked == [0, 1, 7]  # of what nobody changed it is not asked again
