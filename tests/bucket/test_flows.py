@@ -85,6 +85,14 @@ def test_a_schedule_processes_what_changed_since(address: Address) -> None:
     assert pixels(address)[3] == 255 - 7
 
 
+def test_a_schedule_takes_samples_that_were_taken_back_for_new(address: Address) -> None:
+    dataset = ReadWriteUnderfolder(folder=address)
+    process_samples(dataset, ["invert"], select="changed", run_key="run")
+    undo_run(address, "run", indices=[3, 4])
+    assert process_samples(dataset, ["invert"], select="changed").counts["written"] == 2
+    assert pixels(address) == INVERTED
+
+
 def test_failed_samples_are_told_and_processed_again(address: Address) -> None:
     dataset = ReadWriteUnderfolder(folder=address)
     with pytest.raises(TooManyFailedError) as error:
