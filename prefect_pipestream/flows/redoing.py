@@ -36,7 +36,7 @@ def take_back_chosen(source: DataStream, target: DataStream, choice: Choice, log
         QueryError: If the query cannot be answered.
     """
     folder = target.output_folder
-    run = existing_run(folder, target.run_key)
+    run = existing_run(target.run.layout, target.run_key)
     done = run.done_indices()
     chosen = choice.indices
     if choice.where is not None:

@@ -119,7 +119,7 @@ class FileSource:
         if status is not None:
             self.version = Version.of(status, read_at_ns=now)
         elif not is_there(self.path):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
+            raise no_such_file(self.path)
 
     def mark(self) -> str | None:
         """The mark of what is there now, be it a link that leads nowhere; None where nothing is.
@@ -312,6 +312,11 @@ def _rest_of(fd: int, data: bytes) -> list[bytes]:
     while parts[-1]:
         parts.append(os.read(fd, 1 << 30))
     return parts
+
+
+def no_such_file(path: str) -> FileNotFoundError:
+    """The error for a file that is not there (any more)."""
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 def new_digest(data: bytes = b"") -> blake2b:

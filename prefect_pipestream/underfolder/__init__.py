@@ -23,6 +23,7 @@ from prefect_pipestream.underfolder.opening import (
     compact,
     keep_run,
     list_runs,
+    plan_undo,
     prune_runs,
     release_run,
     restore_sample,
@@ -44,11 +45,7 @@ from prefect_pipestream.underfolder.runs.listing import (
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.restore import RestoreReport
 from prefect_pipestream.underfolder.runs.run_differences import SampleDifference
-from prefect_pipestream.underfolder.runs.undo import (
-    UndoPlan,
-    UndoReport,
-    plan_undo,
-)
+from prefect_pipestream.underfolder.runs.undo import UndoPlan, UndoReport
 from prefect_pipestream.underfolder.runs.undo_commits import undo_commits
 
 __all__ = [

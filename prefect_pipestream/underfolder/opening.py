@@ -152,6 +152,7 @@ sample_history = _reading_ledgers(history.sample_history)
 run_differences = _reading_ledgers(run_differences_.run_differences)
 restore_sample = _by_place(restore.restore_sample, "restore:restore_sample_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
+plan_undo = _by_place(undo.plan_undo, "undo:plan_undo_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 
 # -- what a writer does at its end -------------------------------------------------------------

@@ -286,9 +286,7 @@ def test_what_needs_a_folder_says_so() -> None:
 
     address = "memory://needs/parts"
     DataStream.create_new_underfolder(address).set_output(0, sample_of(0))
-    for ask in (
-        lambda: check(address),
-    ):
+    for ask in (lambda: check(address),):
         with pytest.raises(DatasetError, match="in a folder only"):
             ask()
 

@@ -1,6 +1,7 @@
 """Flows, tasks and commands on a dataset in a bucket: as on one in a folder."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from prefect.transactions import transaction
 
 from prefect_pipestream import cli, list_runs, undo_run
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.errors import DatasetError, PipeBuildingError, UndoRefusedError
 from prefect_pipestream.flows import build_dataset, clean_dataset, prune_runs
+from prefect_pipestream.flows import undo_run as undo_flow
 from prefect_pipestream.flows.processing import TooManyFailedError, process_samples
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
@@ -83,6 +85,14 @@ def test_a_schedule_processes_what_changed_since(address: Address) -> None:
     assert pixels(address)[3] == 255 - 7
 
 
+def test_a_schedule_takes_samples_that_were_taken_back_for_new(address: Address) -> None:
+    dataset = ReadWriteUnderfolder(folder=address)
+    process_samples(dataset, ["invert"], select="changed", run_key="run")
+    undo_run(address, "run", indices=[3, 4])
+    assert process_samples(dataset, ["invert"], select="changed").counts["written"] == 2
+    assert pixels(address) == INVERTED
+
+
 def test_failed_samples_are_told_and_processed_again(address: Address) -> None:
     dataset = ReadWriteUnderfolder(folder=address)
     with pytest.raises(TooManyFailedError) as error:
@@ -144,10 +154,73 @@ def test_what_cannot_be_done_in_a_bucket_is_refused_before_anything_is_written(
     address: Address,
 ) -> None:
     dataset = ReadWriteUnderfolder(folder=address)
-    rule: Any = {"key": "image", "item_class": "ImageItem"}
-    for options in ({"plan": True}, {"rules": [rule]}, {"redo": True, "run_key": "x"}):
-        with pytest.raises(DatasetError):
-            process_samples(dataset, ["invert"], **options)
+    with pytest.raises(DatasetError):
+        process_samples(dataset, ["invert"], plan=True)
+    assert pixels(address) == AS_MADE
+
+
+NONE: Any = {"key": "metadata"}
+SMALL: Any = {"key": "metadata", "required_fields": [{"path": "number", "maximum": 9}]}
+
+
+@pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
+def test_a_run_writes_only_what_its_rules_allow(address: Address, tasks_per: Any) -> None:
+    dataset = ReadWriteUnderfolder(folder=address)
+    with pytest.raises(TooManyFailedError) as error:
+        process_samples(
+            dataset,
+            ["invert"],
+            run_key="run",
+            rules=[SMALL],
+            on_invalid="fail",
+            tasks_per=tasks_per,
+        )
+    assert [failure.idx for failure in error.value.report.failures] == [10, 11]
+    assert pixels(address) == INVERTED[:10] + AS_MADE[10:]
+    with pytest.raises(PipeBuildingError, match="begun with the rules"):
+        process_samples(dataset, ["invert"], run_key="run", rules=[{"key": "image"}])
+    with pytest.raises(TooManyFailedError):
+        process_samples(dataset, ["invert"], run_key="run")
+
+
+def test_samples_are_redone_and_undone_by_what_is_true_of_them(address: Address) -> None:
+    dataset = ReadWriteUnderfolder(folder=address)
+    process_samples(dataset, ["invert"], run_key="run")
+    again = process_samples(
+        dataset, ["invert"], run_key="run", redo=True, where="metadata.number < 2"
+    )
+    assert again.counts["written"] == SAMPLES
+    assert pixels(address) == INVERTED
+    assert undo_flow(address, "run", where="metadata.number >= 10", rules=[NONE]) == "undo:run#2"
+    assert pixels(address) == INVERTED[:10] + AS_MADE[10:]
+    with pytest.raises(UndoRefusedError, match="would not be valid"):
+        undo_flow(address, "run", rules=[SMALL | {"key": "image"}])
+    undo_flow(address, "undo:run#2")
+    assert pixels(address) == INVERTED
+
+
+def test_a_person_asks_what_an_undo_would_do_and_undoes_some(
+    address: Address, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(json.dumps([SMALL]))
+    clean = ["clean", address, "--transform", "invert", "--run-key", "run"]
+    assert cli.main([*clean, "--rules", str(rules)]) == 1
+    assert pixels(address) == INVERTED[:10] + AS_MADE[10:]
+    capsys.readouterr()
+    assert cli.main(["undo", address, "run", "--plan"]) == 0
+    assert "10 samples would be restored" in capsys.readouterr().out
+    assert cli.main(["undo", address, "run", "--indices", "11", "--plan"]) == 0
+    assert cli.main(["undo", address, "run", "--indices", "2-3", "--rules", str(rules)]) == 0
+    assert "A part of 'run' is undone: 2 samples restored" in capsys.readouterr().out
+    assert cli.main(["undo", address, "run", "--where", "metadata.number < 3"]) == 0
+    assert pixels(address) == [*AS_MADE[:4], *INVERTED[4:10], *AS_MADE[10:]]
+
+
+def test_a_run_of_invalid_samples_takes_itself_back(address: Address) -> None:
+    with pytest.raises(TooManyFailedError) as error:
+        clean_dataset(address, ["invert"], rules=[SMALL], on_invalid="undo")
+    assert error.value.report.taken_back
     assert pixels(address) == AS_MADE
 
 

@@ -9,7 +9,7 @@ from obstore.store import MemoryStore
 from prefect_pipestream.errors import ConflictError, UndoRefusedError
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.store import Store
-from prefect_pipestream.underfolder import undo_run
+from prefect_pipestream.underfolder import plan_undo, undo_run
 from prefect_pipestream.underfolder.bucket import dataset
 from tests.bucket.stores import ROOT, HostStore, process
 from tests.sequences.test_stream_machine import (
@@ -105,15 +105,26 @@ class BucketMachine(RuleBasedStateMachine):
                 self.model.setdefault(idx, {})["meta"] = value
 
     @precondition(lambda self: self.before)
-    @rule(data=st.data())
-    def undo(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), is_part=st.booleans())
+    def undo(self, data: st.DataObject, is_part: bool) -> None:
         key = data.draw(st.sampled_from(sorted(self.before)))
+        known = self.before[key]
+        some = None
+        if is_part and known:
+            some = data.draw(st.sets(st.sampled_from(sorted(known)), min_size=1))
         try:
             with process(self.objects, md5=self.md5):
-                undo_run(ROOT, key)
+                planned = plan_undo(ROOT, key, indices=some)
+                undone = undo_run(ROOT, key, indices=some)
         except UndoRefusedError:
+            assert planned.refusal is not None
             return
-        for idx, items in self.before.pop(key).items():
+        assert planned.refusal is None
+        assert (planned.files, len(planned.samples)) == (undone.files, undone.samples)
+        if some is None:
+            del self.before[key]
+        for idx in list(known) if some is None else some:
+            items = known.pop(idx)
             here = self.model.setdefault(idx, {})
             here.pop("meta", None)
             here.update({k: v for k, v in items.items() if k == "meta"})

@@ -184,6 +184,7 @@ class BucketCommit(Commit):
         """The files that it is to be known of what they are now."""
         names = set(self._staging.shared)
         for staged in self._staging.samples.values():
+            names.update(one.name for one in staged.beside if isinstance(one, BucketSource))
             if staged.is_in_place(self._layout) and staged.origin is not None:
                 names.update(_looked_at(staged, staged.origin))
             names.update(file.name for file in staged.files)

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from prefect_pipestream.storage.address import Address
-from prefect_pipestream.storage.file_source import new_digest
+from prefect_pipestream.storage.file_source import new_digest, no_such_file
 from prefect_pipestream.storage.store import Content, Stat, Store, at_once
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.bucket.entry import Ref, version_by
 from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
 from prefect_pipestream.underfolder.bucket.reading_ahead import ReadingAhead
-from prefect_pipestream.underfolder.bucket.source import BucketSource, no_such_file
+from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.format.names import key_of
 
 Found = tuple[bytes, Version, bool]

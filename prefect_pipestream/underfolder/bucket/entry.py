@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from prefect_pipestream.storage.untrusted import is_name
 from prefect_pipestream.storage.version import Version
-from prefect_pipestream.underfolder.format.names import is_shared, parse_item_name
+from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared, parse_item_name
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 
@@ -35,7 +35,9 @@ def _is_id(name: str) -> bool:
 
 _FileName = Annotated[str, Predicate(_is_file_name)]
 _RunKey = Annotated[str, Predicate(is_run_key)]
-_Name = Annotated[str, Predicate(is_name)]
+_RunFolder = Annotated[str, Predicate(_is_id)]
+_Id = Annotated[str, Predicate(_is_id)]
+_Index = Annotated[int, Field(strict=True, ge=0, lt=MAX_INDEX)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +86,23 @@ class Entry:
         notes: What is noted of other runs, by the names of their folders; None: not any more.
         pruned: The names of the folders of the runs that are removed for good.
         moves: Whether samples get other indices by it: attempts at other runs end.
+        taken_back: What counts no more of runs that stand, as long as the run of this entry does:
+            by the names of their folders, and by commit, the indices at which samples were written.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    id: Annotated[str, Predicate(_is_id)]
+    id: _Id
     run_key: _RunKey
     placed: Mapping[_FileName, Ref] = field(default_factory=dict)
     before: Mapping[_FileName, Ref] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     attempt: str | None = None
     claims: bool = False
-    undone: Mapping[_Name, _Name] = field(default_factory=dict)
-    notes: Mapping[_Name, Mapping[str, Any]] = field(default_factory=dict)
-    pruned: tuple[_Name, ...] = ()
+    undone: Mapping[_RunFolder, _RunFolder] = field(default_factory=dict)
+    notes: Mapping[_RunFolder, Mapping[str, Any]] = field(default_factory=dict)
+    pruned: tuple[_RunFolder, ...] = ()
+    taken_back: Mapping[_RunFolder, Mapping[_Id, tuple[_Index, ...]]] = field(default_factory=dict)
     commit: Any = None
     moves: bool = False
 

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import FileSource
+from prefect_pipestream.storage.file_source import no_such_file
 from prefect_pipestream.storage.store import Store, at_once
 from prefect_pipestream.underfolder.bucket.entry import Ref
-from prefect_pipestream.underfolder.bucket.source import no_such_file
 
 
 class KeptSource(FileSource):

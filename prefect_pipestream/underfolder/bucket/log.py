@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -40,6 +40,7 @@ from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.ledger.taken_back import PARTS, PartNote
 from prefect_pipestream.underfolder.runs.pruning import prune
 from prefect_pipestream.underfolder.runs.retiring import retire
 
@@ -289,9 +290,11 @@ class BucketLog:
         run = Run.of(layout, entry.run_key)
         for folder in (layout.staged, layout.log, layout.runs):
             os.makedirs(folder, exist_ok=True)
-        if entry.facts:
+        if entry.facts or entry.taken_back:
             os.makedirs(run.folder, exist_ok=True)
-            run.update(**entry.facts)
+            parts = run.facts().get(PARTS, ())
+            taken = {PARTS: list(dict.fromkeys([*parts, entry.id]))} if entry.taken_back else {}
+            run.update(**entry.facts, **taken)
         for name, facts in entry.notes.items():
             if (noted := Run(layout, name)).exists():
                 noted.update(**facts)
@@ -302,6 +305,9 @@ class BucketLog:
             with open(run.at("done", commit.tag, f"{commit.id}.json"), "wb") as file:
                 file.write(commit.to_bytes())
             drop_commits(layout, commit.drops)
+        for name, commits in entry.taken_back.items():
+            if Run(layout, name).exists():  # a log may come from anybody
+                PartNote(layout, name, entry.id).write(run.name, commits)
         for name, retired in entry.undone.items():
             when = None if commit is None else commit.at
             retire(Run(layout, name), Run(layout, retired), when)
@@ -324,18 +330,26 @@ class BucketLog:
         self._moved_at = at if is_moving else self._moved_at
         return replace(commit, at=at)
 
-    def entries_of(self, runs: Iterable[Run]) -> Iterator[Entry]:
-        """The commits of runs that were not taken back, in the order of the log; see `ledgers`."""
-        found = [(name, run) for run in runs for name in names_in(run.at(_ENTRIES))]
-        for name, run in sorted(found, key=lambda one: one[0]):
-            entry = _read_entry(run.at(_ENTRIES, name))
-            if entry.id not in run.taken_back().commits:
-                yield entry
+    def entries_of(self, runs: Iterable[Run]) -> Iterator[tuple[Run, Entry]]:
+        """The commits of runs that were not taken back, in the order of the log, each with its run.
 
-    def entries_in(self, run: Run) -> Iterator[tuple[int, Entry]]:
-        """All commits of a run with their numbers, also those that were taken back."""
+        Args:
+            runs: The runs; see `ledgers`.
+        """
+        dropped: dict[str, Container[str]] = {}
+        numbered: list[tuple[str, Run]] = []
+        for run in runs:
+            dropped[run.name] = frozenset(names_in(run.dropped))
+            numbered += [(name, run) for name in names_in(run.at(_ENTRIES))]
+        for name, run in sorted(numbered, key=lambda one: one[0]):
+            entry = _read_entry(run.at(_ENTRIES, name))
+            if entry.id not in dropped[run.name]:
+                yield run, entry
+
+    def entries_in(self, run: Run) -> Iterator[Entry]:
+        """All commits of a run, also those that were taken back."""
         for name in sorted(names_in(run.at(_ENTRIES))):
-            yield int(name), _read_entry(run.at(_ENTRIES, name))
+            yield _read_entry(run.at(_ENTRIES, name))
 
     def ledgers(self) -> Layout:
         """Where the ledgers of its runs are, as of now, to be read: a folder of this process.

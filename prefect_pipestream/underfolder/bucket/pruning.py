@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.store import StoreError, at_once
@@ -19,10 +19,10 @@ from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.bucket.undo import BucketFiles
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
-from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER, index_in, key_of
+from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
-from prefect_pipestream.underfolder.runs.interleaved import moved_by
 from prefect_pipestream.underfolder.runs.keeping import (
     RELEASED,
     any_run,
@@ -109,7 +109,7 @@ def _space(log: BucketLog, runs: Iterable[Run]) -> UndoSpace:
     held: dict[str, dict[str, int]] = {}
     for run in runs:
         contents = held.setdefault(run.name, {})
-        for _, entry in log.entries_in(run):
+        for entry in log.entries_in(run):
             refs = (*entry.placed.values(), *entry.before.values())
             contents.update((ref.object, ref.size) for ref in refs if ref.object not in in_place)
     return UndoSpace.of_contents(held)
@@ -139,13 +139,14 @@ def prune_runs_in_bucket(
     Args, Returns, Raises: As for a folder.
     """
     retention = Retention(older_than, larger_than, keep_last)
-    log = Bucket(os.fspath(folder)).log
+    dataset = Bucket(os.fspath(folder), watch=True)
+    log = dataset.log
     doomed: list[RunInfo] = []
     contents: set[str] = set()
 
     def remove(state: State) -> Entry | None:
         nonlocal doomed, contents
-        known = _known(log)
+        known = _known(dataset)
         doomed = list(doomed_runs(known, retention))
         if plan or not doomed:
             return None
@@ -160,8 +161,9 @@ def prune_runs_in_bucket(
     return doomed
 
 
-def _known(log: BucketLog) -> Known:
-    layout = log.ledgers()
+def _known(dataset: Bucket) -> Known:
+    log = dataset.log
+    layout, files = log.ledgers(), partial(BucketFiles, dataset)
     runs, space = runs_of_ledgers(layout, lambda runs: _space(log, runs))
     since = datetime.now(UTC) - _ALIVE
     runs = [
@@ -170,7 +172,7 @@ def _known(log: BucketLog) -> Known:
         else one
         for one in runs
     ]
-    return Known(layout, runs, space, lambda: needed_with(layout, lambda r: _together(log, r)))
+    return Known(layout, runs, space, lambda: needed_with(layout, files))
 
 
 def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
@@ -184,41 +186,8 @@ def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
 
 
 def _objects_of(log: BucketLog, run: Run) -> Iterator[str]:
-    for _, entry in log.entries_in(run):
+    for entry in log.entries_in(run):
         yield from (ref.object for ref in (*entry.placed.values(), *entry.before.values()))
-
-
-def _together(log: BucketLog, runs: Sequence[Run]) -> list[Run]:
-    """The runs, and the later ones that wrote their files again, or moved their samples."""
-    layout = log.ledgers()
-    together = {run.name: run for run in runs}
-    standing = [run for run in runs_of(layout) if not run.is_undone() and not run.is_pruned()]
-    items = {run.name: _items_by_entry(log, run) for run in standing}
-    while True:
-        began: dict[Any, int] = {}
-        for name in together:
-            for item, (first, _) in items.get(name, {}).items():
-                began[item] = min(first, began.get(item, first))
-        later = [
-            run
-            for run in standing
-            if run.name not in together
-            and any(last > began.get(item, last) for item, (_, last) in items[run.name].items())
-        ]
-        later = later or moved_by(layout, list(together.values()))
-        if not later:
-            return list(together.values())
-        together.update((run.name, run) for run in later)
-
-
-def _items_by_entry(log: BucketLog, run: Run) -> dict[Any, tuple[int, int]]:
-    """The items that a run changed, each with the first and the last entry that did."""
-    found: dict[Any, tuple[int, int]] = {}
-    for number, entry in log.entries_in(run):
-        for name in (*entry.placed, *entry.before):
-            item = index_in(name), key_of(name)
-            found[item] = found.get(item, (number, 0))[0], number
-    return found
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def restore_sample_in_bucket(
         noted = {**(facts or {}), "restores": key}
         run = Restoring(key=free_key(layout, RESTORE_KEY + key), facts=noted, has_ended=True)
         report = todo.report(run.key)
-        return restoring_entry(dataset, known, run, _contents_of(todo), new_id)
+        return restoring_entry(dataset, known, run, {idx: _contents_of(todo)}, new_id)
 
     put_back(dataset, make, f"the restoring of sample {idx}")
     return report

@@ -1,7 +1,5 @@
 """One file of a dataset in a bucket, read as a sample has it that was taken at one time."""
 
-import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -201,8 +199,3 @@ def _remade(
     source = BucketSource(contents, name, ref, etag, size)
     source.version, source.is_newer = version, is_newer
     return source
-
-
-def no_such_file(path: str) -> FileNotFoundError:
-    """The error for a file that is not there (any more)."""
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)

@@ -2,51 +2,136 @@
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect_pipestream.errors import DatasetError, UndoRefusedError
+from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.store import at_once
-from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import object_of
-from prefect_pipestream.underfolder.bucket.restoring import (
-    Restoring,
-    put_back,
-    restoring_entry,
-)
+from prefect_pipestream.underfolder.bucket.restoring import Restoring, put_back, restoring_entry
+from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.state import State
-from prefect_pipestream.underfolder.commits.prospect import Check
+from prefect_pipestream.underfolder.commits.prospect import Check, Items
 from prefect_pipestream.underfolder.format.layout import Folder
-from prefect_pipestream.underfolder.format.names import (
-    index_in,
-    is_shared,
-    key_of,
-)
+from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.underfolder.format.run_key import ROLLBACK_KEY
 from prefect_pipestream.underfolder.ledger.records import (
+    CommitRecord,
     new_commit_id,
 )
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.interleaved import (
-    describe_runs,
-    newest_first,
-    undo_key_of,
-)
+from prefect_pipestream.underfolder.runs.interleaved import refuse_if_moved
 from prefect_pipestream.underfolder.runs.listing import existing_run
-from prefect_pipestream.underfolder.runs.undo import UndoReport, checked_keys
+from prefect_pipestream.underfolder.runs.part_undo import chosen_samples, only, with_names
+from prefect_pipestream.underfolder.runs.retiring import intent_for
+from prefect_pipestream.underfolder.runs.undo import (
+    UndoPlan,
+    UndoReport,
+    checked_keys,
+    facts_of,
+    plan_held_to_rules,
+    planned,
+    report_of,
+    to_take_back,
+)
+from prefect_pipestream.underfolder.runs.undo_checks import refuse_at_first
 from prefect_pipestream.underfolder.runs.undo_commits import key_of_undo, person_in, refuse_whole
+from prefect_pipestream.underfolder.runs.undo_plan import Change, Commits, Files, Plan, net_changes
 
 
-@dataclass(frozen=True)
-class _Change:
-    """What became of a file by some entries: what it was before the first, and after the last."""
+class BucketFiles(Files):
+    """The files of a dataset in a bucket: what they are like now, and as runs found and left them.
 
-    before: Ref | None
-    after: Ref | None
-    is_whole: bool = False  # all of its sample was removed
+    Args:
+        dataset: The dataset.
+    """
+
+    dataset: Bucket
+
+    def __init__(self, dataset: Bucket) -> None:
+        super().__init__(dataset.log.ledgers(), dataset)
+        self._before: dict[str, Mapping[str, Ref]] = {}
+
+    def in_turn(self, runs: Iterable[Run], indices: Collection[int] | None = None) -> Commits:
+        """The commits of several runs in the order of the log, each with its run; see `Files`."""
+        runs = list(runs)
+        gone = {run.name: run.taken_back() for run in runs}
+        for run, entry in self.dataset.log.entries_of(runs):
+            self._before[run.undo_of(entry.id)] = entry.before
+            commit = gone[run.name].rest_of(_as_placed(entry))
+            yield run, commit if indices is None else only(commit, indices)
+
+    def asked_at_once(self, names: Iterable[str]) -> AbstractContextManager[None]:
+        """Asks for many files at the same time."""
+        return self.dataset.contents.asked_at_once(names)
+
+    def mark(self, name: str) -> str | None:
+        """The mark of a file as it is now; None where there is none."""
+        now = self.dataset.contents.version_now(name)
+        return None if now is None else now.mark
+
+    def kept_mark(self, name: str, kept_in: str) -> str | None:
+        """The mark of a file that a commit kept; None where it kept none."""
+        ref = self._before[kept_in].get(name)
+        return None if ref is None else ref.version().mark
+
+    def is_as_before(self, name: str, change: Change) -> bool:
+        """Whether a file has the content that was kept (or, as then, there is none)."""
+        kept_in = change.kept_in
+        return self.mark(name) == (None if kept_in is None else self.kept_mark(name, kept_in))
+
+    def lost(self, names: Iterable[str], changes: Mapping[str, Change]) -> list[str]:
+        """Where contents were kept that are not there any more."""
+        refs = (self.ref(name, changes[name]) for name in names)
+        keys = [object_of(ref) for ref in refs if ref is not None]
+        found = zip(keys, at_once(self.dataset.log.store.stat, keys), strict=True)
+        return [self.dataset.address / key for key, there in found if there is None]
+
+    def before(self, name: str, change: Change) -> FileSource | None:
+        """A file as it was before; None: there was none."""
+        ref = self.ref(name, change)
+        return None if ref is None else BucketSource(self.dataset.contents, name, ref)
+
+    def ref(self, name: str, change: Change) -> Ref | None:
+        """The content of a file as it was before; None: there was none."""
+        return None if change.kept_in is None else self._before[change.kept_in].get(name)
+
+
+def _as_placed(entry: Entry) -> CommitRecord:
+    """The commit of an entry, without names of which that has no content."""
+    commit: CommitRecord = entry.commit
+    known = entry.placed.keys() | entry.before.keys()
+    samples = tuple(with_names(sample, known.__contains__) for sample in commit.samples)
+    shared = {name: mark for name, mark in commit.shared.items() if name in known}
+    return replace(commit, samples=samples, shared=shared)
+
+
+class _Remembering:
+    """A check that is not asked again of what it was asked before, where others are faster.
+
+    Args:
+        check: The check.
+    """
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._known: dict[Any, Sequence[str]] = {}
+
+    def __call__(self, items: Items) -> Sequence[str]:
+        """Says what is wrong with a sample, given its items."""
+        files = ((key, file) for key, item in items.items() for file in item.file_sources)
+        made_of = frozenset(
+            (key, file.name, file.ref, file.etag)
+            for key, file in files
+            if isinstance(file, BucketSource)
+        )
+        if made_of not in self._known:
+            self._known[made_of] = self._check(items)
+        return self._known[made_of]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +139,28 @@ class _Undo(Restoring):
     """An undo that is to be made.
 
     Attributes:
-        keys: The runs that are taken back, or something of them.
+        files: The dataset's files.
+        runs: The runs that are taken back, or something of them.
         changes: What is taken back.
+        plan: What is to be done for it.
     """
 
-    keys: tuple[str, ...]
-    changes: Mapping[str, _Change]
+    files: BucketFiles
+    runs: Sequence[Run]
+    changes: Mapping[str, Change]
+    plan: Plan
+
+    def contents(self) -> dict[int, dict[str, Ref | None]]:
+        """The content that each file gets, by sample and name; None: it is removed."""
+        found = {idx: {n: self._ref(n) for n in names} for idx, names in self.plan.todo.items()}
+        back = {(idx, key_of(n)) for idx, own in found.items() for n, ref in own.items() if ref}
+        for idx, names in self.plan.changed.items():  # by force
+            others = (n for n in names if n not in self.changes and (idx, key_of(n)) in back)
+            found.setdefault(idx, {}).update(dict.fromkeys(others))
+        return found
+
+    def _ref(self, name: str) -> Ref | None:
+        return self.files.ref(name, self.changes[name])
 
 
 @DatasetError.explaining_questions()
@@ -75,51 +176,75 @@ def undo_run_in_bucket(
     """Restores a dataset in a bucket to what it was before runs; see `undo_run`.
 
     It is one commit, whatever the number of samples. A run that is still running stops with its
-    next commit.
+    next commit; if just some samples are taken back, it goes on.
 
     Args:
         folder: The dataset's address.
         run_key: The run, by its key or the name that it was given, or several.
         force: Whether to restore also what others changed since.
-        indices: None: of a dataset in a bucket whole runs are undone.
+        indices: Take back these samples alone; None is the whole run.
         facts: What the ledger is to say of the undo, beside what it took back.
-        check: None: nothing is checked.
+        check: Says what is wrong with a sample as it would be. What others change while it is
+            asked is looked at anew.
 
     Raises:
-        RunNotFoundError: If there is no such run, or it was undone already.
-        UndoRefusedError: If someone changed samples of the runs since.
+        RunNotFoundError, UndoRefusedError, ItemNameError, DatasetError: As for a folder.
         DatasetWriteError: If the dataset cannot be written.
     """
-    if indices is not None or check is not None:
-        raise DatasetError(
-            f"{folder}: of a dataset in a bucket whole runs are undone; neither samples nor rules "
-            "can be given."
-        )
-    given = checked_keys(run_key)
-    dataset = Bucket(os.fspath(folder), watch=True)
+    keys = checked_keys(run_key)
+    some = None if indices is None else chosen_samples(indices)
+    remembering = None if check is None else _Remembering(check)
 
-    def begin() -> _Undo:
-        layout = dataset.log.ledgers()
-        runs = newest_first(existing_run(layout, key) for key in dict.fromkeys(given))
-        now = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-        keys = tuple(run.key for run in runs)
-        retired = {run.name: f"{run.name}~undone-{now}" for run in runs}
-        noted = {
-            **(facts or {}),
-            "undoes": ", ".join(keys),
-            "undoes_folders": list(retired.values()),
-        }
-        changes = _changes_of(dataset, runs, dataset.log.entries_of(runs), force)
+    def begin(files: BucketFiles) -> _Undo:
+        intent = intent_for(files.layout, keys, some)
+        runs = intent.runs(files.layout)
+        refuse_at_first(files.layout, intent, runs, force)
+        taken, changes = to_take_back(files, intent, runs, force)
+        plan = plan_held_to_rules(files, runs, changes, force, some, remembering)
+        noted = {**(facts or {}), **facts_of(intent, runs, changes)}
         return _Undo(
-            key=undo_key_of(layout, keys),
+            key=intent.undo_key,
             facts=noted,
             has_ended=True,
-            retired=retired,
-            keys=keys,
+            retired=intent.retired if some is None else {},
+            taken={} if some is None else taken or {},
+            moves=any(run.is_compaction for run in runs),
+            files=files,
+            runs=runs,
             changes=changes,
+            plan=plan,
         )
 
-    return _done(dataset, begin, force)
+    undo, _ = _done(Bucket(os.fspath(folder), watch=True), begin)
+    keys = [run.key for run in undo.runs]
+    return report_of(keys, undo.key, undo.plan, some, tuple(undo.retired.values()))
+
+
+@DatasetError.explaining_questions()
+def plan_undo_in_bucket(
+    folder: Folder,
+    run_key: str | Sequence[str],
+    force: bool = False,
+    *,
+    indices: Iterable[int] | None = None,
+    check: Check | None = None,
+) -> UndoPlan:
+    """Says what `undo_run` would do now in a bucket, and writes nothing; see `plan_undo`.
+
+    Args:
+        folder: The dataset's address.
+        run_key: The run, or several.
+        force: Whether it would restore also what others changed since.
+        indices: The samples that would be taken back; None is the whole run.
+        check: Says what is wrong with a sample as it would be.
+
+    Raises:
+        RunKeyError, RunNotFoundError, ItemNameError, DatasetError: As for a folder.
+    """
+    keys = checked_keys(run_key)
+    some = None if indices is None else chosen_samples(indices)
+    files = BucketFiles(Bucket(os.fspath(folder), watch=True))
+    return planned(files, intent_for(files.layout, keys, some), force, check)
 
 
 def undo_commits_in_bucket(
@@ -147,33 +272,34 @@ def undo_commits_in_bucket(
         UndoRefusedError: If someone changed the samples since.
         DatasetWriteError: If the dataset cannot be written.
     """
-    dataset = Bucket(address, watch=True)
+    key = key_of_undo(run_key)
+    noted = dict(facts or {})
+    if key.startswith(ROLLBACK_KEY):
+        noted["rolls_back"] = run_key
 
-    def begin() -> _Undo:
-        run = Run.of(dataset.log.ledgers(), run_key)
-        entries = [
-            entry
-            for entry in dataset.log.entries_of([run])
-            if (commit_ids is None or entry.id in commit_ids)
-            and (tag is None or entry.commit.tag == tag)
+    def begin(files: BucketFiles) -> _Undo:
+        run = Run.of(files.layout, run_key)
+        commits = [
+            (run, commit)
+            for run, commit in files.in_turn([run])
+            if (commit_ids is None or commit.id in commit_ids) and tag in (None, commit.tag)
         ]
-        key = key_of_undo(run_key)
-        noted = dict(facts or {})
-        if key.startswith(ROLLBACK_KEY):
-            noted["rolls_back"] = run_key
-        drops = tuple(f"{run.name}/{entry.id}" for entry in entries)
-        changes = _changes_of(dataset, [run], entries, force)
+        changes = net_changes(commits)
+        plan = plan_held_to_rules(files, [run], changes, force, None, None)
         return _Undo(
             key=key,
             facts=noted,
+            drops=tuple(f"{run.name}/{commit.id}" for run, commit in commits),
             tag=tag or "main",
-            drops=drops,
             by=by,
-            keys=(run_key,),
+            files=files,
+            runs=[run],
             changes=changes,
+            plan=plan,
         )
 
-    return _done(dataset, begin, force)
+    undo, commit_id = _done(Bucket(address, watch=True), begin)
+    return report_of([run_key], key, undo.plan, commit_id=commit_id if undo.plan.todo else None)
 
 
 @DatasetError.explaining_questions()
@@ -197,8 +323,10 @@ def undo_commit_in_bucket(
     run_key = existing_run(log.ledgers(), run_key).key
     for key in (run_key, key_of_undo(run_key)):
         run = Run.of(log.ledgers(), key)
-        if any(entry.id == commit_id for entry in log.entries_of([run])):
+        commit = run.commit(commit_id)
+        if commit is not None:
             refuse_whole(run)
+            refuse_if_moved(run.layout, [run], [sample.written_at for sample in commit.samples])
             by = person_in(facts or {})
             return undo_commits_in_bucket(
                 address, key, [commit_id], force=force, facts=facts, by=by
@@ -209,140 +337,17 @@ def undo_commit_in_bucket(
     )
 
 
-def _done(dataset: Bucket, begin: Callable[[], _Undo], force: bool) -> UndoReport:
-    """Makes an undo, anew where others are faster."""
+def _done(dataset: Bucket, begin: Callable[[BucketFiles], _Undo]) -> tuple[_Undo, str]:
+    """Makes an undo, anew where others are faster; returns it, with the id of its entry."""
     commit_id = new_commit_id()
-    made: list[tuple[_Undo, list[str], Mapping[str, Ref | None], list[str]]] = []
+    made: list[_Undo] = []
 
     def make(state: State) -> Entry | None:
-        undo = begin()
-        changed, as_before = _changed_since(dataset, undo)
-        todo = {n: one.before for n, one in undo.changes.items() if n not in as_before}
-        beside = _beside(dataset, todo, undo.changes)
-        left = [name for name in todo if _is_left(name, changed, beside, force)]
-        for name in left:
-            del todo[name]
-        changed = [name for name in changed if name not in left]
-        beside = [name for name in beside if not is_shared(name)]
-        changed += beside
-        if changed and not force:
-            raise _refused(dataset, undo, changed)
-        restored = {(index_in(name), key_of(name)) for name, ref in todo.items() if ref}
-        instead = [name for name in beside if (index_in(name), key_of(name)) in restored]
-        todo.update(dict.fromkeys(instead))
-        _refuse_lost(dataset, todo)
-        made.append((undo, changed, todo, left))
-        if not (todo or undo.retired or undo.drops):
+        undo = begin(BucketFiles(dataset))
+        made.append(undo)
+        if not (undo.plan.todo or undo.retired or undo.taken or undo.drops):
             return None
-        return restoring_entry(dataset, state, undo, todo, commit_id)
+        return restoring_entry(dataset, state, undo, undo.contents(), commit_id)
 
     put_back(dataset, make, "the undo")
-    undo, changed, todo, left = made[-1]
-    return UndoReport(
-        run_keys=undo.keys,
-        undo_run_key=undo.key,
-        samples=len({index_in(name) for name in todo} - {None}),
-        files=len(todo),
-        overwritten=tuple(changed),
-        left=tuple(left),
-        folders=tuple(undo.retired.values()),
-        commit_id=commit_id if todo else None,
-    )
-
-
-def _changes_of(
-    dataset: Bucket, runs: Sequence[Run], entries: Iterable[Entry], force: bool
-) -> dict[str, _Change]:
-    """What entries of runs changed all in all, by file name.
-
-    Raises:
-        UndoRefusedError: If others changed a file between two changes of these runs.
-    """
-    changes: dict[str, _Change] = {}
-    for entry in entries:
-        removed = [one for one in entry.commit.samples if one.outcome == "removed"]
-        whole = {name for one in removed for name in one.removes}
-        for name in {**entry.placed, **entry.before}:
-            before, after = entry.before.get(name), entry.placed.get(name)
-            known = changes.get(name)
-            if known is not None and known.after != before and not force:
-                raise UndoRefusedError(
-                    f"{dataset.address}: {name} was changed by others between two commits of "
-                    f"{describe_runs([run.key for run in runs])}. Undo those that did it with them,"
-                    " or use `force`, which takes that back, too.",
-                    [idx] if (idx := index_in(name)) is not None else [],
-                )
-            first = before if known is None else known.before
-            changes[name] = _Change(first, after, name in whole)
-    return changes
-
-
-def _changed_since(dataset: Bucket, undo: _Undo) -> tuple[list[str], set[str]]:
-    """The files that are neither as the runs left nor as they found them; and those that are so."""
-    with dataset.contents.asked_at_once(undo.changes):
-        now = {name: dataset.contents.version_now(name) for name in undo.changes}
-    found = undo.changes.items()
-    as_before = {name for name, one in found if _is_same(_version(one.before), now[name])}
-    changed = [name for name, one in found if not _is_same(_version(one.after), now[name])]
-    return [name for name in changed if name not in as_before], as_before
-
-
-def _refuse_lost(dataset: Bucket, todo: Mapping[str, Ref | None]) -> None:
-    """Checks that what is to be put back is there.
-
-    Raises:
-        DatasetError: If something is not. Nothing was changed.
-    """
-    keys = [object_of(ref) for ref in todo.values() if ref is not None]
-    found = zip(keys, at_once(dataset.log.store.stat, keys), strict=True)
-    lost = [key for key, there in found if there is None]
-    if lost:
-        raise DatasetError(
-            f"{dataset.address}: {len(lost)} objects that the undo needs are not there any more: "
-            f"{', '.join(lost[:3])}. Nothing was changed. Restore them, and repeat it."
-        )
-
-
-def _beside(
-    dataset: Bucket, todo: Mapping[str, Ref | None], changes: Mapping[str, _Change]
-) -> list[str]:
-    """Other files of items, or whole samples, that are put back: nobody of these runs made them."""
-    found: dict[str, None] = {}
-    for name, ref in todo.items():
-        idx = index_in(name)
-        if ref is None:
-            continue
-        if is_shared(name):
-            there = dataset.shared_files().get(key_of(name))
-            names = [] if there is None else ["/" + there]
-        elif idx is not None:
-            kinds, is_whole = dataset.kinds_of(idx), changes[name].is_whole
-            names = [k.name_of(idx) for k in kinds if is_whole or k.key == key_of(name)]
-        else:
-            continue
-        found.update(dict.fromkeys(one for one in names if one not in changes))
-    return list(found)
-
-
-def _is_left(name: str, changed: Sequence[str], beside: Sequence[str], force: bool) -> bool:
-    """Whether a shared item stays as others left it, as it does in a folder."""
-    is_of_others = any(is_shared(one) and key_of(one) == key_of(name) for one in beside)
-    return is_shared(name) and (is_of_others or (name in changed and not force))
-
-
-def _version(ref: Ref | None) -> Version | None:
-    return None if ref is None else ref.version()
-
-
-def _is_same(was: Version | None, now: Version | None) -> bool:
-    return was is now if was is None or now is None else was.may_be(now)
-
-
-def _refused(dataset: Bucket, undo: _Undo, changed: Sequence[str]) -> UndoRefusedError:
-    indices = sorted({idx for name in changed if (idx := index_in(name)) is not None})
-    some = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-    return UndoRefusedError(
-        f"{dataset.address}: {describe_runs(undo.keys)} cannot be undone: others changed {some} "
-        "since. Undo what changed them first, or use `force`, which takes that back, too.",
-        indices,
-    )
+    return made[-1], commit_id

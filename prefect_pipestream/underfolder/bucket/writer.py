@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetWriteError
+from prefect_pipestream.errors import DatasetExistsError, DatasetWriteError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, taken_over
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
@@ -17,7 +17,6 @@ from prefect_pipestream.underfolder.bucket.staging import BucketStaging
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.attempts import moved_since
 from prefect_pipestream.underfolder.commits.commit import Rules
-from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Layout
@@ -119,19 +118,6 @@ class BucketWriter(UnderfolderWriter):
         except StoreError as error:
             what = f"{self.dataset.address} cannot be opened for writing ({error})"
             raise DatasetWriteError(None, what) from error
-
-    def checking(self, check: Check | None) -> "BucketWriter":
-        """Returns this writer, which cannot hold samples against rules before they are written.
-
-        Raises:
-            DatasetError: If it is to.
-        """
-        if check is not None:
-            raise DatasetError(
-                f"{self.dataset.address}: samples cannot be held against rules before they are "
-                "written to a bucket yet. Validate it afterwards, or write to a folder first."
-            )
-        return self
 
     # -- opening -----------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from prefect_pipestream.errors import (
     some_problems,
 )
 from prefect_pipestream.items import FileSource, Item
+from prefect_pipestream.storage.file_source import no_such_file
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, Kind, is_shared, key_of
 
@@ -56,17 +57,17 @@ class Judge:
 
     dataset: Underfolder
     check: Check
-    _shared: dict[str, Item[Any]] = field(default_factory=dict)  # by path, decoded once
+    _shared: dict[str, Item[Any]] = field(default_factory=dict)  # decoded once
 
     def prospect(
-        self, idx: int, placed: Mapping[str, str], removed: Collection[str] = ()
+        self, idx: int, placed: Mapping[str, FileSource], removed: Collection[str] = ()
     ) -> Prospect:
         """The sample as it would be.
 
         Args:
             idx: Its index.
-            placed: The path at which each file is now that is to be placed, by the name that it
-                gets; with a leading slash, that of a shared item.
+            placed: Where each file is now that is to be placed, by the name that it gets; with a
+                leading slash, that of a shared item.
             removed: The names that are removed, beside those of the same items.
 
         Raises:
@@ -75,7 +76,7 @@ class Judge:
         """
         found = Prospect(kinds=self.dataset.kinds_of(idx))
         self._add_shared(found, placed, removed)
-        own = {key_of(name): path for name, path in placed.items() if not is_shared(name)}
+        own = {key_of(name): source for name, source in placed.items() if not is_shared(name)}
         beside: dict[str, str] = {}
         for kind in found.kinds:
             name = kind.name_of(idx)
@@ -87,44 +88,51 @@ class Judge:
                     "Remove one of them."
                 )
             beside[kind.key] = name
-            source = FileSource(self.dataset.data_prefix + name)
-            source.look()
+            source = self._staying(name)
             found.beside.append(source)
             found.items[kind.key] = self.dataset.item_of(source)
-        found.items.update((k, self.dataset.item_of(FileSource(p))) for k, p in own.items())
+        found.items.update((key, self.dataset.item_of(source)) for key, source in own.items())
         return found
 
-    def _add_shared(
-        self, found: Prospect, placed: Mapping[str, str], removed: Collection[str]
-    ) -> None:
-        ours = {key_of(name): path for name, path in placed.items() if is_shared(name)}
-        for key, name in self.dataset.shared_files().items():
-            if key not in ours and "/" + name not in removed:
-                item = self._shared_at(f"{self.dataset.folder}/{name}")
-                item.file_sources[0].look()
-                found.items[key] = item
-                found.beside += item.file_sources
-        found.items.update((key, self._shared_at(path)) for key, path in ours.items())
+    def _staying(self, name: str) -> FileSource:
+        source = self.dataset.source_of(name)
+        if source is None:
+            raise no_such_file(name)
+        return source
 
-    def _shared_at(self, path: str) -> Item[Any]:
-        if path not in self._shared:
-            self._shared[path] = self.dataset.item_of(FileSource(path), shared=True)
-        return self._shared[path]
+    def _add_shared(
+        self, found: Prospect, placed: Mapping[str, FileSource], removed: Collection[str]
+    ) -> None:
+        ours = {key_of(name): source for name, source in placed.items() if is_shared(name)}
+        for key, file in self.dataset.shared_files().items():
+            name = "/" + file
+            if key not in ours and name not in removed:
+                if name not in self._shared:
+                    self._shared[name] = self._shared_item(self._staying(name))
+                found.items[key] = self._shared[name]
+                found.beside += self._shared[name].file_sources
+        for key, source in ours.items():
+            if source.path not in self._shared:
+                self._shared[source.path] = self._shared_item(source)
+            found.items[key] = self._shared[source.path]
+
+    def _shared_item(self, source: FileSource) -> Item[Any]:
+        return self.dataset.item_of(source, shared=True)
 
     def forget_shared(self) -> None:
         """Looks at shared items anew, as where staged ones are discarded."""
         self._shared.clear()
 
-    def problems(self, found: Prospect, placed: Mapping[str, str]) -> list[str]:
+    def problems(self, found: Prospect, placed: Mapping[str, FileSource]) -> list[str]:
         """What the check says, with the names that the files get in place of where they are."""
         texts = list(self.check(found.items))
-        for name, path in placed.items() if texts else ():
+        for name, source in placed.items() if texts else ():
             shown = name[1:] if is_shared(name) else f"{DATA_FOLDER}/{name}"
-            texts = [text.replace(path, shown) for text in texts]
+            texts = [text.replace(source.path, shown) for text in texts]
         return [text.replace(f"{self.dataset.folder}{os.sep}", "") for text in texts]
 
     def judged(
-        self, idx: int, placed: Mapping[str, str], removed: Collection[str] = ()
+        self, idx: int, placed: Mapping[str, FileSource], removed: Collection[str] = ()
     ) -> list[FileSource]:
         """Lets a sample pass that is as it should be.
 

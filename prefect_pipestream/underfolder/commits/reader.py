@@ -26,7 +26,7 @@ from prefect_pipestream.storage.version import ABSENT, Version, version_of
 from prefect_pipestream.underfolder.commits.apply import recover
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.format.names import DATA_FOLDER, Kind
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER, Kind, is_shared
 from prefect_pipestream.underfolder.format.origin import SampleOrigin, stat_into, unreadable
 from prefect_pipestream.underfolder.format.shared_items import SharedItems
 from prefect_pipestream.underfolder.format.watched_index import WatchedIndex
@@ -213,6 +213,19 @@ class Underfolder:
             A source for each; None for one that is not there.
         """
         return None
+
+    def source_of(self, name: str) -> FileSource | None:
+        """A source of a file, with what it is like now; None where there is none.
+
+        Args:
+            name: The file's name; a shared one's begins with a slash.
+        """
+        source = FileSource(self._root + name if is_shared(name) else self.data_prefix + name)
+        try:
+            source.look()
+        except FileNotFoundError:
+            return None
+        return source
 
     def item_of(self, source: FileSource, *, shared: bool = False) -> Item[Any]:
         """The item in a file, as this dataset is opened: pickled ones decode only if they may."""

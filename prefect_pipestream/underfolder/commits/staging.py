@@ -383,14 +383,14 @@ class Staging:
         self, judge: Judge, staged: StagedSample, shared_before: Collection[str]
     ) -> None:
         """Refuses a sample with which something is wrong, and what it alone brought to share."""
-        shared = {name: file.source.path for name, file in self.shared.items()}
+        shared = list(self.shared.values())
         for one in self.samples.values() if self._replace_shared else ():
-            shared.update((f.name, f.source.path) for f in one.files if is_shared(f.name))
-        own = {file.name: file.source.path for file in staged.files}
+            shared += [file for file in one.files if is_shared(file.name)]
+        placed = {file.name: file.source.anew() for file in (*shared, *staged.files)}
         try:
             kinds = self.dataset.kinds_of(staged.target)
             gone = {k.name_of(staged.target) for k in kinds if k.key in staged.removed_keys}
-            staged.beside = judge.judged(staged.target, {**shared, **own}, gone)
+            staged.beside = judge.judged(staged.target, placed, gone)
         except (InvalidSampleError, ConflictError):
             judge.forget_shared()
             for name in self.shared.keys() - shared_before:

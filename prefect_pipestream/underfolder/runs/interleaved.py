@@ -1,48 +1,24 @@
 """Runs whose commits took turns on the same samples, and which of them can be undone together."""
 
-import heapq
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from prefect_pipestream.errors import UndoRefusedError
-from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.run_key import UNDO_KEY
 from prefect_pipestream.underfolder.ledger.compactions import compactions
-from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.rows import Moves
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
-from prefect_pipestream.underfolder.runs.part_undo import only, spelled
-from prefect_pipestream.underfolder.runs.undo_plan import Plan, net_changes, plan_of
-
-
-def commits_in_turn(
-    runs: Iterable[Run], indices: Collection[int] | None = None
-) -> Iterator[tuple[Run, CommitRecord]]:
-    """The commits of several runs in the order of their making, each with its run.
-
-    Args:
-        runs: The runs.
-        indices: What they did to these samples alone; None is all.
-
-    Raises:
-        DatasetError: If a record cannot be read.
-    """
-    return heapq.merge(*(_commits(run, indices) for run in runs), key=_order_of)
-
-
-def _order_of(pair: tuple[Run, CommitRecord]) -> str:
-    return pair[0].layout.order_of(pair[1].id)
-
-
-def _commits(
-    run: Run, indices: Collection[int] | None = None
-) -> Iterator[tuple[Run, CommitRecord]]:
-    if indices is None:
-        return ((run, commit) for commit in run.commits())
-    return ((run, only(commit, indices)) for commit in run.commits(idx=indices))
+from prefect_pipestream.underfolder.runs.part_undo import spelled
+from prefect_pipestream.underfolder.runs.undo_plan import (
+    Files,
+    Plan,
+    net_changes,
+    order_of,
+    plan_of,
+)
 
 
 def newest_first(runs: Iterable[Run]) -> list[Run]:
@@ -125,46 +101,40 @@ def _is_moved(run: Run, moves: Moves, indices: Sequence[int] | None) -> bool:
 
 
 def way_out(
-    layout: Layout,
-    dataset: Underfolder,
-    runs: Sequence[Run],
-    plan: Plan,
-    indices: Sequence[int] | None = None,
+    files: Files, runs: Sequence[Run], plan: Plan, indices: Sequence[int] | None = None
 ) -> str:
     """Says what to do where samples were changed since the runs that are to be undone.
 
     Args:
-        layout: The dataset.
-        dataset: The same, opened.
+        files: The dataset's files.
         runs: The runs that are to be undone.
         plan: Their plan, which tells what was changed since.
         indices: The samples that are to be taken back; None is all.
     """
     some = None if indices is None else frozenset(indices)
     together = list(runs)
-    while plan.changed and (later := _later_runs(layout, together, plan, some)):
+    while plan.changed and (later := _later_runs(files, together, plan, some)):
         together += later
-        changes = net_changes(commits_in_turn(together, some))
-        plan = plan_of(layout, dataset, changes, force=False)
+        changes = net_changes(files.in_turn(together, some))
+        plan = plan_of(files, changes, force=False)
     others = [run.key for run in newest_first(together[len(runs) :])]
     force = "use `--force` (`force=True`), which keeps what is there now for another undo."
     if plan.changed or not others:
         by = f" ({describe_runs(others)} among them)" if others else ""
         return f"Undo what changed them first{by}, or {force}"
     keys = [run.key for run in newest_first(together)]
-    command = undo_command(layout, keys, indices)
+    command = undo_command(files.layout, keys, indices)
     return f"That was {describe_runs(others)}: {command} undoes them together. Or {force}"
 
 
-def undone_together(layout: Layout, dataset: Underfolder, runs: Sequence[Run]) -> list[Run]:
+def undone_together(files: Files, runs: Sequence[Run]) -> list[Run]:
     """The runs, and the later ones without which they could not be undone, but by force.
 
     Those changed files again that these runs wrote, or moved their samples. Costs what a plan of
     the runs' undo costs, once for each time that more are found.
 
     Args:
-        layout: The dataset.
-        dataset: The same, opened.
+        files: The dataset's files.
         runs: Runs that stand.
 
     Raises:
@@ -172,17 +142,17 @@ def undone_together(layout: Layout, dataset: Underfolder, runs: Sequence[Run]) -
     """
     together = list(runs)
     while True:
-        later = moved_by(layout, together)
+        later = _moved_by(files.layout, together)
         if not later:
-            changes = net_changes(commits_in_turn(together))
-            plan = plan_of(layout, dataset, changes, force=False)
-            later = _later_runs(layout, together, plan, None) if plan.changed else []
+            changes = net_changes(files.in_turn(together))
+            plan = plan_of(files, changes, force=False)
+            later = _later_runs(files, together, plan, None) if plan.changed else []
         if not later:
             return together
         together += later
 
 
-def moved_by(layout: Layout, runs: Sequence[Run]) -> list[Run]:
+def _moved_by(layout: Layout, runs: Sequence[Run]) -> list[Run]:
     """The other compactions that moved samples of runs since, and can be undone."""
     known = {run.name for run in runs}
     others = [one for one in compactions(layout) if one.name not in known and not one.is_pruned()]
@@ -190,28 +160,28 @@ def moved_by(layout: Layout, runs: Sequence[Run]) -> list[Run]:
 
 
 def _later_runs(
-    layout: Layout, runs: Sequence[Run], plan: Plan, indices: Collection[int] | None
+    files: Files, runs: Sequence[Run], plan: Plan, indices: Collection[int] | None
 ) -> list[Run]:
     """The other runs that later wrote a file which differs now from what these runs left."""
     began: dict[str | int, str] = {}
-    for pair in commits_in_turn(runs, indices):
+    for pair in files.in_turn(runs, indices):
         for name, change in net_changes([pair]).items():
-            began.setdefault(name, _order_of(pair))
-            began.setdefault(change.idx, _order_of(pair))  # for files of its items of other names
+            began.setdefault(name, order_of(pair))
+            began.setdefault(change.idx, order_of(pair))  # for files of its items of other names
     changed = {
         name: began.get(name, began.get(idx, ""))
         for idx, names in plan.changed.items()
         for name in names
     }
     known = {run.name for run in runs}
-    others = [run for run in runs_of(layout) if run.name not in known]
+    others = [run for run in runs_of(files.layout) if run.name not in known]
     return [
         run
         for run in others
         if not run.is_undone()
         and any(
-            name in changed and _order_of(pair) > changed[name]
-            for pair in _commits(run)
+            name in changed and order_of(pair) > changed[name]
+            for pair in files.in_turn([run])
             for name in net_changes([pair])
         )
     ]

@@ -5,7 +5,6 @@ run that is undone has them still, and has them when its undo is undone.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from prefect_pipestream.errors import DatasetError, RunKeyError
@@ -20,6 +19,7 @@ from prefect_pipestream.underfolder.runs.interleaved import undone_together
 from prefect_pipestream.underfolder.runs.listing import existing_run, live_writers
 from prefect_pipestream.underfolder.runs.packing import ledger_lock
 from prefect_pipestream.underfolder.runs.part_undo import runs_with
+from prefect_pipestream.underfolder.runs.undo_plan import Files
 
 RELEASED: Mapping[str, Any] = {"kept": None, "name": None}
 """What is noted of a run that is kept no more."""
@@ -153,20 +153,19 @@ def needed_by_kept(layout: Layout) -> set[str]:
         DatasetError: If a ledger cannot be read.
     """
 
-    @cache
-    def dataset() -> Underfolder:
+    def files() -> Files:
         recover(layout.root)  # what a dead writer logged is in a ledger only then
-        return Underfolder(layout.root, watch=True)
+        return Files(layout, Underfolder(layout.root, watch=True))
 
-    return needed_with(layout, lambda runs: undone_together(layout, dataset(), runs))
+    return needed_with(layout, files)
 
 
-def needed_with(layout: Layout, together: Callable[[Sequence[Run]], Iterable[Run]]) -> set[str]:
+def needed_with(layout: Layout, files: Callable[[], Files]) -> set[str]:
     """The names of the folders of kept runs, and of those that their undo needs.
 
     Args:
         layout: The dataset's ledgers.
-        together: Tells of runs that stand which ones have to be undone with them, those included.
+        files: Opens the dataset's files, if they are looked at.
 
     Raises:
         DatasetError: If a ledger cannot be read.
@@ -175,13 +174,13 @@ def needed_with(layout: Layout, together: Callable[[Sequence[Run]], Iterable[Run
     kept = [run for run in runs if run.is_kept()]
     if not kept:
         return set()
-    undos = _undos_by_folder(runs)
+    opened, undos = files(), _undos_by_folder(runs)
     needed = {run.name for run in kept}
     for run in kept:
         first = undos.get(run.name, []) if run.is_undone() else [run]
-        undone = list(together(first)) if first else []
-        needed.update(one.name for one in undone)
-        needed |= taken_back_by(layout, undone)
+        together = undone_together(opened, first) if first else []
+        needed.update(one.name for one in together)
+        needed |= taken_back_by(layout, together)
     return needed
 
 

@@ -1,6 +1,6 @@
 """A part of a run: some of its samples are taken back, and the rest of it stands."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -49,19 +49,20 @@ def only(commit: CommitRecord, indices: Collection[int]) -> CommitRecord:
 
     Shared items are left out: they are the whole run's.
     """
-    samples = tuple(map(_own_files, (s for s in commit.samples if s.written_at in indices)))
+    chosen = (s for s in commit.samples if s.written_at in indices)
+    samples = tuple(with_names(sample, lambda name: not is_shared(name)) for sample in chosen)
     return replace(commit, samples=samples, shared={})
 
 
-def _own_files(sample: SampleRecord) -> SampleRecord:
-    names = (*(sample.writes or ()), *sample.removes)
-    if not any(map(is_shared, names)):
+def with_names(sample: SampleRecord, is_wanted: Callable[[str], bool]) -> SampleRecord:
+    """A sample's record as if it were of some files alone, given by their names."""
+    if all(map(is_wanted, (*(sample.writes or ()), *sample.removes))):
         return sample
     return replace(
         sample,
-        writes={name: mark for name, mark in (sample.writes or {}).items() if not is_shared(name)},
-        replaces=tuple(name for name in sample.replaces if not is_shared(name)),
-        removes=tuple(name for name in sample.removes if not is_shared(name)),
+        writes={name: mark for name, mark in (sample.writes or {}).items() if is_wanted(name)},
+        replaces=tuple(filter(is_wanted, sample.replaces)),
+        removes=tuple(filter(is_wanted, sample.removes)),
     )
 
 

@@ -43,7 +43,6 @@ from prefect_pipestream.underfolder.runs.restoring import (
 )
 from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing, intent_for, retire
 from prefect_pipestream.underfolder.runs.undo_checks import (
-    all_commits,
     checked_plan,
     plan_for,
     refuse_at_first,
@@ -51,6 +50,7 @@ from prefect_pipestream.underfolder.runs.undo_checks import (
 )
 from prefect_pipestream.underfolder.runs.undo_plan import (
     Change,
+    Files,
     Plan,
     net_changes,
 )
@@ -184,16 +184,13 @@ def _undone(
     runs = intent.runs(layout)
     refuse_at_first(layout, intent, runs, force, is_own=own is not None)
     undo = Run.of(layout, intent.undo_key)
-    dataset = Underfolder(layout.root, watch=True)
+    files = Files(layout, Underfolder(layout.root, watch=True))
     with _shut(layout, intent, runs, own):
-        taken = _taken(layout, undo, intent, runs)
-        changes = net_changes(all_commits(runs, force, intent.indices))
-        plan = checked_plan(layout, runs, dataset, changes, force, intent.indices)
-        if check is not None and not force:
-            refuse_invalid(layout, runs, dataset, changes, plan, check)
+        taken, changes = to_take_back(files, intent, runs, force)
+        plan = plan_held_to_rules(files, runs, changes, force, intent.indices, check)
     if plan.todo or intent.indices is not None:
-        undo.note({**(facts or {}), **_facts_of(intent, runs, changes)})
-    writer = restoring_writer(dataset, intent.undo_key, force)
+        undo.note({**(facts or {}), **facts_of(intent, runs, changes)})
+    writer = restoring_writer(files.dataset, intent.undo_key, force)
     for batch in _batches(plan.todo):
         with writer.staging() as staging:
             stage_restored(staging, batch, changes, force)
@@ -204,6 +201,39 @@ def _undone(
         end_restoring(undo)
     folders = () if intent.indices is not None else tuple(intent.retired.values())
     return report_of([run.key for run in runs], intent.undo_key, plan, intent.indices, folders)
+
+
+def to_take_back(
+    files: Files, intent: Intent, runs: Sequence[Run], force: bool
+) -> tuple[Taken | None, Mapping[str, Change]]:
+    """What an undo is of: the samples to be taken back of runs that stand, and what they changed.
+
+    Raises:
+        UndoRefusedError: If the runs have nothing of the samples.
+        DatasetError: If a ledger cannot be read.
+    """
+    taken = _taken(files.layout, Run.of(files.layout, intent.undo_key), intent, runs)
+    return taken, net_changes(files.commits(runs, force, intent.indices))
+
+
+def plan_held_to_rules(
+    files: Files,
+    runs: Sequence[Run],
+    changes: Mapping[str, Change],
+    force: bool,
+    indices: Sequence[int] | None,
+    check: Check | None,
+) -> Plan:
+    """What is to be done to take changes back, if it may be done; see `undo_run`.
+
+    Raises:
+        UndoRefusedError, DatasetError: As for `undo_run`.
+    """
+    with files.asked_at_once(changes):
+        plan = checked_plan(files, runs, changes, force, indices)
+    if check is not None and not force:
+        refuse_invalid(files, runs, changes, plan, check)
+    return plan
 
 
 def checked_keys(run_key: str | Sequence[str]) -> list[str]:
@@ -221,7 +251,7 @@ def checked_keys(run_key: str | Sequence[str]) -> list[str]:
     return keys
 
 
-def _facts_of(intent: Intent, runs: Sequence[Run], changes: Mapping[str, Change]) -> dict[str, Any]:
+def facts_of(intent: Intent, runs: Sequence[Run], changes: Mapping[str, Change]) -> dict[str, Any]:
     """What the undo's run notes of itself."""
     facts: dict[str, Any] = {"undoes": ", ".join(run.key for run in runs)}
     if intent.indices is not None:
@@ -322,31 +352,33 @@ def plan_undo(
     keys = checked_keys(run_key)
     some = None if indices is None else chosen_samples(indices)
     with opened(folder, keys) as layout:
-        intent = intent_for(layout, keys, some)
-        runs = intent.runs(layout)
-        dataset = Underfolder(layout.root, watch=True)
-        refusal = None
-        changes: Mapping[str, Change] = {}
-        try:
-            refuse_at_first(layout, intent, runs, force)
-            _taken(layout, Run.of(layout, intent.undo_key), intent, runs)
-            changes = net_changes(all_commits(runs, force, intent.indices))
-            plan = checked_plan(layout, runs, dataset, changes, force, intent.indices)
-            if check is not None and not force:
-                refuse_invalid(layout, runs, dataset, changes, plan, check)
-        except DatasetError as error:
-            refusal = str(error)
-        plan = plan_for(layout, runs, dataset, changes, force)
-        return UndoPlan(
-            run_keys=tuple(run.key for run in runs),
-            undo_run_key=intent.undo_key,
-            samples={idx: tuple(plan.todo[idx]) for idx in sorted(plan.todo)},
-            changed={idx: tuple(plan.changed[idx]) for idx in sorted(plan.changed)},
-            left=tuple(plan.left),
-            lost=tuple(plan.lost),
-            refusal=refusal,
-            indices=intent.indices,
-        )
+        files = Files(layout, Underfolder(layout.root, watch=True))
+        return planned(files, intent_for(layout, keys, some), force, check)
+
+
+def planned(files: Files, intent: Intent, force: bool, check: Check | None) -> UndoPlan:
+    """Says what an undo would do now; see `plan_undo`."""
+    runs = intent.runs(files.layout)
+    refusal = None
+    changes: Mapping[str, Change] = {}
+    try:
+        refuse_at_first(files.layout, intent, runs, force)
+        _, changes = to_take_back(files, intent, runs, force)
+        plan_held_to_rules(files, runs, changes, force, intent.indices, check)
+    except DatasetError as error:
+        refusal = str(error)
+    with files.asked_at_once(changes):
+        plan = plan_for(files, runs, changes, force)
+    return UndoPlan(
+        run_keys=tuple(run.key for run in runs),
+        undo_run_key=intent.undo_key,
+        samples={idx: tuple(plan.todo[idx]) for idx in sorted(plan.todo)},
+        changed={idx: tuple(plan.changed[idx]) for idx in sorted(plan.changed)},
+        left=tuple(plan.left),
+        lost=tuple(plan.lost),
+        refusal=refusal,
+        indices=intent.indices,
+    )
 
 
 @contextmanager

@@ -8,14 +8,13 @@ from itertools import islice
 import numpy as np
 
 from prefect_pipestream.errors import DatasetError, DuplicateItemError, UndoRefusedError
-from prefect_pipestream.storage.asking import names_in
+from prefect_pipestream.items import FileSource
 from prefect_pipestream.underfolder.commits.prospect import Check, Judge, described_problems
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import is_shared
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.interleaved import (
-    commits_in_turn,
     describe_runs,
     refuse_if_moved,
     way_out,
@@ -23,7 +22,7 @@ from prefect_pipestream.underfolder.runs.interleaved import (
 from prefect_pipestream.underfolder.runs.listing import live_writers
 from prefect_pipestream.underfolder.runs.part_undo import refuse_out_of_turn, refuse_part_of
 from prefect_pipestream.underfolder.runs.retiring import Intent
-from prefect_pipestream.underfolder.runs.undo_plan import Change, Commits, Plan, kept_path, plan_of
+from prefect_pipestream.underfolder.runs.undo_plan import Change, Files, Plan, plan_of
 
 _SHOWN = 5
 
@@ -66,9 +65,8 @@ def _refuse_if_running(layout: Layout, keys: Iterable[str]) -> None:
 
 
 def checked_plan(
-    layout: Layout,
+    files: Files,
     runs: Sequence[Run],
-    dataset: Underfolder,
     changes: Mapping[str, Change],
     force: bool,
     indices: Sequence[int] | None = None,
@@ -79,30 +77,29 @@ def checked_plan(
         UndoRefusedError: If someone changed samples of the runs since.
         DatasetError: If files that are needed are not there any more.
     """
-    what = describe_runs([run.key for run in runs])
-    plan = plan_for(layout, runs, dataset, changes, force)
+    root, what = files.layout.root, describe_runs([run.key for run in runs])
+    plan = plan_for(files, runs, changes, force)
     if plan.changed and not force:
         shown = [f"{idx} ({', '.join(n)})" for idx, n in islice(plan.changed.items(), _SHOWN)]
         more = len(plan.changed) - len(shown)
         raise UndoRefusedError(
-            f"{layout.root}: {what} is not undone, for samples that it wrote were "
+            f"{root}: {what} is not undone, for samples that it wrote were "
             f"changed since: {'; '.join(shown)}{f' and {more} more' if more else ''}. "
-            f"{way_out(layout, dataset, runs, plan, indices)}",
+            f"{way_out(files, runs, plan, indices)}",
             list(plan.changed),
             [name for names in plan.changed.values() for name in names],
         )
     if plan.lost:
         raise DatasetError(
-            f"{layout.root}: {what} cannot be undone: {len(plan.lost)} of the files that "
+            f"{root}: {what} cannot be undone: {len(plan.lost)} of the files that "
             f"it replaced are not there any more, the first of them {plan.lost[0]}."
         )
     return plan
 
 
 def refuse_invalid(
-    layout: Layout,
+    files: Files,
     runs: Sequence[Run],
-    dataset: Underfolder,
     changes: Mapping[str, Change],
     plan: Plan,
     check: Check,
@@ -112,10 +109,10 @@ def refuse_invalid(
     Raises:
         UndoRefusedError: If there are such; it has a list of them.
     """
-    found = _invalid(dataset, changes, plan, check)
+    found = _invalid(files, changes, plan, check)
     if found:
         raise UndoRefusedError(
-            f"{layout.root}: {describe_runs([run.key for run in runs])} is not undone, for "
+            f"{files.layout.root}: {describe_runs([run.key for run in runs])} is not undone, for "
             f"{len(found):,} of the samples would not be valid then: {described_problems(found)}. "
             "Nothing was changed. To undo it all the same, use `force` (`--force`).",
             list(found),
@@ -123,17 +120,17 @@ def refuse_invalid(
 
 
 def _invalid(
-    dataset: Underfolder, changes: Mapping[str, Change], plan: Plan, check: Check
+    files: Files, changes: Mapping[str, Change], plan: Plan, check: Check
 ) -> dict[int, list[str]]:
     """What would be wrong with the samples after an undo, by index, ascending."""
-    judge = Judge(dataset, check)
-    kept = {name: kept_path(name, changes[name]) for names in plan.todo.values() for name in names}
-    shared = {name: path for name, path in kept.items() if is_shared(name)}
+    judge = Judge(files.dataset, check)
+    kept = {n: files.before(n, changes[n]) for names in plan.todo.values() for n in names}
+    shared = {name: source for name, source in kept.items() if is_shared(name)}
     found = {}
-    for idx in _looked_at(dataset, plan, is_any=bool(shared)):
-        files = {**shared, **{name: kept[name] for name in plan.todo.get(idx, ())}}
-        placed = {name: path for name, path in files.items() if path is not None}
-        problems = _problems(judge, idx, placed, files.keys() - placed.keys())
+    for idx in _looked_at(files.dataset, plan, is_any=bool(shared)):
+        own = {**shared, **{name: kept[name] for name in plan.todo.get(idx, ())}}
+        placed = {name: source for name, source in own.items() if source is not None}
+        problems = _problems(judge, idx, placed, own.keys() - placed.keys())
         if problems:
             found[idx] = problems
     return found
@@ -148,7 +145,9 @@ def _looked_at(dataset: Underfolder, plan: Plan, is_any: bool) -> list[int]:
     return restored + others
 
 
-def _problems(judge: Judge, idx: int, placed: Mapping[str, str], removed: Set[str]) -> list[str]:
+def _problems(
+    judge: Judge, idx: int, placed: Mapping[str, FileSource], removed: Set[str]
+) -> list[str]:
     try:
         found = judge.prospect(idx, placed, removed)
     except DuplicateItemError as error:
@@ -163,16 +162,10 @@ def _problems(judge: Judge, idx: int, placed: Mapping[str, str], removed: Set[st
     return judge.problems(found, placed) if is_left else []
 
 
-def plan_for(
-    layout: Layout,
-    runs: Sequence[Run],
-    dataset: Underfolder,
-    changes: Mapping[str, Change],
-    force: bool,
-) -> Plan:
+def plan_for(files: Files, runs: Sequence[Run], changes: Mapping[str, Change], force: bool) -> Plan:
     """What is to be done to take changes of runs back, whether or not it may be done."""
-    plan = plan_of(layout, dataset, changes, force=force)
-    _leave_needed(layout, runs, changes, plan)
+    plan = plan_of(files, changes, force=force)
+    _leave_needed(files.layout, runs, changes, plan)
     return plan
 
 
@@ -185,7 +178,7 @@ def _leave_needed(
     if not (others and any(map(_is_import, runs))):
         return
     for idx, names in list(plan.todo.items()):
-        needed = [n for n in names if is_shared(n) and kept_path(n, changes[n]) is None]
+        needed = [n for n in names if is_shared(n) and changes[n].kept_in is None]
         plan.left += needed
         plan.todo[idx] = [name for name in names if name not in needed]
         if not plan.todo[idx]:
@@ -194,28 +187,3 @@ def _leave_needed(
 
 def _is_import(run: Run) -> bool:
     return "imported_from" in run.facts() and not run.is_undone()
-
-
-def all_commits(runs: Sequence[Run], force: bool, indices: Sequence[int] | None = None) -> Commits:
-    """The commits of runs in the order of their making, or what they did to some samples.
-
-    Raises:
-        DatasetError: If not all of them can be read; with `force`, those that are missing are
-            left out.
-    """
-    try:
-        yield from commits_in_turn(runs, None if indices is None else frozenset(indices))
-        known = {commit_id for run in runs for commit_id in run.commit_ids()}
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"{error.filename}: this file of a ledger is missing. `pipestream check --fix` puts "
-            "aside what is left of it."
-        ) from error
-    for run in runs:
-        lost = [commit_id for commit_id in names_in(run.undo) if commit_id not in known]
-        if lost and not force:
-            raise DatasetError(
-                f"{run.layout.root}: run {run.key!r} cannot be undone: its ledger lacks "
-                f"{len(lost)} of its commits, as where a damaged part of it was put aside. What "
-                f"they replaced is kept in {run.undo}. To undo the others, use `force`."
-            )

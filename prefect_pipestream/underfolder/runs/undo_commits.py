@@ -28,7 +28,7 @@ from prefect_pipestream.underfolder.runs.restoring import (
 )
 from prefect_pipestream.underfolder.runs.undo import UndoReport, report_of
 from prefect_pipestream.underfolder.runs.undo_checks import checked_plan
-from prefect_pipestream.underfolder.runs.undo_plan import net_changes
+from prefect_pipestream.underfolder.runs.undo_plan import Files, net_changes
 
 
 @DatasetError.explaining_questions()
@@ -160,15 +160,15 @@ def _taken_back(
     """Takes commits back; the ledger lock is held."""
     key = run.key
     undo = Run.of(layout, key_of_undo(key))
-    dataset = Underfolder(layout.root, watch=True)
+    files = Files(layout, Underfolder(layout.root, watch=True))
     changes = net_changes((run, commit) for commit in commits)
-    plan = checked_plan(layout, [run], dataset, changes, force)
+    plan = checked_plan(files, [run], changes, force)
     drops = tuple(f"{run.name}/{commit.id}" for commit in commits)
     commit_id = None
     if plan.todo:
         rolls_back = {"rolls_back": key} if undo.key.startswith(ROLLBACK_KEY) else {}
         undo.note({**facts, **rolls_back})
-        writer = restoring_writer(dataset, undo.key, force, by)
+        writer = restoring_writer(files.dataset, undo.key, force, by)
         with writer.staging() as staging:
             stage_restored(staging, plan.todo, changes, force)
             commit_id = publish_restored(writer, staging, tag, drops)

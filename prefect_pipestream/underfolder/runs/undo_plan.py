@@ -1,18 +1,23 @@
 """What commits changed, all in all, and what it takes to put that back."""
 
+import heapq
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from prefect_pipestream.storage.asking import is_there, status_of
+from prefect_pipestream.errors import DatasetError
+from prefect_pipestream.items import FileSource
+from prefect_pipestream.storage.asking import is_there, names_in, status_of
 from prefect_pipestream.storage.version import mark_at
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.layout import Layout, staged_name
 from prefect_pipestream.underfolder.format.names import index_in, is_shared, key_of
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.runs.part_undo import only
 
 
 class Change(NamedTuple):
@@ -71,6 +76,11 @@ def net_changes(commits: Commits) -> dict[str, Change]:
     return changes
 
 
+def order_of(pair: tuple[Run, CommitRecord]) -> str:
+    """What a commit of a run is sorted by among others, in the order of their making."""
+    return pair[0].layout.order_of(pair[1].id)
+
+
 @dataclass
 class Plan:
     """What is to be done to take changes back.
@@ -88,14 +98,93 @@ class Plan:
     lost: list[str] = field(default_factory=list)
 
 
-def plan_of(
-    layout: Layout,
-    dataset: Underfolder,
-    changes: Mapping[str, Change],
-    *,
-    force: bool,
-) -> Plan:
-    """Compares what commits left with what is on disk. Costs some `stat` calls a name.
+class Files:
+    """The files of a dataset in a folder: what they are like now, and as runs found and left them.
+
+    Args:
+        layout: The dataset's paths.
+        dataset: The same, opened.
+    """
+
+    def __init__(self, layout: Layout, dataset: Underfolder) -> None:
+        self.layout = layout
+        self.dataset = dataset
+
+    def commits(
+        self, runs: Sequence[Run], force: bool, indices: Sequence[int] | None = None
+    ) -> Commits:
+        """The commits of runs in the order of their making, or what they did to some samples.
+
+        Raises:
+            DatasetError: If not all of them can be read; with `force`, those that are missing are
+                left out.
+        """
+        try:
+            yield from self.in_turn(runs, None if indices is None else frozenset(indices))
+            known = {commit_id for run in runs for commit_id in run.commit_ids()}
+        except FileNotFoundError as error:
+            raise DatasetError(
+                f"{error.filename}: this file of a ledger is missing. `pipestream check --fix` "
+                "puts aside what is left of it."
+            ) from error
+        for run in runs:
+            lost = [commit_id for commit_id in names_in(run.undo) if commit_id not in known]
+            if lost and not force:
+                raise DatasetError(
+                    f"{run.layout.root}: run {run.key!r} cannot be undone: its ledger lacks "
+                    f"{len(lost)} of its commits, as where a damaged part of it was put aside. "
+                    f"What they replaced is kept in {run.undo}. To undo the others, use `force`."
+                )
+
+    def in_turn(self, runs: Iterable[Run], indices: Collection[int] | None = None) -> Commits:
+        """The commits of several runs in the order of their making, each with its run.
+
+        Args:
+            runs: The runs.
+            indices: What they did to these samples alone; None is all.
+
+        Raises:
+            DatasetError: If a record cannot be read.
+        """
+        return heapq.merge(*(_commits(run, indices) for run in runs), key=order_of)
+
+    def asked_at_once(self, names: Iterable[str]) -> AbstractContextManager[None]:
+        """Lets what is asked inside of these files be of one moment, where each has its price."""
+        return nullcontext()
+
+    def mark(self, name: str) -> str | None:
+        """The mark of a file as it is now; None where there is none."""
+        return mark_at(self.layout.final(name))
+
+    def kept_mark(self, name: str, kept_in: str) -> str | None:
+        """The mark of a file that a commit kept; None where it is not there any more."""
+        return mark_at(f"{kept_in}/{staged_name(name)}")
+
+    def is_as_before(self, name: str, change: Change) -> bool:
+        """Whether a file is the one that was kept (or, as then, none)."""
+        return _is_as_before(self.layout.final(name), kept_path(name, change))
+
+    def lost(self, names: Iterable[str], changes: Mapping[str, Change]) -> list[str]:
+        """Where files were kept that are not there any more."""
+        kept = (kept_path(name, changes[name]) for name in names)
+        return [path for path in kept if path is not None and not is_there(path)]
+
+    def before(self, name: str, change: Change) -> FileSource | None:
+        """A file as it was before; None: there was none."""
+        path = kept_path(name, change)
+        return None if path is None else FileSource(path)
+
+
+def _commits(
+    run: Run, indices: Collection[int] | None = None
+) -> Iterator[tuple[Run, CommitRecord]]:
+    if indices is None:
+        return ((run, commit) for commit in run.commits())
+    return ((run, only(commit, indices)) for commit in run.commits(idx=indices))
+
+
+def plan_of(files: Files, changes: Mapping[str, Change], *, force: bool) -> Plan:
+    """Compares what commits left with what is there. Costs some `stat` calls a name.
 
     A file that is as it was before the commits needs nothing. One that is neither that nor as they
     left it was changed since. So was one that someone else changed between two of the commits: to
@@ -103,20 +192,18 @@ def plan_of(
     """
     plan = Plan()
     for name, change in changes.items():
-        final, kept = layout.final(name), kept_path(name, change)
-        is_changed = mark_at(final) != change.mark
-        if (is_changed or kept is None) and _is_as_before(final, kept):
+        is_changed = files.mark(name) != change.mark
+        if (is_changed or change.kept_in is None) and files.is_as_before(name, change):
             continue
-        others = _others_of_key(dataset, name, change, changes)
+        others = _others_of_key(files.dataset, name, change, changes)
         if is_shared(name) and (others or (is_changed and not force)):
             plan.left.append(name)
             continue
-        changed = [name] * (is_changed or _is_changed_between(name, change)) + others
+        changed = [name] * (is_changed or _is_changed_between(files, name, change)) + others
         if changed:
             plan.changed.setdefault(change.idx, []).extend(changed)
         plan.todo.setdefault(change.idx, []).append(name)
-        if kept is not None and not is_there(kept):
-            plan.lost.append(kept)
+    plan.lost = files.lost((name for names in plan.todo.values() for name in names), changes)
     return plan
 
 
@@ -138,10 +225,10 @@ def _others_of_key(
     return [other for other in names if other not in changes]
 
 
-def _is_changed_between(name: str, change: Change) -> bool:
+def _is_changed_between(files: Files, name: str, change: Change) -> bool:
     """Whether someone else changed a name after the first of the commits and before the last."""
     for left, kept_in in change.between:
-        found = None if kept_in is None else mark_at(f"{kept_in}/{staged_name(name)}")
+        found = None if kept_in is None else files.kept_mark(name, kept_in)
         if found != left and not (kept_in is not None and found is None):  # None: it is lost
             return True
     return False
