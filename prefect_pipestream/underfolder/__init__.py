@@ -1,6 +1,5 @@
 """The folder format: names, an index of what is on disk, atomic commits and their ledger."""
 
-from prefect_pipestream.underfolder.checks.check import check
 from prefect_pipestream.underfolder.checks.problems import CheckReport, Problem, ProblemKind
 from prefect_pipestream.underfolder.commits.batch import Batch
 from prefect_pipestream.underfolder.commits.prospect import Check
@@ -19,7 +18,13 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.opening import compact, list_runs, undo_commit, undo_run
+from prefect_pipestream.underfolder.opening import (
+    check,
+    compact,
+    list_runs,
+    undo_commit,
+    undo_run,
+)
 from prefect_pipestream.underfolder.runs.compacting import CompactReport
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
 from prefect_pipestream.underfolder.runs.keeping import keep_run, release_run

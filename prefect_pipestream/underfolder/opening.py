@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 from prefect_pipestream.storage.address import Place, is_address
+from prefect_pipestream.underfolder.checks import check as checks
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
@@ -128,6 +129,7 @@ def _in_bucket(named: str) -> Callable[..., Any]:
 
 
 list_runs = _reading_ledgers(listing.list_runs)
+check = _by_place(checks.check, "checking:check_in_bucket")
 compact = _by_place(compacting.compact, "compacting:compact_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")

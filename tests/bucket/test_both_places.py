@@ -282,12 +282,11 @@ def test_a_query_finds_samples_by_their_metadata(stream: DataStream) -> None:
 
 
 def test_what_needs_a_folder_says_so() -> None:
-    from prefect_pipestream.underfolder import check, keep_run, prune_runs, sample_history
+    from prefect_pipestream.underfolder import keep_run, prune_runs, sample_history
 
     address = "memory://needs/parts"
     DataStream.create_new_underfolder(address).set_output(0, sample_of(0))
     for ask in (
-        lambda: check(address),
         lambda: prune_runs(address, larger_than=0),
         lambda: keep_run(address, "run"),
         lambda: sample_history(address, 0),
