@@ -1,8 +1,12 @@
 """A check of a bucket finds what does not belong, as in a folder, and mends what can be mended."""
 
+import itertools
 import os
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +17,16 @@ from prefect_pipestream import cli
 from prefect_pipestream.errors import DatasetNotFoundError, DatasetWriteError
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences.where import find
 from prefect_pipestream.storage.address import Address, Place
 from prefect_pipestream.storage.store import Stat, Store, open_store
-from prefect_pipestream.underfolder import CheckReport, check, undo_run
+from prefect_pipestream.underfolder import CheckReport, check, compact, undo_run
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit
 from prefect_pipestream.underfolder.bucket.log import BucketLog
-from tests.bucket.stores import ROOT, HostStore, process
+from prefect_pipestream.underfolder.opening import open_dataset
+from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
 from tests.bucket.test_compacting import NUMBERS
+from tests.bucket.test_killed import dying
 
 DAY = 86_400
 
@@ -359,3 +366,73 @@ def test_the_command_tells_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, status in ([], 1), (["--fix"], 0), ([], 0):
         assert cli.main(["check", str(address), *arguments]) == status
     assert "put aside" in capsys.readouterr().out.lower()
+
+
+def test_checking_while_others_write_finds_nothing() -> None:
+    address = Address.of(f"memory://checking-{next(NUMBERS)}/parts")
+    make(address)
+    is_over = threading.Event()
+
+    def write() -> None:
+        stream = DataStream.read_write_underfolder(address, run_key="writing")
+        for number in itertools.count():
+            if is_over.is_set():
+                return
+            idx = number % 4
+            if idx == 3 and number % 8 == 3:
+                stream.remove(idx)
+            else:
+                sample = stream[0].set_value("metadata", {"number": number})
+                stream.set_output(idx, sample, keys=["metadata", "image"])
+
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(write)
+        try:
+            for fix in (False, True) * 8:
+                assert check(address, fix).problems == ()
+        finally:
+            is_over.set()
+        writing.result()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
+def test_who_is_killed_while_mending_leaves_it_to_the_next(after: bool) -> None:
+    for number in itertools.count(1, 3):
+        objects = MemoryStore()
+        dead = Dead(after=after)
+        with process(objects) as store:
+            make(ROOT)
+            removed = store.read("data/003_image.png").data
+            DataStream.read_write_underfolder(ROOT).remove(3)
+            expected = files(ROOT)
+            Store.put(store, "data/003_image.png", removed)
+            Store.put(store, "data/notes.txt", b"notes")
+            Store.put(store, "data/001_image.bmp", b"no picture")
+            store.delete("data/000_metadata.yaml")
+        with process(objects, at=number, happens=dead) as store:
+            dying(store, dead)
+            with suppress(KilledError):
+                check(ROOT, fix=True)
+            if len(store.requests) < number:
+                break
+        with process(objects) as store:
+            assert check(ROOT, fix=True).ok, f"at request {number}"
+            assert check(ROOT).problems == ()
+            assert files(ROOT) == expected
+            assert set(aside(ROOT)) == {"data/notes.txt", "data/001_image.bmp"}
+            assert store.read(".pipestream/applied")
+
+
+def test_a_dataset_on_a_server_is_compacted_and_checked(in_moto: Address) -> None:
+    make(in_moto)
+    open_store(in_moto).put("data/009_metadata.yaml", b"number: 9\n")
+    DataStream.read_write_underfolder(in_moto).remove(1)
+    before = files(in_moto)
+    assert compact(in_moto, "c").moved == 3
+    assert (report := check(in_moto, fix=True)).ok
+    assert (report.samples, report.gaps) == (4, ())
+    found = find(open_dataset(in_moto), "metadata.number > 2")
+    assert found.indices.tolist() == [2, 3]
+    undo_run(in_moto, "c")
+    assert files(in_moto) == before
+    assert check(in_moto).gaps == ((1, 1), (4, 8))
