@@ -7,7 +7,7 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
-from prefect_pipestream.underfolder.ledger.compactions import compactions, moves_of
+from prefect_pipestream.underfolder.ledger.compactions import moves_of
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.underfolder.ledger.records import (
@@ -21,6 +21,7 @@ from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatu
 from prefect_pipestream.underfolder.opening import (
     check,
     compact,
+    compactions,
     list_runs,
     undo_commit,
     undo_run,

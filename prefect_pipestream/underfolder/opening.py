@@ -11,6 +11,7 @@ from prefect_pipestream.underfolder.checks import check as checks
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
+from prefect_pipestream.underfolder.ledger import compactions as ledger_compactions
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs import compacting, listing, packing, undo
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
@@ -117,7 +118,10 @@ def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
 
 
 def _place_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
-    return (args[0], args[1:]) if args else (kwargs.pop("folder", None), ())
+    if args:
+        return args[0], args[1:]
+    named = next((name for name in ("folder", "dataset") if name in kwargs), "folder")
+    return kwargs.pop(named, None), ()
 
 
 def _in_bucket(named: str) -> Callable[..., Any]:
@@ -129,6 +133,7 @@ def _in_bucket(named: str) -> Callable[..., Any]:
 
 
 list_runs = _reading_ledgers(listing.list_runs)
+compactions = _reading_ledgers(ledger_compactions.compactions)
 check = _by_place(checks.check, "checking:check_in_bucket")
 compact = _by_place(compacting.compact, "compacting:compact_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")

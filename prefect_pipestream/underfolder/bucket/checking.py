@@ -14,6 +14,7 @@ from hashlib import blake2b
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.address import Address
@@ -51,6 +52,7 @@ _OBJECTS = f"{PRIVATE_FOLDER}/objects"
 _SENT = re.compile(rf"{re.escape(_OBJECTS)}/([0-9a-f]{{16}})-[0-9A-Za-z]+/.+")
 _PROBE = re.compile(r"probe-[0-9a-f]+")
 _LOT = 1000
+_WAITS_S = (0.2, 0.4, 0.8, 0.0)
 _CHANGED = "It was changed meanwhile: check it once more."
 
 
@@ -139,12 +141,14 @@ class _Aside:
         """
         if not self._enabled:
             return False, _to_do("puts it aside")
-        with _mending(self._log):
+        try:
             before = self._store.stat(key)
             target = self._copied(key)
             if before is None or target is None or self._store.stat(key) != before:
                 return False, _CHANGED
             self._store.delete(key)
+        except StoreError as error:
+            return False, f"It cannot be put aside: {error}"
         return True, f"Put aside: {target}"
 
     def put_item(self, dataset: Bucket, name: str) -> tuple[bool, str]:
@@ -241,9 +245,7 @@ def _may_be_older(dataset: Bucket, name: str, ref: Ref | None) -> bool:
 
 def _check_places(log: BucketLog, suspects: Sequence[str], fix: bool) -> Iterator[Problem]:
     """Says which files are still out of their places, and puts them there."""
-    unapplied = log.unapplied()
-    still = zip(suspects, at_once(log.is_out_of_place, suspects), strict=True)
-    names = dict.fromkeys(name for name, is_so in still if is_so)
+    names, unapplied = _still_out_of_place(log, suspects)
     if fix and names:
         with _mending(log):
             log.put_in_place(names)
@@ -255,7 +257,9 @@ def _check_places(log: BucketLog, suspects: Sequence[str], fix: bool) -> Iterato
             del names[name]
     for name in names:
         is_there = log.state.refs.get(name) is not None
-        message = "It has an older content than the log says" if is_there else "The log removed it"
+        message = (
+            "It has an older content than the log says, or none" if is_there else "It is removed"
+        )
         mended = fix and not log.is_out_of_place(name)
         remedy = _to_do("puts it right")
         if fix:
@@ -266,10 +270,30 @@ def _check_places(log: BucketLog, suspects: Sequence[str], fix: bool) -> Iterato
             "out-of-place",
             relative(name),
             None if is_shared(name) else index_in(name),
-            f"{message}: another writer was held up or killed, or it was put back.",
+            f"{message}: a writer was held up or killed, or somebody put it back or removed it.",
             mended,
             remedy,
         )
+
+
+def _still_out_of_place(
+    log: BucketLog, names: Iterable[str]
+) -> tuple[dict[str, None], dict[int, Entry]]:
+    """Those of files that are out of their places, and the entries that may be the reason.
+
+    Files of a commit that was just made are looked at again: its writer may be at it.
+    """
+    left = dict.fromkeys(names)
+    unapplied: dict[int, Entry] = {}
+    for wait_s in _WAITS_S:
+        still = zip(left, at_once(log.is_out_of_place, left), strict=True)
+        left = dict.fromkeys(name for name, is_so in still if is_so)
+        unapplied = log.unapplied() if left else {}
+        fresh = {name for one in unapplied.values() for name in (*one.placed, *one.removed)}
+        if fresh.isdisjoint(left):
+            break
+        time.sleep(wait_s)
+    return left, unapplied
 
 
 def _pending(log: BucketLog, number: int, entry: Entry, names: Sequence[str], fix: bool) -> Problem:
@@ -294,16 +318,22 @@ class _Hashes:
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
         self._all = array("Q")
+        self._sorted: npt.NDArray[np.uint64] | None = None
         self.add(keys)
 
     def add(self, keys: Iterable[str]) -> None:
         self._all.extend(_hash(key) for key in keys)
+        self._sorted = None
 
     def missing(self, keys: Sequence[str]) -> list[str]:
         """Those that are not among them."""
-        mine = np.frombuffer(self._all, np.uint64) if self._all else np.empty(0, np.uint64)
+        if self._sorted is None:
+            self._sorted = np.sort(np.array(self._all, np.uint64))
+        if not len(self._sorted):
+            return list(keys)
         given = np.array([_hash(key) for key in keys], np.uint64)
-        return [keys[at] for at in np.flatnonzero(~np.isin(given, mine)).tolist()]
+        at = np.minimum(np.searchsorted(self._sorted, given), len(self._sorted) - 1)
+        return [keys[one] for one in np.flatnonzero(self._sorted[at] != given).tolist()]
 
 
 def _hash(key: str) -> int:

@@ -43,7 +43,7 @@ from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.apply import drop_commits
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
-from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.records import CommitRecord, is_time
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.retiring import retire
 
@@ -260,7 +260,7 @@ class BucketLog:
         at = max(commit.at, math.nextafter(least, math.inf))
         self._latest = max(self._latest, at)
         self._moved_at = at if is_moving else self._moved_at
-        return replace(commit, at=at)
+        return replace(commit, at=at) if is_time(at) else commit  # a log may come from anybody
 
     def entries_of(self, runs: Iterable[Run], commit_id: str | None = None) -> Iterator[Entry]:
         """The commits of runs that were not taken back, in the order of the log; see `ledgers`.
