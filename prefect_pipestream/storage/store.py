@@ -51,11 +51,13 @@ class Stat(NamedTuple):
         size: Bytes.
         etag: What tells its content from others, as the store has it: not by the content alone, nor
             another one for each write.
+        at: When it was written, in seconds since the epoch.
     """
 
     key: str
     size: int
     etag: str
+    at: float = 0.0
 
     @property
     def name(self) -> str:
@@ -142,7 +144,7 @@ class Store:
                 found = obstore.head(self._store, key)
         except FileNotFoundError:
             return None
-        return Stat(key, found["size"], _etag_of(found))
+        return _stat_of(found, key)
 
     def objects_in(self, prefix: str, after: str = "") -> Iterator[Stat]:
         """The objects below a folder, by ascending key.
@@ -158,8 +160,7 @@ class Store:
         with self._explained("listed", prefix):
             found = obstore.list(self._store, prefix, offset=after or None)
             for some in found:
-                for meta in some:
-                    yield Stat(meta["path"], meta["size"], _etag_of(meta))
+                yield from map(_stat_of, some)
 
     def files_in(self, folder: str = "") -> list[Stat]:
         """The objects directly in a folder, and none below other folders of it.
@@ -170,7 +171,7 @@ class Store:
         obstore = _obstore()
         with self._explained("listed", folder):
             found = obstore.list_with_delimiter(self._store, folder or None)["objects"]
-            return [Stat(meta["path"], meta["size"], _etag_of(meta)) for meta in found]
+            return list(map(_stat_of, found))
 
     def create(self, key: str, data: bytes) -> str:
         """Creates an object, whole or not at all; of several who do it at once, one does.
@@ -284,6 +285,11 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
+
+
+def _stat_of(meta: Any, key: str | None = None) -> Stat:
+    written = meta["last_modified"].timestamp()
+    return Stat(meta["path"] if key is None else key, meta["size"], _etag_of(meta), written)
 
 
 def _etag_of(meta: Any) -> str:

@@ -1,6 +1,5 @@
 """The folder format: names, an index of what is on disk, atomic commits and their ledger."""
 
-from prefect_pipestream.underfolder.checks.check import check
 from prefect_pipestream.underfolder.checks.problems import CheckReport, Problem, ProblemKind
 from prefect_pipestream.underfolder.commits.batch import Batch
 from prefect_pipestream.underfolder.commits.prospect import Check
@@ -8,7 +7,7 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
-from prefect_pipestream.underfolder.ledger.compactions import compactions, moves_of
+from prefect_pipestream.underfolder.ledger.compactions import moves_of
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.provenance import Provenance
 from prefect_pipestream.underfolder.ledger.records import (
@@ -20,7 +19,9 @@ from prefect_pipestream.underfolder.ledger.records import (
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
 from prefect_pipestream.underfolder.opening import (
+    check,
     compact,
+    compactions,
     keep_run,
     list_runs,
     plan_undo,

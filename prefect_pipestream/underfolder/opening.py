@@ -7,9 +7,11 @@ from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
 
 from prefect_pipestream.storage.address import Place, is_address
+from prefect_pipestream.underfolder.checks import check as checks
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
+from prefect_pipestream.underfolder.ledger import compactions as ledger_compactions
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs import (
     compacting,
@@ -129,7 +131,10 @@ def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
 
 
 def _place_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
-    return (args[0], args[1:]) if args else (kwargs.pop("folder", None), ())
+    if args:
+        return args[0], args[1:]
+    named = next((name for name in ("folder", "dataset") if name in kwargs), "folder")
+    return kwargs.pop(named, None), ()
 
 
 def _in_bucket(named: str) -> Callable[..., Any]:
@@ -147,6 +152,8 @@ undo_bytes_of = _by_place(undo_space.undo_bytes_of, "pruning:undo_bytes_of_in_bu
 keep_run = _by_place(keeping.keep_run, "pruning:keep_run_in_bucket")
 release_run = _by_place(keeping.release_run, "pruning:release_run_in_bucket")
 prune_runs = _by_place(pruning.prune_runs, "pruning:prune_runs_in_bucket")
+check = _by_place(checks.check, "checking:check_in_bucket")
+compactions = _reading_ledgers(ledger_compactions.compactions)
 compact = _by_place(compacting.compact, "compacting:compact_in_bucket")
 sample_history = _reading_ledgers(history.sample_history)
 run_differences = _reading_ledgers(run_differences_.run_differences)

@@ -10,7 +10,6 @@ import pytest
 
 from prefect_pipestream.errors import (
     ConflictError,
-    DatasetError,
     DatasetExistsError,
     DatasetNotFoundError,
     EncodeError,
@@ -279,16 +278,6 @@ def test_a_dataset_is_copied_from_any_place_to_any(
 
 def test_a_query_finds_samples_by_their_metadata(stream: DataStream) -> None:
     assert stream.indices("metadata.number >= 1").tolist() == [1, 2]
-
-
-def test_what_needs_a_folder_says_so() -> None:
-    from prefect_pipestream.underfolder import check
-
-    address = "memory://needs/parts"
-    DataStream.create_new_underfolder(address).set_output(0, sample_of(0))
-    for ask in (lambda: check(address),):
-        with pytest.raises(DatasetError, match="in a folder only"):
-            ask()
 
 
 def test_what_is_done_in_two_ways_takes_the_same_arguments() -> None:

@@ -111,7 +111,7 @@ def test_samples_move_down_in_their_order(place: Place) -> None:
         undo_run(place, "removal")
     undo_run(place, "c")
     assert files(place) == before
-    assert compactions(ledgers_of(place)) == []
+    assert compactions(place) == compactions(dataset=place) == []
     redone = undo_run(place, "undo:c")
     assert numbers(place) == [(0, 1), (1, 2), (2, 4), (3, 5)]
     undo_run(place, redone.undo_run_key)

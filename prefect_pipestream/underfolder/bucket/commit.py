@@ -29,6 +29,9 @@ from prefect_pipestream.underfolder.ledger.records import CommitRecord, new_comm
 
 _log = logging.getLogger(__name__)
 
+LEFT_AFTER_S = 86_400.0
+"""How old contents are at least that no entry has and that may be removed, in seconds."""
+
 
 class BucketCommit(Commit):
     """One commit of all that is staged somewhere, to a bucket.
@@ -45,6 +48,7 @@ class BucketCommit(Commit):
         self._contents = dataset.contents
         self._log: BucketLog = dataset.log
         self._id = ""
+        self._sent_at = 0.0
         self._refs: dict[str, Ref] = {}
         self._kept: dict[tuple[str, str], Ref] = {}
         self._conflicts: list[int] = []
@@ -102,6 +106,7 @@ class BucketCommit(Commit):
 
     def _send(self) -> None:
         """Sends the new contents, and keeps old ones, where nobody looks before the entry is."""
+        self._sent_at = time.time()
         work: list[Callable[[], None]] = []
         for staged in self._staging.samples.values():
             in_place = staged.origin is not None and staged.is_in_place(self._layout)
@@ -144,6 +149,7 @@ class BucketCommit(Commit):
     def _entry(self, state: State, run_key: str, tag: str, drops: tuple[str, ...]) -> Entry | None:
         """The entry to be added to what is so; None where all of it is in conflict."""
         staging = self._staging
+        self._refuse_if_late()
         self._refuse_if_taken_over(state, run_key)
         self._dataset.refreshed_index()
         staging.look()
@@ -179,6 +185,19 @@ class BucketCommit(Commit):
         if attempt is None or state.attempts.get(run_key) == attempt:
             return
         raise taken_over(self._dataset.address, state, run_key)
+
+    def _refuse_if_late(self) -> None:
+        """Checks that nobody takes the contents that were sent for left over, and removes them.
+
+        Raises:
+            DatasetWriteError: If they were sent too long ago.
+        """
+        if time.time() - self._sent_at > LEFT_AFTER_S / 2:
+            raise DatasetWriteError(
+                None,
+                f"{self._dataset.address}: the commit was held up for so long that what it sent "
+                "may be gone. Nothing was changed: write it again",
+            )
 
     def _names_asked(self) -> set[str]:
         """The files that it is to be known of what they are now."""

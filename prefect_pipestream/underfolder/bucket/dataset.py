@@ -25,6 +25,7 @@ from prefect_pipestream.underfolder.format.names import (
     Kind,
     index_in,
     is_shared,
+    key_of,
     parse_root_name,
 )
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
@@ -223,14 +224,18 @@ class Bucket(Underfolder):
     def source_of(self, name: str) -> BucketSource | None:
         """A source of a file as it is known to be now; None where there is none."""
         ref = self.log.state.refs.get(name)
-        files = self._files_in_root() if is_shared(name) else self._listed
-        stat = files.get(name.removeprefix("/"))
+        stat = self.listed(name)
         if ref is not None:
             return self.contents.source_by(name, ref, stat)
         if stat is None:
             return self.contents.source_of(name)
         stat = self.contents.foreign.get(name, stat)  # as it was read last
         return BucketSource(self.contents, name, None, stat.etag, stat.size)
+
+    def listed(self, name: str) -> Stat | None:
+        """What the store told of a file as it was listed last; None where there was none."""
+        files = self._files_in_root() if is_shared(name) else self._listed
+        return files.get(name.removeprefix("/"))
 
     def sources_elsewhere(self, names: Iterable[str]) -> list[FileSource | None]:
         """Sources of files: no request, but for those that came since the listing."""
@@ -244,6 +249,19 @@ class Bucket(Underfolder):
 
     def shared_files(self) -> Mapping[str, str]:
         """The names of the root's item files, by key."""
+        found: dict[str, str] = {}
+        for name in self.shared_names():
+            key = key_of("/" + name)
+            if key in found:
+                raise DuplicateItemError(
+                    f"{self._root} has two files for the shared item {key!r}: {found[key]} and "
+                    f"{name}. Remove one."
+                )
+            found[key] = name
+        return found
+
+    def shared_names(self) -> list[str]:
+        """The names of the root's item files, of several of one key, too; ascending."""
         state = self.log.state
         refs = state.refs
         there = {
@@ -253,18 +271,7 @@ class Bucket(Underfolder):
             or self.contents.version_of("/" + name, stat) is not None
         }
         there.update(name[1:] for name in state.shared if refs[name] is not None)
-        found: dict[str, str] = {}
-        for name in sorted(there):
-            parsed = parse_root_name(name)
-            if parsed is None:
-                continue
-            if parsed[0] in found:
-                raise DuplicateItemError(
-                    f"{self._root} has two files for the shared item {parsed[0]!r}: "
-                    f"{found[parsed[0]]} and {name}. Remove one."
-                )
-            found[parsed[0]] = name
-        return found
+        return sorted(name for name in there if parse_root_name(name) is not None)
 
     def _shared_sources(self) -> dict[str, BucketSource]:  # type: ignore[override]
         return self._all_shared() if self._merge_root_items else {}

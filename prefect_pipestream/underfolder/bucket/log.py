@@ -14,6 +14,7 @@ writer died before.
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -30,7 +31,13 @@ from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.file_source import FileSource, new_digest
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.storage.store import ObjectExistsError, StoreError, at_once, open_store
+from prefect_pipestream.storage.store import (
+    ObjectExistsError,
+    Stat,
+    StoreError,
+    at_once,
+    open_store,
+)
 from prefect_pipestream.storage.untrusted import inside
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.kept_source import KeptSource, look_at_all
@@ -38,7 +45,7 @@ from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.apply import drop_commits
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
-from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.records import CommitRecord, is_time
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.taken_back import PARTS, PartNote
 from prefect_pipestream.underfolder.runs.pruning import prune
@@ -47,8 +54,11 @@ from prefect_pipestream.underfolder.runs.retiring import retire
 _log = logging.getLogger(__name__)
 
 _LOG = f"{PRIVATE_FOLDER}/log"
-_APPLIED = f"{PRIVATE_FOLDER}/applied"
+APPLIED = f"{PRIVATE_FOLDER}/applied"
+"""The key of the note of how far all files are in place."""
 _DIGITS = 12
+_NUMBERED = re.compile(rf"{re.escape(_LOG)}/([0-9]{{{_DIGITS}}})\.json")
+_SHOWN = 3
 _ENTRIES = "entries"
 _SOME = 64
 
@@ -328,7 +338,7 @@ class BucketLog:
         at = max(commit.at, math.nextafter(least, math.inf))
         self._latest = max(self._latest, at)
         self._moved_at = at if is_moving else self._moved_at
-        return replace(commit, at=at)
+        return replace(commit, at=at) if is_time(at) else commit  # a log may come from anybody
 
     def entries_of(self, runs: Iterable[Run]) -> Iterator[tuple[Run, Entry]]:
         """The commits of runs that were not taken back, in the order of the log, each with its run.
@@ -507,16 +517,103 @@ class BucketLog:
         if not missing:
             return
         self.know_all()  # else what other samples have and had would not be known
-        wanted: dict[str, Ref | None] = {}
-        for entry in at_once(self._read, missing):
-            if entry is not None:
-                names = (*entry.placed, *entry.removed)
-                wanted.update((name, self.state.refs.get(name)) for name in names)
+        entries = (entry for entry in at_once(self._read, missing) if entry is not None)
+        self._place_again(name for entry in entries for name in (*entry.placed, *entry.removed))
+        self._applied = max(self._applied, number)
+        self._note_applied(number)
+
+    def _place_again(self, names: Iterable[str]) -> None:
+        """Puts files in place, but for those that somebody changed without the log."""
+        wanted = {name: self.state.refs.get(name) for name in names}
         kept = at_once(self._is_of_others, wanted)
         left = zip(wanted.items(), kept, strict=True)
         self._place({n: ref for (n, ref), is_kept in left if not is_kept}, is_lenient=True)
-        self._applied = max(self._applied, number)
-        self._note_applied(number)
+
+    # -- what is wrong -----------------------------------------------------------------
+
+    def put_in_place(self, names: Iterable[str]) -> None:
+        """Puts files in place that have an older content, or none, whatever is said to be done.
+
+        Raises:
+            StoreError: If one cannot be put there.
+        """
+        with self._writing:
+            self.refresh()
+            self._place_again(names)
+
+    def is_out_of_place(self, name: str) -> bool:
+        """Whether a file has not what the log gave it last, but an older content, or none."""
+        ref = self.state.refs.get(name)
+        try:
+            there = self.store.read(view_of(name))
+        except FileNotFoundError:
+            return ref is not None
+        digest = new_digest(there.data).hexdigest()
+        is_so = ref is not None and digest == ref.digest
+        return not is_so and self.state.was_before(name, digest)
+
+    def wrongly_applied(self) -> str | None:
+        """What is noted of how far all files are in place, where that cannot be so."""
+        try:
+            noted = self.store.read(APPLIED).data
+        except FileNotFoundError:
+            return None
+        self.refresh()
+        is_number = noted.isdigit() and len(noted) <= _DIGITS
+        if is_number and int(noted) <= self.state.position:
+            return None
+        return noted[:_DIGITS].decode("ascii", "backslashreplace")
+
+    def apply_anew(self) -> None:
+        """Looks at all files that the log has put in place, and notes that they are there."""
+        with self._writing:
+            if self.state.position == 0:
+                self.store.delete(APPLIED)
+            else:
+                self.recover()
+
+    def unapplied(self) -> dict[int, Entry]:
+        """The entries of which it is not noted that their files are in place, by number."""
+        self.refresh()
+        numbers = range(self._read_applied() + 1, self.state.position + 1)
+        found = zip(numbers, at_once(self._read, numbers), strict=True)
+        return {number: entry for number, entry in found if entry is not None}
+
+    def all_entries(self) -> Iterator[Entry]:
+        """All entries, read anew, some at a time."""
+        self.refresh()
+        numbers = iter(range(1, self.state.position + 1))
+        while some := list(islice(numbers, _SOME)):
+            yield from (entry for entry in at_once(self._read, some) if entry is not None)
+
+    def damaged(self) -> Iterator[tuple[str, str, bool]]:
+        """The objects that make the log unreadable.
+
+        Yields:
+            The key of one, why it is, and whether it is an entry: others only are in the way.
+        """
+        listed = self.store.objects_in(_LOG)
+        expected = 1
+        while some := list(islice(listed, _SOME)):
+            for stat, why in zip(some, at_once(self._why_unreadable, some), strict=True):
+                match = _NUMBERED.fullmatch(stat.key)
+                if match is None:
+                    yield stat.key, "It is no entry of the log, and where those are.", False
+                    continue
+                for missing in range(expected, min(int(match[1]), expected + _SHOWN)):
+                    yield _key(missing), "It is missing, and later ones are there.", True
+                expected = int(match[1]) + 1
+                if why is not None:
+                    yield stat.key, f"It cannot be read: {why}.", True
+
+    def _why_unreadable(self, stat: Stat) -> str | None:
+        try:
+            Entry.from_bytes(self.store.read(stat.key).data)
+        except ValueError as error:
+            return str(error)
+        except FileNotFoundError:
+            return "it is gone"
+        return None
 
     def _place(self, wanted: dict[str, Ref | None], *, is_lenient: bool = False) -> None:
         """Puts files in place; again those that others changed in the log meanwhile.
@@ -555,7 +652,7 @@ class BucketLog:
 
     def _read_applied(self) -> int:
         try:
-            noted = int(self.store.read(_APPLIED).data)
+            noted = int(self.store.read(APPLIED).data)
         except (FileNotFoundError, ValueError):
             return 0
         if noted > self.state.position:
@@ -563,7 +660,7 @@ class BucketLog:
         return noted if 0 <= noted <= self.state.position else 0  # a log may come from anybody
 
     def _note_applied(self, number: int) -> None:
-        self.store.put(_APPLIED, str(number).encode())
+        self.store.put(APPLIED, str(number).encode())
         self._noted = number
 
     def __getstate__(self) -> dict[str, Any]:

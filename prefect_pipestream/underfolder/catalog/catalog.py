@@ -44,7 +44,6 @@ from prefect_pipestream.underfolder.format.names import Kind
 _THREADS = 2  # more of them only wait for each other
 _SCALARS = (str, int, float, bool, type(None))
 _NONE = -1  # the code of a sample without a document
-_GONE = Document(-1, 0, 0, "", "it was removed meanwhile")
 
 
 @dataclass(frozen=True)
@@ -298,7 +297,11 @@ class ItemCatalog:
             return read_documents(self.dataset.data_prefix[:-1], names)
         there = [source for source in elsewhere if source is not None]
         read = iter(read_elsewhere(there))
-        return [_GONE if source is None else next(read) for source in elsewhere]
+        pairs = zip(names, elsewhere, strict=True)
+        return [self._gone(name) if source is None else next(read) for name, source in pairs]
+
+    def _gone(self, name: str) -> Document:
+        return Document(-1, 0, 0, "", f"{self.dataset.data_prefix}{name}: removed meanwhile.")
 
     def _keep(
         self,

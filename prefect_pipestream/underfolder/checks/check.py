@@ -4,8 +4,10 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,14 +43,15 @@ from prefect_pipestream.underfolder.format.names import (
     parse_root_name,
 )
 
+Progress = Callable[[int, int], None]
+"""Called with the number of samples that were checked, and of all."""
+
 _AT_ONCE = 32  # samples decoded by one call of a thread
 _TEMPORARY = re.compile(r"\.\d+-\d+-\d+_.+")  # see `items.storing.serialize`
 
 
 @DatasetError.explaining_questions()
-def check(
-    folder: Folder, fix: bool = False, on_progress: Callable[[int, int], None] | None = None
-) -> CheckReport:
+def check(folder: Folder, fix: bool = False, on_progress: Progress | None = None) -> CheckReport:
     """Finds what is wrong with a dataset, down to the items that do not decode.
 
     Every item is decoded, on as many threads as there are cores; pickles are not unpickled, and
@@ -78,7 +81,7 @@ def check(
         warnings.simplefilter("ignore")  # of stray names, which are among the problems
         index = UnderfolderIndex.scan(layout.data)
     problems += _check_duplicates(layout, index, aside)
-    found = _decode_all(layout, index, on_progress)
+    found = _decode_files(layout, index, on_progress)
     indices = index.indices()
     return CheckReport(
         folder=layout.root,
@@ -86,11 +89,11 @@ def check(
         items=found.decoded,
         unchecked=dict(found.unchecked),
         problems=(*problems, *found.problems),
-        gaps=tuple(_gaps_in(indices)),
+        gaps=tuple(gaps_in(indices)),
     )
 
 
-def _gaps_in(indices: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def gaps_in(indices: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """The first and the last of each range of indices that are not there, below the last one."""
     before = np.concatenate([[-1], indices])
     for at in np.flatnonzero(np.diff(before) > 1).tolist():
@@ -120,16 +123,50 @@ def _check_names(layout: Layout, aside: Aside) -> Iterator[Problem]:
                 message = "An interrupted write left it."
                 yield Problem("leftover", file, None, message, mended, remedy)
         elif not name.startswith("."):
-            mended, remedy = aside.put(path)
-            message = "Its name is not of the form <index>_<key>.<ext>; it is not read."
-            yield Problem("stray", file, None, message, mended, remedy)
+            yield stray(file, *aside.put(path))
+
+
+def stray(file: str, mended: bool, remedy: str) -> Problem:
+    """The problem of a name in the data folder that is no item's."""
+    message = "Its name is not of the form <index>_<key>.<ext>; it is not read."
+    return Problem("stray", file, None, message, mended, remedy)
 
 
 def _check_duplicates(layout: Layout, index: UnderfolderIndex, aside: Aside) -> list[Problem]:
     """Finds files that claim one item key of one sample, or of all samples."""
+    found = duplicates_in(index, _shared_names(layout))
+    problems: list[Problem] = []
+    if found:
+        # A commit that was just being applied leaves old and new names there for a moment.
+        with between_commits(layout):
+            for idx, key, names in found:
+                names = [name for name in names if is_there(layout.final(name))]
+                try:
+                    rank = {name: _rank(layout.final(name)) for name in names}
+                except OSError as error:
+                    problems.append(_unranked(idx, key, names, error))
+                    continue
+                put = partial(_put_aside, layout, aside)
+                problems += part_duplicates(idx, key, rank, put)
+    return problems
+
+
+def _put_aside(layout: Layout, aside: Aside, name: str) -> tuple[bool, str]:
+    return aside.put(layout.final(name))
+
+
+def duplicates_in(
+    index: UnderfolderIndex, shared: Iterable[str]
+) -> list[tuple[int | None, str, list[str]]]:
+    """Files that claim one item: the sample, None for a shared one; the key, and their names.
+
+    Args:
+        index: The samples' files.
+        shared: The names of the files of shared items.
+    """
     found: list[tuple[int | None, str, list[str]]] = []
     by_key: dict[str, list[str]] = {}
-    for name in _shared_names(layout):
+    for name in shared:
         by_key.setdefault(name.partition(".")[0], []).append("/" + name)
     found += [(None, key, names) for key, names in by_key.items() if len(names) > 1]
     for idx in index.indices().tolist():
@@ -139,14 +176,7 @@ def _check_duplicates(layout: Layout, index: UnderfolderIndex, aside: Aside) -> 
             for kind in kinds:
                 by_key.setdefault(kind.key, []).append(kind.name_of(idx))
             found += [(idx, key, names) for key, names in by_key.items() if len(names) > 1]
-    problems: list[Problem] = []
-    if found:
-        # A commit that was just being applied leaves old and new names there for a moment.
-        with between_commits(layout):
-            for idx, key, names in found:
-                names = [name for name in names if is_there(layout.final(name))]
-                problems += _part_duplicates(layout, idx, key, names, aside)
-    return problems
+    return found
 
 
 def _shared_names(layout: Layout) -> list[str]:
@@ -154,26 +184,35 @@ def _shared_names(layout: Layout) -> list[str]:
         return sorted(e.name for e in entries if parse_root_name(e.name) and not is_folder(e.path))
 
 
-def _part_duplicates(
-    layout: Layout, idx: int | None, key: str, names: list[str], aside: Aside
+def _unranked(idx: int | None, key: str, names: list[str], error: OSError) -> Problem:
+    message = f"{', '.join(map(relative, names))} are all item {key!r}."
+    remedy = f"Not all of them can be read ({error.strerror}): mend that first."
+    return Problem("duplicate", relative(names[0]), idx, message, False, remedy)
+
+
+def part_duplicates(
+    idx: int | None,
+    key: str,
+    rank: Mapping[str, tuple[bool, float]],
+    put_aside: Callable[[str], tuple[bool, str]],
 ) -> Iterator[Problem]:
-    """Keeps, of files that claim one item, the newest that decodes."""
-    if len(names) < 2:
+    """Keeps, of files that claim one item, the newest that decodes.
+
+    Args:
+        idx: The sample; None of a shared item.
+        key: The item's key.
+        rank: Whether each file decodes, and its time, by its name.
+        put_aside: Puts one aside, by its name; see `Aside.put`.
+    """
+    if len(rank) < 2:
         return
-    try:
-        rank = {name: _rank(layout.final(name)) for name in names}
-    except OSError as error:
-        message = f"{', '.join(map(_relative, names))} are all item {key!r}."
-        remedy = f"Not all of them can be read ({error.strerror}): mend that first."
-        yield Problem("duplicate", _relative(names[0]), idx, message, False, remedy)
-        return
-    kept = max(names, key=rank.__getitem__)
+    kept = max(rank, key=rank.__getitem__)
     what = "the newest that decodes" if rank[kept][0] else "the newest"
-    for name in names:
+    for name in rank:
         if name != kept:
-            mended, remedy = aside.put(layout.final(name))
-            message = f"{_relative(kept)} is item {key!r}, too, and {what}."
-            yield Problem("duplicate", _relative(name), idx, message, mended, remedy)
+            mended, remedy = put_aside(name)
+            message = f"{relative(kept)} is item {key!r}, too, and {what}."
+            yield Problem("duplicate", relative(name), idx, message, mended, remedy)
 
 
 def _rank(path: str) -> tuple[bool, int]:
@@ -186,21 +225,22 @@ def _decodes(path: str) -> bool:
     Raises:
         OSError: If the file cannot be read, so that nobody knows.
     """
-    found = _Findings()
-    found.look_at(path, "", None)
+    found = Findings()
+    _look_at(found, path, "", None)
     if found.unread:
         raise found.unread[0]
     return not found.problems
 
 
-def _relative(name: str) -> str:
+def relative(name: str) -> str:
+    """The path of an item's file in its dataset."""
     return name[1:] if is_shared(name) else f"{DATA_FOLDER}/{name}"
 
 
 # -- content -------------------------------------------------------------------------------
 
 
-class _Findings:
+class Findings:
     """What came of decoding some files."""
 
     def __init__(self) -> None:
@@ -209,21 +249,23 @@ class _Findings:
         self.problems: list[Problem] = []
         self.unread: list[OSError] = []
 
-    def add(self, other: "_Findings") -> None:
+    def add(self, other: "Findings") -> None:
         """Adds what others found."""
         self.decoded += other.decoded
         self.unchecked += other.unchecked
         self.problems += other.problems
 
-    def look_at(self, path: str, file: str, idx: int | None) -> None:
-        """Decodes the item in a file."""
-        if is_link(path) and status_through_links(path) is None:
-            target = os.readlink(path)
-            message = f"It is a symbolic link to {target}, which is not there."
-            remedy = "Restore what it links to, or remove it."
-            self.problems.append(Problem("broken-link", file, idx, message, False, remedy))
-            return
-        item = Item.get_instance(path)
+    def decode(
+        self, item: Item[Any], file: str, idx: int | None, is_still_there: Callable[[], bool]
+    ) -> None:
+        """Decodes an item.
+
+        Args:
+            item: The item.
+            file: The path of its file in the dataset.
+            idx: The sample; None of a shared item.
+            is_still_there: Whether its file is there: another process may replace it meanwhile.
+        """
         if isinstance(item, UnknownItem | PickleItem):
             self.unchecked["pickle" if isinstance(item, PickleItem) else "unknown format"] += 1
             return
@@ -236,29 +278,69 @@ class _Findings:
         except DecodeError as error:
             if isinstance(error.__cause__, OSError) and is_of_disk(error.__cause__):
                 self.unread.append(error.__cause__)
-            if is_there(path):  # else another process replaced it meanwhile
-                message = str(error).removeprefix(f"{path}: ")
+            if is_still_there():
+                message = str(error).removeprefix(f"{item.file_sources[0].path}: ")
                 remedy = "The undo of a run may have it whole."
                 self.problems.append(Problem("undecodable", file, idx, message, False, remedy))
         else:
             self.decoded += 1
 
 
-def _decode_all(
-    layout: Layout, index: UnderfolderIndex, on_progress: Callable[[int, int], None] | None
-) -> _Findings:
+def _look_at(found: Findings, path: str, file: str, idx: int | None) -> None:
+    """Decodes the item in a file."""
+    if is_link(path) and status_through_links(path) is None:
+        target = os.readlink(path)
+        message = f"It is a symbolic link to {target}, which is not there."
+        remedy = "Restore what it links to, or remove it."
+        found.problems.append(Problem("broken-link", file, idx, message, False, remedy))
+        return
+    found.decode(Item.get_instance(path), file, idx, lambda: is_there(path))
+
+
+def _decode_files(
+    layout: Layout, index: UnderfolderIndex, on_progress: Progress | None
+) -> Findings:
+    def look(found: Findings, name: str, idx: int | None) -> None:
+        _look_at(found, layout.final(name), relative(name), idx)
+
+    return decode_all(index, _shared_names(layout), look, usable_cores(), on_progress)
+
+
+def decode_all(
+    index: UnderfolderIndex,
+    shared: Iterable[str],
+    look: Callable[[Findings, str, int | None], None],
+    workers: int,
+    on_progress: Progress | None,
+) -> Findings:
+    """Looks at all files of a dataset.
+
+    Args:
+        index: The samples' files.
+        shared: The names of the files of shared items.
+        look: Looks at one file, of a name and a sample.
+        workers: On how many threads.
+        on_progress: See `check`.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    found = _Findings()
-    for name in _shared_names(layout):
-        found.look_at(layout.final("/" + name), name, None)
+    found = Findings()
+    for name in shared:
+        look(found, "/" + name, None)
     indices = index.indices().tolist()
-    workers = usable_cores()
     done = 0
+
+    def look_at_some(some: list[int]) -> Findings:
+        part = Findings()
+        for idx in some:
+            for name in index.names_of(idx):
+                look(part, name, idx)
+        return part
+
     with ThreadPoolExecutor(workers) as pool:
         # Some at a time: a million samples are not submitted at once.
         for lot in _lots(indices, workers * 8 * _AT_ONCE):
-            for part in pool.map(lambda few: _decode(layout, index, few), _lots(lot, _AT_ONCE)):
+            for part in pool.map(look_at_some, _lots(lot, _AT_ONCE)):
                 found.add(part)
             done += len(lot)
             if on_progress is not None:
@@ -270,11 +352,3 @@ def _lots(values: Iterable[int], size: int) -> Iterator[list[int]]:
     iterator = iter(values)
     while lot := list(islice(iterator, size)):
         yield lot
-
-
-def _decode(layout: Layout, index: UnderfolderIndex, indices: list[int]) -> _Findings:
-    found = _Findings()
-    for idx in indices:
-        for name in index.names_of(idx):
-            found.look_at(layout.final(name), _relative(name), idx)
-    return found

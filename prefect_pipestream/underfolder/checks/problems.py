@@ -22,6 +22,8 @@ ProblemKind = Literal[
     "half-undone",
     "no-data",
     "not-ours",
+    "out-of-place",
+    "lost-content",
 ]
 """What can be wrong.
 
@@ -31,7 +33,9 @@ folder is no item's. ``leftover``: a write or the creation of a dataset was inte
 ``pending``: a commit was logged and not applied. ``unreadable-record``: a commit's record cannot
 be read. ``dead-staging``: files that a dead process staged. ``half-undone``: an undo was
 interrupted. ``no-data``: the folder has no data folder. ``not-ours``: a link, or no regular file,
-is where this package keeps its own files.
+is where this package keeps its own files. ``out-of-place``: a file of a bucket has not the content
+that the log gave it last, but an older one, or none. ``lost-content``: a content that the log of a
+bucket needs is gone, or is another one.
 """
 
 

@@ -1,0 +1,438 @@
+"""A check of a bucket finds what does not belong, as in a folder, and mends what can be mended."""
+
+import itertools
+import os
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from obstore.store import MemoryStore
+
+from prefect_pipestream import cli
+from prefect_pipestream.errors import DatasetNotFoundError, DatasetWriteError
+from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
+from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences.where import find
+from prefect_pipestream.storage.address import Address, Place
+from prefect_pipestream.storage.store import Stat, Store, open_store
+from prefect_pipestream.underfolder import CheckReport, check, compact, undo_run
+from prefect_pipestream.underfolder.bucket.commit import BucketCommit
+from prefect_pipestream.underfolder.bucket.log import BucketLog
+from prefect_pipestream.underfolder.opening import open_dataset
+from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
+from tests.bucket.test_compacting import NUMBERS
+from tests.bucket.test_killed import dying
+
+DAY = 86_400
+
+
+def make(place: Place) -> None:
+    made = DataStream.create_new_underfolder(place, zfill=3, run_key="make")
+    with made.commit_group() as batch:
+        for number in range(4):
+            items = {
+                "image": PngImageItem(np.full((4, 5), number, np.uint8)),
+                "metadata": YamlMetadataItem({"number": number}),
+                "common": JsonMetadataItem(2, shared=True),
+            }
+            batch.set_output(number, Sample(items))
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        place: Place = tmp_path / "parts"
+    else:
+        place = Address.of(f"memory://checking-{next(NUMBERS)}/parts")
+    make(place)
+    return place
+
+
+def put(place: Place, key: str, content: bytes) -> None:
+    if isinstance(place, Address):
+        open_store(place).put(key, content)
+    else:
+        (place / key).write_bytes(content)
+
+
+def files(place: Place) -> dict[str, bytes]:
+    """All files but private ones."""
+    if isinstance(place, Address):
+        store = open_store(place)
+        found = [stat.key for stat in store.objects_in("") if not stat.key.startswith(".")]
+        return {key: store.read(key).data for key in found}
+    paths = [
+        path for path in place.rglob("*") if path.is_file() and ".pipestream" not in path.parts
+    ]
+    return {str(path.relative_to(place)): path.read_bytes() for path in paths}
+
+
+def aside(place: Place) -> dict[str, bytes]:
+    """What was put aside, by its path when it was in the way."""
+    if isinstance(place, Address):
+        store = open_store(place)
+        keys = [stat.key for stat in store.objects_in(".pipestream/aside")]
+        return {"/".join(key.split("/")[3:]): store.read(key).data for key in keys}
+    folder = place / ".pipestream/aside"
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {"/".join(path.relative_to(folder).parts[1:]): path.read_bytes() for path in paths}
+
+
+def kinds(report: CheckReport) -> dict[str, int]:
+    return dict(Counter(problem.kind for problem in report.problems))
+
+
+# -- in both places --------------------------------------------------------------------------
+
+
+def test_nothing_is_wrong_with_what_this_package_wrote(place: Place) -> None:
+    stream = DataStream.read_write_underfolder(place, run_key="change")
+    stream.set_output(1, stream[1].set_value("metadata", {"number": 9}))
+    stream.remove(2)
+    seen: list[tuple[int, int]] = []
+    report = check(place, on_progress=lambda done, of: seen.append((done, of)))
+    assert report.ok
+    assert report.problems == ()
+    assert (report.samples, report.items, report.gaps) == (3, 7, ((2, 2),))
+    assert report.folder == str(place)
+    assert seen[-1] == (3, 3)
+    assert check(place, fix=True).problems == ()
+    with pytest.raises(DatasetNotFoundError):
+        check(Address.of("memory://none/there") if isinstance(place, Address) else place / "none")
+
+
+def test_an_item_that_does_not_decode_is_told_and_left(place: Place) -> None:
+    put(place, "data/001_image.png", b"no picture")
+    put(place, "data/002_metadata.yaml", b"{")
+    put(place, "data/003_other.pkl", b"x")
+    for fix in (False, True):
+        report = check(place, fix)
+        assert kinds(report) == {"undecodable": 2}
+        assert [(p.file, p.idx) for p in report.problems] == [
+            ("data/001_image.png", 1),
+            ("data/002_metadata.yaml", 2),
+        ]
+        assert report.unchecked == {"pickle": 1}
+    assert files(place)["data/001_image.png"] == b"no picture"
+
+
+def test_names_that_are_no_items_are_put_aside(place: Place) -> None:
+    before = files(place)
+    put(place, "data/notes.txt", b"notes")
+    put(place, "data/x_1.png", b"x")
+    put(place, "data/.hidden", b"hidden")
+    report = check(place)
+    assert kinds(report) == {"stray": 2}
+    assert not report.ok
+    assert not any(problem.mended for problem in report.problems)
+    report = check(place, fix=True)
+    assert (kinds(report), report.ok) == ({"stray": 2}, True)
+    assert files(place) == {**before, "data/.hidden": b"hidden"}
+    assert aside(place) == {"data/notes.txt": b"notes", "data/x_1.png": b"x"}
+    assert check(place).problems == ()
+
+
+def test_of_two_files_of_one_item_the_newest_that_decodes_is_kept(place: Place) -> None:
+    put(place, "data/001_metadata.json", b"{}")
+    put(place, "data/002_metadata.json", b"{")
+    put(place, "common.yaml", b"3")
+    if isinstance(place, Path):  # they are newer
+        later = time.time() + 10
+        for name in ("data/001_metadata.json", "data/002_metadata.json", "common.yaml"):
+            os.utime(place / name, (later, later))
+    report = check(place)
+    found = {p.file for p in report.problems if p.kind == "duplicate"}
+    assert found == {"data/001_metadata.yaml", "data/002_metadata.json", "common.json"}
+    check(place, fix=True)
+    assert set(aside(place)) == found
+    assert check(place).problems == ()
+    stream = DataStream.read_write_underfolder(place)
+    assert stream[1]["metadata"]() == {}
+    assert stream[2]["metadata"]() == {"number": 2}
+    assert stream[2]["common"]() == 3
+
+
+# -- of a bucket alone -----------------------------------------------------------------------
+
+
+@pytest.fixture(params=[False, True], ids=["etag of a write", "etag of a content"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> HostStore:
+    from prefect_pipestream.storage import store as stores
+
+    store = HostStore(MemoryStore(), md5=request.param)
+    monkeypatch.setitem(stores._open, (os.getpid(), ROOT), store)
+    make(ROOT)
+    return store
+
+
+def change(idx: int = 1, number: int = 9, run_key: str = "change") -> None:
+    stream = DataStream.read_write_underfolder(ROOT, run_key=run_key)
+    stream.set_output(idx, stream[idx].set_value("metadata", {"number": number}))
+
+
+def test_an_older_content_is_put_right(store: HostStore) -> None:
+    old = store.read("data/001_metadata.yaml").data
+    change()
+    new = store.read("data/001_metadata.yaml").data
+    removed = store.read("data/003_image.png").data
+    DataStream.read_write_underfolder(ROOT).remove(3)
+    before = files(ROOT)
+    Store.put(store, "data/001_metadata.yaml", old)  # as a writer that was held up does it
+    Store.put(store, "data/003_image.png", removed)
+    store.delete("data/002_image.png")
+    report = check(ROOT)
+    assert kinds(report) == {"out-of-place": 3}
+    assert {(p.file, p.idx) for p in report.problems} == {
+        ("data/001_metadata.yaml", 1),
+        ("data/002_image.png", 2),
+        ("data/003_image.png", 3),
+    }
+    assert not report.ok
+    assert check(ROOT, fix=True).ok
+    assert files(ROOT) == before
+    assert files(ROOT)["data/001_metadata.yaml"] == new
+    assert check(ROOT).problems == ()
+
+
+def test_what_others_changed_is_theirs(store: HostStore) -> None:
+    Store.put(store, "data/001_metadata.yaml", b"number: 77\n")
+    DataStream.read_write_underfolder(ROOT).remove(3)
+    Store.put(store, "data/003_metadata.yaml", b"number: 78\n")
+    before = files(ROOT)
+    assert check(ROOT, fix=True).problems == ()
+    assert files(ROOT) == before
+
+
+def test_a_commit_whose_files_are_not_in_place_is_applied(
+    store: HostStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(BucketLog, "place", lambda *_: None)
+        change()
+    before = store.read("data/001_metadata.yaml").data
+    report = check(ROOT)
+    assert kinds(report) == {"pending": 1}
+    assert "run 'change'" in report.problems[0].message
+    assert store.read("data/001_metadata.yaml").data == before
+    assert check(ROOT, fix=True).ok
+    assert store.read("data/001_metadata.yaml").data != before
+    assert check(ROOT).problems == ()
+
+
+def test_contents_that_are_gone_are_told_and_restored_where_the_file_has_them(
+    store: HostStore,
+) -> None:
+    change()
+    objects = {stat.name: stat.key for stat in store.objects_in(".pipestream/objects")}
+    store.delete(objects["002_image.png"])
+    assert kinds(check(ROOT)) == {"lost-content": 1}
+    assert check(ROOT, fix=True).ok
+    assert check(ROOT).problems == ()
+    store.delete(objects["002_image.png"])
+    store.delete("data/002_image.png")
+    report = check(ROOT, fix=True)
+    assert kinds(report)["lost-content"] == 1
+    assert not report.ok
+
+
+def test_contents_that_an_undo_needs_and_are_gone_are_told(store: HostStore) -> None:
+    before = {stat.key for stat in store.objects_in(".pipestream/objects")}
+    change()
+    needed = [key for key in before if key.endswith("/001_metadata.yaml")]
+    store.delete(needed[0])
+    (problem,) = check(ROOT, fix=True).problems
+    assert (problem.kind, problem.file, problem.mended) == ("lost-content", needed[0], False)
+    assert "'change' cannot be undone" in problem.message
+    change(number=10, run_key="other")
+    with_it = check(ROOT).problems
+    assert len(with_it) == 1
+
+
+def test_what_was_sent_and_not_committed_is_removed_after_a_day(
+    store: HostStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change()
+    undo_run(ROOT, "change")
+    needed = {stat.key for stat in store.objects_in(".pipestream/objects")}
+    old = f"{time.time_ns() - 2 * DAY * 10**9:016x}-abcdef"
+    fresh = f"{time.time_ns():016x}-abcdef"
+    for folder in (old, fresh, "review.1"):
+        Store.put(store, f".pipestream/objects/{folder}/001_image.png", b"sent")
+    assert check(ROOT, fix=True).problems == ()  # they are just being sent
+
+    listed = HostStore.objects_in
+
+    def long_ago(self: HostStore, prefix: str, after: str = ""):  # type: ignore[no-untyped-def]
+        for stat in listed(self, prefix, after):
+            yield stat._replace(at=stat.at - 2 * DAY)
+
+    monkeypatch.setattr(HostStore, "objects_in", long_ago)
+    report = check(ROOT)
+    assert kinds(report) == {"dead-staging": 1}
+    assert report.problems[0].file == f".pipestream/objects/{old}"
+    assert check(ROOT, fix=True).ok
+    left = {stat.key for stat in store.objects_in(".pipestream/objects")}
+    assert left - needed == {
+        f".pipestream/objects/{folder}/001_image.png" for folder in (fresh, "review.1")
+    }
+    assert needed <= left
+
+
+def test_a_commit_that_was_held_up_too_long_is_refused(
+    store: HostStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, now = BucketCommit._names_asked, time.time
+    before = {stat.key for stat in store.objects_in(".pipestream/log")}
+
+    def a_day_later(commit: BucketCommit) -> set[str]:
+        monkeypatch.setattr(time, "time", lambda: now() + DAY)
+        return asked(commit)
+
+    stream = DataStream.read_write_underfolder(ROOT, run_key="make")
+    sample = stream[1].set_value("metadata", {"number": 9})
+    monkeypatch.setattr(BucketCommit, "_names_asked", a_day_later)
+    with pytest.raises(DatasetWriteError, match="held up for so long"):
+        stream.set_output(1, sample)
+    assert {stat.key for stat in store.objects_in(".pipestream/log")} == before
+
+
+def test_a_log_that_cannot_be_read_is_told_entry_by_entry(store: HostStore) -> None:
+    for idx in range(3):
+        change(idx, run_key=f"r{idx}")
+    entries = sorted(stat.key for stat in store.objects_in(".pipestream/log"))
+    Store.put(store, entries[2], b"{")
+    store.delete(entries[4])
+    report = check(ROOT, fix=True)
+    assert [(p.kind, p.file, p.mended) for p in report.problems] == [
+        ("unreadable-record", entries[2], False),
+        ("unreadable-record", entries[4], False),
+    ]
+    assert not report.ok
+
+
+def test_what_is_in_the_way_of_the_log_is_put_aside(store: HostStore) -> None:
+    Store.put(store, ".pipestream/log/zzz", b"x")
+    report = check(ROOT)
+    assert kinds(report) == {"not-ours": 1}
+    report = check(ROOT, fix=True)
+    assert (kinds(report), report.ok, report.samples) == ({"not-ours": 1}, True, 4)
+    change()
+    assert check(ROOT).problems == ()
+
+
+@pytest.mark.parametrize("said", [b"999999", b"-1", b"many", b"9" * 5000])
+def test_a_wrong_note_of_what_is_in_place_is_mended(store: HostStore, said: bytes) -> None:
+    Store.put(store, ".pipestream/applied", said)
+    assert kinds(check(ROOT)) == {"unreadable-record": 1}
+    assert check(ROOT, fix=True).ok
+    assert check(ROOT).problems == ()
+    assert int(store.read(".pipestream/applied").data) > 0
+
+
+def test_a_probe_that_is_left_is_removed(store: HostStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store.put(store, ".pipestream/probe-0123", b"first")
+    assert check(ROOT, fix=True).problems == ()
+    listed = HostStore.files_in
+
+    def long_ago(self: HostStore, folder: str = "") -> list[Stat]:
+        return [stat._replace(at=stat.at - 2 * DAY) for stat in listed(self, folder)]
+
+    monkeypatch.setattr(HostStore, "files_in", long_ago)
+    assert kinds(check(ROOT)) == {"leftover": 1}
+    assert check(ROOT, fix=True).ok
+    assert store.stat(".pipestream/probe-0123") is None
+
+
+def test_a_check_makes_few_requests_a_sample() -> None:
+    with process(MemoryStore(), md5=True) as store:
+        made = DataStream.create_new_underfolder(ROOT)
+        with made.commit_group() as batch:
+            for idx in range(100):
+                batch.set_output(idx, Sample({"m": YamlMetadataItem(idx)}))
+        store.requests.clear()
+        assert check(ROOT).items == 100
+        assert len(store.requests) < 130
+
+
+def test_the_command_tells_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    address = Address.of(f"memory://checking-{next(NUMBERS)}/parts")
+    make(address)
+    put(address, "data/notes.txt", b"notes")
+    for arguments, status in ([], 1), (["--fix"], 0), ([], 0):
+        assert cli.main(["check", str(address), *arguments]) == status
+    assert "put aside" in capsys.readouterr().out.lower()
+
+
+def test_checking_while_others_write_finds_nothing() -> None:
+    address = Address.of(f"memory://checking-{next(NUMBERS)}/parts")
+    make(address)
+    is_over = threading.Event()
+
+    def write() -> None:
+        stream = DataStream.read_write_underfolder(address, run_key="writing")
+        for number in itertools.count():
+            if is_over.is_set():
+                return
+            idx = number % 4
+            if idx == 3 and number % 8 == 3:
+                stream.remove(idx)
+            else:
+                sample = stream[0].set_value("metadata", {"number": number})
+                stream.set_output(idx, sample, keys=["metadata", "image"])
+
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(write)
+        try:
+            for fix in (False, True) * 8:
+                assert check(address, fix).problems == ()
+        finally:
+            is_over.set()
+        writing.result()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
+def test_who_is_killed_while_mending_leaves_it_to_the_next(after: bool) -> None:
+    for number in itertools.count(1, 3):
+        objects = MemoryStore()
+        dead = Dead(after=after)
+        with process(objects) as store:
+            make(ROOT)
+            removed = store.read("data/003_image.png").data
+            DataStream.read_write_underfolder(ROOT).remove(3)
+            expected = files(ROOT)
+            Store.put(store, "data/003_image.png", removed)
+            Store.put(store, "data/notes.txt", b"notes")
+            Store.put(store, "data/001_image.bmp", b"no picture")
+            store.delete("data/000_metadata.yaml")
+        with process(objects, at=number, happens=dead) as store:
+            dying(store, dead)
+            with suppress(KilledError):
+                check(ROOT, fix=True)
+            if len(store.requests) < number:
+                break
+        with process(objects) as store:
+            assert check(ROOT, fix=True).ok, f"at request {number}"
+            assert check(ROOT).problems == ()
+            assert files(ROOT) == expected
+            assert set(aside(ROOT)) == {"data/notes.txt", "data/001_image.bmp"}
+            assert store.read(".pipestream/applied")
+
+
+def test_a_dataset_on_a_server_is_compacted_and_checked(in_moto: Address) -> None:
+    make(in_moto)
+    open_store(in_moto).put("data/009_metadata.yaml", b"number: 9\n")
+    DataStream.read_write_underfolder(in_moto).remove(1)
+    before = files(in_moto)
+    assert compact(in_moto, "c").moved == 3
+    assert (report := check(in_moto, fix=True)).ok
+    assert (report.samples, report.gaps) == (4, ())
+    found = find(open_dataset(in_moto), "metadata.number > 2")
+    assert found.indices.tolist() == [2, 3]
+    undo_run(in_moto, "c")
+    assert files(in_moto) == before
+    assert check(in_moto).gaps == ((1, 1), (4, 8))
