@@ -46,11 +46,13 @@ class Stat(NamedTuple):
         size: Bytes.
         etag: What tells its content from others, as the store has it: not by the content alone, nor
             another one for each write.
+        at: When it was written, in seconds since the epoch.
     """
 
     key: str
     size: int
     etag: str
+    at: float = 0.0
 
     @property
     def name(self) -> str:
@@ -113,17 +115,25 @@ class Store:
                 "the credentials and the network; nothing is changed upon a guess."
             ) from error
 
-    def read(self, key: str) -> Content:
+    def read(self, key: str, most: int | None = None) -> Content:
         """The content of an object.
+
+        Args:
+            key: The object.
+            most: How many bytes it may have, if it comes from anybody; None: any number.
 
         Raises:
             FileNotFoundError: If there is no such object.
+            ValueError: If it has more than `most` bytes.
             StoreError: If it cannot be read.
         """
         obstore = _obstore()
         with self._explained("read", key):
             found = obstore.get(self._store, key)
-            return Content(bytes(found.bytes()), _etag_of(found.meta))
+            size = found.meta["size"]
+            if most is None or size <= most:
+                return Content(bytes(found.bytes()), _etag_of(found.meta))
+        raise ValueError(f"it has {size} bytes; at most {most} are read")
 
     def stat(self, key: str) -> Stat | None:
         """What the store tells of an object; None where there is none.
@@ -137,7 +147,7 @@ class Store:
                 found = obstore.head(self._store, key)
         except FileNotFoundError:
             return None
-        return Stat(key, found["size"], _etag_of(found))
+        return _stat_of(found, key)
 
     def objects_in(self, prefix: str, after: str = "") -> Iterator[Stat]:
         """The objects below a folder, by ascending key.
@@ -153,8 +163,7 @@ class Store:
         with self._explained("listed", prefix):
             found = obstore.list(self._store, prefix, offset=after or None)
             for some in found:
-                for meta in some:
-                    yield Stat(meta["path"], meta["size"], _etag_of(meta))
+                yield from map(_stat_of, some)
 
     def files_in(self, folder: str = "") -> list[Stat]:
         """The objects directly in a folder, and none below other folders of it.
@@ -165,7 +174,19 @@ class Store:
         obstore = _obstore()
         with self._explained("listed", folder):
             found = obstore.list_with_delimiter(self._store, folder or None)["objects"]
-            return [Stat(meta["path"], meta["size"], _etag_of(meta)) for meta in found]
+            return list(map(_stat_of, found))
+
+    def names_in(self, folder: str) -> list[str]:
+        """The names of the objects directly in a folder, and of the folders there.
+
+        Raises:
+            StoreError: If they cannot be listed.
+        """
+        obstore = _obstore()
+        with self._explained("listed", folder):
+            found = obstore.list_with_delimiter(self._store, folder)
+        keys = [*(meta["path"] for meta in found["objects"]), *found["common_prefixes"]]
+        return sorted({key.rstrip("/").rpartition("/")[2] for key in keys})
 
     def create(self, key: str, data: bytes) -> str:
         """Creates an object, whole or not at all; of several who do it at once, one does.
@@ -244,6 +265,11 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
+
+
+def _stat_of(meta: Any, key: str | None = None) -> Stat:
+    written = meta["last_modified"].timestamp()
+    return Stat(meta["path"] if key is None else key, meta["size"], _etag_of(meta), written)
 
 
 def _etag_of(meta: Any) -> str:

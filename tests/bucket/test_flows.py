@@ -145,7 +145,7 @@ def test_what_cannot_be_done_in_a_bucket_is_refused_before_anything_is_written(
 ) -> None:
     dataset = ReadWriteUnderfolder(folder=address)
     rule: Any = {"key": "image", "item_class": "ImageItem"}
-    for options in ({"plan": True}, {"rules": [rule]}, {"redo": True, "run_key": "x"}):
+    for options in ({"rules": [rule]}, {"redo": True, "run_key": "x"}):
         with pytest.raises(DatasetError):
             process_samples(dataset, ["invert"], **options)
     assert pixels(address) == AS_MADE
