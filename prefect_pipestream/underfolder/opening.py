@@ -11,7 +11,7 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs import listing, packing, undo
+from prefect_pipestream.underfolder.runs import listing, packing, staged_review, undo
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 
@@ -85,6 +85,8 @@ def _reading_ledgers(ask: Callable[P, R]) -> Callable[P, R]:
 def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
     """What is done with a dataset, the first argument, in another way where it is in a bucket.
 
+    In place of the dataset it may be something that has one, as its ``folder``.
+
     Args:
         in_folder: What does it in a folder.
         in_bucket: What does it in a bucket, with the same arguments: ``<module>:<name>``.
@@ -93,7 +95,8 @@ def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
     @wraps(in_folder)
     def done(*args: P.args, **kwargs: P.kwargs) -> R:
         place, rest = _place_in(args, kwargs)
-        do = _in_bucket(in_bucket) if is_address(place) else in_folder
+        is_bucket = is_address(getattr(place, "folder", place))
+        do = _in_bucket(in_bucket) if is_bucket else in_folder
         result: R = do(place, *rest, **kwargs)
         return result
 
@@ -116,6 +119,13 @@ def _in_bucket(named: str) -> Callable[..., Any]:
 list_runs = _reading_ledgers(listing.list_runs)
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
+staging_of_review = _by_place(
+    staged_review.staging_of_review, "reviews:staging_of_review_in_bucket"
+)
+keep_review = _by_place(staged_review.keep_review, "reviews:keep_review_in_bucket")
+staged_source = _by_place(staged_review.staged_source, "reviews:staged_source_in_bucket")
+apply_review = _by_place(staged_review.apply_review, "reviews:apply_review_in_bucket")
+discard_review = _by_place(staged_review.discard_review, "reviews:discard_review_in_bucket")
 
 # -- what a writer does at its end -------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 from prefect_pipestream.errors import DatasetError, DatasetWriteError, RunTakenOverError
 from prefect_pipestream.storage.address import Place
 from prefect_pipestream.storage.file_source import FileSource, new_digest
-from prefect_pipestream.storage.store import StoreError, at_once
+from prefect_pipestream.storage.store import Store, StoreError, at_once
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
@@ -112,13 +112,7 @@ class BucketCommit(Commit):
         at_once(lambda one: one(), work)
 
     def _upload(self, file: StagedFile) -> None:
-        with open(file.source.path, "rb") as stream:
-            data = stream.read()
-        digest = file.source.digest or new_digest(data).digest()
-        key = f"objects/{self._id}/{staged_name(file.name)}"
-        ref = Ref(key, len(data), digest.hex(), "")
-        ref = replace(ref, etag=self._log.store.put(object_of(ref), data))
-        self._refs[file.name] = ref
+        ref = self._refs[file.name] = sent(self._log.store, self._id, file)
         source = BucketSource(self._contents, file.name, ref)
         source.version = ref.version(is_read=True)
         file.source = source
@@ -224,6 +218,24 @@ class BucketCommit(Commit):
                 f"{self._layout.root}: commit {entry.id} is made, and some of its files could not "
                 f"be put in place ({error}). The next writer does it",
             ) from error
+
+
+def sent(store: Store, folder: str, file: StagedFile) -> Ref:
+    """Sends a staged file to where nobody looks.
+
+    Args:
+        store: The store, below the dataset's address.
+        folder: The folder of objects that it gets into.
+        file: The file.
+
+    Raises:
+        StoreError: If it cannot be sent.
+    """
+    with open(file.source.path, "rb") as stream:
+        data = stream.read()
+    digest = file.source.digest or new_digest(data).digest()
+    ref = Ref(f"objects/{folder}/{staged_name(file.name)}", len(data), digest.hex(), "")
+    return replace(ref, etag=store.put(object_of(ref), data))
 
 
 def taken_over(address: Place, run_key: str) -> RunTakenOverError:

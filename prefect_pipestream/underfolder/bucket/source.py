@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import FileSource
-from prefect_pipestream.storage.store import Stat
+from prefect_pipestream.storage.address import Address
+from prefect_pipestream.storage.file_source import new_digest
+from prefect_pipestream.storage.store import Stat, open_store
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.bucket.entry import Ref, version_by
+from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 
 if TYPE_CHECKING:  # it makes these
     from prefect_pipestream.underfolder.bucket.contents import Contents
@@ -183,6 +186,90 @@ def _remade(
     source = BucketSource(contents, name, ref, etag, size)
     source.version, source.is_newer = version, is_newer
     return source
+
+
+class ObjectSource(FileSource):
+    """A content that is kept in a bucket under a key of its own, and never changed.
+
+    Args:
+        root: The dataset's address.
+        ref: The content.
+    """
+
+    __slots__ = ("_root", "ref")
+
+    def __init__(self, root: Address, ref: Ref) -> None:
+        super().__init__(root / PRIVATE_FOLDER / ref.object, ref.version())
+        self._root = root
+        self.ref = ref
+
+    @property
+    def is_whole(self) -> bool:
+        """It is not: no link leads into a bucket."""
+        return False
+
+    def anew(self) -> "ObjectSource":
+        """Returns a source of the same content."""
+        return ObjectSource(self._root, self.ref)
+
+    def is_there(self) -> bool:
+        """Tells whether it is there.
+
+        Raises:
+            StoreError: If that cannot be asked.
+        """
+        return open_store(self._root).stat(self._key) is not None
+
+    @property
+    def _key(self) -> str:
+        return f"{PRIVATE_FOLDER}/{self.ref.object}"
+
+    def size(self) -> int:
+        """Returns how many bytes it has."""
+        return self.ref.size
+
+    def look(self) -> None:
+        """Does nothing: it is never changed."""
+
+    def read(self) -> bytes:
+        """Reads it.
+
+        Raises:
+            FileNotFoundError: If it is not there any more.
+            DecodeError: If it does not fit into memory, or is another one than it is to be.
+            StoreError: If it cannot be read.
+        """
+        try:
+            data = open_store(self._root).read(self._key).data
+        except MemoryError as error:
+            raise DecodeError(f"{self.path}: does not fit into memory.") from error
+        if new_digest(data).hexdigest() != self.ref.digest:
+            raise DecodeError(
+                f"{self.path}: this is not what was kept there: somebody wrote over it. Restore "
+                "the object."
+            )
+        self.version = self.ref.version(is_read=True)
+        return data
+
+    def content(self) -> bytes:
+        """Reads it; see `read`."""
+        return self.read()
+
+    @contextmanager
+    def opened(self) -> Iterator[Iterator[bytes]]:
+        """Gives it in one piece."""
+        yield iter((self.read(),))
+
+    def is_current(self) -> bool:
+        """Tells whether it is there."""
+        return self.is_there()
+
+    def is_changed(self) -> bool:
+        """Tells whether it is not there any more."""
+        return not self.is_there()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ObjectSource, (self._root, self.ref)
 
 
 def no_such_file(path: str) -> FileNotFoundError:

@@ -6,11 +6,13 @@ time is a folder of numbered ones there, the last of which counts, as no object 
 it is still the same.
 """
 
+import json
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.address import Address, Place, is_address
@@ -18,7 +20,13 @@ from prefect_pipestream.storage.asking import is_folder, names_in, status_of
 from prefect_pipestream.storage.lock import exclusive
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.store import ObjectExistsError, Store, at_once, open_store
-from prefect_pipestream.storage.untrusted import MOST_BYTES, is_name, read_regular, write_anew
+from prefect_pipestream.storage.untrusted import (
+    MOST_BYTES,
+    MOST_JSON,
+    is_name,
+    read_regular,
+    write_anew,
+)
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 
@@ -61,13 +69,33 @@ class Documents(ABC):
         """Whether there is such a document."""
 
     @abstractmethod
-    def read(self, *parts: str) -> bytes | None:
+    def mark(self, *parts: str) -> object:
+        """What is another one when a document was written anew; None where there is none."""
+
+    @abstractmethod
+    def read(self, *parts: str, most: int = MOST_BYTES) -> bytes | None:
         """The content of a document; None where there is none.
+
+        Args:
+            *parts: The document.
+            most: How many bytes it may have.
 
         Raises:
             ValueError: If it is too large, or no file.
             OSError, StoreError: If it cannot be read.
         """
+
+    def read_json(self, *parts: str) -> dict[str, Any]:
+        """The mapping in a document; an empty one where there is none, or it holds another thing.
+
+        Raises:
+            OSError, StoreError: If it cannot be read.
+        """
+        try:
+            found = json.loads(self.read(*parts, most=MOST_JSON) or b"null")
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     @abstractmethod
     def write(self, content: bytes, *parts: str) -> None:
@@ -110,7 +138,20 @@ class Documents(ABC):
         Args:
             change: Makes the new content; it is asked anew where somebody else was faster.
             *parts: The document.
+
+        Raises:
+            DatasetError: If it cannot be read.
+            OSError, StoreError: If it cannot be written.
         """
+
+    def _read_to_change(self, *parts: str) -> bytes | None:
+        try:
+            return self.read(*parts)
+        except ValueError as error:
+            raise DatasetError(
+                f"{self.at(*parts)}: cannot be read ({error}). Remove it, and repeat what was "
+                "asked for."
+            ) from error
 
 
 class FolderDocuments(Documents):
@@ -138,18 +179,24 @@ class FolderDocuments(Documents):
         """Whether there is such a document."""
         return status_of(self.at(*parts)) is not None
 
-    def read(self, *parts: str) -> bytes | None:
+    def mark(self, *parts: str) -> object:
+        """What is another one when a document was written anew; None where there is none."""
+        found = status_of(self.at(*parts))
+        return None if found is None else (found.st_mtime_ns, found.st_ino, found.st_size)
+
+    def read(self, *parts: str, most: int = MOST_BYTES) -> bytes | None:
         """The content of a document; None where there is none."""
         try:
-            return read_regular(self.at(*parts))
+            return read_regular(self.at(*parts), most)
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, content: bytes, *parts: str) -> None:
         """Writes a document, in place of what is there."""
-        folder, staged = self.at(*parts[:-1]), self._layout.staged
-        for made in (folder, staged):
-            os.makedirs(made, exist_ok=True)
+        staged = self._layout.staged
+        os.makedirs(staged, exist_ok=True)
+        if len(parts) == 2:  # the folder of a whole, as of a review, is its maker's
+            os.makedirs(self.at(parts[0]), exist_ok=True)
         write_anew(self.at(*parts), content, staged)
 
     def names_in(self, *parts: str) -> list[str]:
@@ -178,7 +225,7 @@ class FolderDocuments(Documents):
 
     def change(self, change: Change, *parts: str) -> None:
         """Changes a document, with which one is alone."""
-        self.write(change(self.read(*parts)), *parts)
+        self.write(change(self._read_to_change(*parts)), *parts)
 
 
 class BucketDocuments(Documents):
@@ -212,10 +259,15 @@ class BucketDocuments(Documents):
         """Whether there is such a document."""
         return self._store.stat(self._key(parts)) is not None
 
-    def read(self, *parts: str) -> bytes | None:
+    def mark(self, *parts: str) -> object:
+        """What is another one when a document was written anew; None where there is none."""
+        found = self._store.stat(self._key(parts))
+        return None if found is None else (found.etag, found.size)
+
+    def read(self, *parts: str, most: int = MOST_BYTES) -> bytes | None:
         """The content of a document; None where there is none."""
         try:
-            return self._store.read(self._key(parts), MOST_BYTES).data
+            return self._store.read(self._key(parts), most).data
         except FileNotFoundError:
             return None
 
@@ -261,13 +313,13 @@ class BucketDocuments(Documents):
         before = -1
         while True:
             folder, number = self._numbered(parts)
-            if number <= before:
+            if number == before:
                 raise DatasetError(
                     f"{self.at(*folder)}: the objects there are not numbered as they are to be. "
                     "Remove those that do not belong."
                 )
-            content = change(self.read(*folder, _numbered(number)) if number else None)
-            if self.create(content, *folder, _numbered(number + 1)):
+            now = self._read_to_change(*folder, _numbered(number)) if number else None
+            if self.create(change(now), *folder, _numbered(number + 1)):
                 return
             before = number
 
