@@ -9,7 +9,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
+from prefect_pipestream.errors import (
+    ConflictError,
+    DatasetError,
+    DatasetWriteError,
+    ReviewNotFoundError,
+)
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.store import Store, StoreError, at_once, open_store
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, sent
@@ -149,8 +154,7 @@ def apply_review_in_bucket(
     writer = BucketWriter(str(review.folder), exists_ok=True)
     log = writer.dataset.log
     if not Run.of(log.ledgers(), review.id).exists():
-        now = time.time()
-        known = {"started": now, **who(), PROVENANCE: software(), **facts, "finished": now}
+        known = {"started": time.time(), **who(), PROVENANCE: software(), **facts}
         log.store.require_create(PRIVATE_FOLDER)
         log.recover()
         _commit(review, decisions.approved, known, writer)
@@ -172,7 +176,8 @@ def _commit(
 
 def _note(log: BucketLog, run_key: str, facts: Mapping[str, Any]) -> None:
     """Notes a review of no samples."""
-    log.append(lambda state: None if run_key in state.runs else fact_entry(run_key, facts))
+    entry = fact_entry(run_key, {**facts, "finished": time.time()})
+    log.append(lambda state: None if run_key in state.runs else entry)
 
 
 class _ReviewCommit(BucketCommit):
@@ -215,7 +220,10 @@ class _ReviewCommit(BucketCommit):
         if run_key in state.runs:
             return None
         entry = super()._entry(state, run_key, tag, drops)
-        return None if entry is None else _checked(replace(entry, facts=self._facts), self._dataset)
+        if entry is None:
+            return None
+        facts = {**self._facts, "finished": entry.commit.at}
+        return _checked(replace(entry, facts=facts), self._dataset)
 
     def _drop_conflicting(self) -> list[int]:
         conflicts = super()._drop_conflicting()
@@ -275,7 +283,10 @@ def _unused(review: Review) -> list[Ref]:
     Raises:
         DatasetError: If somebody is about to apply it, or died over that.
     """
-    decisions = end_review(review, "discarded")
+    try:
+        decisions = end_review(review, "discarded")
+    except ReviewNotFoundError:  # somebody else has removed it
+        return []
     if decisions.end != "applied":
         return list(review.contents.values())
     ledgers = BucketLog(Address.of(review.folder)).ledgers()

@@ -187,9 +187,11 @@ def _changed(review: Review, change: Callable[[Decisions], Decisions]) -> Decisi
     with _alone(review) as documents:
         name = named(review.id, _DECIDED)
         what = f"{documents.at(*name)}: cannot be written"
-        with DatasetWriteError.explaining(what, "Nothing is decided"):
-            documents.change(changed, *name)
-        _refuse_gone(review, documents)
+        try:
+            with DatasetWriteError.explaining(what, "Nothing is decided"):
+                documents.change(changed, *name)
+        finally:  # where there are no locks it may have been removed meanwhile
+            _refuse_gone(review, documents)
     return made
 
 
