@@ -105,7 +105,9 @@ def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
 
 
 def _place_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
-    return (args[0], args[1:]) if args else (kwargs.pop("folder", None), ())
+    if args:
+        return args[0], args[1:]
+    return kwargs.pop("folder", None) or kwargs.pop("review", None), ()
 
 
 def _in_bucket(named: str) -> Callable[..., Any]:

@@ -114,7 +114,7 @@ def test_computing_a_review_changes_no_sample(place: Place) -> None:
 
 def test_only_what_is_approved_is_written_and_the_ledger_says_who_approved(place: Place) -> None:
     compute_review(place, counted, "r1")
-    outcome = apply_review(loaded(place), {1, 4}, {"reviewed_by": "Ada"})
+    outcome = apply_review(review=loaded(place), approved={1, 4}, facts={"reviewed_by": "Ada"})
     assert outcome.applied == (1, 4)
     assert outcome.discarded == (0, 2, 3, 5)
     assert runs_of(place) == [0, 1, 0, 0, 1, 0]
