@@ -4,23 +4,31 @@ import re
 import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
-from prefect_pipestream.items import FileSource, Item
+from prefect_pipestream.items import Item
 from prefect_pipestream.sequences import Sample, resolve_stage
 from prefect_pipestream.sequences.stage import Removal, SampleStage
 from prefect_pipestream.sequences.where import find
-from prefect_pipestream.storage.address import local_folder
-from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
+from prefect_pipestream.storage.address import Place, place_of
+from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.format.index import checked_indices
 from prefect_pipestream.underfolder.format.names import key_of
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import SampleRecord
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.packing import end_run
+from prefect_pipestream.underfolder.opening import (
+    apply_review,
+    discard_review,
+    keep_review,
+    ledgers_of,
+    open_dataset,
+    open_writer,
+    staged_source,
+    staging_of_review,
+)
 from prefect_pipestream.underfolder.runs.review_decisions import (
     Decision,
     Decisions,
@@ -28,19 +36,17 @@ from prefect_pipestream.underfolder.runs.review_decisions import (
     decide,
     decide_rest,
     decisions_of,
-    holding,
+    refuse_undecided,
+    settling,
 )
 from prefect_pipestream.underfolder.runs.staged_review import (
     Review,
     ReviewedSample,
     ReviewOutcome,
-    apply_review,
-    discard_review,
+    is_conflict,
     load_review,
-    new_review_folder,
     review_ids,
     reviewed_samples,
-    save_review,
 )
 from prefect_pipestream.views.differences import ShownChange, change_between, removal_of
 
@@ -73,7 +79,7 @@ _MOST_IN_RANGE = 1_000_000
 
 
 def compute_review(
-    folder: str | Path,
+    folder: str | Place,
     transform: Any,
     review_id: str,
     *,
@@ -115,26 +121,25 @@ def compute_review(
     known = load_review(folder, review_id)
     if known is not None:
         return known
-    dataset = Underfolder(folder, watch=True)
+    dataset = open_dataset(place_of(folder), watch=True)
     chosen = _chosen(dataset, indices, where)
-    writer = UnderfolderWriter(folder, exists_ok=True, zfill=zfill, dataset=dataset)
+    writer = open_writer(place_of(folder), exists_ok=True, zfill=zfill, dataset=dataset)
     writer.claim()
-    staged = writer.staging_in(new_review_folder(folder, review_id))
-    changes = 0
-    for idx in chosen:
-        if changes == most:
-            break
-        changes += _stage_change(staged, dataset, stage, idx, keys)
-    review = Review(
-        id=review_id,
-        folder=local_folder(dataset.folder),
-        samples=tuple(reviewed_samples(staged)),
-        shared=tuple(staged.shared),
-        expires=time.time() + keep_s,
-        flow_run=flow_run,
-    )
-    save_review(review)
-    return review
+    with staging_of_review(dataset.folder, review_id, writer) as staged:
+        changes = 0
+        for idx in chosen:
+            if changes == most:
+                break
+            changes += _stage_change(staged, dataset, stage, idx, keys)
+        review = Review(
+            id=review_id,
+            folder=dataset.folder,
+            samples=tuple(reviewed_samples(staged)),
+            shared=tuple(staged.shared),
+            expires=time.time() + keep_s,
+            flow_run=flow_run,
+        )
+        return keep_review(review, staged)
 
 
 def _chosen(dataset: Underfolder, indices: Sequence[int] | None, where: str | None) -> list[int]:
@@ -195,7 +200,7 @@ def changes_of_review(
         review: The review.
         indices: The samples to show; None is all.
     """
-    dataset = Underfolder(review.folder)
+    dataset = open_dataset(review.folder)
     wanted = None if indices is None else set(indices)
     for sample in review.changed:
         if wanted is not None and sample.idx not in wanted:
@@ -213,12 +218,12 @@ def changes_of_review(
 def changed_items(review: Review, sample: ReviewedSample) -> dict[str, Item[Any]]:
     """The items that a sample would get, by key: those that change, as they are staged."""
     return {
-        key_of(name): Item.from_source(FileSource(review.staged_path(name)), shared=False)
+        key_of(name): Item.from_source(staged_source(review, name), shared=False)
         for name in sample.files
     }
 
 
-def pending_reviews(folder: str | Path) -> tuple[list[Review], list[str]]:
+def pending_reviews(folder: str | Place) -> tuple[list[Review], list[str]]:
     """The reviews of a dataset that wait for a decision.
 
     Returns:
@@ -255,27 +260,11 @@ def apply_decided(review: Review, decision: str, decided_by: str = "") -> Review
         ReviewNotFoundError: If the review is not there any more.
         DatasetWriteError: If the disk cannot take it; the dataset is as it was.
     """
-    with holding(review) as held:
-        refuse_undecided(review, held.decisions)
-        facts = facts_of(held.decisions, decision, decided_by)
-        outcome = apply_review(review, held.decisions.approved, facts)
-        end_run(Run.of(review.folder, review.id))
+    with settling(review) as decisions:
+        facts = facts_of(decisions, decision, decided_by)
+        outcome = apply_review(review, decisions.approved, facts)
         discard_review(review.folder, review.id)
     return outcome
-
-
-def refuse_undecided(review: Review, decisions: Decisions) -> None:
-    """Checks that everything is decided.
-
-    Raises:
-        DatasetError: If a sample is left.
-    """
-    if left := decisions.left(review):
-        raise DatasetError(
-            f"{review.folder}: {len(left):,} samples of the review {review.id!r} are left to "
-            f"decide about, the first is {left[0]}. Decide about them, or about the rest as a "
-            "whole."
-        )
 
 
 def facts_of(decisions: Decisions, decision: str, decided_by: str = "") -> dict[str, Any]:
@@ -305,21 +294,21 @@ class DecidedReview(NamedTuple):
     outcome: ReviewOutcome
 
 
-def decided_review(folder: str | Path, review_id: str) -> DecidedReview | None:
+def decided_review(folder: str | Place, review_id: str) -> DecidedReview | None:
     """What became of a review that is not there any more; None where no ledger knows it.
 
     Raises:
         DatasetError: If its ledger cannot be read.
     """
-    run = Run.of(folder, review_id)
+    run = Run.of(ledgers_of(folder), review_id)
     with DatasetError.explaining_questions():
         facts = run.facts() if run.exists() else {}
     if "reviewed_by" not in facts:
         return None
     by_outcome: dict[str, list[int]] = {}
     for idx, record in sorted(run.outcomes().items()):
-        is_conflict = record.failure is not None and record.failure.error_type == "ConflictError"
-        by_outcome.setdefault("conflict" if is_conflict else record.outcome, []).append(idx)
+        became = "conflict" if is_conflict(record) else record.outcome
+        by_outcome.setdefault(became, []).append(idx)
     found = {outcome: tuple(indices) for outcome, indices in by_outcome.items()}
     applied = sorted([*found.get("written", ()), *found.get("removed", ())])
     outcome = ReviewOutcome(tuple(applied), found.get("skipped", ()), found.get("conflict", ()))

@@ -34,8 +34,7 @@ from prefect_pipestream.review import (
     pending_reviews,
     refuse_undecided,
 )
-from prefect_pipestream.storage.asking import status_of
-from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.documents import documents_of
 from prefect_pipestream.underfolder.runs.review_decisions import gone
 from prefect_pipestream.underfolder.runs.staged_review import review_file
 from prefect_pipestream.views.compared import Which, compared_picture
@@ -154,15 +153,14 @@ class _LoadedReviews:
 
     def __init__(self, dataset: ShownDataset) -> None:
         self._folder = dataset.folder
-        self._last: tuple[tuple[int, int, int], Review] | None = None
+        self._last: tuple[object, Review] | None = None
 
     @DatasetError.explaining_questions()
     def get(self, review_id: str) -> Review | None:
         """A review; None where there is none."""
-        found = status_of(review_file(Layout.of(self._folder), review_id))
-        if found is None:
+        mark = documents_of(self._folder).mark(*review_file(review_id))
+        if mark is None:
             return None
-        mark = (found.st_mtime_ns, found.st_ino, found.st_size)
         last = self._last
         if last is not None and last[1].id == review_id and last[0] == mark:
             return last[1]

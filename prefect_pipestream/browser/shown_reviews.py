@@ -2,7 +2,6 @@
 
 from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,7 +17,8 @@ from prefect_pipestream.review import (
     changed_items,
     decided_review,
 )
-from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.underfolder.opening import open_dataset
 from prefect_pipestream.underfolder.runs.review_decisions import gone
 from prefect_pipestream.views.differences import item_differences
 from prefect_pipestream.views.item_thumbnails import shown_array
@@ -171,7 +171,7 @@ def state_of(review: Review, decisions: Decisions) -> ReviewState:
     )
 
 
-def decided_state(folder: Path, review_id: str) -> DecidedState:
+def decided_state(folder: Place, review_id: str) -> DecidedState:
     """What became of a review.
 
     Raises:
@@ -252,7 +252,7 @@ def version_of(dataset: ShownDataset, review: Review, idx: int) -> str:
 
 @DatasetError.explaining_questions()
 def _changed_since(review: Review, sample: ReviewedSample) -> list[str]:
-    sources = sample.origin(Layout.of(review.folder)).sources
+    sources = sample.origin(open_dataset(review.folder)).sources
     return [name.removeprefix("/") for name, source in sources.items() if source.is_changed()]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,8 @@ from prefect_pipestream.errors import DatasetError, PlanError, QueryError
 from prefect_pipestream.flows.looking import look_at
 from prefect_pipestream.reporting.markdown import ranges
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.storage.asking import is_folder
-from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.underfolder.format.documents import documents_of
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import IMPORT
 from prefect_pipestream.underfolder.runs.kept_plan import (
@@ -82,15 +81,14 @@ class Followed:
 
 
 @DatasetError.explaining_questions()
-def homes_of(source: DataStream, target: DataStream) -> list[Path]:
+def homes_of(source: DataStream, target: DataStream) -> list[Place]:
     """The datasets with which a plan of a run may be kept: what it reads, or what it writes.
 
     Raises:
         DatasetError: If it could not be asked whether they are there.
     """
-    folders = dict.fromkeys((source.input_folder, target.output_folder))
-    paths = [folder for folder in folders if isinstance(folder, Path)]
-    return [folder for folder in paths if is_folder(str(folder))]
+    places = dict.fromkeys((source.input_folder, target.output_folder))
+    return [place for place in places if place is not None and documents_of(place).is_dataset()]
 
 
 def plan_by_name_of(run: Run) -> str | None:
@@ -118,7 +116,7 @@ def plan_to_follow(source: DataStream, target: DataStream, key: str) -> KeptPlan
             f"{where}: there is no plan {key!r}. A plan is kept for {KEPT_DAYS} days. Plan the run "
             "again, and follow that plan; or begin a run without one."
         )
-    if plan.target != Layout.of(target.output_folder).root:
+    if plan.target != documents_of(target.output_folder).root:
         raise PlanError(
             f"plan {key!r} is of a run that writes {plan.target}, and this one writes "
             f"{target.output_folder}. Plan this one."

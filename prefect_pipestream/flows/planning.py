@@ -23,7 +23,7 @@ from prefect_pipestream.reporting.plan_artifact import publish_plan
 from prefect_pipestream.reporting.plans import PlannedChange, Reason, RunPlan, chosen_by
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.storage.address import local_folder
+from prefect_pipestream.underfolder.format.documents import documents_of
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.run_key import check_run_key
 from prefect_pipestream.underfolder.ledger.signatures import failed_last
@@ -120,7 +120,7 @@ def plan_run(
     )
     run.log.info("Plan %s: %s", plan.key, plan.summary())
     if artifacts:
-        publish_plan(plan, trial.changes, local_folder(run.target.output_folder), run.log)
+        publish_plan(plan, trial.changes, run.target.output_folder, run.log)
     return plan
 
 
@@ -187,7 +187,7 @@ def _is_kept(
         key=key,
         fingerprint=identity.fingerprint,
         transform=identity.text,
-        target=Layout.of(run.target.output_folder).root,
+        target=documents_of(run.target.output_folder).root,
         select=choice.select,
         where=selection.where,
         failed_in=selection.failed_in,

@@ -31,10 +31,10 @@ from prefect_pipestream.review import (
 from prefect_pipestream.underfolder.runs.review_decisions import (
     Answer,
     Question,
-    holding,
+    ask,
+    change_decisions,
     question_of,
 )
-from prefect_pipestream.underfolder.runs.staged_review import save_review
 from prefect_pipestream.views.differences import ShownChange
 
 Decision = Literal[
@@ -118,28 +118,30 @@ def _answered(review: Review) -> int:
 def decide_some(review: Review, left: list[int], most: int, wait_s: float, log: Log) -> None:
     """Shows some of the samples that are left, waits for a decision, and notes it."""
     question = question_of(review)
-    answered = _answered(review)
-    if question is None or question.number <= answered:
+    last = _answered(review)
+    if question is None or question.number <= last:
         shown, problem = _show(review, left, most, log)
-        question = Question(answered + 1, tuple(shown), problem)
-        with holding(review) as held:
-            held.ask(question)
-            save_review(replace(review, expires=time.time() + wait_s + KEEP_AFTER_S))
+        question = Question(last + 1, tuple(shown), problem)
+        ask(review, question, expires=time.time() + wait_s + KEEP_AFTER_S)
     answer = _answer(review, question, len(left), wait_s)
-    with holding(review) as held:
-        now_left = set(held.decisions.left(review))
-        try:
-            decided = answer.about(question.samples, now_left)
-        except ValueError as error:
-            held.ask(Question(question.number + 1, question.samples, str(error)))
-            return
-        held.save(_with_answer(held.decisions, question, answer, decided))
+    decided: dict[int, bool] = {}
+
+    def with_answer(decisions: Decisions) -> Decisions:
+        decided.clear()  # it may be asked for anew
+        decided.update(answer.about(question.samples, set(decisions.left(review))))
+        return _with_answer(decisions, question, answer, decided)
+
+    try:
+        decisions = change_decisions(review, with_answer)
+    except ValueError as error:
+        ask(review, Question(question.number + 1, question.samples, str(error)))
+        return
     log.info(
         "%s decided “%s”: %d samples, %d are left.",
         answer.reviewer,
         answer.decision,
         len(decided),
-        len(now_left) - len(decided),
+        len(decisions.left(review)),
     )
 
 

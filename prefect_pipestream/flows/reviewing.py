@@ -1,7 +1,6 @@
 """A review as a flow run: changes that are computed, asked about, and applied."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
@@ -25,6 +24,7 @@ from prefect_pipestream.reporting.markdown import cell, provenance_section, rang
 from prefect_pipestream.reporting.progress import API_ERRORS, Log
 from prefect_pipestream.review import (
     DecidedReview,
+    Decisions,
     Review,
     apply_review,
     compute_review,
@@ -35,10 +35,10 @@ from prefect_pipestream.review import (
     load_review,
 )
 from prefect_pipestream.sequences import resolve_stage
-from prefect_pipestream.storage.address import local_folder
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.packing import end_run
-from prefect_pipestream.underfolder.runs.review_decisions import Held, holding
+from prefect_pipestream.underfolder.opening import ledgers_of
+from prefect_pipestream.underfolder.runs.review_decisions import settling
 
 __all__ = ["ReviewDecision", "ReviewReport", "review_changes", "review_markdown"]
 
@@ -98,7 +98,7 @@ def review_changes(
     # Resumed, the flow is called again, finds its staged changes and goes on with the answer.
     log, wait_s, run_id = get_run_logger(), wait_hours * 3600, str(flow_run.id)
     block = block_of(dataset)
-    if (before := _done_before(local_folder(block.folder), run_id)) is not None:
+    if (before := _done_before(block.folder, run_id)) is not None:
         log.info("The review was applied before this flow run could end.")
         return before
     review = compute_review(
@@ -117,14 +117,15 @@ def review_changes(
     while (left := decisions_of(review).left(review)) or is_asking(review):
         decide_some(review, left, most, wait_s, log)
     chosen = {"where": where} if where else {}
-    with holding(review) as held:
-        report = _carry_out(held, {**chosen, **_provenance(review, transform, keys)})
+    with settling(review) as decisions:
+        noted = {**chosen, **_provenance(review, transform, keys)}
+        report = _carry_out(review, decisions, noted)
         _tell(review, report, log)
         discard_review(review.folder, review.id)
     return report
 
 
-def _done_before(folder: Path, run_id: str) -> ReviewReport | None:
+def _done_before(folder: Place, run_id: str) -> ReviewReport | None:
     """What an attempt at this flow run did which was killed after all was applied."""
     if load_review(folder, run_id) is not None:
         return None
@@ -145,21 +146,23 @@ def _report_of(done: DecidedReview) -> ReviewReport:
 
 
 def _provenance(review: Review, transform: Any, keys: list[str] | None) -> dict[str, Any]:
-    if Run.of(review.folder, review.id).provenance() is not None:  # it was applied in part
+    if _run_of(review).provenance() is not None:  # it was applied in part
         return {}
     stage, source = resolve_stage(transform), state_of_folder(review.folder)
     code = code_in_force(stage, [review.folder])
     return provenance_fact(code, stage, keys or None, source=source)
 
 
-def _carry_out(held: Held, noted: Mapping[str, Any]) -> ReviewReport:
-    review, decisions = held.review, held.decisions
+def _run_of(review: Review) -> Run:
+    return Run.of(ledgers_of(review.folder), review.id)
+
+
+def _carry_out(review: Review, decisions: Decisions, noted: Mapping[str, Any]) -> ReviewReport:
     answers = [answer.decision for answer in decisions.answers]
     unasked = "as decided in the browser" if decisions.by_sample else "reject all"
     decision = "; ".join(dict.fromkeys(answers)) or unasked
     facts = facts_of(decisions, decision, "nobody was asked")
     outcome = apply_review(review, decisions.approved, {**noted, **facts})
-    end_run(Run.of(review.folder, review.id))
     return _report_of(DecidedReview(review.id, **facts, outcome=outcome))
 
 
@@ -183,11 +186,11 @@ def _tell(review: Review, report: ReviewReport, log: Log) -> None:
         f"Run key {run_link(report.run_key)} (by which it can be undone)",
     ]
     try:
-        lines.append(provenance_section(Run.of(review.folder, review.id).provenance()))
+        lines.append(provenance_section(_run_of(review).provenance()))
         key = artifact_key("review-result", review.folder)
         add_markdown("\n\n".join(lines) + "\n", key, f"Decided by {report.reviewer}")
     except (*API_ERRORS, DatasetError) as error:
         log.warning("The result could not be added to the flow run's artifacts: %s", error)
     emit_dataset_event("review.decided", review.folder, **report.model_dump())
-    found = Run.of(review.folder, review.id).counts()
+    found = _run_of(review).counts()
     emit_run_events(review.folder, review.id, found, is_ok=not found["failed"])

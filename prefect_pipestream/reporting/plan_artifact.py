@@ -1,7 +1,6 @@
 """The plan of a run, as an artifact of its flow run."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from prefect.runtime import flow_run
 
@@ -21,11 +20,12 @@ from prefect_pipestream.reporting.markdown import (
 )
 from prefect_pipestream.reporting.plans import LEFT_OUT, REASONS, RunPlan, rows_of
 from prefect_pipestream.reporting.progress import Log
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.storage.space import size_of
 from prefect_pipestream.views.differences import ShownChange
 
 
-def publish_plan(plan: RunPlan, changes: Sequence[ShownChange], folder: Path, log: Log) -> None:
+def publish_plan(plan: RunPlan, changes: Sequence[ShownChange], folder: Place, log: Log) -> None:
     """Adds a plan to the flow run's artifacts; what goes wrong is logged, whatever it is.
 
     Args:
@@ -42,7 +42,7 @@ def publish_plan(plan: RunPlan, changes: Sequence[ShownChange], folder: Path, lo
 
 
 def plan_markdown(
-    plan: RunPlan, changes: Sequence[ShownChange], folder: Path, link: str = ""
+    plan: RunPlan, changes: Sequence[ShownChange], folder: Place, link: str = ""
 ) -> str:
     """The plan as Markdown, of bounded size whatever the number of samples."""
     sections = [

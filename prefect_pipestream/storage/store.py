@@ -120,17 +120,25 @@ class Store:
                 "the credentials and the network; nothing is changed upon a guess."
             ) from error
 
-    def read(self, key: str) -> Content:
+    def read(self, key: str, most: int | None = None) -> Content:
         """The content of an object.
+
+        Args:
+            key: The object.
+            most: How many bytes it may have, if it comes from anybody; None: any number.
 
         Raises:
             FileNotFoundError: If there is no such object.
+            ValueError: If it has more than `most` bytes.
             StoreError: If it cannot be read.
         """
         obstore = _obstore()
         with self._explained("read", key):
             found = obstore.get(self._store, key)
-            return Content(bytes(found.bytes()), _etag_of(found.meta))
+            size = found.meta["size"]
+            if most is None or size <= most:
+                return Content(bytes(found.bytes()), _etag_of(found.meta))
+        raise ValueError(f"it has {size} bytes; at most {most} are read")
 
     def stat(self, key: str) -> Stat | None:
         """What the store tells of an object; None where there is none.
@@ -172,6 +180,18 @@ class Store:
         with self._explained("listed", folder):
             found = obstore.list_with_delimiter(self._store, folder or None)["objects"]
             return list(map(_stat_of, found))
+
+    def names_in(self, folder: str) -> list[str]:
+        """The names of the objects directly in a folder, and of the folders there.
+
+        Raises:
+            StoreError: If they cannot be listed.
+        """
+        obstore = _obstore()
+        with self._explained("listed", folder):
+            found = obstore.list_with_delimiter(self._store, folder)
+        keys = [*(meta["path"] for meta in found["objects"]), *found["common_prefixes"]]
+        return sorted({key.rstrip("/").rpartition("/")[2] for key in keys})
 
     def create(self, key: str, data: bytes) -> str:
         """Creates an object, whole or not at all; of several who do it at once, one does.

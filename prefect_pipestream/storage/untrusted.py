@@ -19,7 +19,8 @@ TEMPORARY = ".new"
 _MAKE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 MOST_BYTES = 1 << 30
 """How much of one file is ever read into memory."""
-_MOST_JSON = 1 << 28  # bytes: a review of a million samples
+MOST_JSON = 1 << 28
+"""How much of one file of JSON is: a review of a million samples."""
 
 
 def inside(folder: str, *parts: str) -> str:
@@ -153,7 +154,7 @@ def read_json(path: str) -> dict[str, Any]:
         OSError: If the file is there and cannot be read.
     """
     try:
-        found = json.loads(read_regular(path, _MOST_JSON))
+        found = json.loads(read_regular(path, MOST_JSON))
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -21,6 +21,7 @@ from prefect_pipestream.underfolder.runs import (
     packing,
     pruning,
     restore,
+    staged_review,
     undo,
     undo_space,
 )
@@ -114,6 +115,8 @@ def _reading_ledgers(ask: Callable[P, R]) -> Callable[P, R]:
 def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
     """What is done with a dataset, the first argument, in another way where it is in a bucket.
 
+    In place of the dataset it may be something that has one, as its ``folder``.
+
     Args:
         in_folder: What does it in a folder.
         in_bucket: What does it in a bucket, with the same arguments: ``<module>:<name>``.
@@ -122,7 +125,8 @@ def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
     @wraps(in_folder)
     def done(*args: P.args, **kwargs: P.kwargs) -> R:
         place, rest = _place_in(args, kwargs)
-        do = _in_bucket(in_bucket) if is_address(place) else in_folder
+        is_bucket = is_address(getattr(place, "folder", place))
+        do = _in_bucket(in_bucket) if is_bucket else in_folder
         result: R = do(place, *rest, **kwargs)
         return result
 
@@ -133,7 +137,7 @@ def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
 def _place_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...]]:
     if args:
         return args[0], args[1:]
-    named = next((name for name in ("folder", "dataset") if name in kwargs), "folder")
+    named = next((name for name in ("folder", "dataset", "review") if name in kwargs), "folder")
     return kwargs.pop(named, None), ()
 
 
@@ -161,6 +165,13 @@ restore_sample = _by_place(restore.restore_sample, "restore:restore_sample_in_bu
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 plan_undo = _by_place(undo.plan_undo, "undo:plan_undo_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
+staging_of_review = _by_place(
+    staged_review.staging_of_review, "reviews:staging_of_review_in_bucket"
+)
+keep_review = _by_place(staged_review.keep_review, "reviews:keep_review_in_bucket")
+staged_source = _by_place(staged_review.staged_source, "reviews:staged_source_in_bucket")
+apply_review = _by_place(staged_review.apply_review, "reviews:apply_review_in_bucket")
+discard_review = _by_place(staged_review.discard_review, "reviews:discard_review_in_bucket")
 
 # -- what a writer does at its end -------------------------------------------------------------
 

@@ -14,9 +14,9 @@ from prefect_pipestream.review import compute_review, decide_rest, discard_revie
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.underfolder import Run, check, list_runs, prune_runs, undo_run
 from prefect_pipestream.underfolder.runs.review_decisions import (
-    Decisions,
     Question,
-    holding,
+    ask,
+    change_decisions,
     question_of,
 )
 
@@ -64,9 +64,8 @@ def private(dataset: Path) -> Path:
     stream = DataStream.read_write_underfolder(dataset, run_key="run")
     stream.set_output(0, stream[0].set_value("image", image_of(50)))
     review = compute_review(dataset, brighter, "waiting")
-    with holding(review) as held:
-        held.ask(Question(1, (0, 1)))
-        held.save(Decisions())
+    ask(review, Question(1, (0, 1)))
+    change_decisions(review, lambda decisions: decisions)
     return dataset / ".pipestream"
 
 

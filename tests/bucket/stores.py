@@ -62,8 +62,8 @@ class HostStore(Store):
 
         return hashlib.md5(bytes(obstore.get(self._connected, key).bytes())).hexdigest()
 
-    def read(self, key: str) -> Content:
-        found = super().read(key)
+    def read(self, key: str, most: int | None = None) -> Content:
+        found = super().read(key, most)
         return found if not self._md5 else Content(found.data, hashlib.md5(found.data).hexdigest())
 
     def stat(self, key: str) -> Stat | None:

@@ -150,15 +150,6 @@ def test_a_failed_transaction_takes_back_what_its_tasks_wrote(address: Address) 
     assert pixels(address) == AS_MADE
 
 
-def test_what_cannot_be_done_in_a_bucket_is_refused_before_anything_is_written(
-    address: Address,
-) -> None:
-    dataset = ReadWriteUnderfolder(folder=address)
-    with pytest.raises(DatasetError):
-        process_samples(dataset, ["invert"], plan=True)
-    assert pixels(address) == AS_MADE
-
-
 NONE: Any = {"key": "metadata"}
 SMALL: Any = {"key": "metadata", "required_fields": [{"path": "number", "maximum": 9}]}
 

@@ -35,6 +35,7 @@ from prefect_pipestream.underfolder import (
     undo_run,
 )
 from prefect_pipestream.underfolder.commits.apply import recover
+from prefect_pipestream.underfolder.opening import staged_source
 from tests.faults.injecting import kill_in_commit
 
 RUN, LATER = "the-run", "a-later-run"
@@ -424,7 +425,7 @@ def is_reviewed(folder: Path) -> None:
     assert [sample.idx for sample in review.changed] == list(range(SAMPLES))
     for sample in review.changed:
         (name,) = sample.files
-        assert int(TxtNumpyItem(Path(review.staged_path(name)))()[0]) == 1000 + sample.idx
+        assert int(TxtNumpyItem(Path(staged_source(review, name).path))()[0]) == 1000 + sample.idx
 
 
 def reviewed(folder: Path) -> None:

@@ -12,6 +12,7 @@ from httpx import HTTPStatusError
 from prefect_pipestream.flows.review_question import Decision, ReviewDecision
 from prefect_pipestream.flows.reviewing import ReviewReport, review_changes
 from prefect_pipestream.review import compute_review, decide, decide_rest, load_review
+from prefect_pipestream.storage.address import Place
 from tests.prefect_layer.artifacts import artifact_texts
 from tests.prefect_layer.datasets import files_of, make_dataset
 
@@ -57,7 +58,7 @@ def test_a_decision_that_does_not_say_which_is_refused(
         answer.about(shown=[2, 3], left={2, 3, 7, 9})
 
 
-def _resume_each(answers: list[dict[str, Any]], questions: list[str], folder: Path) -> None:
+def _resume_each(answers: list[dict[str, Any]], questions: list[str], folder: Place) -> None:
     """Answers each question of the only flow run that is paused."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter

@@ -23,6 +23,7 @@ from prefect_pipestream.review import (
     pending_reviews,
 )
 from prefect_pipestream.underfolder import check
+from prefect_pipestream.underfolder.opening import staged_source
 from tests.prefect_layer.datasets import count_runs, make_dataset, runs_of
 
 
@@ -160,11 +161,11 @@ def test_a_link_among_the_staged_files_is_not_followed(dataset: Path, review: Re
     secret = dataset.parent / "secret.yaml"
     secret.write_text("a: 1")
     name = review.samples[0].files[0]
-    staged = Path(review.staged_path(name))
+    staged = Path(staged_source(review, name).path)
     staged.unlink()
     staged.symlink_to(secret)
     with pytest.raises(DatasetError, match="symbolic link"):
-        review.staged_path(name)
+        staged_source(review, name)
 
 
 def test_of_two_who_apply_at_once_one_applies(dataset: Path, review: Review) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from prefect_pipestream.errors import DatasetError, DatasetWriteError, RunTakenOverError
 from prefect_pipestream.storage.address import Place
 from prefect_pipestream.storage.file_source import FileSource, new_digest
-from prefect_pipestream.storage.store import StoreError, at_once
+from prefect_pipestream.storage.store import Store, StoreError, at_once
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
@@ -120,12 +120,7 @@ class BucketCommit(Commit):
         at_once(lambda one: one(), work)
 
     def _upload(self, file: StagedFile) -> None:
-        path = file.source.path
-        digest = file.source.digest or _digest_at(path)
-        key = f"objects/{self._id}/{staged_name(file.name)}"
-        ref = Ref(key, os.path.getsize(path), digest.hex(), "")
-        ref = replace(ref, etag=self._log.store.put_file(object_of(ref), path))
-        self._refs[file.name] = ref
+        ref = self._refs[file.name] = sent(self._log.store, self._id, file)
         source = BucketSource(self._contents, file.name, ref)
         source.version = ref.version(is_read=True)
         file.source = source
@@ -240,6 +235,24 @@ class BucketCommit(Commit):
                 f"{self._layout.root}: commit {entry.id} is made, and some of its files could not "
                 f"be put in place ({error}). The next writer does it",
             ) from error
+
+
+def sent(store: Store, folder: str, file: StagedFile) -> Ref:
+    """Sends a staged file to where nobody looks.
+
+    Args:
+        store: The store, below the dataset's address.
+        folder: The folder of objects that it gets into.
+        file: The file.
+
+    Raises:
+        StoreError: If it cannot be sent.
+    """
+    path = file.source.path
+    digest = file.source.digest or _digest_at(path)
+    key = f"objects/{folder}/{staged_name(file.name)}"
+    ref = Ref(key, os.path.getsize(path), digest.hex(), "")
+    return replace(ref, etag=store.put_file(object_of(ref), path))
 
 
 def _digest_at(path: str) -> bytes:

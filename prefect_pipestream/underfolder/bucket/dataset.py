@@ -241,6 +241,13 @@ class Bucket(Underfolder):
         """Sources of files: no request, but for those that came since the listing."""
         return list(map(self.source_of, names))
 
+    def source_as_it_was(self, name: str, version: Version | None, is_newer: bool) -> BucketSource:
+        """A source of a file that had this version: it may have another one by now."""
+        size = 0 if version is None else version.size
+        source = BucketSource(self.contents, name, None, size=size)
+        source.version, source.is_newer = version, is_newer
+        return source
+
     def _files_in_root(self) -> dict[str, Stat]:
         with self._guard:
             if self._root_files is None:

@@ -9,17 +9,15 @@ from annotated_types import Predicate
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from prefect_pipestream.storage.untrusted import is_name
-from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared, parse_item_name
+from prefect_pipestream.underfolder.format.ref import Ref, version_by
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 
+__all__ = ["FORMAT", "Entry", "Ref", "version_by"]
+
 FORMAT = 1
 _LONGEST = 255
-
-
-def _is_object(key: str) -> bool:
-    return key.startswith("objects/") and all(map(is_name, key.split("/")))
 
 
 def _is_file_name(name: str) -> bool:
@@ -38,35 +36,6 @@ _RunKey = Annotated[str, Predicate(is_run_key)]
 _RunFolder = Annotated[str, Predicate(_is_id)]
 _Id = Annotated[str, Predicate(_is_id)]
 _Index = Annotated[int, Field(strict=True, ge=0, lt=MAX_INDEX)]
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """A content that is kept, and never changed, below ``.pipestream``.
-
-    Attributes:
-        object: Its key, from ``objects/`` on.
-        size: Bytes.
-        digest: BLAKE2b (16 bytes) of it, as hex.
-        etag: What the store calls it: there, and many stores call a copy the same; of a file that
-            was there before the log changed it, what it was called in its place.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    object: Annotated[str, Predicate(_is_object)]
-    size: Annotated[int, Field(strict=True, ge=0)]
-    digest: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-    etag: str
-
-    def version(self, *, is_read: bool = False) -> Version:
-        """The version of a file with this content.
-
-        Args:
-            is_read: Whether the content was read or written, and not only heard of.
-        """
-        digest = bytes.fromhex(self.digest)
-        return version_by(self.digest, self.size, digest if is_read else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +114,3 @@ class Entry:
 
 
 _ENTRY = TypeAdapter(Entry)
-
-
-def version_by(name: str, size: int, digest: bytes | None = None) -> Version:
-    """The version of a file whose content is known by a name: a digest, or a store's etag.
-
-    Its time is a number made of that, long ago: stores have no times by which contents are told.
-    """
-    return Version.of_part(name.encode())._replace(size=size, digest=digest)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import FileSource
-from prefect_pipestream.storage.file_source import no_such_file
+from prefect_pipestream.storage.file_source import new_digest, no_such_file
 from prefect_pipestream.storage.store import Store, at_once
 from prefect_pipestream.underfolder.bucket.entry import Ref
 
@@ -74,7 +74,7 @@ class KeptSource(FileSource):
 
         Raises:
             FileNotFoundError: If it is gone.
-            DecodeError: If it does not fit into memory.
+            DecodeError: If it does not fit into memory, or is another one than it is to be.
             StoreError: If it cannot be read.
         """
         data = self.content()
@@ -88,9 +88,15 @@ class KeptSource(FileSource):
             FileNotFoundError, DecodeError, StoreError: As for `read`.
         """
         try:
-            return self._store.read(self._key).data
+            data = self._store.read(self._key).data
         except MemoryError as error:
             raise DecodeError(f"{self.path}: does not fit into memory.") from error
+        if new_digest(data).hexdigest() != self.ref.digest:
+            raise DecodeError(
+                f"{self.path}: this is not what was kept there: somebody wrote over it. Restore "
+                "the object."
+            )
+        return data
 
     @contextmanager
     def opened(self) -> Iterator[Iterator[bytes]]:

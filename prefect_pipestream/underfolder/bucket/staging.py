@@ -4,7 +4,12 @@ from typing import Any
 
 from prefect_pipestream.items import FileSource
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
-from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
+from prefect_pipestream.underfolder.commits.staging import (
+    StagedFile,
+    StagedSample,
+    Staging,
+    kept_as,
+)
 
 
 class BucketStaging(Staging):
@@ -24,3 +29,7 @@ class BucketStaging(Staging):
 
     def _shared_source(self, name: str) -> FileSource | None:
         return self.dataset.source_of(name)
+
+    def _kept(self, name: str, kept: str | FileSource) -> StagedFile:
+        """What is kept in the bucket already stays there."""
+        return super()._kept(name, kept) if isinstance(kept, str) else kept_as(name, kept)

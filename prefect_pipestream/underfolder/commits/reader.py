@@ -227,6 +227,16 @@ class Underfolder:
             return None
         return source
 
+    def source_as_it_was(self, name: str, version: Version | None, is_newer: bool) -> FileSource:
+        """A source of a file that had this version: it may have another one by now.
+
+        Args:
+            name: The file's name.
+            version: The version; None: it was not known.
+            is_newer: See `FileSource`.
+        """
+        return FileSource(Layout(self._root).final(name), version, is_newer=is_newer)
+
     def item_of(self, source: FileSource, *, shared: bool = False) -> Item[Any]:
         """The item in a file, as this dataset is opened: pickled ones decode only if they may."""
         return Item.from_source(source, shared=shared, allow_pickle=self._allow_pickle)

@@ -337,7 +337,7 @@ class Staging:
     def restore(
         self,
         idx: int,
-        files: Mapping[str, str],
+        files: Mapping[str, str | FileSource],
         removes: Iterable[str] = (),
         *,
         found: Mapping[str, str | None] | None = None,
@@ -349,7 +349,7 @@ class Staging:
 
         Args:
             idx: The sample.
-            files: The path of each kept file, by the name that it gets.
+            files: The path of each kept file, or a source of it, by the name that it gets.
             removes: Names to remove.
             found: The marks of files, by name. A file of another mark is a conflict.
             origin: The files that it was made from, where they are to be as they were then.
@@ -362,22 +362,23 @@ class Staging:
         self.samples[idx] = staged
         staged.files.extend(self._kept(name, path) for name, path in files.items())
 
-    def restore_shared(self, files: Mapping[str, str]) -> None:
+    def restore_shared(self, files: Mapping[str, str | FileSource]) -> None:
         """Stages shared items that were kept, as they are, to be placed where there are none.
 
         Args:
-            files: The path of each kept file, by the name that it gets, with a leading slash.
+            files: The path of each kept file, or a source of it, by the name that it gets, with a
+                leading slash.
 
         Raises:
             OSError: If a file cannot be linked or copied there.
         """
         self.shared.update((name, self._kept(name, path)) for name, path in files.items())
 
-    def _kept(self, name: str, kept: str) -> StagedFile:
+    def _kept(self, name: str, kept: str | FileSource) -> StagedFile:
         path = f"{self.folder}/{staged_name(name)}"
-        link_or_copy(kept, path)
+        link_or_copy(kept if isinstance(kept, str) else kept.path, path)
         source = FileSource(path, _version_of_kept(path, self.layout.final(name)))
-        return StagedFile(key_of(name) if not is_shared(name) else name, name, source)
+        return kept_as(name, source)
 
     def _refuse_invalid(
         self, judge: Judge, staged: StagedSample, shared_before: Collection[str]
@@ -623,6 +624,16 @@ def _extension_for(key: str, item: Item[Any]) -> str:
             "it one, or use another item class."
         )
     return extension
+
+
+def kept_as(name: str, source: FileSource) -> StagedFile:
+    """A file that was kept, as one that is staged.
+
+    Args:
+        name: The name that it gets.
+        source: The file.
+    """
+    return StagedFile(key_of(name) if not is_shared(name) else name, name, source)
 
 
 def _version_of_kept(path: str, final: str) -> Version:

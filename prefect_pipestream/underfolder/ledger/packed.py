@@ -59,16 +59,25 @@ def read_arrays(path: str) -> dict[str, npt.NDArray[Any]]:
         DatasetError: If it is damaged.
     """
     try:
-        file = BytesIO(read_regular(path))
-        _refuse_bomb(file)
-        with np.load(file) as arrays:
-            return {name: np.asarray(arrays[name]) for name in arrays.files}
-    except Exception as error:  # damaged content makes its decoders raise anything
+        return arrays_in(read_regular(path))
+    except Exception as error:
         if is_of_disk(error):
             raise
         raise DatasetError(
             f"{path}: this ledger cannot be read ({type(error).__name__}: {error}). {_REMEDY}"
         ) from error
+
+
+def arrays_in(content: bytes) -> dict[str, npt.NDArray[Any]]:
+    """The arrays in the content of an ``.npz`` file, by name; see `read_arrays`.
+
+    Raises:
+        Exception: If it is damaged, of any kind: so its decoders do.
+    """
+    file = BytesIO(content)
+    _refuse_bomb(file)
+    with np.load(file) as arrays:
+        return {name: np.asarray(arrays[name]) for name in arrays.files}
 
 
 def _refuse_bomb(file: BytesIO) -> None:

@@ -1,12 +1,11 @@
 """Plans of runs, kept until they are followed: which samples, and what their files were like.
 
-``.pipestream/plans/<key>.npz`` has the samples as columns, and what else is to be known as JSON. A
-plan only ever takes samples away from a run, each of which the run names: one that a stranger wrote
-can do no more.
+``.pipestream/plans/<key>.npz``, a file or an object, has the samples as columns, and what else is
+to be known as JSON. A plan only ever takes samples away from a run, each of which the run names:
+one that a stranger wrote can do no more.
 """
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -18,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, PlanError
-from prefect_pipestream.storage.asking import names_in, status_of
-from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.storage.untrusted import write_anew
-from prefect_pipestream.underfolder.format.layout import Folder, Layout, folder_of
+from prefect_pipestream.storage.asking import is_of_disk
+from prefect_pipestream.underfolder.format.documents import Documents, documents_of
+from prefect_pipestream.underfolder.format.layout import Folder, folder_of
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.format.run_key import is_run_key, new_run_key
-from prefect_pipestream.underfolder.ledger.packed import read_arrays
+from prefect_pipestream.underfolder.ledger.packed import arrays_in, read_arrays
 
 KEPT_DAYS = 14
 """How long a plan is kept."""
@@ -32,6 +30,7 @@ _MOST_KEPT = 50
 _KEY = re.compile(r"plan-\d{8}T\d{6}-[0-9a-f]{6}")
 _SELECTS = ("all", "changed", "failed")
 _IN_PLACE = ""
+_PLANS = "plans"
 
 
 def new_plan_key() -> str:
@@ -79,15 +78,15 @@ def keep_plan(folder: Folder, plan: KeptPlan) -> None:
     """Keeps a plan with a dataset, and removes old ones.
 
     Args:
-        folder: The dataset's root, which exists.
+        folder: The dataset's root, which exists, or its address.
         plan: The plan.
 
     Raises:
-        DatasetError: If a link is in the way.
+        DatasetError: If a link is in the way, or a store does not take it.
         OSError: If it cannot be written, as where the dataset is read-only.
     """
-    layout = Layout.of(folder)
-    is_in_place = plan.target == layout.root
+    documents = documents_of(folder)
+    is_in_place = plan.target == documents.root
     facts: dict[str, Any] = {
         "key": plan.key,
         "fingerprint": plan.fingerprint,
@@ -104,10 +103,8 @@ def keep_plan(folder: Folder, plan: KeptPlan) -> None:
     text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     content = BytesIO()
     np.savez_compressed(content, facts=text, **columns)
-    for made in (layout.plans, layout.staged):
-        os.makedirs(made, exist_ok=True)
-    _sweep(layout)
-    write_anew(_path_of(layout, plan.key), content.getvalue(), layout.staged)
+    _sweep(documents)
+    documents.write(content.getvalue(), *_name_of(plan.key))
 
 
 @DatasetError.explaining_questions()
@@ -116,22 +113,24 @@ def kept_plan(folder: Folder, key: str) -> KeptPlan | None:
 
     Raises:
         PlanError: If it cannot be read.
-        DatasetError: If a link is in the way.
+        DatasetError: If a link is in the way, or a store cannot be asked.
     """
-    layout = Layout.of(folder)
-    path = _path_of(layout, key)
+    documents = documents_of(folder)
+    path = documents.at(*_name_of(key))
     try:
-        found = read_arrays(path)
-        plan = _plan_of(found)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (DatasetError, ValueError, KeyError, TypeError, RecursionError) as error:
+        content = documents.read(*_name_of(key))
+        if content is None:
+            return None
+        plan = _plan_of(arrays_in(content))
+    except Exception as error:  # damaged content makes its decoders raise anything
+        if is_of_disk(error) or isinstance(error, DatasetError):
+            raise
         raise PlanError(
             f"{path}: this plan cannot be read ({error}). Plan the run again, and follow that plan."
         ) from error
     if plan.key != key:
         raise PlanError(f"{path}: this is the plan {plan.key!r}, and not {key!r}. Plan again.")
-    return plan if plan.target != _IN_PLACE else replace(plan, target=layout.root)
+    return plan if plan.target != _IN_PLACE else replace(plan, target=documents.root)
 
 
 def is_sound_plan(path: str) -> bool:
@@ -204,19 +203,15 @@ def _are_indices(indices: npt.NDArray[np.int64]) -> bool:
     return is_ascending and int(indices[0]) >= 0 and int(indices[-1]) < MAX_INDEX
 
 
-def _path_of(layout: Layout, key: str) -> str:
-    return layout.at("plans", folder_of(key) + ".npz")
+def _name_of(key: str) -> tuple[str, str]:
+    return _PLANS, folder_of(key) + ".npz"
 
 
-def _sweep(layout: Layout) -> None:
+def _sweep(documents: Documents) -> None:
     """Removes plans that are old, or more than are kept."""
-    folder = layout.plans
-    found = {name: status_of(f"{folder}/{name}") for name in names_in(folder)}
-    by_age = sorted(
-        ((status.st_mtime, name) for name, status in found.items() if status is not None),
-        reverse=True,
-    )
+    found = documents.times_in(_PLANS)
+    by_age = sorted(((made, name) for name, made in found.items()), reverse=True)
     oldest = time.time() - KEPT_DAYS * 86_400
     for number, (made, name) in enumerate(by_age, 1):
         if made < oldest or number >= _MOST_KEPT:
-            remove(f"{folder}/{name}")
+            documents.remove(_PLANS, name)

@@ -1,20 +1,23 @@
-"""Changes that wait for a person's decision: staged on disk, applied or discarded later.
+"""Changes that wait for a person's decision: staged where nobody looks, applied or discarded later.
 
 ::
 
     .pipestream/review/<id>/review.json    what is staged, and what it was made from
-    .pipestream/review/<id>/staged/        the new files
+    .pipestream/review/<id>/staged/        the new files; in a bucket they are among its objects
 
 Nothing of a dataset's samples changes before `apply_review`, which commits what was approved
 by the usual protocol: atomically, noted in a run's ledger, and undoable. A review outlives the
 process that made it. What is decided of it until then is kept beside it (see `review_decisions`).
+
+Some of this is done in another way in a bucket: take it from `opening`.
 """
 
+import json
 import os
 import secrets
 import time
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,13 +26,15 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from prefect_pipestream.errors import ConflictError, DatasetError, DatasetNotFoundError
-from prefect_pipestream.storage.asking import is_folder, is_there, names_in
+from prefect_pipestream.storage.address import Address, Place, is_address
+from prefect_pipestream.storage.asking import is_folder, is_there
 from prefect_pipestream.storage.file_source import FileSource
 from prefect_pipestream.storage.removing import remove
-from prefect_pipestream.storage.untrusted import read_json, read_regular
 from prefect_pipestream.storage.version import Version
+from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.staging import StagedSample, Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
+from prefect_pipestream.underfolder.format.documents import Documents, documents_of
 from prefect_pipestream.underfolder.format.layout import (
     Folder,
     Layout,
@@ -39,6 +44,7 @@ from prefect_pipestream.underfolder.format.layout import (
 )
 from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared
 from prefect_pipestream.underfolder.format.origin import SampleOrigin
+from prefect_pipestream.underfolder.format.ref import Ref
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.failure import SampleFailure
 from prefect_pipestream.underfolder.ledger.records import (
@@ -49,9 +55,14 @@ from prefect_pipestream.underfolder.ledger.records import (
     refuse_paths,
 )
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.runs.packing import end_run
 
 FORMAT = 3
-_TAG = "review"
+REVIEWS = "review"
+"""The folder of reviews, among the private documents."""
+TAG = "review"
+"""The part of its run that a review is."""
+_CONFLICT = ConflictError.__name__
 _CHANGED = "another writer changed the sample after its change was computed. Review it anew."
 
 
@@ -73,10 +84,10 @@ class ReviewedSample:
     sources: Mapping[str, "_Source"] = field(default_factory=dict)
     failure: tuple[str, str, str] | None = None
 
-    def origin(self, layout: Layout) -> SampleOrigin:
+    def origin(self, dataset: Underfolder) -> SampleOrigin:
         """The files that it was made from, where the dataset is now."""
-        files = {name: source.at(layout.final(name)) for name, source in self.sources.items()}
-        return SampleOrigin(layout.root, self.idx, files)
+        files = {name: source.of(name, dataset) for name, source in self.sources.items()}
+        return SampleOrigin(str(dataset.folder), self.idx, files)
 
 
 @dataclass(frozen=True)
@@ -97,29 +108,33 @@ class _Source:
     is_newer: bool = False
 
     @classmethod
-    def of(cls, source: FileSource) -> "_Source":
+    def saved(cls, source: FileSource) -> "_Source":
         version = source.version
         if version is None:
             return cls(None, is_newer=source.is_newer)
         digest = None if version.digest is None else version.digest.hex()
         return cls(version.size, version.mtime_ns, digest, source.is_newer)
 
-    def at(self, path: str) -> FileSource:
-        """The file at its path, as it was.
+    @property
+    def version(self) -> Version | None:
+        """The version that the file had.
 
         Raises:
             ValueError: If the digest is none.
         """
-        version = None
-        if self.size is not None:
-            digest = None if self.digest is None else bytes.fromhex(self.digest)
-            version = Version(self.size, self.mtime_ns, digest=digest)
-        return FileSource(path, version, is_newer=self.is_newer)
+        if self.size is None:
+            return None
+        digest = None if self.digest is None else bytes.fromhex(self.digest)
+        return Version(self.size, self.mtime_ns, digest=digest)
+
+    def of(self, name: str, dataset: Underfolder) -> FileSource:
+        """The file of a dataset, as it was."""
+        return dataset.source_as_it_was(name, self.version, self.is_newer)
 
 
 @dataclass(frozen=True)
 class Review:
-    """Staged changes, as they are on disk.
+    """Staged changes, as they are kept.
 
     Attributes:
         id: The review's name, and the key of the run that applies it.
@@ -129,23 +144,16 @@ class Review:
         expires: When it may be removed, in seconds since the epoch.
         flow_run: The id of the Prefect flow run that waits for the decision, and applies it; None
             where whoever decides does.
+        contents: Where the staged files are, of a review in a bucket: by the names that they get.
     """
 
     id: str
-    folder: Path
+    folder: Place
     samples: tuple[ReviewedSample, ...]
     shared: tuple[str, ...]
     expires: float
     flow_run: str | None = None
-
-    def staged_path(self, name: str) -> str:
-        """The path of the staged file that gets this name.
-
-        Raises:
-            DatasetError: If it is a symbolic link.
-        """
-        layout = Layout.of(self.folder)
-        return layout.at("review", folder_of(self.id), "staged", staged_name(name))
+    contents: Mapping[str, Ref] = field(default_factory=dict)
 
     @property
     def changed(self) -> tuple[ReviewedSample, ...]:
@@ -168,7 +176,7 @@ class ReviewOutcome:
     conflicts: tuple[int, ...]
 
 
-# -- on disk -------------------------------------------------------------------------------
+# -- as it is kept -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,7 @@ class _Saved:
     shared: tuple[str, ...]
     expires: float
     flow_run: str | None = None
+    contents: Mapping[str, Ref] = field(default_factory=dict)
 
     def check(self, review_id: str) -> None:
         """Raises `ValueError` if it is not what this version wrote for this review."""
@@ -196,56 +205,57 @@ class _Saved:
             refuse_paths(sample.files)
             for name, source in sample.sources.items():
                 refuse_paths([name.removeprefix("/")])
-                source.at(name)
+                _ = source.version
         if not all(is_shared(name) for name in self.shared):
             raise ValueError(f"it shares {self.shared!r:.100}")
         refuse_paths(name[1:] for name in self.shared)
 
+    def check_contents(self) -> None:
+        """Raises `ValueError` if it does not say where each staged file is."""
+        names = (name for sample in self.samples for name in sample.files)
+        lost = [name for name in (*names, *self.shared) if name not in self.contents]
+        if lost:
+            raise ValueError(f"it does not say where {lost[0]} is")
 
-def review_folder(layout: Layout, review_id: str) -> str:
-    """The folder of a review."""
-    return layout.at("review", folder_of(review_id))
+
+def named(review_id: str, *name: str) -> tuple[str, ...]:
+    """The parts by which a document of a review is known, or its folder."""
+    return (REVIEWS, folder_of(review_id), *name)
 
 
-@DatasetError.explaining_questions()
-def new_review_folder(folder: Folder, review_id: str) -> str:
-    """Makes the empty folder for the files of a review, and removes reviews that expired.
-
-    What a killed process left of a review of the same name is removed.
-
-    Returns:
-        The folder for the staged files.
-    """
-    layout = Layout.of(folder)
-    for name in names_in(layout.reviews):
-        expires = read_json(layout.at("review", name, "review.json")).get("expires")
-        if is_time(expires) and expires < time.time():
-            _remove(layout, layout.at("review", name))
-    mine = review_folder(layout, review_id)
-    _remove(layout, mine)
-    staged = os.path.join(mine, "staged")
-    os.makedirs(staged)
-    return staged
+def review_file(review_id: str) -> tuple[str, ...]:
+    """The document that says what is staged; it is written anew when that changes."""
+    return named(review_id, "review.json")
 
 
 @DatasetError.explaining_questions()
 def save_review(review: Review) -> None:
     """Writes down what is staged: from here on the review survives its process."""
+    documents_of(review.folder).write(content_of(review), *review_file(review.id))
+
+
+def content_of(review: Review) -> bytes:
+    """What ``review.json`` says of a review."""
     saved = _Saved(
-        FORMAT, review.id, review.samples, review.shared, review.expires, review.flow_run
+        FORMAT,
+        review.id,
+        review.samples,
+        review.shared,
+        review.expires,
+        review.flow_run,
+        review.contents,
     )
-    layout = Layout.of(review.folder)
-    layout.write_json(review_file(layout, review.id), asdict(saved))
+    return json.dumps(asdict(saved), indent=1).encode()
 
 
 @DatasetError.explaining_questions()
-def review_ids(folder: Folder) -> list[str]:
+def review_ids(folder: Folder | Place) -> list[str]:
     """The names of the reviews that are there, readable or not."""
-    layout = Layout.of(folder)
+    documents = documents_of(folder)
     found = []
-    for name in sorted(names_in(layout.reviews)):
+    for name in sorted(documents.names_in(REVIEWS)):
         try:
-            noted = read_json(layout.at("review", name, "review.json")).get("id")
+            noted = documents.read_json(REVIEWS, name, "review.json").get("id")
         except DatasetError:  # a link: who loads it is told
             noted = None
         is_its = isinstance(noted, str) and is_run_key(noted) and folder_of(noted) == name
@@ -253,43 +263,60 @@ def review_ids(folder: Folder) -> list[str]:
     return found
 
 
-def review_file(layout: Layout, review_id: str) -> str:
-    """The file that says what is staged; it is written anew when that changes."""
-    return layout.at("review", folder_of(review_id), "review.json")
-
-
 @DatasetError.explaining_questions()
-def load_review(folder: Folder, review_id: str) -> Review | None:
+def load_review(folder: Folder | Place, review_id: str) -> Review | None:
     """A review as it was saved; None where there is none.
 
     Raises:
         DatasetError: If it is damaged, or of a format that this version does not know.
     """
-    layout = Layout.of(folder)
-    path = review_file(layout, review_id)
-    if not is_there(path):
-        return None
+    documents = documents_of(folder)
+    name = review_file(review_id)
     try:
-        saved = TypeAdapter(_Saved).validate_json(read_regular(path), strict=True)
+        content = documents.read(*name)
+        if content is None:
+            return None
+        saved = TypeAdapter(_Saved).validate_json(content, strict=True)
         saved.check(review_id)
+        if is_address(folder):
+            saved.check_contents()
     except ValueError as error:
         raise DatasetError(
-            f"{path}: this review cannot be read ({error}). Remove {os.path.dirname(path)} and "
-            "review the changes anew."
+            f"{documents.at(*name)}: this review cannot be read ({error}). Remove "
+            f"{documents.at(*name[:-1])} and review the changes anew."
         ) from error
-    root = Path(layout.root)
-    return Review(review_id, root, saved.samples, saved.shared, saved.expires, saved.flow_run)
+    return Review(
+        review_id,
+        Address.of(folder) if is_address(folder) else Path(documents.root),
+        saved.samples,
+        saved.shared,
+        saved.expires,
+        saved.flow_run,
+        saved.contents,
+    )
+
+
+def expired_reviews(documents: Documents) -> Iterator[str]:
+    """The names of the folders of reviews whose time is over."""
+    for name in documents.names_in(REVIEWS):
+        expires = documents.read_json(REVIEWS, name, "review.json").get("expires")
+        if is_time(expires) and expires < time.time():
+            yield name
 
 
 @DatasetError.explaining_questions()
 def discard_review(folder: Folder, review_id: str) -> None:
     """Removes a review and its staged files, if there is one.
 
+    Args:
+        folder: The dataset.
+        review_id: The review's name.
+
     Raises:
         DatasetError: If it stays.
     """
     layout = Layout.of(folder)
-    _remove(layout, review_folder(layout, review_id))
+    _remove(layout, layout.at(*named(review_id)))
 
 
 def _remove(layout: Layout, review: str) -> None:
@@ -301,7 +328,58 @@ def _remove(layout: Layout, review: str) -> None:
             remove(doomed)
 
 
+def staged_source(review: Review, name: str) -> FileSource:
+    """A staged file.
+
+    Args:
+        review: The review.
+        name: The name that the file gets.
+
+    Raises:
+        DatasetError: If it is a symbolic link.
+    """
+    return FileSource(Layout.of(review.folder).at(*named(review.id, "staged", staged_name(name))))
+
+
 # -- making one ----------------------------------------------------------------------------
+
+
+@contextmanager
+def staging_of_review(
+    folder: Folder, review_id: str, writer: UnderfolderWriter
+) -> Iterator[Staging]:
+    """Gives an empty staging for a review, and removes reviews that expired.
+
+    What a killed process left of a review of the same name is removed.
+
+    Args:
+        folder: The dataset.
+        review_id: The review's name.
+        writer: A writer of the dataset.
+    """
+    with DatasetError.explaining_questions():
+        layout = Layout.of(folder)
+        for name in expired_reviews(documents_of(folder)):
+            _remove(layout, layout.at(REVIEWS, name))
+        mine = layout.at(*named(review_id))
+        _remove(layout, mine)
+        staged = os.path.join(mine, "staged")
+        os.makedirs(staged)
+    yield writer.staging_in(staged)
+
+
+def keep_review(review: Review, staging: Staging) -> Review:
+    """Keeps a review with all that is staged: from here on it survives its process.
+
+    Args:
+        review: The review.
+        staging: What is staged.
+
+    Returns:
+        The review as it is kept.
+    """
+    save_review(review)
+    return review
 
 
 def reviewed_samples(staging: Staging) -> list[ReviewedSample]:
@@ -320,7 +398,7 @@ def _reviewed(staged: StagedSample) -> ReviewedSample:
         idx=record.idx,
         outcome="removed" if staged.is_removal else "written",
         files=tuple(file.name for file in staged.files),
-        sources={name: _Source.of(source) for name, source in sources.items()},
+        sources={name: _Source.saved(source) for name, source in sources.items()},
     )
 
 
@@ -358,36 +436,69 @@ def apply_review(
     run = Run.of(layout, review.id)
     run.note(facts)
     run.update(**facts)
-    wanted = {sample.idx for sample in review.changed} & set(approved)
-    done = run.done_indices()
-    records = run.outcomes() if done else {}
-    written = {idx for idx in done if records[idx].outcome in CHANGING}
     writer = UnderfolderWriter(review.folder, exists_ok=True, run_key=review.id)
     with writer.staging() as staging:
-        for sample in review.samples:
-            if sample.idx in wanted - done and sample.outcome == "removed":
-                staging.remove(sample.idx, origin=sample.origin(layout))
-            elif sample.idx in wanted - done:
-                files = {name: review.staged_path(name) for name in sample.files}
-                staging.restore(sample.idx, files, origin=sample.origin(layout))
-            elif sample.idx not in done:
-                staging.record(_record_of(sample))
-        if wanted - done:
-            staging.restore_shared({name: review.staged_path(name) for name in review.shared})
+        stage_decided(review, approved, run.done_indices(), staging, staged_source)
         stale = _published(writer, staging)
     _record_conflicts(writer, stale)
-    applied = written | (wanted - done - stale)
+    end_run(run)
+    return outcome_of(review, run)
+
+
+def stage_decided(
+    review: Review,
+    approved: Collection[int],
+    done: Collection[int],
+    staging: Staging,
+    source_of: Callable[[Review, str], FileSource],
+) -> None:
+    """Stages what was approved of a review, and notes what was not.
+
+    Args:
+        review: The review.
+        approved: The samples to write, or to remove.
+        done: The samples that the run has done already.
+        staging: Where that is staged.
+        source_of: Gives a staged file of the review, by the name that it gets.
+    """
+    wanted = {sample.idx for sample in review.changed}.intersection(approved).difference(done)
+    for sample in review.samples:
+        if sample.idx not in wanted:
+            if sample.idx not in done:
+                staging.record(_record_of(sample))
+            continue
+        origin = sample.origin(staging.dataset)
+        if sample.outcome == "removed":
+            staging.remove(sample.idx, origin=origin)
+        else:
+            files = {name: source_of(review, name) for name in sample.files}
+            staging.restore(sample.idx, files, origin=origin)
+    if wanted:
+        staging.restore_shared({name: source_of(review, name) for name in review.shared})
+
+
+def outcome_of(review: Review, run: Run) -> ReviewOutcome:
+    """What became of the samples of a review that was applied, by the ledger of its run."""
+    records = run.outcomes()
+    changed = {sample.idx for sample in review.changed}
+    applied = {idx for idx in changed if idx in records and records[idx].outcome in CHANGING}
+    conflicts = {idx for idx in changed if idx in records and is_conflict(records[idx])}
     return ReviewOutcome(
         applied=tuple(sorted(applied)),
-        discarded=tuple(sorted({s.idx for s in review.changed} - applied - stale)),
-        conflicts=tuple(sorted(stale)),
+        discarded=tuple(sorted(changed - applied - conflicts)),
+        conflicts=tuple(sorted(conflicts)),
     )
+
+
+def is_conflict(record: SampleRecord) -> bool:
+    """Whether a sample was approved, and is as somebody else left it meanwhile."""
+    return record.failure is not None and record.failure.error_type == _CONFLICT
 
 
 def _published(writer: UnderfolderWriter, staging: Staging) -> set[int]:
     """Commits what is staged; gives the samples that others changed since they were read."""
     try:
-        writer.publish(staging, _TAG)
+        writer.publish(staging, TAG)
     except ConflictError as error:
         return set(error.indices)
     return set()
@@ -401,9 +512,13 @@ def _record_of(sample: ReviewedSample) -> SampleRecord:
 
 
 def _record_conflicts(writer: UnderfolderWriter, indices: Iterable[int]) -> None:
-    why = SampleFailure("ConflictError", _CHANGED, "")
     with writer.staging() as staging:
         for idx in sorted(indices):
-            staging.record(SampleRecord(idx, "failed", failure=why))
+            staging.record(conflict_record(idx))
         if len(staging):
-            writer.publish(staging, _TAG)
+            writer.publish(staging, TAG)
+
+
+def conflict_record(idx: int) -> SampleRecord:
+    """What the ledger says of an approved sample that others changed meanwhile."""
+    return SampleRecord(idx, "failed", failure=SampleFailure(_CONFLICT, _CHANGED, ""))
