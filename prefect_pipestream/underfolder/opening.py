@@ -11,16 +11,8 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs import (
-    history,
-    listing,
-    packing,
-    restore,
-    undo,
-)
-from prefect_pipestream.underfolder.runs import (
-    run_differences as run_differences_,
-)
+from prefect_pipestream.underfolder.runs import history, listing, packing, restore, undo
+from prefect_pipestream.underfolder.runs import run_differences as run_differences_
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 

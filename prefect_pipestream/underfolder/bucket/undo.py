@@ -12,23 +12,13 @@ from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import object_of
-from prefect_pipestream.underfolder.bucket.restoring import (
-    Restoring,
-    put_back,
-    restoring_entry,
-)
+from prefect_pipestream.underfolder.bucket.restoring import Restoring, put_back, restoring_entry
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.prospect import Check
 from prefect_pipestream.underfolder.format.layout import Folder
-from prefect_pipestream.underfolder.format.names import (
-    index_in,
-    is_shared,
-    key_of,
-)
+from prefect_pipestream.underfolder.format.names import index_in, is_shared, key_of
 from prefect_pipestream.underfolder.format.run_key import ROLLBACK_KEY
-from prefect_pipestream.underfolder.ledger.records import (
-    new_commit_id,
-)
+from prefect_pipestream.underfolder.ledger.records import new_commit_id
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.interleaved import (
     describe_runs,
