@@ -18,7 +18,6 @@ from prefect_pipestream.sequences import DataStream, SampleStage
 from prefect_pipestream.stages.noted import noted_transform, noted_value, own_files
 from prefect_pipestream.storage.address import Place, place_of
 from prefect_pipestream.storage.checkout import Checkout, checkout_of
-from prefect_pipestream.underfolder import Underfolder
 from prefect_pipestream.underfolder.ledger.plain import text
 from prefect_pipestream.underfolder.ledger.provenance import (
     PROVENANCE,
@@ -27,6 +26,7 @@ from prefect_pipestream.underfolder.ledger.provenance import (
     SourceState,
     software,
 )
+from prefect_pipestream.underfolder.opening import ledgers_of, open_dataset
 from prefect_pipestream.underfolder.runs.listing import last_writer
 
 T = TypeVar("T")
@@ -109,12 +109,12 @@ def state_of(source: DataStream) -> SourceState:
     return SourceState(str(folder), samples)
 
 
-def state_of_folder(folder: Path, samples: int | None = None) -> SourceState:
+def state_of_folder(folder: Place, samples: int | None = None) -> SourceState:
     """A dataset as it is now, of which the number of samples is known, or is to be counted."""
     if samples is None:
-        samples = len(Underfolder(folder).indices())
+        samples = len(open_dataset(folder).indices())
     try:
-        last = last_writer(folder)
+        last = last_writer(ledgers_of(folder))
     except (DatasetError, OSError) as error:
         _log.warning("Which run wrote %s last cannot be told: %s", folder, error)
         last = None

@@ -11,7 +11,7 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs import listing, packing, undo
+from prefect_pipestream.underfolder.runs import imported, listing, packing, undo
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
 
@@ -115,6 +115,8 @@ def _in_bucket(named: str) -> Callable[..., Any]:
 
 list_runs = _reading_ledgers(listing.list_runs)
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
+assign = _by_place(imported.assign, "importing:assign_in_bucket")
+would_assign = _by_place(imported.would_assign, "importing:would_assign_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 
 # -- what a writer does at its end -------------------------------------------------------------

@@ -13,6 +13,7 @@ from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.format.names import is_shared, parse_item_name
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.runs.imported import ImportLine
 
 FORMAT = 1
 _LONGEST = 255
@@ -80,6 +81,7 @@ class Entry:
         attempt: The attempt that has the run to itself from here on.
         claims: Whether the run created the dataset by it.
         undone: The names that the folders of undone runs get, by their names until here.
+        imported: Which samples are to come from what, besides what earlier entries say.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -95,6 +97,7 @@ class Entry:
         default_factory=dict
     )
     commit: Any = None
+    imported: Any = ()
 
     @property
     def removed(self) -> list[str]:
@@ -106,6 +109,8 @@ class Entry:
         values = {"format": FORMAT, **_ENTRY.dump_python(self, exclude_defaults=True)}
         if self.commit is not None:
             values["commit"] = self.commit.to_json()
+        if self.imported:
+            values["imported"] = [line.to_json() for line in self.imported]
         return json.dumps(values, separators=(",", ":")).encode()
 
     @classmethod
@@ -127,6 +132,8 @@ class Entry:
                 raise ValueError("its commit is another one")
             if len(commit.tag.encode(errors="replace")) > _LONGEST:
                 raise ValueError("its commit's tag is too long")
+        if "imported" in values:
+            values["imported"] = _lines_in(values["imported"])
         try:
             return _ENTRY.validate_python(values)
         except ValidationError as error:
@@ -135,6 +142,15 @@ class Entry:
 
 
 _ENTRY = TypeAdapter(Entry)
+
+
+def _lines_in(said: Any) -> tuple[ImportLine, ...]:
+    if not isinstance(said, list):
+        raise ValueError("what it says of imports is no list")
+    try:
+        return tuple(map(ImportLine.checked, said))
+    except TypeError as error:
+        raise ValueError(f"what it says of imports: {error}") from error
 
 
 def version_by(name: str, size: int, digest: bytes | None = None) -> Version:

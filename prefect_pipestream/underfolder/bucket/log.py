@@ -36,6 +36,7 @@ from prefect_pipestream.underfolder.commits.apply import drop_commits
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER, is_shared
 from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.underfolder.runs.imported import add_lines
 from prefect_pipestream.underfolder.runs.retiring import retire
 
 _log = logging.getLogger(__name__)
@@ -229,7 +230,11 @@ class BucketLog:
                 file.write(commit.to_bytes())
             drop_commits(layout, commit.drops)
         for name, retired in entry.undone.items():
-            retire(Run(layout, name), Run(layout, retired))
+            retire(
+                Run(layout, name), Run(layout, retired), at=None if commit is None else commit.at
+            )
+        if entry.imported:
+            add_lines(layout, entry.imported, durable=False)
 
     def entries_of(self, runs: Iterable[Run], commit_id: str | None = None) -> Iterator[Entry]:
         """The commits of runs that were not taken back, in the order of the log; see `ledgers`.

@@ -38,6 +38,7 @@ from prefect_pipestream.underfolder.runs.interleaved import (
 )
 from prefect_pipestream.underfolder.runs.listing import existing_run
 from prefect_pipestream.underfolder.runs.undo import UndoReport, checked_keys
+from prefect_pipestream.underfolder.runs.undo_checks import are_needed
 from prefect_pipestream.underfolder.runs.undo_commits import key_of_undo, refuse_whole
 
 
@@ -211,6 +212,7 @@ def _done(dataset: Bucket, begin: Callable[[], _Undo], force: bool) -> UndoRepor
         todo = {n: one.before for n, one in undo.changes.items() if n not in as_before}
         beside = _beside(dataset, todo, undo.changes)
         left = [name for name in todo if _is_left(name, changed, beside, force)]
+        left += [name for name in _needed(dataset, undo, todo) if name not in left]
         for name in left:
             del todo[name]
         changed = [name for name in changed if name not in left]
@@ -333,6 +335,14 @@ def _is_left(name: str, changed: Sequence[str], beside: Sequence[str], force: bo
     """Whether a shared item stays as others left it, as it does in a folder."""
     is_of_others = any(is_shared(one) and key_of(one) == key_of(name) for one in beside)
     return is_shared(name) and (is_of_others or (name in changed and not force))
+
+
+def _needed(dataset: Bucket, undo: _Undo, todo: Mapping[str, Ref | None]) -> list[str]:
+    """The shared items that would be removed, and that imports need which stand."""
+    brought = [name for name, ref in todo.items() if ref is None and is_shared(name)]
+    layout = dataset.log.ledgers()
+    is_so = brought and are_needed(layout, [Run.of(layout, key) for key in undo.keys])
+    return brought if is_so else []
 
 
 def _version(ref: Ref | None) -> Version | None:

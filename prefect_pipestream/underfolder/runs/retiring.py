@@ -125,18 +125,23 @@ def _undone_by(run: Run) -> list[str]:
     return [name for name in folders if _UNDONE in name]
 
 
-def retire(run: Run, retired: Run) -> None:
+def retire(run: Run, retired: Run, at: float | None = None) -> None:
     """Lets a run count no more; if it was an undo, the run that it took back counts again.
 
     The caller holds the commit lock. The run's own folder is renamed last, so that a process
     killed in here is followed by one that does all of it again.
+
+    Args:
+        run: The run.
+        retired: The same, by the name that it gets.
+        at: When it was undone; None: now.
     """
     for now, then, retires in reversed(_renames(run, retired)):
         if not now.exists() or then.exists():
             continue
         if retires:
             names = dict.fromkeys([*now.facts().get("undone_as", ()), then.name])
-            now.update(undone=time.time(), undone_as=list(names))
+            now.update(undone=at or time.time(), undone_as=list(names))
         else:
             forget_undoing(now)
         os.rename(now.folder, then.folder)
