@@ -26,6 +26,7 @@ R = TypeVar("R")
 PATIENCE = "PIPESTREAM_STORE_PATIENCE"
 """The variable for how many seconds a request is tried again, where a store is away."""
 _PATIENCE_S = 30.0
+_PLAIN = re.compile(r"[\w./=+,@-]*", re.ASCII)
 AT_ONCE = 16
 """How many requests are under way at once, at most, where there are many to make."""
 
@@ -202,6 +203,32 @@ class Store:
         obstore = _obstore()
         with self._explained("copied", source):
             obstore.copy(self._store, source, target)
+
+    def copies_from(self, source: "Store") -> bool:
+        """Whether the store can itself copy objects of another one: they are in one bucket."""
+        if source.root == self.root:
+            return True
+        is_beside = source.root.bucket == self.root.bucket and not self.root.startswith("memory:")
+        # Others may be written otherwise in the keys of a bucket than in an address.
+        return is_beside and all(_PLAIN.fullmatch(one.root.key) for one in (source, self))
+
+    def copy_from(self, source: "Store", key: str, target: str) -> None:
+        """Copies an object of another store in the same bucket, over what is there.
+
+        Args:
+            source: The other store; see `copies_from`.
+            key: The object there.
+            target: The object here.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+            StoreError: If it cannot be copied, or that is not known.
+        """
+        if source.root == self.root:
+            self.copy(key, target)
+            return
+        bucket = open_store(Address(self.root.bucket))
+        bucket.copy(f"{source.root.key}/{key}".lstrip("/"), f"{self.root.key}/{target}".lstrip("/"))
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error.

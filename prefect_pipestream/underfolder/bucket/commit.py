@@ -110,18 +110,56 @@ class BucketCommit(Commit):
                     work.append(partial(self._keep, old, old.digest))
         work += [partial(self._upload, file) for file in self._staging.shared.values()]
         at_once(lambda one: one(), work)
+        for file in [file for file in self._files() if file.name not in self._refs]:
+            self._note(file, self._sent(file))  # here: what is read may be on its way already
+
+    def _files(self) -> Iterator[StagedFile]:
+        for staged in self._staging.samples.values():
+            yield from staged.files
+        yield from self._staging.shared.values()
 
     def _upload(self, file: StagedFile) -> None:
-        with open(file.source.path, "rb") as stream:
-            data = stream.read()
-        digest = file.source.digest or new_digest(data).digest()
-        key = f"objects/{self._id}/{staged_name(file.name)}"
-        ref = Ref(key, len(data), digest.hex(), "")
-        ref = replace(ref, etag=self._log.store.put(object_of(ref), data))
+        if not isinstance(file.source, BucketSource):
+            self._note(file, self._sent(file))
+        elif (ref := self._copied(file, file.source)) is not None:
+            self._note(file, ref)
+
+    def _note(self, file: StagedFile, ref: Ref) -> None:
         self._refs[file.name] = ref
         source = BucketSource(self._contents, file.name, ref)
         source.version = ref.version(is_read=True)
         file.source = source
+
+    def _object(self, file: StagedFile) -> str:
+        return f"objects/{self._id}/{staged_name(file.name)}"
+
+    def _copied(self, file: StagedFile, source: BucketSource) -> Ref | None:
+        """Lets the store copy a content that is kept; None where it cannot."""
+        if (kept := source.kept) is None:
+            return None
+        store, ref = self._log.store, replace(kept, object=self._object(file))
+        try:
+            store.copy_from(source.store, object_of(kept), object_of(ref))
+            there = store.stat(object_of(ref))
+        except (StoreError, FileNotFoundError) as error:
+            _log.info(
+                "%s: it is read and sent, as the store does not copy it: %s", source.path, error
+            )
+            return None
+        if there is None or there.size != ref.size:
+            return None
+        return replace(ref, etag=there.etag)
+
+    def _sent(self, file: StagedFile) -> Ref:
+        """Sends a content, which is read."""
+        source = file.source
+        try:
+            data = source.read()
+        except FileNotFoundError as error:
+            raise StoreError(f"{source.path}: what is to be written is gone") from error
+        assert source.digest is not None
+        ref = Ref(self._object(file), len(data), source.digest.hex(), "")
+        return replace(ref, etag=self._log.store.put(object_of(ref), data))
 
     def _keep(self, old: BucketSource, digest: bytes) -> None:
         """Copies what is replaced aside: if the store calls it as it did afterwards, it is that."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import FileSource
-from prefect_pipestream.storage.store import Stat
+from prefect_pipestream.storage.store import Stat, Store
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.bucket.entry import Ref, version_by
 
@@ -68,6 +68,20 @@ class BucketSource(FileSource):
     @version.setter
     def version(self, version: Version | None) -> None:
         self._version = version
+
+    @property
+    def store(self) -> Store:
+        """The store that the file is in."""
+        return self._contents.log.store
+
+    @property
+    def kept(self) -> Ref | None:
+        """What is kept of the log, if that is known to be the content; no request is made."""
+        ref = self.ref
+        if ref is None or (self._version is None and self.etag not in ("", ref.etag)):
+            return None
+        is_so = self._version is None or self._version.may_be(ref.version(is_read=True))
+        return ref if is_so else None
 
     @property
     def is_whole(self) -> bool:
