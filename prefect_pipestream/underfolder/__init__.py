@@ -19,7 +19,7 @@ from prefect_pipestream.underfolder.ledger.records import (
 )
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
-from prefect_pipestream.underfolder.opening import list_runs, undo_commit, undo_run
+from prefect_pipestream.underfolder.opening import copy_dataset, list_runs, undo_commit, undo_run
 from prefect_pipestream.underfolder.runs.compacting import CompactReport, compact
 from prefect_pipestream.underfolder.runs.history import SampleEvent, sample_history
 from prefect_pipestream.underfolder.runs.keeping import keep_run, release_run
@@ -73,6 +73,7 @@ __all__ = [
     "check",
     "compact",
     "compactions",
+    "copy_dataset",
     "end_run",
     "failed_indices",
     "keep_run",

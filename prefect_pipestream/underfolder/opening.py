@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.underfolder.commits.reader import Underfolder
@@ -14,6 +14,9 @@ from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs import imported, listing, packing, undo
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
+
+if TYPE_CHECKING:
+    from prefect_pipestream.underfolder.bucket.copying import CopyReport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -118,6 +121,30 @@ undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 assign = _by_place(imported.assign, "importing:assign_in_bucket")
 would_assign = _by_place(imported.would_assign, "importing:would_assign_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
+
+
+def copy_dataset(source: Folder, target: Folder) -> "CopyReport":
+    """Copies a dataset in a bucket, with all its runs, to another address.
+
+    What is there already is not copied again, so that a copy is brought up to date by another one.
+    In one bucket, the store does the copying. A copy is no place to write: once it has an entry of
+    its own, it is refused.
+
+    Args:
+        source: The address of the dataset.
+        target: The address of the copy: where nothing is, or what an earlier copy left.
+
+    Raises:
+        DatasetNotFoundError: If there is no such dataset.
+        DatasetExistsError: If there is something else at the target, or it was written to.
+        DatasetError: If a folder is given, one address is inside of the other, or what the dataset
+            needs is gone.
+        StoreError: If a store does not do what it is to. To go on, repeat it.
+    """
+    from prefect_pipestream.underfolder.bucket.copying import copy_dataset as copied
+
+    return copied(source, target)
+
 
 # -- what a writer does at its end -------------------------------------------------------------
 

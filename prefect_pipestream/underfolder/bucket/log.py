@@ -41,7 +41,8 @@ from prefect_pipestream.underfolder.runs.retiring import retire
 
 _log = logging.getLogger(__name__)
 
-_LOG = f"{PRIVATE_FOLDER}/log"
+LOG = f"{PRIVATE_FOLDER}/log"
+"""The folder of the entries."""
 _APPLIED = f"{PRIVATE_FOLDER}/applied"
 _DIGITS = 12
 _ENTRIES = "entries"
@@ -143,11 +144,12 @@ class BucketLog:
             DatasetError: If there is one: what it was made after is not known.
         """
         number = self.state.position + 1
-        later = next(self.store.objects_in(_LOG, _key(number - 1)), None)
+        later = next(self.store.objects_in(LOG, entry_key(number - 1)), None)
         if later is not None and self._read(number) is None:
             raise DatasetError(
-                f"{self.root / _key(number)}: this entry of the log is missing, and later ones are "
-                f"there ({later.name}). What was done is not known without it; restore the object."
+                f"{self.root / entry_key(number)}: this entry of the log is missing, and later "
+                f"ones are there ({later.name}). What was done is not known without it; restore "
+                "the object."
             )
 
     def know_all(self) -> None:
@@ -161,7 +163,7 @@ class BucketLog:
 
     def _read_listed(self) -> None:
         """Reads the entries after the last one that are listed, many at a time."""
-        listed = self.store.objects_in(_LOG, _key(self.state.position))
+        listed = self.store.objects_in(LOG, entry_key(self.state.position))
         while some := list(islice(listed, _SOME)):
             begin = self.state.position + 1
             for entry in at_once(self._read, range(begin, begin + len(some))):
@@ -170,14 +172,32 @@ class BucketLog:
                 self._add(entry)
 
     def _read(self, number: int) -> Entry | None:
+        content = self.content_of(number)
+        return None if content is None else self.parsed(number, content)
+
+    def content_of(self, number: int) -> bytes | None:
+        """An entry as it is kept; None where there is none.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
         try:
-            return Entry.from_bytes(self.store.read(_key(number)).data)
+            return self.store.read(entry_key(number)).data
         except FileNotFoundError:
             return None
+
+    def parsed(self, number: int, content: bytes) -> Entry:
+        """An entry, given its content.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        try:
+            return Entry.from_bytes(content)
         except ValueError as error:
             raise DatasetError(
-                f"{self.root / _key(number)}: this entry of the log cannot be read ({error}). "
-                "What was done after it is not known; restore the object."
+                f"{self.root / entry_key(number)}: this entry of the log cannot be read "
+                f"({error}). What was done after it is not known; restore the object."
             ) from error
 
     def _add(self, entry: Entry) -> None:
@@ -294,7 +314,7 @@ class BucketLog:
 
     def _is_created(self, number: int, entry: Entry) -> bool:
         try:
-            self.store.create(_key(number), entry.to_bytes())
+            self.store.create(entry_key(number), entry.to_bytes())
         except ObjectExistsError:
             try:
                 there = self._read(number)
@@ -469,8 +489,9 @@ class BucketLog:
             return BucketLog(self.root, self.state.of_names([name]), keeps=False)
 
 
-def _key(number: int) -> str:
-    return f"{_LOG}/{number:0{_DIGITS}d}.json"
+def entry_key(number: int) -> str:
+    """The key of an entry, by its number."""
+    return f"{LOG}/{number:0{_DIGITS}d}.json"
 
 
 def view_of(name: str) -> str:
