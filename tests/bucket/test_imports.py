@@ -189,6 +189,20 @@ def test_a_query_and_rules_choose_what_comes_in(photos: Path, dataset: Any) -> N
     assert files_by_index(dataset) == {0: "b.jpg", 2: "f.jpg"}
 
 
+def test_an_import_of_many_chunks_lists_a_new_class_once(
+    tmp_path: Path, dataset: Any, prefect_api: None
+) -> None:
+    photos = make_photos(tmp_path / "photos", *(f"cat/{idx}.png" for idx in range(60)))
+    import_dataset("image-folder", photos, dataset, chunk_size=10)
+    make_photos(photos, *(f"ant/{idx}.png" for idx in range(60)))
+    report = import_dataset("image-folder", photos, dataset, chunk_size=10)
+    assert report.counts["written"] == 60
+    assert listed(dataset) == ["cat", "ant"]
+    said = [sample["metadata"]() for sample in SamplesSequence.from_underfolder(dataset)]
+    assert [one["label"] for one in said] == ["cat"] * 60 + ["ant"] * 60
+    assert import_dataset("image-folder", photos, dataset).total == 0
+
+
 @pytest.mark.parametrize("kind", [*LAYOUTS])
 def test_each_layout_goes_in_and_out_again(
     kind: LayoutKind, dataset: Any, tmp_path: Path, prefect_api: None

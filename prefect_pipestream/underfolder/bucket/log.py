@@ -5,6 +5,7 @@
     .pipestream/log/<number>.json      the entries: creating the next one is the commit point
     .pipestream/objects/<entry>/…      the contents that they place, and those of before
     .pipestream/applied                the entry up to which all files are in their places
+    .pipestream/copied-from            of a copy: the dataset of which it is one (see `copying`)
 
 What an entry says is so from the moment that it is there. Putting the files in their places, where
 everybody sees them, comes after it, can be repeated, and is done by whoever writes next where a
