@@ -46,6 +46,7 @@ _COMMANDS = {
     "history": (_RUNS, "history_commands", "history"),
     "restore": (_RUNS, "history_commands", "restore"),
     "check": (_RUNS, "dataset_commands", "check"),
+    "copy": (_RUNS, "dataset_commands", "copy"),
     "compact": (_RUNS, "dataset_commands", "compact"),
     "keep": (_RUNS, "keeping_commands", "keep"),
     "prune": (_RUNS, "keeping_commands", "prune"),

@@ -208,6 +208,28 @@ def _write_undo(report: UndoReport) -> None:
         write_line(f"To have {whose} changes back, undo {report.undo_run_key!r}.")
 
 
+def copy(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The dataset's address (s3://…).")
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="TARGET", help="The address of the copy: a new one, or a copy."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Copy a dataset in a bucket with all its runs, or bring a copy up to date."""
+    with told_errors(as_json):
+        report = underfolder.copy_dataset(source, target)
+    if as_json:
+        write_json(report)
+        return
+    write_line(
+        f"{report.target} is as {report.source}: {counted(report.entries, 'change')} added, with "
+        f"{counted(report.contents, 'content')}, and {counted(report.files, 'other file')} copied."
+    )
+
+
 def compact(
     dataset: Dataset,
     run_key: Annotated[

@@ -117,7 +117,10 @@ def export(
     kind: Annotated[
         LayoutKind, typer.Argument(metavar="KIND", help=f"The layout: {', '.join(_KINDS)}.")
     ],
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset to export.")],
+    dataset: Annotated[
+        Path,
+        typer.Argument(metavar="DATASET", help="The dataset to export: its folder, or address."),
+    ],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder to make.")],
     options: Options = None,
     max_failed: MaxFailed = None,

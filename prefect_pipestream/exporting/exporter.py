@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from prefect_pipestream.errors import (
+    DatasetError,
     DatasetExistsError,
     DatasetWriteError,
     ItemError,
@@ -32,7 +33,7 @@ from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.sequences import Sample, SamplesSequence
 from prefect_pipestream.sequences.building import construct
 from prefect_pipestream.sequences.sources.import_source import ANNOTATIONS
-from prefect_pipestream.storage.address import local_folder, place_of
+from prefect_pipestream.storage.address import is_address, place_of
 from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.new_dataset import new_sibling
 from prefect_pipestream.storage.paths_below import relative
@@ -322,12 +323,19 @@ def export(
 
     Raises:
         DatasetExistsError: If there is something at the target.
+        DatasetError: If the target is the address of an object store.
         ExportError: If more than the share `max_failed` cannot be written.
         PipeBuildingError: If the kind or an option is wrong.
         MissingExtraError: If what the layout needs is not installed.
         DatasetWriteError: If the disk cannot take it.
     """
-    root = os.path.abspath(os.path.expanduser(local_folder(place_of(target))))
+    place = place_of(target)
+    if is_address(place):
+        raise DatasetError(
+            f"{place}: an export is written to a folder of this machine, and not to an object "
+            "store. Name a folder, and copy what is in it there."
+        )
+    root = os.path.abspath(os.path.expanduser(place))
     if is_there(root):
         raise DatasetExistsError(f"{root} exists, and is not to be overwritten. Name another one.")
     make = exporter_of(kind)

@@ -1,7 +1,7 @@
 """What the exporters of objects have in common: the classes, the splits, the sizes of images."""
 
-import os
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,9 @@ def depth_of(image: Item[Any]) -> int:
 
     for source in image.file_sources[:1]:
         try:
-            with Image.open(os.fspath(source.path)) as picture:
+            with Image.open(
+                source.path if source.is_whole else BytesIO(source.content())
+            ) as picture:
                 return 3 if picture.mode == "P" else len(picture.getbands())
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
             break  # decoding says what is wrong with it

@@ -16,6 +16,7 @@ from prefect_pipestream.flows.selection import chosen_indices
 from prefect_pipestream.layouts import LayoutKind
 from prefect_pipestream.reporting.artifacts import publish_export
 from prefect_pipestream.sequences import SamplesSequence
+from prefect_pipestream.storage.address import place_of
 from prefect_pipestream.underfolder import Provenance
 from prefect_pipestream.underfolder.ledger.provenance import who
 from prefect_pipestream.underfolder.opening import open_dataset
@@ -36,7 +37,7 @@ def export_dataset(
     """Writes a dataset in another layout: the whole of it, or nothing.
 
     Args:
-        dataset: The dataset to export, or its folder; it is not changed.
+        dataset: The dataset to export, or its folder or address; it is not changed.
         kind: The layout to write.
         target: The folder to make; it must not be there. A relative one begins at the folder in
             which the flow runs (a worker's).
@@ -56,7 +57,7 @@ def export_dataset(
     """
     if wrong := sorted((options or {}).keys() & _NO_OPTIONS):
         raise PipeBuildingError(f"{kind}: {wrong[0]!r} is no option of the layout.")
-    folder = dataset if isinstance(dataset, Path) else dataset.folder
+    folder = place_of(dataset) if isinstance(dataset, Path) else dataset.folder
     samples = SamplesSequence.from_underfolder(folder)
     log = get_run_logger()
     chosen = chosen_indices(open_dataset(folder), indices, where, log).tolist()
@@ -70,10 +71,10 @@ def export_dataset(
             kind,
         )
     noted = provenance_fact(
-        code_in_force(None, [Path(folder)]),
+        code_in_force(None, [folder]),
         {"export": {"kind": kind, "options": options or {}}},
-        source=state_of_folder(Path(folder)),
+        source=state_of_folder(folder),
     )
-    publish_export(report, Path(folder), Provenance.of({**noted, **who()}), log)
+    publish_export(report, folder, Provenance.of({**noted, **who()}), log)
     log.info("%d samples of %s exported to %s.", report.samples, os.fspath(folder), report.folder)
     return report

@@ -27,13 +27,14 @@ from prefect_pipestream.sequences.sources.from_image_folder import FromImageFold
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
 from prefect_pipestream.sequences.stage import REMOVE, StageResult
-from prefect_pipestream.underfolder import Underfolder
+from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.underfolder.ledger.provenance import SourceState
 from prefect_pipestream.underfolder.ledger.signatures import IMPORT
-from prefect_pipestream.underfolder.runs.imported import Assigned, assign, would_assign
+from prefect_pipestream.underfolder.opening import assign, open_dataset, would_assign
+from prefect_pipestream.underfolder.runs.imported import Assigned
 from prefect_pipestream.validation import ItemRule, SampleRules
 from prefect_pipestream.work.chunk import Transform
 from prefect_pipestream.work.streams import run_key_in_force
@@ -76,7 +77,8 @@ def import_dataset(
         kind: The layout of the source.
         source: The folder or file to import; it is not changed. A relative one begins at the folder
             in which the flow runs (a worker's).
-        dataset: The dataset to bring it into, or its folder; it is made where it does not exist.
+        dataset: The dataset to bring it into, or its folder or address; it is made where it does
+            not exist.
         options: Options of the layout: those of its source, such as {"sidecars": {"mask":
             "{stem}_mask.png"}}. Empty for none.
         select: "changed" for what is new or changed at the source since it was imported; "all" for
@@ -86,7 +88,7 @@ def import_dataset(
             "remove" removes them from the dataset, too.
         link: Whether files are hard links to those of the source, where the file system can: then
             a program that overwrites a source's file in place changes the dataset's, too. Else
-            they are copies.
+            they are copies, as they are in a bucket.
         indices: The samples of the dataset to import; empty for all.
         chunk_size: How many samples each task run imports; empty for a few seconds of work.
         sample_retries: How often a sample that fails is tried again.
@@ -118,13 +120,14 @@ def import_dataset(
     if where:
         parse_where(where)
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
-    folder = Path(Layout.of(block.folder).root)
+    folder = _absolute(block.folder)
     given = SampleRules.gate(rules, allow_other_items)
     known = _known_categories(folder)
     classes = _classes_in(known)
     numbers = {name: one for name, one in classes.numbers.items() if isinstance(one, int)}
     found = source_of(kind, source, options or {}).knowing(numbers)
-    _refuse_inside(found, folder)
+    if isinstance(folder, Path):
+        _refuse_inside(found, folder)
     names = found.names  # what is wrong with the source is seen before anything is made
     key = check_run_key(run_key) if run_key else None if plan else run_key_in_force()
     output = {"folder": folder, "zfill": block.zfill, "exists_ok": True}
@@ -177,8 +180,12 @@ def import_dataset(
     )
 
 
+def _absolute(place: Place) -> Place:
+    return place if is_address(place) else Path(Layout.of(place).root)
+
+
 def _refuse_to_remove_all(
-    found: ImportSource, folder: Path, names: Sequence[str], assigned: Assigned, vanished: Vanished
+    found: ImportSource, folder: Place, names: Sequence[str], assigned: Assigned, vanished: Vanished
 ) -> None:
     if vanished == "remove" and assigned.vanished and not names:
         raise DatasetError(
@@ -187,9 +194,9 @@ def _refuse_to_remove_all(
         )
 
 
-def _had_splits(folder: Path, found: FromImageFolder, assigned: Assigned) -> bool | None:
+def _had_splits(folder: Place, found: FromImageFolder, assigned: Assigned) -> bool | None:
     """Whether first folders were splits in earlier imports; None where there were none."""
-    there = Underfolder(folder, must_exist=False)
+    there = open_dataset(folder, must_exist=False)
     for at in np.isin(assigned.indices, there.indices()).nonzero()[0].tolist():
         name, idx = found.names[at], int(assigned.indices[at])
         if "/" in name:
@@ -244,7 +251,7 @@ def source_of(kind: LayoutKind, source: Path, options: dict[str, Any]) -> Import
     return found
 
 
-def _known_categories(folder: Path) -> Item[Any] | None:
+def _known_categories(folder: Place) -> Item[Any] | None:
     """The list of classes that a dataset has."""
     item = FromUnderfolder(folder=folder, must_exist=False).root_sample.get(CATEGORIES)
     return item if isinstance(item, MetadataItem) else None

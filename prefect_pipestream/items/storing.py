@@ -32,14 +32,12 @@ def store(
 ) -> FileSource:
     """Creates the file `path` in the format of `final_path`; see `Item.store`."""
     cls = class_for(final_path) or type(item)
-    if item.file_sources:
-        mode = item.serialization_mode
-        can_encode = bool(cls.file_extensions())
-        if mode is not SerializationMode.CREATE_NEW_FILE or not can_encode:
-            for source in _holding_value(item, cls, extension_of(final_path)):
-                stored = _link_or_copy(source, path, mode, cls, force=not can_encode)
-                if stored is not None:
-                    return stored
+    mode, can_encode = item.serialization_mode, bool(cls.file_extensions())
+    for source in _in_format_of(item, final_path):
+        if source.is_current() if item.has_value else source.is_there():
+            stored = _link_or_copy(source, path, mode, cls, force=not can_encode)
+            if stored is not None:
+                return stored
     return making.write_new(path, encoded(item, cls, replaced))
 
 
@@ -51,15 +49,28 @@ def extension_in_use(item: "Item[Any]") -> str:
     return os.path.splitext(path)[1] if class_for(path) is type(item) else ""
 
 
-def _holding_value(
-    item: "Item[Any]", cls: "type[Item[Any]]", extension: str
-) -> Iterator[FileSource]:
-    """Yields the files that hold the item's value in the format of a class."""
+def copied_from(item: "Item[Any]", path: str) -> Iterator[FileSource]:
+    """Yields the files of which a file at a path may be a copy, if they still hold the value.
+
+    None of them is asked for.
+    """
+    cls = class_for(path) or type(item)
+    is_allowed = settings.is_mode_enabled(cls, SerializationMode.DEEP_COPY)
+    if is_allowed or not cls.file_extensions():
+        yield from _in_format_of(item, path)
+
+
+def _in_format_of(item: "Item[Any]", path: str) -> Iterator[FileSource]:
+    """Yields the files that may be linked or copied to a path, if they still hold the value."""
+    cls, extension = class_for(path) or type(item), extension_of(path)
+    can_encode = bool(cls.file_extensions())
+    if item.serialization_mode is SerializationMode.CREATE_NEW_FILE and can_encode:
+        return
     for source in item.file_sources:
         same = (class_for(source.path) or type(item)) is cls
-        if not cls.file_extensions() and extension:  # an unknown format is known by its name only
+        if not can_encode and extension:  # an unknown format is known by its name only
             same = extension_of(source.path) == extension
-        if same and (source.is_current() if item.has_value else source.is_there()):
+        if same:
             yield source
 
 

@@ -272,7 +272,7 @@ def publish_compaction(report: CompactReport, folder: Place, log: Log) -> None:
 
 
 def publish_export(
-    report: ExportReport, folder: Path, provenance: Provenance | None, log: Log
+    report: ExportReport, folder: Place, provenance: Provenance | None, log: Log
 ) -> None:
     """Tells of an export, which no ledger does: how much was written, and where it came from.
 

@@ -4,6 +4,7 @@ The files of samples are read so; those that are private to a dataset by `untrus
 """
 
 import errno
+import hashlib
 import os
 import stat
 import threading
@@ -312,6 +313,16 @@ def _rest_of(fd: int, data: bytes) -> list[bytes]:
     while parts[-1]:
         parts.append(os.read(fd, 1 << 30))
     return parts
+
+
+def digest_at(path: str) -> bytes:
+    """The digest of a file's content, which is read a part after the other.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, new_digest).digest()
 
 
 def no_such_file(path: str) -> FileNotFoundError:

@@ -28,6 +28,7 @@ R = TypeVar("R")
 PATIENCE = "PIPESTREAM_STORE_PATIENCE"
 """The variable for how many seconds a request is tried again, where a store is away."""
 _PATIENCE_S = 30.0
+_PLAIN = re.compile(r"[\w./=+,@-]*", re.ASCII)
 AT_ONCE = 16
 """How many requests are under way at once, at most, where there are many to make."""
 _IN_PARTS = 64 << 20  # bytes: larger files are sent in parts, of which there may be 10,000
@@ -250,19 +251,52 @@ class Store:
         obstore = _obstore()
         if size > _LARGEST_COPY:
             with tempfile.NamedTemporaryFile(prefix="pipestream-") as file:
-                self._fetch(source, file)
+                self.fetch(source, file)
                 self.put_file(target, file.name)
             return
         with self._explained("copied", source):
             obstore.copy(self._store, source, target)
 
-    def _fetch(self, key: str, file: IO[bytes]) -> None:
-        """Writes an object into a file, a part after the other."""
+    def fetch(self, key: str, file: IO[bytes]) -> None:
+        """Writes an object into a file, a part after the other.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+            StoreError: If it cannot be read.
+        """
         obstore = _obstore()
         with self._explained("read", key):
             for part in obstore.get(self._store, key).stream(min_chunk_size=_PART):
                 file.write(part)
             file.flush()
+
+    def copies_from(self, source: "Store") -> bool:
+        """Whether the store can itself copy objects of another one: they are in one bucket."""
+        if source.root == self.root:
+            return True
+        is_beside = source.root.bucket == self.root.bucket and not self.root.startswith("memory:")
+        # Others may be written otherwise in the keys of a bucket than in an address.
+        return is_beside and all(_PLAIN.fullmatch(one.root.key) for one in (source, self))
+
+    def copy_from(self, source: "Store", key: str, target: str, size: int) -> None:
+        """Copies an object of another store in the same bucket, over what is there.
+
+        Args:
+            source: The other store; see `copies_from`.
+            key: The object there.
+            target: The object here.
+            size: Its bytes.
+
+        Raises:
+            FileNotFoundError: If there is no such object.
+            StoreError: If it cannot be copied, or that is not known.
+        """
+        if source.root == self.root:
+            self.copy(key, target, size)
+            return
+        bucket = open_store(Address(self.root.bucket))
+        there, here = (f"{one.root.key}/{name}" for one, name in ((source, key), (self, target)))
+        bucket.copy(there.lstrip("/"), here.lstrip("/"), size)
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error.

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.underfolder.checks import check as checks
@@ -16,6 +16,7 @@ from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs import (
     compacting,
     history,
+    imported,
     keeping,
     listing,
     packing,
@@ -30,6 +31,9 @@ from prefect_pipestream.underfolder.runs import (
 )
 from prefect_pipestream.underfolder.runs import undo_commits as undo_commits_
 from prefect_pipestream.underfolder.runs.undo import UndoReport
+
+if TYPE_CHECKING:
+    from prefect_pipestream.underfolder.bucket.copying import CopyReport
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -164,6 +168,8 @@ run_differences = _reading_ledgers(run_differences_.run_differences)
 restore_sample = _by_place(restore.restore_sample, "restore:restore_sample_in_bucket")
 undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 plan_undo = _by_place(undo.plan_undo, "undo:plan_undo_in_bucket")
+assign = _by_place(imported.assign, "importing:assign_in_bucket")
+would_assign = _by_place(imported.would_assign, "importing:would_assign_in_bucket")
 undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
 staging_of_review = _by_place(
     staged_review.staging_of_review, "reviews:staging_of_review_in_bucket"
@@ -172,6 +178,30 @@ keep_review = _by_place(staged_review.keep_review, "reviews:keep_review_in_bucke
 staged_source = _by_place(staged_review.staged_source, "reviews:staged_source_in_bucket")
 apply_review = _by_place(staged_review.apply_review, "reviews:apply_review_in_bucket")
 discard_review = _by_place(staged_review.discard_review, "reviews:discard_review_in_bucket")
+
+
+def copy_dataset(source: Folder, target: Folder) -> "CopyReport":
+    """Copies a dataset in a bucket, with all its runs, to another address.
+
+    What is there already is not copied again, so that a copy is brought up to date by another one.
+    In one bucket, the store does the copying. A copy is no place to write: once it has an entry of
+    its own, it is refused.
+
+    Args:
+        source: The address of the dataset.
+        target: The address of the copy: where nothing is, or what an earlier copy left.
+
+    Raises:
+        DatasetNotFoundError: If there is no such dataset.
+        DatasetExistsError: If there is something else at the target, or it was written to.
+        DatasetError: If a folder is given, one address is inside of the other, or what the dataset
+            needs is gone.
+        StoreError: If a store does not do what it is to. To go on, repeat it.
+    """
+    from prefect_pipestream.underfolder.bucket.copying import copy_dataset as copied
+
+    return copied(source, target)
+
 
 # -- what a writer does at its end -------------------------------------------------------------
 

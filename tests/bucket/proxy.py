@@ -21,12 +21,14 @@ class Proxy:
 
     Attributes:
         requests: What was asked for since `fail` was called last.
+        passed_bytes: How much content went to the server and back, since the beginning.
         delay_s: Says for how long a request waits before it is passed on, in seconds.
     """
 
     def __init__(self, server_url: str) -> None:
         self.upstream = urlsplit(server_url).netloc
         self.requests: list[str] = []
+        self.passed_bytes = 0
         self.delay_s: Callable[[], float] = lambda: 0.0
         self._at: range = range(0)
         self._fault: Fault = "503"
@@ -56,6 +58,11 @@ class Proxy:
                 return None
             self.requests.append(request)
             return self._fault if len(self.requests) in self._at else None
+
+    def note_passed(self, size: int) -> None:
+        """Notes that a content was passed on."""
+        with self._guard:
+            self.passed_bytes += size
 
     def __enter__(self) -> "Proxy":
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -109,6 +116,7 @@ class _Passing(BaseHTTPRequestHandler):
             self._upstream.request(self.command, self.path, body or None, dict(self.headers))
             answer = self._upstream.getresponse()
             content = answer.read()
+            self._proxy.note_passed(len(body) + len(content))
         except (HTTPException, OSError):
             self._upstream.close()
             return False

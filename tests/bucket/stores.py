@@ -24,6 +24,7 @@ class HostStore(Store):
 
     Args:
         objects: The objects.
+        root: The dataset's address.
         md5: Whether etags are of the content alone, as those of S3.
         at: The request at which something happens, counted from 1; 0: none.
         happens: What happens: before the request, and after it if it returns True.
@@ -33,11 +34,12 @@ class HostStore(Store):
         self,
         objects: MemoryStore,
         *,
+        root: Address = ROOT,
         md5: bool = False,
         at: int = 0,
         happens: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        super().__init__(ROOT)
+        super().__init__(root)
         self._connected = objects
         self._md5 = md5
         self._at = at
@@ -101,11 +103,11 @@ class Dead:
 
 
 @contextmanager
-def process(objects: MemoryStore, **options: Any) -> Iterator[HostStore]:
+def process(objects: MemoryStore, *, root: Address = ROOT, **options: Any) -> Iterator[HostStore]:
     """What is opened inside belongs to one process, whose store this is."""
-    key = (os.getpid(), ROOT)
+    key = (os.getpid(), root)
     before = stores._open.pop(key, None)
-    store = stores._open[key] = HostStore(objects, **options)
+    store = stores._open[key] = HostStore(objects, root=root, **options)
     try:
         yield store
     finally:

@@ -289,7 +289,7 @@ def test_an_export_goes_to_a_folder(
     monkeypatch.chdir(tmp_path)
     stream = opened()
     assert stream.input_sequence is not None
-    with pytest.raises(DatasetError, match="in a folder only"):
+    with pytest.raises(DatasetError, match="written to a folder of this machine"):
         export(stream.input_sequence, "images", ROOT)
     assert os.listdir(tmp_path) == []
 

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 import pytest
 
 from prefect_pipestream.errors import ConflictError, DatasetWriteError, PipestreamError
-from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.items import BinaryItem
+from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.storage.address import Address
-from prefect_pipestream.underfolder import undo_run
+from prefect_pipestream.underfolder import copy_dataset, list_runs, undo_run
 from tests.bucket import work
 from tests.bucket.proxy import FAULTS, Fault, Proxy
 from tests.bucket.server import Server, new_root
@@ -177,3 +178,56 @@ def test_writers_behind_a_slow_network_lose_nothing(proxy: Proxy, weed: Server) 
 
     assert counted_in(root) == [counted[0], counted[1]]
     assert counted.total() > 0
+
+
+def test_what_is_copied_in_one_bucket_passes_no_network(weed: Server, proxy: Proxy) -> None:
+    bucket = Address.of(new_root(weed).bucket)
+    samples, size = 20, 100_000
+    made = DataStream.create_new_underfolder(bucket / "made", run_key="make")
+    with made.commit_group() as batch:
+        for idx in range(samples):
+            batch.set_output(idx, Sample({"noise": BinaryItem(random.Random(idx).randbytes(size))}))
+
+    def passed(root: Address, how: str) -> int:
+        before, requests = proxy.passed_bytes, len(proxy.requests)
+        if how == "samples":
+            SamplesSequence.from_underfolder(bucket / "made").to_underfolder(root).run()
+        else:
+            copy_dataset(bucket / "made", root)
+        total = proxy.passed_bytes - before
+        print(f"{how} to {root}: {len(proxy.requests) - requests} requests, {total:,} bytes")
+        copied = SamplesSequence.from_underfolder(root)
+        assert [sample["noise"]() for sample in copied] == [one["noise"]() for one in made]
+        return total
+
+    elsewhere = Address.of(new_root(weed).bucket)
+    for how in ("samples", "dataset"):
+        assert passed(bucket / f"here/{how}", how) < samples * size / 10
+        assert passed(elsewhere / f"there/{how}", how) > samples * size
+    assert [run.run_key for run in list_runs(bucket / "here/dataset")] == ["make"]
+
+
+def test_a_copy_that_follows_a_dataset_in_use_is_never_torn(weed: Server, in_weed: Address) -> None:
+    put_around(in_weed, SAMPLES)
+    copies = [Address.of(in_weed.bucket) / "copy", new_root(weed)]
+    begin = work.processes.Barrier(2)
+    rounds = 0
+
+    with ExitStack() as stack:
+        counting = [
+            stack.enter_context(Working(work.count_up, in_weed, 10.0, seed, begin))
+            for seed in range(2)
+        ]
+        while any(one.process.is_alive() for one in counting):
+            for copied in copies:
+                copy_dataset(in_weed, copied)
+                stream = DataStream.read_write_underfolder(copied)
+                assert len(stream) == SAMPLES
+                assert all(sample["left"]() == sample["right"]() for sample in stream)
+            rounds += 1
+
+    print(f"{rounds} rounds")
+    assert rounds > 2
+    for copied in copies:
+        copy_dataset(in_weed, copied)
+        assert counted_in(copied) == counted_in(in_weed)

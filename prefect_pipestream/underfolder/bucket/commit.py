@@ -1,6 +1,5 @@
 """One commit to a bucket: an entry of the log, created if nobody was faster."""
 
-import hashlib
 import logging
 import os
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError, RunTakenOverError
 from prefect_pipestream.storage.address import Place
-from prefect_pipestream.storage.file_source import FileSource, new_digest
+from prefect_pipestream.storage.file_source import FileSource, digest_at, new_digest
 from prefect_pipestream.storage.store import Store, StoreError, at_once
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
@@ -118,12 +117,43 @@ class BucketCommit(Commit):
                     work.append(partial(self._keep, old, old.digest))
         work += [partial(self._upload, file) for file in self._staging.shared.values()]
         at_once(lambda one: one(), work)
+        for file in [file for file in self._files() if file.name not in self._refs]:
+            # Here, and in no thread: what is read may be on its way to them already.
+            self._note(file, sent(self._log.store, self._id, file))
+
+    def _files(self) -> Iterator[StagedFile]:
+        for staged in self._staging.samples.values():
+            yield from staged.files
+        yield from self._staging.shared.values()
 
     def _upload(self, file: StagedFile) -> None:
-        ref = self._refs[file.name] = sent(self._log.store, self._id, file)
+        if not isinstance(file.source, BucketSource):
+            self._note(file, sent(self._log.store, self._id, file))
+        elif (ref := self._copied(file, file.source)) is not None:
+            self._note(file, ref)
+
+    def _note(self, file: StagedFile, ref: Ref) -> None:
+        self._refs[file.name] = ref
         source = BucketSource(self._contents, file.name, ref)
         source.version = ref.version(is_read=True)
         file.source = source
+
+    def _copied(self, file: StagedFile, source: BucketSource) -> Ref | None:
+        """Lets the store copy a content that is kept; None where it cannot."""
+        if (kept := source.kept) is None:
+            return None
+        store, ref = self._log.store, replace(kept, object=_object_for(self._id, file))
+        try:
+            store.copy_from(source.store, object_of(kept), object_of(ref), ref.size)
+            there = store.stat(object_of(ref))
+        except (StoreError, FileNotFoundError) as error:
+            _log.info(
+                "%s: it is read and sent, as the store does not copy it: %s", source.path, error
+            )
+            return None
+        if there is None or there.size != ref.size:
+            return None
+        return replace(ref, etag=there.etag)
 
     def _keep(self, old: BucketSource, digest: bytes) -> None:
         """Copies what is replaced aside: if the store calls it as it did afterwards, it is that."""
@@ -248,16 +278,27 @@ def sent(store: Store, folder: str, file: StagedFile) -> Ref:
     Raises:
         StoreError: If it cannot be sent.
     """
-    path = file.source.path
-    digest = file.source.digest or _digest_at(path)
-    key = f"objects/{folder}/{staged_name(file.name)}"
-    ref = Ref(key, os.path.getsize(path), digest.hex(), "")
-    return replace(ref, etag=store.put_file(object_of(ref), path))
+    source, key = file.source, _object_for(folder, file)
+    if isinstance(source, BucketSource):
+        return _read_and_sent(store, key, source)
+    digest = source.digest or digest_at(source.path)
+    ref = Ref(key, os.path.getsize(source.path), digest.hex(), "")
+    return replace(ref, etag=store.put_file(object_of(ref), source.path))
 
 
-def _digest_at(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, new_digest).digest()
+def _read_and_sent(store: Store, key: str, source: BucketSource) -> Ref:
+    """Sends what is read of another bucket, or of another place in this one."""
+    try:
+        data = source.read()
+    except FileNotFoundError as error:
+        raise StoreError(f"{source.path}: what is to be written is gone") from error
+    assert source.digest is not None
+    ref = Ref(key, len(data), source.digest.hex(), "")
+    return replace(ref, etag=store.put(object_of(ref), data))
+
+
+def _object_for(folder: str, file: StagedFile) -> str:
+    return f"objects/{folder}/{staged_name(file.name)}"
 
 
 def taken_over(address: Place, state: State, run_key: str) -> RunTakenOverError:

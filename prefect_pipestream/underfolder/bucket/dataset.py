@@ -309,6 +309,7 @@ class Bucket(Underfolder):
 
     def read_shared(self) -> dict[str, Item[Any]]:
         """Returns the shared items by key, also where they are not part of every sample."""
+        self.log.refresh()  # of a dataset that need not exist, nothing was asked for yet
         sources = self._all_shared().items()
         return {key: self.item_of(source, shared=True) for key, source in sources}
 

@@ -13,6 +13,7 @@ from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared, pa
 from prefect_pipestream.underfolder.format.ref import Ref, version_by
 from prefect_pipestream.underfolder.format.run_key import is_run_key
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.runs.imported import ImportLine
 
 __all__ = ["FORMAT", "Entry", "Ref", "version_by"]
 
@@ -57,6 +58,7 @@ class Entry:
         moves: Whether samples get other indices by it: attempts at other runs end.
         taken_back: What counts no more of runs that stand, as long as the run of this entry does:
             by the names of their folders, and by commit, the indices at which samples were written.
+        imported: Which samples are to come from what, besides what earlier entries say.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -74,6 +76,7 @@ class Entry:
     taken_back: Mapping[_RunFolder, Mapping[_Id, tuple[_Index, ...]]] = field(default_factory=dict)
     commit: Any = None
     moves: bool = False
+    imported: Any = ()
 
     @property
     def removed(self) -> list[str]:
@@ -85,6 +88,8 @@ class Entry:
         values = {"format": FORMAT, **_ENTRY.dump_python(self, exclude_defaults=True)}
         if self.commit is not None:
             values["commit"] = self.commit.to_json()
+        if self.imported:
+            values["imported"] = [line.to_json() for line in self.imported]
         return json.dumps(values, separators=(",", ":")).encode()
 
     @classmethod
@@ -106,6 +111,8 @@ class Entry:
                 raise ValueError("its commit is another one")
             if len(commit.tag.encode(errors="replace")) > _LONGEST:
                 raise ValueError("its commit's tag is too long")
+        if "imported" in values:
+            values["imported"] = _lines_in(values["imported"])
         try:
             return _ENTRY.validate_python(values)
         except ValidationError as error:
@@ -114,3 +121,12 @@ class Entry:
 
 
 _ENTRY = TypeAdapter(Entry)
+
+
+def _lines_in(said: Any) -> tuple[ImportLine, ...]:
+    if not isinstance(said, list):
+        raise ValueError("what it says of imports is no list")
+    try:
+        return tuple(map(ImportLine.checked, said))
+    except TypeError as error:
+        raise ValueError(f"what it says of imports: {error}") from error

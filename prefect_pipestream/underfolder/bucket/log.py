@@ -6,6 +6,7 @@
     .pipestream/objects/<entry>/…      the contents that they place, and those of before
     .pipestream/applied                the entry up to which all files are in their places
     .pipestream/plans/…, review/…      documents of their own (see `documents`)
+    .pipestream/copied-from            of a copy: the dataset of which it is one (see `copying`)
 
 What an entry says is so from the moment that it is there. Putting the files in their places, where
 everybody sees them, comes after it, can be repeated, and is done by whoever writes next where a
@@ -49,16 +50,18 @@ from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOL
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, is_time
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.taken_back import PARTS, PartNote
+from prefect_pipestream.underfolder.runs.imported import add_lines
 from prefect_pipestream.underfolder.runs.pruning import prune
 from prefect_pipestream.underfolder.runs.retiring import retire
 
 _log = logging.getLogger(__name__)
 
-_LOG = f"{PRIVATE_FOLDER}/log"
+LOG = f"{PRIVATE_FOLDER}/log"
+"""The folder of the entries."""
 APPLIED = f"{PRIVATE_FOLDER}/applied"
 """The key of the note of how far all files are in place."""
 _DIGITS = 12
-_NUMBERED = re.compile(rf"{re.escape(_LOG)}/([0-9]{{{_DIGITS}}})\.json")
+_NUMBERED = re.compile(rf"{re.escape(LOG)}/([0-9]{{{_DIGITS}}})\.json")
 _SHOWN = 3
 _ENTRIES = "entries"
 _SOME = 64
@@ -228,11 +231,12 @@ class BucketLog:
             DatasetError: If there is one: what it was made after is not known.
         """
         number = self.state.position + 1
-        later = next(self.store.objects_in(_LOG, _key(number - 1)), None)
+        later = next(self.store.objects_in(LOG, entry_key(number - 1)), None)
         if later is not None and self._read(number) is None:
             raise DatasetError(
-                f"{self.root / _key(number)}: this entry of the log is missing, and later ones are "
-                f"there ({later.name}). What was done is not known without it; restore the object."
+                f"{self.root / entry_key(number)}: this entry of the log is missing, and later "
+                f"ones are there ({later.name}). What was done is not known without it; restore "
+                "the object."
             )
 
     def know_all(self) -> None:
@@ -247,7 +251,7 @@ class BucketLog:
 
     def _read_listed(self) -> None:
         """Reads the entries after the last one that are listed, many at a time."""
-        listed = self.store.objects_in(_LOG, _key(self.state.position))
+        listed = self.store.objects_in(LOG, entry_key(self.state.position))
         while some := list(islice(listed, _SOME)):
             begin = self.state.position + 1
             for entry in at_once(self._read, range(begin, begin + len(some))):
@@ -256,14 +260,32 @@ class BucketLog:
                 self._add(entry)
 
     def _read(self, number: int) -> Entry | None:
+        content = self.content_of(number)
+        return None if content is None else self.parsed(number, content)
+
+    def content_of(self, number: int) -> bytes | None:
+        """An entry as it is kept; None where there is none.
+
+        Raises:
+            StoreError: If it cannot be read.
+        """
         try:
-            return Entry.from_bytes(self.store.read(_key(number)).data)
+            return self.store.read(entry_key(number)).data
         except FileNotFoundError:
             return None
+
+    def parsed(self, number: int, content: bytes) -> Entry:
+        """An entry, given its content.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        try:
+            return Entry.from_bytes(content)
         except ValueError as error:
             raise DatasetError(
-                f"{self.root / _key(number)}: this entry of the log cannot be read ({error}). "
-                "What was done after it is not known; restore the object."
+                f"{self.root / entry_key(number)}: this entry of the log cannot be read "
+                f"({error}). What was done after it is not known; restore the object."
             ) from error
 
     def _add(self, entry: Entry) -> None:
@@ -322,6 +344,8 @@ class BucketLog:
         for name, retired in entry.undone.items():
             when = None if commit is None else commit.at
             retire(Run(layout, name), Run(layout, retired), when)
+        if entry.imported:
+            add_lines(layout, entry.imported, durable=False)
         for name in entry.pruned:
             prune(doomed := Run(layout, name))
             remove(doomed.at(_ENTRIES))  # of one that stays for its moves
@@ -420,7 +444,7 @@ class BucketLog:
 
     def _is_created(self, number: int, entry: Entry, content: bytes) -> bool:
         try:
-            self.store.create(_key(number), content)
+            self.store.create(entry_key(number), content)
         except ObjectExistsError:
             try:
                 there = self._read(number)
@@ -593,7 +617,7 @@ class BucketLog:
         Yields:
             The key of one, why it is, and whether it is an entry: others only are in the way.
         """
-        listed = self.store.objects_in(_LOG)
+        listed = self.store.objects_in(LOG)
         expected = 1
         while some := list(islice(listed, _SOME)):
             for stat, why in zip(some, at_once(self._why_unreadable, some), strict=True):
@@ -602,7 +626,7 @@ class BucketLog:
                     yield stat.key, "It is no entry of the log, and where those are.", False
                     continue
                 for missing in range(expected, min(int(match[1]), expected + _SHOWN)):
-                    yield _key(missing), "It is missing, and later ones are there.", True
+                    yield entry_key(missing), "It is missing, and later ones are there.", True
                 expected = int(match[1]) + 1
                 if why is not None:
                     yield stat.key, f"It cannot be read: {why}.", True
@@ -682,8 +706,9 @@ class BucketLog:
             return BucketLog(self.root, self.state.of_names([name]), keeps=False)
 
 
-def _key(number: int) -> str:
-    return f"{_LOG}/{number:0{_DIGITS}d}.json"
+def entry_key(number: int) -> str:
+    """The key of an entry, by its number."""
+    return f"{LOG}/{number:0{_DIGITS}d}.json"
 
 
 def view_of(name: str) -> str:

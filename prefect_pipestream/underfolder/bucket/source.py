@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import FileSource
-from prefect_pipestream.storage.store import Stat
+from prefect_pipestream.storage.store import Stat, Store
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.bucket.entry import Ref, version_by
 
@@ -75,6 +75,20 @@ class BucketSource(FileSource):
             return version_by(self.etag, self._size)
         is_plain = self.etag in ("", ref.etag)
         return ref.version() if is_plain else version_by(f"{ref.digest}:{self.etag}", ref.size)
+
+    @property
+    def store(self) -> Store:
+        """The store that the file is in."""
+        return self._contents.log.store
+
+    @property
+    def kept(self) -> Ref | None:
+        """What is kept of the log, if that is known to be the content; no request is made."""
+        ref = self.ref
+        if ref is None or (self._version is None and self.etag not in ("", ref.etag)):
+            return None
+        is_so = self._version is None or self._version.may_be(ref.version(is_read=True))
+        return ref if is_so else None
 
     @property
     def is_whole(self) -> bool:

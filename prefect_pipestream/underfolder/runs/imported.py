@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 from typing import Any
 
@@ -26,7 +27,6 @@ from prefect_pipestream.storage.asking import is_there
 from prefect_pipestream.storage.untrusted import read_regular, write_anew
 from prefect_pipestream.underfolder.commits.apply import commit_lock
 from prefect_pipestream.underfolder.commits.reader import Underfolder
-from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.ledger.compactions import compactions
@@ -75,13 +75,13 @@ def assign(
         DatasetWriteError: If it cannot be written.
     """
     layout = Layout.of(folder)
-    asked = _Asked(run_key, origin, names, metadata_key, take_back)
+    asked = Asked(_in_folder(layout), run_key, origin, names, metadata_key, take_back)
     with DatasetWriteError.explaining(f"{layout.root}: its index of imports cannot be written"):
         layout.make()
         with commit_lock(layout):
-            assigned, lines = asked.assigned(layout)
-            if lines is not None:
-                _write(layout, lines)
+            assigned, added = asked.assigned(layout)
+            if added:
+                add_lines(layout, added, durable=True)
     return assigned
 
 
@@ -100,43 +100,55 @@ def would_assign(
     Raises:
         DatasetError: If the index cannot be read.
     """
-    asked = _Asked(run_key, origin, names, metadata_key, take_back)
-    return asked.assigned(Layout.of(folder))[0]
+    layout = Layout.of(folder)
+    asked = Asked(_in_folder(layout), run_key, origin, names, metadata_key, take_back)
+    return asked.assigned(layout)[0]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What indices are asked for; see `assign`."""
 
+    dataset: Underfolder
     run_key: str
     origin: str
     names: Sequence[str]
     metadata_key: str
     take_back: bool
 
-    def assigned(self, layout: Layout) -> tuple[Assigned, "list[_Line] | None"]:
-        """The indices, and all that is to be noted, if there is something new."""
+    @cached_property
+    def _told(self) -> "_Metadata":
+        """What samples tell: it takes its time, and is asked for once, if at all."""
+        return _Metadata(self.dataset, self.metadata_key)
+
+    def assigned(self, layout: Layout) -> tuple[Assigned, "list[ImportLine]"]:
+        """The indices, and what is to be noted besides what is, if there is something new.
+
+        Args:
+            layout: Where the ledgers of runs are, and what was noted.
+        """
         names, origin = self.names, self.origin
-        told = _Metadata(layout, self.metadata_key)
-        index = told.index()
-        lines = _read(layout) or told.lines()
-        owners = _Owners(layout, lines, told)
+        index = self.dataset.index()
+        noted = _read(layout)
+        told = [] if noted else self._told.lines()
+        owners = _Owners(layout, [*noted, *told], self._told)
         known = owners.indices_of(origin)
         out = set() if self.take_back else owners.displaced_of(origin)
         new = [name for name in names if name not in known and name not in out]
+        added = []
         if new:
             first = max(owners.end(), len(index))
-            lines.append(_Line(self.run_key, time.time(), origin, new, first=first))
+            added = [*told, ImportLine(self.run_key, time.time(), origin, new, first=first)]
             known.update(zip(new, range(first, first + len(new)), strict=True))
         indices = np.fromiter((known.get(name, -1) for name in names), np.int64, len(names))
         gone = sorted(known.keys() - set(names))
         vanished = {name: known[name] for name in gone if known[name] in index}
         left_out = [name for name in names if name not in known]
-        return Assigned(indices, vanished, left_out), lines if new else None
+        return Assigned(indices, vanished, left_out), added
 
 
 @dataclass(frozen=True)
-class _Line:
+class ImportLine:
     """What one run assigned: consecutive indices from `first` on, or one by one."""
 
     run: str
@@ -146,10 +158,35 @@ class _Line:
     first: int | None = None
     indices: Sequence[int] = ()
 
-    def to_bytes(self) -> bytes:
-        """The line as JSON, with its end."""
+    def to_json(self) -> dict[str, Any]:
+        """The line as a value of JSON."""
         entry = {name: value for name, value in vars(self).items() if value not in ((), None)}
-        return json.dumps({**entry, "names": self.names}).encode() + b"\n"
+        return {**entry, "names": self.names}
+
+    @classmethod
+    def checked(cls, said: Any) -> "ImportLine":
+        """The reverse of `to_json`.
+
+        Raises:
+            ValueError, TypeError: If it is no such line.
+        """
+        if not isinstance(said, dict):
+            raise ValueError("it is no line of an index of imports")
+        line = cls(**said)
+        if not (isinstance(line.names, list) and isinstance(line.indices, list | tuple)):
+            raise ValueError("it has no list of names")
+        if not is_time(line.at):
+            raise ValueError("its time is none")
+        places = (*line.indices, *([] if line.first is None else [line.first]))
+        if not all(type(text) is str for text in (line.run, line.origin, *line.names)):
+            raise ValueError("a name is no text")
+        if not all(type(place) is int and 0 <= place < MAX_INDEX for place in places):
+            raise ValueError("an index is none")
+        if line.first is not None and line.first + len(line.names) > MAX_INDEX:
+            raise ValueError("its indices are too high")
+        if line.first is None and len(line.indices) != len(line.names):
+            raise ValueError("it has not as many names as indices")
+        return line
 
     def assigned(self) -> Iterator[tuple[str, int]]:
         """Each name with its index."""
@@ -158,12 +195,12 @@ class _Line:
         return zip(self.names, places, strict=True)
 
 
-def _read(layout: Layout) -> list[_Line]:
+def _read(layout: Layout) -> list[ImportLine]:
     path = layout.imported
     if not is_there(path):
         return []
     try:
-        return [_line_of(json.loads(text)) for text in read_regular(path).splitlines()]
+        return [ImportLine.checked(json.loads(text)) for text in read_regular(path).splitlines()]
     except (ValueError, TypeError, RecursionError) as error:
         raise DatasetError(
             f"{path}: this index of imports cannot be read ({error}). Remove it: it is made anew "
@@ -171,57 +208,40 @@ def _read(layout: Layout) -> list[_Line]:
         ) from error
 
 
-def _line_of(entry: Mapping[str, Any]) -> _Line:
-    line = _Line(**entry)
-    if not (isinstance(line.names, list) and isinstance(line.indices, list | tuple)):
-        raise ValueError("it has no list of names")
-    if not is_time(line.at):
-        raise ValueError("its time is none")
-    places = (*line.indices, *([] if line.first is None else [line.first]))
-    if not all(type(text) is str for text in (line.run, line.origin, *line.names)):
-        raise ValueError("a name is no text")
-    if not all(type(place) is int and 0 <= place < MAX_INDEX for place in places):
-        raise ValueError("an index is none")
-    if line.first is None and len(line.indices) != len(line.names):
-        raise ValueError("it has not as many names as indices")
-    return line
-
-
 class _Metadata:
     """What the metadata of a dataset's samples says of where they came from."""
 
-    def __init__(self, layout: Layout, key: str) -> None:
-        self._dataset = Underfolder(layout.root, must_exist=False, merge_root_items=False)
+    def __init__(self, dataset: Underfolder, key: str) -> None:
+        self._dataset = dataset
         self._key = key
 
-    def index(self) -> UnderfolderIndex:
-        """The samples that are there."""
-        return self._dataset.index()
-
-    def owners(self) -> dict[tuple[str, str], int]:
+    @cached_property
+    def owners(self) -> Mapping[tuple[str, str], int]:
         """The index of each origin and name that some sample tells; the first one's."""
         found: dict[tuple[str, str], int] = {}
-        for idx in self._dataset.indices().tolist():
-            if (owner := self.of(idx)) is not None:
+        indices = self._dataset.indices().tolist()
+        samples = self._dataset.restricted_to(indices)  # in a bucket, read ahead
+        for idx in indices:
+            if (owner := self._of(samples, idx)) is not None:
                 found.setdefault(owner, idx)
         return found
 
-    def lines(self, wanted: Container[tuple[str, str]] | None = None) -> list[_Line]:
+    def lines(self, wanted: Container[tuple[str, str]] | None = None) -> list[ImportLine]:
         """What all samples tell, or those of some origins and names, as lines of now."""
         by_origin: dict[str, dict[str, int]] = {}
-        for owner, idx in self.owners().items():
+        for owner, idx in self.owners.items():
             if wanted is None or owner in wanted:
                 by_origin.setdefault(owner[0], {})[owner[1]] = idx
         now = time.time()
         return [
-            _Line("", now, origin, list(names), indices=list(names.values()))
+            ImportLine("", now, origin, list(names), indices=list(names.values()))
             for origin, names in by_origin.items()
         ]
 
-    def of(self, idx: int) -> tuple[str, str] | None:
+    def _of(self, samples: Underfolder, idx: int) -> tuple[str, str] | None:
         """The origin and name of a sample; None where it does not tell."""
         try:
-            item = self._dataset.read(idx).get(self._key)
+            item = samples.read(idx).get(self._key)
             said = item() if isinstance(item, MetadataItem) else None
         except (ItemError, IndexError):  # it tells nothing, then
             return None
@@ -239,7 +259,7 @@ class _Owners:
     undone in its turn, the samples tell, each of which is read for it.
     """
 
-    def __init__(self, layout: Layout, lines: Sequence[_Line], told: _Metadata) -> None:
+    def __init__(self, layout: Layout, lines: Sequence[ImportLine], told: _Metadata) -> None:
         self._at: dict[int, tuple[str, str]] = {}
         self._index_of: dict[tuple[str, str], int] = {}
         self._displaced: set[tuple[str, str]] = set()
@@ -259,7 +279,7 @@ class _Owners:
         self._follow(moves, until=inf)
         if is_contested:  # as by undos that were undone: the samples that are there tell
             named = {(line.origin, name) for line in lines for name in line.names}
-            for owner, idx in told.owners().items():
+            for owner, idx in told.owners.items():
                 if owner in named:
                     self._assign(idx, owner)
 
@@ -294,7 +314,7 @@ class _Owners:
         return max(self._at, default=-1) + 1
 
 
-def _took_back(run: Run, line: _Line) -> bool:
+def _took_back(run: Run, line: ImportLine) -> bool:
     """Whether what a line assigned was taken back: its run was undone since."""
     return run.key == line.run and run.is_undone() and line.at <= run.facts().get("undone", inf)
 
@@ -325,9 +345,22 @@ def forget_imports(run: Run) -> None:
         if gone:
             names = {(line.origin, name) for line in gone for name in line.names}
             kept = [line for line in lines if line not in gone]
-            _write(layout, [*kept, *_Metadata(layout, "metadata").lines(names)])
+            _write(layout, [*kept, *_Metadata(_in_folder(layout), "metadata").lines(names)])
 
 
-def _write(layout: Layout, lines: Sequence[_Line]) -> None:
-    content = b"".join(map(_Line.to_bytes, lines))
-    write_anew(layout.imported, content, layout.staged, durable=True)
+def _in_folder(layout: Layout) -> Underfolder:
+    return Underfolder(layout.root, must_exist=False, merge_root_items=False)
+
+
+def add_lines(layout: Layout, lines: Sequence[ImportLine], *, durable: bool) -> None:
+    """Notes more lines behind those that there are.
+
+    Raises:
+        OSError: If they cannot be written; what was noted is as it was.
+    """
+    _write(layout, [*_read(layout), *lines], durable=durable)
+
+
+def _write(layout: Layout, lines: Sequence[ImportLine], *, durable: bool = True) -> None:
+    content = b"".join(json.dumps(line.to_json()).encode() + b"\n" for line in lines)
+    write_anew(layout.imported, content, layout.staged, durable=durable)

@@ -173,9 +173,7 @@ def _leave_needed(
     layout: Layout, runs: Sequence[Run], changes: Mapping[str, Change], plan: Plan
 ) -> None:
     """Leaves the shared items there that imports brought, as long as other imports stand."""
-    undone = {run.folder for run in runs}
-    others = [run for run in runs_of(layout) if _is_import(run) and run.folder not in undone]
-    if not (others and any(map(_is_import, runs))):
+    if not are_needed(layout, runs):
         return
     for idx, names in list(plan.todo.items()):
         needed = [n for n in names if is_shared(n) and changes[n].kept_in is None]
@@ -183,6 +181,13 @@ def _leave_needed(
         plan.todo[idx] = [name for name in names if name not in needed]
         if not plan.todo[idx]:
             del plan.todo[idx]
+
+
+def are_needed(layout: Layout, runs: Sequence[Run]) -> bool:
+    """Whether the shared items that runs brought are those of other imports, too, that stand."""
+    undone = {run.folder for run in runs}
+    others = [run for run in runs_of(layout) if _is_import(run) and run.folder not in undone]
+    return bool(others) and any(map(_is_import, runs))
 
 
 def _is_import(run: Run) -> bool:
