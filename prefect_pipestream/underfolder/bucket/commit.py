@@ -16,6 +16,7 @@ from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.commits.attempts import undone_while_on
 from prefect_pipestream.underfolder.commits.commit import Commit, Rules
 from prefect_pipestream.underfolder.commits.conflicts import is_stale
 from prefect_pipestream.underfolder.commits.staging import StagedFile, StagedSample, Staging
@@ -180,9 +181,8 @@ class BucketCommit(Commit):
 
     def _refuse_if_taken_over(self, state: State, run_key: str) -> None:
         attempt = self._rules.attempt
-        if attempt is None or state.attempts.get(run_key) == attempt:
-            return
-        raise taken_over(self._dataset.address, run_key)
+        if attempt is not None and state.attempts.get(run_key) != attempt:
+            raise taken_over(self._dataset.address, run_key, state)
 
     def _names_asked(self) -> set[str]:
         """The files that it is to be known of what they are now."""
@@ -226,11 +226,13 @@ class BucketCommit(Commit):
             ) from error
 
 
-def taken_over(address: Place, run_key: str) -> RunTakenOverError:
-    """The error of an attempt at a run that another one has."""
+def taken_over(address: Place, run_key: str, state: State) -> RunTakenOverError:
+    """The error of an attempt at a run that another one has, or that was undone."""
+    if not state.attempts.get(run_key):
+        return undone_while_on(str(address), run_key)
     return RunTakenOverError(
-        f"{address}: another attempt at run {run_key!r} goes on with it, or it was undone. This "
-        "one stops; what it has committed stays. To do the work again, give another run key."
+        f"{address}: another attempt at run {run_key!r} goes on with it. This one stops; what it "
+        "has committed stays. To do the same work once more, give another run key."
     )
 
 

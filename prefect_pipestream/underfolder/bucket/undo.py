@@ -350,6 +350,7 @@ def _refused(dataset: Bucket, undo: _Undo, changed: Sequence[str]) -> UndoRefuse
         f"{dataset.address}: {describe_runs(undo.keys)} cannot be undone: others changed {some} "
         "since. Undo what changed them first, or use `force`, which takes that back, too.",
         indices,
+        changed,
     )
 
 

@@ -85,7 +85,7 @@ class BucketWriter(UnderfolderWriter):
             if noted is None:
                 return fact_entry(self.run_key, {}, attempt=attempt)
             if noted != attempt:
-                raise taken_over(self.folder, self.run_key)
+                raise taken_over(self.folder, self.run_key, state)
             return None
 
         with self._explained_store():

@@ -76,6 +76,14 @@ def _moved(run: Run, by: str) -> RunTakenOverError:
     )
 
 
+def undone_while_on(place: str, run_key: str) -> RunTakenOverError:
+    """The error of an attempt at a run that somebody undid."""
+    return RunTakenOverError(
+        f"{place}: run {run_key!r} was undone while it was on. This attempt stops; nothing of it "
+        "is left in the dataset. To do the work again, start the run anew."
+    )
+
+
 def refuse_if_taken_over(run: Run, attempt: str) -> None:
     """The caller holds the commit lock. Costs the reading of one small file.
 
@@ -86,10 +94,7 @@ def refuse_if_taken_over(run: Run, attempt: str) -> None:
     if noted.get("attempt") == attempt:
         return
     if not noted:
-        raise RunTakenOverError(
-            f"{run.layout.root}: run {run.key!r} was undone while it was on. This attempt stops; "
-            "nothing of it is left in the dataset. To do the work again, start the run anew."
-        )
+        raise undone_while_on(run.layout.root, run.key)
     if "moved_by" in noted:
         raise _moved(run, str(noted["moved_by"]))
     raise RunTakenOverError(
