@@ -1,5 +1,6 @@
 """What a bucket may hold that nobody expects, and stores that fail: the truth is told of it."""
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -407,3 +408,27 @@ def test_what_could_not_be_put_in_place_is_put_there_by_a_later_write(store: Hos
         add_one(stream, 2)
         add_one(stream, 3)
     assert {store.read(f"data/{idx}_m.json").data.strip() for idx in (0, 2, 3)} == {b"1"}
+
+
+# -- what is kept of ledgers in this process ---------------------------------------------------
+
+
+def test_a_timeout_is_not_lost_where_ledgers_go_that_nobody_knows_any_more(
+    store: HostStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised in a finalizer is told, and ignored."""
+    stream = opened()
+    folder = stream._writer.ledgers._folder  # type: ignore[attr-defined]
+
+    def timed_out(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", timed_out)
+        del stream
+        gc.collect()
+        with pytest.raises(TimeoutError):
+            opened()
+    assert os.path.isdir(folder)
+    opened()
+    assert not os.path.exists(folder)

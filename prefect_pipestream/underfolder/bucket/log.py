@@ -11,6 +11,7 @@ everybody sees them, comes after it, can be repeated, and is done by whoever wri
 writer died before.
 """
 
+import atexit
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
@@ -58,9 +60,10 @@ class _Ledgers(Layout):
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
+        _remove_left()
         self._folder = tempfile.mkdtemp(prefix="pipestream-")
         self.private = os.path.join(self._folder, PRIVATE_FOLDER)
-        weakref.finalize(self, _remove_own, self._folder, os.getpid())
+        weakref.finalize(self, _left.put, (self._folder, os.getpid()))
 
     def at(self, *parts: str) -> str:
         """The path of a private file or folder."""
@@ -70,9 +73,25 @@ class _Ledgers(Layout):
         """Does nothing: the dataset is there."""
 
 
-def _remove_own(folder: str, pid: int) -> None:
-    if os.getpid() == pid:  # a forked process ends, too, and is not to take it from this one
-        shutil.rmtree(folder, ignore_errors=True)
+# The folders that nobody knows any more, and whose they are. They are not removed by what is called
+# as an object goes: a task's timeout or Ctrl-C that comes meanwhile would be lost there.
+_left: SimpleQueue[tuple[str, int]] = SimpleQueue()
+
+
+@atexit.register
+def _remove_left() -> None:
+    while True:
+        try:
+            folder, pid = _left.get_nowait()
+        except Empty:
+            return
+        if os.getpid() != pid:  # a forked process is not to take it from this one
+            continue
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException:
+            _left.put((folder, pid))
+            raise
 
 
 class BucketLog:
