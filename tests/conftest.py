@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.underfolder.bucket import dataset as bucket
+from tests.dataset_files import KINDS, new_address
+
 # To explain a failure Hypothesis watches every line from Python 3.12 on: minutes for our machines.
 settings.register_profile("unwatched", phases=[p for p in Phase if p is not Phase.explain])
 settings.load_profile("unwatched")
@@ -33,6 +37,27 @@ def _as_text(value: Any) -> Any:
         case dict():
             return {name: _as_text(one) for name, one in value.items()}
     return value
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of datasets run on one in a folder and on one in a bucket, but those that say so."""
+    if "new_place" in metafunc.fixturenames:
+        marks = {mark.name for mark in metafunc.definition.iter_markers()}
+        is_in_folder = not marks.isdisjoint({"about_files", "folder_yet"})
+        metafunc.parametrize("new_place", KINDS[:1] if is_in_folder else KINDS, indirect=True)
+
+
+@pytest.fixture
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where there is no dataset yet: a folder, and in another test a bucket."""
+    return tmp_path / "dataset" if request.param == "folder" else new_address()
+
+
+@pytest.fixture
+def listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others put into a bucket is seen at once, and not within two seconds."""
+    monkeypatch.setattr(bucket, "_LIST_AFTER_S", 0.0)
+    monkeypatch.setattr(bucket, "_LIST_SHARE", 0)
 
 
 @pytest.fixture(scope="session")

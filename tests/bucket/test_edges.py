@@ -1,5 +1,6 @@
 """What a bucket may hold that nobody expects, and stores that fail: the truth is told of it."""
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -415,3 +416,27 @@ def test_what_nobody_could_read_is_not_added_to_the_log(store: HostStore) -> Non
         opened().remove(9)
     add_one(opened(), 0)
     assert [opened()[idx]["m"]() for idx in range(4)] == [1, 0, 0, 0]
+
+
+# -- what is kept of ledgers in this process ---------------------------------------------------
+
+
+def test_a_timeout_is_not_lost_where_ledgers_go_that_nobody_knows_any_more(
+    store: HostStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised in a finalizer is told, and ignored."""
+    stream = opened()
+    folder = stream._writer.ledgers._folder  # type: ignore[attr-defined]
+
+    def timed_out(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", timed_out)
+        del stream
+        gc.collect()
+        with pytest.raises(TimeoutError):
+            opened()
+    assert os.path.isdir(folder)
+    opened()
+    assert not os.path.exists(folder)

@@ -8,7 +8,8 @@ import yaml
 
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import Sample
-from tests.dataset_files import files_outside_private
+from prefect_pipestream.storage.address import Place
+from tests.dataset_files import Files
 
 
 def image_of(idx: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
@@ -27,20 +28,17 @@ def make_dataset(folder: Path, samples: int = 6) -> Path:
     return folder
 
 
-def truncate_image(folder: Path, idx: int) -> Path:
+def truncate_image(place: Place, idx: int) -> Place:
     """Cuts the image file of a sample in half."""
-    path = folder / "data" / f"{idx:03d}_image.png"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return path
+    name = f"data/{idx:03d}_image.png"
+    content = Files(place)[name]
+    Files(place)[name] = content[: len(content) // 2]
+    return place / name
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
+def files_of(place: Place) -> dict[str, bytes]:
     """All files of a dataset by name, without the package's own."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in files_outside_private(folder)
-        if path.is_file()
-    }
+    return dict(Files(place))
 
 
 def count_runs(sample: Sample) -> Sample:
@@ -48,7 +46,7 @@ def count_runs(sample: Sample) -> Sample:
     return sample.deep_set("metadata.runs", sample["metadata"]()["runs"] + 1)
 
 
-def runs_of(folder: Path, indices: Iterable[int]) -> list[int]:
+def runs_of(place: Place, indices: Iterable[int]) -> list[int]:
     """How often `count_runs` was applied to each sample, as its file says."""
-    paths = [folder / "data" / f"{idx:03d}_metadata.yaml" for idx in indices]
-    return [yaml.safe_load(path.read_text())["runs"] for path in paths]
+    files = Files(place)
+    return [yaml.safe_load(files[f"data/{idx:03d}_metadata.yaml"])["runs"] for idx in indices]

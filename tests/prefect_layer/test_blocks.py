@@ -2,7 +2,6 @@ import functools
 import http.server
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +21,8 @@ from prefect_pipestream.errors import (
     DatasetNotFoundError,
     PipeBuildingError,
 )
+from prefect_pipestream.storage.address import Place
+from tests.dataset_files import Files, beside, made_at
 
 from .datasets import image_of, make_dataset
 
@@ -63,8 +64,8 @@ def test_block_types_have_keys_of_their_own() -> None:
     assert len({block.__dispatch_key__() for block in BLOCKS}) == len(BLOCKS)
 
 
-def test_read_write_underfolder_opens_a_stream_that_reads_and_writes(tmp_path: Path) -> None:
-    folder = make_dataset(tmp_path / "set")
+def test_read_write_underfolder_opens_a_stream_that_reads_and_writes(new_place: Place) -> None:
+    folder = made_at(new_place, make_dataset)
     stream = ReadWriteUnderfolder(folder=folder).open()
 
     stream.set_output(2, stream[2].set_value("image", 255 - image_of(2)))
@@ -74,50 +75,50 @@ def test_read_write_underfolder_opens_a_stream_that_reads_and_writes(tmp_path: P
     assert np.array_equal(reopened[2]["image"](), 255 - image_of(2))
 
 
-def test_missing_folder_is_an_error_unless_it_need_not_exist(tmp_path: Path) -> None:
+def test_missing_dataset_is_an_error_unless_it_need_not_exist(new_place: Place) -> None:
     with pytest.raises(DatasetNotFoundError):
-        ReadWriteUnderfolder(folder=tmp_path / "none").open()
+        ReadWriteUnderfolder(folder=new_place).open()
 
-    assert len(ReadWriteUnderfolder(folder=tmp_path / "none", must_exist=False).open()) == 0
+    assert len(ReadWriteUnderfolder(folder=new_place, must_exist=False).open()) == 0
 
 
-def test_new_dataset_is_refused_to_another_run_and_given_to_its_own(tmp_path: Path) -> None:
-    sample = ReadWriteUnderfolder(folder=make_dataset(tmp_path / "set")).open()[0]
-    block = CreateNewUnderfolder(folder=tmp_path / "new", zfill=4)
+def test_new_dataset_is_refused_to_another_run_and_given_to_its_own(new_place: Place) -> None:
+    new = beside(new_place, "new")
+    sample = ReadWriteUnderfolder(folder=made_at(new_place, make_dataset)).open()[0]
+    block = CreateNewUnderfolder(folder=new, zfill=4)
     block.open("first").set_output(0, sample)
 
     with pytest.raises(DatasetExistsError):
         block.open("second")
 
     block.open("first").set_output(1, sample)
-    assert (tmp_path / "new" / "data" / "0001_image.png").exists()
+    assert "data/0001_image.png" in Files(new)
 
 
-def test_output_underfolder_updates_what_exists(tmp_path: Path) -> None:
-    sample = ReadWriteUnderfolder(folder=make_dataset(tmp_path / "set")).open()[0]
-    block = OutputUnderfolder(folder=tmp_path / "out", zfill=2)
+def test_output_underfolder_updates_what_exists(new_place: Place) -> None:
+    new = beside(new_place, "new")
+    sample = ReadWriteUnderfolder(folder=made_at(new_place, make_dataset)).open()[0]
+    block = OutputUnderfolder(folder=new, zfill=2)
 
     block.open().set_output(0, sample)
     block.open().set_output(1, sample)
 
-    names = {path.name for path in (tmp_path / "out" / "data").iterdir()}
-    assert {"00_image.png", "01_image.png"} <= names
+    assert {"data/00_image.png", "data/01_image.png"} <= set(Files(new))
 
 
-def test_piped_stream_reads_from_any_source(tmp_path: Path) -> None:
-    make_dataset(tmp_path / "set")
+def test_piped_stream_reads_from_any_source(new_place: Place) -> None:
+    made_at(new_place, make_dataset)
+    out = beside(new_place, "out")
     block = PipedDataStream(
-        input=[{"from_underfolder": {"folder": str(tmp_path / "set")}}, {"slice": {"start": 3}}],
-        output_pipe=[{"to_underfolder": {"folder": str(tmp_path / "out"), "exists_ok": True}}],
+        input=[{"from_underfolder": {"folder": str(new_place)}}, {"slice": {"start": 3}}],
+        output_pipe=[{"to_underfolder": {"folder": str(out), "exists_ok": True}}],
     )
     stream = block.open()
 
     stream.set_output(0, stream[0])
 
     assert len(stream) == 3
-    assert np.array_equal(
-        ReadWriteUnderfolder(folder=tmp_path / "out").open()[0]["image"](), image_of(3)
-    )
+    assert np.array_equal(ReadWriteUnderfolder(folder=out).open()[0]["image"](), image_of(3))
 
 
 def test_piped_stream_names_what_is_wrong_with_an_operation() -> None:
@@ -127,13 +128,13 @@ def test_piped_stream_names_what_is_wrong_with_an_operation() -> None:
 
 @pytest.mark.usefixtures("prefect_api")
 class TestWithApi:
-    def test_saved_block_is_loaded_as_it_was(self, tmp_path: Path) -> None:
-        make_dataset(tmp_path / "set")
-        ReadWriteUnderfolder(folder=tmp_path / "set", zfill=5).save("nightly")
+    def test_saved_block_is_loaded_as_it_was(self, new_place: Place) -> None:
+        made_at(new_place, make_dataset)
+        ReadWriteUnderfolder(folder=new_place, zfill=5).save("nightly", overwrite=True)
 
         loaded = ReadWriteUnderfolder.load("nightly")
 
-        assert loaded.folder == tmp_path / "set"
+        assert loaded.folder == new_place
         assert loaded.zfill == 5
         assert len(loaded.open()) == 6
 
@@ -143,9 +144,9 @@ class TestWithApi:
 
         assert PipedDataStream.load("photos").input == source
 
-    def test_flow_takes_a_saved_block_by_reference(self, tmp_path: Path) -> None:
-        make_dataset(tmp_path / "set")
-        saved = ReadWriteUnderfolder(folder=tmp_path / "set").save("by-reference")
+    def test_flow_takes_a_saved_block_by_reference(self, new_place: Place) -> None:
+        made_at(new_place, make_dataset)
+        saved = ReadWriteUnderfolder(folder=new_place).save("by-reference", overwrite=True)
 
         @flow
         def length(dataset: ReadWriteUnderfolder) -> int:

@@ -22,7 +22,9 @@ from prefect_pipestream.flows import (
     validate_dataset,
 )
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import list_runs
+from tests.dataset_files import Files, beside, made_at
 
 from .datasets import files_of, image_of, make_dataset, truncate_image
 
@@ -40,8 +42,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "set")
+def folder(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset)
 
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -67,7 +69,7 @@ def test_demonstration_is_cleaned_and_reported(
     assert "Traceback" not in shown
 
 
-def test_own_folder_is_cleaned(folder: Path) -> None:
+def test_own_folder_is_cleaned(folder: Place) -> None:
     assert main(["clean", str(folder), "--transform", CHANGE, "--keys", "image"]) == 0
 
     image = DataStream.read_write_underfolder(folder)[3]["image"]()
@@ -75,7 +77,7 @@ def test_own_folder_is_cleaned(folder: Path) -> None:
 
 
 def test_bad_sample_gives_a_report_and_no_stack_trace(
-    folder: Path,
+    folder: Place,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     truncate_image(folder, 2)
@@ -92,12 +94,12 @@ def test_bad_sample_gives_a_report_and_no_stack_trace(
     ("arguments", "status", "message"),
     [
         (["{folder}", "--transform", "invrt"], 2, "Did you mean 'invert'"),
-        (["{folder}/none", "--transform", "invert"], 1, "no folder"),
+        (["{folder}/none", "--transform", "invert"], 1, "no (folder|objects)"),
         (["{folder}", "--transform", "invert", "--select", "failed"], 1, "no run was made"),
     ],
 )
 def test_mistake_is_told_in_a_line(
-    folder: Path,
+    folder: Place,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     status: int,
@@ -108,7 +110,7 @@ def test_mistake_is_told_in_a_line(
     assert main(["clean", *(one.format(folder=folder) for one in arguments)]) == status
 
     shown = capsys.readouterr()
-    assert message in shown.err
+    assert re.search(message, shown.err)
     assert "Traceback" not in shown.out + shown.err
     assert files_of(folder) == before
 
@@ -153,7 +155,7 @@ def test_what_is_no_dataset_is_told_before_prefect_starts(
 
 
 def test_a_report_file_that_cannot_be_written_is_a_sentence(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["validate", str(folder), "--report-file", "none/problems.csv"]) == 1
     shown = capsys.readouterr().err
@@ -161,16 +163,15 @@ def test_a_report_file_that_cannot_be_written_is_a_sentence(
     assert "Traceback" not in shown
 
 
-def test_new_dataset_is_built(folder: Path, tmp_path: Path) -> None:
-    before = files_of(folder)
-    target = tmp_path / "built"
+def test_new_dataset_is_built(folder: Place) -> None:
+    before, target = files_of(folder), beside(folder, "built")
     arguments = [str(folder), str(target), "--transform", CHANGE, "--zfill", "4"]
 
     assert main(["build", *arguments]) == 0
     assert main(["build", *arguments]) == 1
 
     assert files_of(folder) == before
-    assert (target / "data" / "0005_image.png").exists()
+    assert "data/0005_image.png" in Files(target)
 
 
 def test_dataset_is_built_of_the_demonstration(tmp_path: Path) -> None:
@@ -218,14 +219,14 @@ def test_script_runs_with_the_embedded_api(tmp_path: Path) -> None:
 
 
 def test_failed_samples_are_processed_again_once_they_are_mended(
-    folder: Path,
+    folder: Place,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole = (folder / "data/001_image.png").read_bytes()
-    path = truncate_image(folder, 1)
+    whole = Files(folder)["data/001_image.png"]
+    truncate_image(folder, 1)
     command = [str(folder), "--transform", CHANGE]
     assert main(["clean", *command]) == 1
-    path.write_bytes(whole)
+    Files(folder)["data/001_image.png"] = whole
     capsys.readouterr()
 
     assert main(["reprocess", *command, "--failed-run", ""]) == 0  # the last one
@@ -236,7 +237,7 @@ def test_failed_samples_are_processed_again_once_they_are_mended(
 
 
 def test_a_run_is_taken_back_and_an_unknown_one_is_a_mistake(
-    folder: Path,
+    folder: Place,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = files_of(folder)
@@ -250,20 +251,21 @@ def test_a_run_is_taken_back_and_an_unknown_one_is_a_mistake(
     assert "undone already" in capsys.readouterr().err
 
 
-def test_forms_take_the_folder_of_a_dataset_or_its_block(folder: Path, tmp_path: Path) -> None:
-    before = files_of(folder)
+def test_forms_take_the_folder_of_a_dataset_or_its_block(folder: Place) -> None:
+    before, new = files_of(folder), str(beside(folder, "new"))
     block = ReadWriteUnderfolder(folder=folder)
 
     assert clean_dataset(folder, ["invert"]).counts["written"] == 6
     assert clean_dataset({"folder": str(folder)}, ["invert"]).counts["written"] == 6  # as deployed
-    assert build_dataset(str(folder), str(tmp_path / "new"), ["invert"]).counts["written"] == 6
+    assert build_dataset(str(folder), new, ["invert"]).counts["written"] == 6
     assert validate_dataset(block).checked == validate_dataset(str(folder)).checked == 6
     undo_run(folder)
     undo_run(block)
     assert files_of(folder) == before
 
 
-def test_some_samples_are_taken_back_and_the_run_does_them_again(folder: Path) -> None:
+@pytest.mark.folder_yet("an undo of some samples")
+def test_some_samples_are_taken_back_and_the_run_does_them_again(folder: Place) -> None:
     before = files_of(folder)
     clean_dataset(folder, ["invert"], run_key="k")
     after = files_of(folder)
@@ -279,7 +281,7 @@ def test_some_samples_are_taken_back_and_the_run_does_them_again(folder: Path) -
 
 
 def test_without_a_key_the_last_run_is_meant_and_a_wrong_key_lists_the_last_ones(
-    folder: Path,
+    folder: Place,
 ) -> None:
     with pytest.raises(RunNotFoundError, match=r"no run was made on this dataset yet\.$"):
         undo_run(folder)
@@ -301,7 +303,7 @@ def test_without_a_key_the_last_run_is_meant_and_a_wrong_key_lists_the_last_ones
 
 
 def test_where_all_runs_were_undone_that_is_said_and_not_that_there_were_none(
-    folder: Path,
+    folder: Place,
 ) -> None:
     clean_dataset(folder, ["invert"], run_key="only")
     undo_run(folder)
@@ -311,7 +313,7 @@ def test_where_all_runs_were_undone_that_is_said_and_not_that_there_were_none(
 
 
 def test_a_run_that_goes_on_with_another_transform_says_so(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["clean", str(folder), "--transform", "invert", "--run-key", "k"]) == 0
     assert "another transform" not in capsys.readouterr().out

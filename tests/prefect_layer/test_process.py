@@ -30,8 +30,9 @@ from prefect_pipestream.flows.processing import RunReport, TooManyFailedError, p
 from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.stages import StageInvert, StageSampleHash
-from prefect_pipestream.underfolder import list_runs
-from prefect_pipestream.underfolder.runs.undo import undo_run
+from prefect_pipestream.storage.address import Place, is_address
+from prefect_pipestream.underfolder import list_runs, undo_run
+from tests.dataset_files import Files, beside, has_private_files, made_at
 
 from .datasets import count_runs, files_of, image_of, make_dataset, runs_of, truncate_image
 
@@ -41,17 +42,17 @@ N = 12
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "set", N)
+def folder(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset, N)
 
 
-def process(folder: Path, transform: Any = count_runs, **arguments: Any) -> RunReport:
+def process(folder: Place, transform: Any = count_runs, **arguments: Any) -> RunReport:
     """Processes a folder in place, without the pauses before retries."""
     arguments = {"sample_retries": 0, **arguments}
     return process_samples(ReadWriteUnderfolder(folder=folder), transform, **arguments)
 
 
-def image_at(folder: Path, idx: int) -> "np.ndarray[Any, Any]":
+def image_at(folder: Place, idx: int) -> "np.ndarray[Any, Any]":
     value: np.ndarray[Any, Any] = DataStream.read_write_underfolder(folder)[idx]["image"]()
     return value
 
@@ -59,7 +60,7 @@ def image_at(folder: Path, idx: int) -> "np.ndarray[Any, Any]":
 # -- what it does ----------------------------------------------------------------------------
 
 
-def test_samples_are_processed_in_place(folder: Path) -> None:
+def test_samples_are_processed_in_place(folder: Place) -> None:
     report = process(folder, ["invert"])
 
     assert report.counts == {"written": N, "unchanged": 0, "skipped": 0, "failed": 0, "removed": 0}
@@ -70,46 +71,48 @@ def test_samples_are_processed_in_place(folder: Path) -> None:
     assert all(np.array_equal(image_at(folder, i), 255 - image_of(i)) for i in range(N))
 
 
-def test_samples_are_processed_to_a_new_dataset(folder: Path, tmp_path: Path) -> None:
-    before = files_of(folder)
-    target = CreateNewUnderfolder(folder=tmp_path / "new", zfill=4)
+def test_samples_are_processed_to_a_new_dataset(folder: Place) -> None:
+    before, new = files_of(folder), beside(folder, "new")
+    target = CreateNewUnderfolder(folder=new, zfill=4)
 
     report = process(folder, ["invert"], target=target)
 
     assert report.counts["written"] == N
     assert files_of(folder) == before
-    assert np.array_equal(image_at(tmp_path / "new", 5), 255 - image_of(5))
-    assert (tmp_path / "new" / "camera.yaml").exists()
+    assert np.array_equal(image_at(new, 5), 255 - image_of(5))
+    assert "camera.yaml" in Files(new)
     with pytest.raises(DatasetExistsError):
         process(folder, ["invert"], target=target)
 
 
-def test_existing_dataset_is_updated(folder: Path, tmp_path: Path) -> None:
-    target = OutputUnderfolder(folder=tmp_path / "out", zfill=3)
+def test_existing_dataset_is_updated(folder: Place) -> None:
+    out = beside(folder, "out")
+    target = OutputUnderfolder(folder=out, zfill=3)
 
     process(folder, ["identity"], target=target, indices=range(6))
     process(folder, ["invert"], target=target, indices=range(3, N))
 
-    assert np.array_equal(image_at(tmp_path / "out", 2), image_of(2))
-    assert np.array_equal(image_at(tmp_path / "out", 4), 255 - image_of(4))
+    assert np.array_equal(image_at(out, 2), image_of(2))
+    assert np.array_equal(image_at(out, 4), 255 - image_of(4))
 
 
-def test_folders_stand_for_a_dataset_and_a_new_one(folder: Path, tmp_path: Path) -> None:
-    report = process_samples(str(folder), ["invert"], target=tmp_path / "new")
+def test_places_stand_for_a_dataset_and_a_new_one(folder: Place) -> None:
+    new = beside(folder, "new")
+    report = process_samples(str(folder), ["invert"], target=new)
 
     assert report.counts["written"] == N
-    assert np.array_equal(image_at(tmp_path / "new", 5), 255 - image_of(5))
+    assert np.array_equal(image_at(new, 5), 255 - image_of(5))
     with pytest.raises(DatasetExistsError):
-        process_samples(folder, ["invert"], target=tmp_path / "new")
+        process_samples(folder, ["invert"], target=new)
 
 
-def test_open_stream_is_processed(folder: Path) -> None:
+def test_open_stream_is_processed(folder: Place) -> None:
     report = process_samples(DataStream.read_write_underfolder(folder), StageInvert())
 
     assert report.counts["written"] == N
 
 
-def test_only_given_indices_and_keys_are_written(folder: Path) -> None:
+def test_only_given_indices_and_keys_are_written(folder: Place) -> None:
     before = files_of(folder)
 
     report = process(
@@ -125,7 +128,7 @@ def test_only_given_indices_and_keys_are_written(folder: Path) -> None:
 
 
 def test_key_that_no_sample_has_is_warned_of(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     report = process(folder, ["invert"], keys=["imgae", "image"], chunk_size=3)
 
@@ -137,7 +140,7 @@ def test_key_that_no_sample_has_is_warned_of(
     assert process(folder, ["invert"], keys=["image"]).warnings == []
 
 
-def test_outcomes_are_counted(folder: Path) -> None:
+def test_outcomes_are_counted(folder: Place) -> None:
     def mixed(sample: Sample) -> Any:
         number = sample["metadata"]()["number"]
         if number < 3:
@@ -155,7 +158,7 @@ def test_outcomes_are_counted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
-def test_bad_samples_are_reported_and_the_others_written(folder: Path, tasks_per: str) -> None:
+def test_bad_samples_are_reported_and_the_others_written(folder: Place, tasks_per: str) -> None:
     truncated = [str(truncate_image(folder, idx)) for idx in (2, 9)]
 
     report = process(folder, ["invert"], max_failed=0.5, tasks_per=tasks_per, sample_retries=1)
@@ -177,7 +180,7 @@ def test_bad_samples_are_reported_and_the_others_written(folder: Path, tasks_per
 
 
 @pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
-def test_sample_that_fails_once_is_tried_again(folder: Path, tasks_per: str) -> None:
+def test_sample_that_fails_once_is_tried_again(folder: Place, tasks_per: str) -> None:
     failed: list[int] = []
 
     def fails_once(sample: Sample) -> Sample:
@@ -193,17 +196,18 @@ def test_sample_that_fails_once_is_tried_again(folder: Path, tasks_per: str) -> 
     assert runs_of(folder, range(N)) == [1] * N
 
 
-def test_empty_selection_is_a_report_of_nothing(folder: Path) -> None:
+def test_empty_selection_is_a_report_of_nothing(folder: Place) -> None:
     report = process(folder, indices=[])
 
     assert report.total == 0
-    assert not (folder / ".pipestream" / "runs").exists()
+    assert not is_address(folder) or not has_private_files(folder)
+    assert is_address(folder) or not (folder / ".pipestream" / "runs").exists()
 
 
 # -- how it ends -----------------------------------------------------------------------------
 
 
-def test_too_many_failures_end_the_flow_as_failed_with_its_report(folder: Path) -> None:
+def test_too_many_failures_end_the_flow_as_failed_with_its_report(folder: Place) -> None:
     truncate_image(folder, 2)
 
     with pytest.raises(
@@ -225,7 +229,7 @@ def test_too_many_failures_end_the_flow_as_failed_with_its_report(folder: Path) 
     assert "1 of 12 samples failed" in str(state.message)
 
 
-def test_share_of_failures_may_be_allowed(folder: Path) -> None:
+def test_share_of_failures_may_be_allowed(folder: Place) -> None:
     truncate_image(folder, 2)
 
     assert process(folder, ["invert"], max_failed=1 / N).counts["failed"] == 1
@@ -233,7 +237,7 @@ def test_share_of_failures_may_be_allowed(folder: Path) -> None:
         process(folder, ["invert"], max_failed=1 / N - 0.001)
 
 
-def test_retried_flow_run_tries_only_what_failed(folder: Path) -> None:
+def test_retried_flow_run_tries_only_what_failed(folder: Place) -> None:
     attempts: list[int] = []
 
     def fails_at_first(sample: Sample) -> Sample:
@@ -261,27 +265,30 @@ def test_retried_flow_run_tries_only_what_failed(folder: Path) -> None:
     ],
 )
 def test_wrong_transform_is_refused_before_anything_runs(
-    folder: Path, tmp_path: Path, transform: Any, message: str
+    folder: Place, transform: Any, message: str
 ) -> None:
+    new = beside(folder, "new")
     with pytest.raises(PipeBuildingError, match=message):
-        process(folder, transform, target=CreateNewUnderfolder(folder=tmp_path / "new"))
+        process(folder, transform, target=CreateNewUnderfolder(folder=new))
 
-    assert not (tmp_path / "new").exists()
-    assert not (folder / ".pipestream").exists()
+    assert is_address(new) or not Path(new).exists()
+    assert not has_private_files(new)
+    assert not has_private_files(folder)
 
 
-def test_wrong_index_is_refused_before_anything_runs(folder: Path) -> None:
+def test_wrong_index_is_refused_before_anything_runs(folder: Place) -> None:
     with pytest.raises(IndexError, match="no sample 12; there are 12 samples"):
         process(folder, indices=[0, 12])
 
     assert runs_of(folder, [0]) == [0]
 
 
-def test_missing_dataset_is_named(tmp_path: Path) -> None:
+def test_missing_dataset_is_named(new_place: Place) -> None:
     with pytest.raises(DatasetNotFoundError, match="none"):
-        process(tmp_path / "none")
+        process(new_place / "none")
 
 
+@pytest.mark.about_files
 def test_dataset_that_cannot_be_written_ends_the_run(folder: Path) -> None:
     (folder / ".pipestream").mkdir()
     (folder / ".pipestream" / "staged").write_text("in the way")
@@ -295,7 +302,7 @@ def test_dataset_that_cannot_be_written_ends_the_run(folder: Path) -> None:
 # -- runs ------------------------------------------------------------------------------------
 
 
-def test_run_of_the_same_key_goes_on(folder: Path) -> None:
+def test_run_of_the_same_key_goes_on(folder: Place) -> None:
     first = process(folder, indices=range(5), run_key="nightly")
     second = process(folder, run_key="nightly")
 
@@ -305,7 +312,7 @@ def test_run_of_the_same_key_goes_on(folder: Path) -> None:
     assert runs_of(folder, range(N)) == [1] * N
 
 
-def test_run_goes_on_after_it_was_interrupted(folder: Path) -> None:
+def test_run_goes_on_after_it_was_interrupted(folder: Place) -> None:
     interrupted: list[int] = []
 
     def stops_once(sample: Sample) -> Sample:
@@ -322,7 +329,7 @@ def test_run_goes_on_after_it_was_interrupted(folder: Path) -> None:
     assert runs_of(folder, range(N)) == [1] * N
 
 
-def test_chunks_of_a_flow_that_timed_out_end_too(folder: Path) -> None:
+def test_chunks_of_a_flow_that_timed_out_end_too(folder: Place) -> None:
     started = []
 
     def slow(sample: Sample) -> Sample:
@@ -340,11 +347,11 @@ def test_chunks_of_a_flow_that_timed_out_end_too(folder: Path) -> None:
     assert len(started) == number < N
 
 
-def test_failed_samples_of_the_last_run_are_selected(folder: Path) -> None:
-    good = (folder / "data" / "002_image.png").read_bytes()
+def test_failed_samples_of_the_last_run_are_selected(folder: Place) -> None:
+    good = Files(folder)["data/002_image.png"]
     truncate_image(folder, 2)
     process(folder, ["invert"], max_failed=1)
-    (folder / "data" / "002_image.png").write_bytes(good)
+    Files(folder)["data/002_image.png"] = good
 
     report = process(folder, ["invert"], select="failed")
 
@@ -352,13 +359,13 @@ def test_failed_samples_of_the_last_run_are_selected(folder: Path) -> None:
     assert all(np.array_equal(image_at(folder, i), 255 - image_of(i)) for i in range(N))
 
 
-def test_retry_of_a_run_over_failed_samples_does_what_is_left_of_them(folder: Path) -> None:
-    good = {idx: (folder / f"data/{idx:03d}_image.png").read_bytes() for idx in (2, 5, 8)}
+def test_retry_of_a_run_over_failed_samples_does_what_is_left_of_them(folder: Place) -> None:
+    good = {idx: Files(folder)[f"data/{idx:03d}_image.png"] for idx in (2, 5, 8)}
     for idx in good:
         truncate_image(folder, idx)
     process(folder, ["verify-items", "invert"], max_failed=1)
     for idx, content in good.items():
-        (folder / f"data/{idx:03d}_image.png").write_bytes(content)
+        Files(folder)[f"data/{idx:03d}_image.png"] = content
     seen: list[int] = []
 
     def stops_at_the_second(sample: Sample) -> Sample:
@@ -376,7 +383,7 @@ def test_retry_of_a_run_over_failed_samples_does_what_is_left_of_them(folder: Pa
 
 
 def test_what_an_interrupted_run_over_failed_samples_did_not_come_to_is_not_forgotten(
-    folder: Path,
+    folder: Place,
 ) -> None:
     def fails(sample: Sample) -> Sample:
         raise OSError("the share is away")
@@ -400,7 +407,7 @@ def test_what_an_interrupted_run_over_failed_samples_did_not_come_to_is_not_forg
     assert runs_of(folder, range(6)) == [1, 1, 1, 1, 0, 0]
 
 
-def test_selecting_failed_samples_without_a_run_is_an_error(folder: Path) -> None:
+def test_selecting_failed_samples_without_a_run_is_an_error(folder: Place) -> None:
     with pytest.raises(RunNotFoundError):
         process(folder, ["invert"], select="failed")
     process(folder, ["invert"], run_key="first")
@@ -409,13 +416,13 @@ def test_selecting_failed_samples_without_a_run_is_an_error(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("select", ["all", "failed"])
-def test_an_empty_run_key_is_refused_before_anything_is_done(folder: Path, select: str) -> None:
+def test_an_empty_run_key_is_refused_before_anything_is_done(folder: Place, select: str) -> None:
     with pytest.raises(RunKeyError, match="run key ''"):
         process(folder, ["invert"], select=select, run_key="")
-    assert not (folder / ".pipestream").exists()
+    assert not has_private_files(folder)
 
 
-def test_only_changed_samples_are_selected(folder: Path) -> None:
+def test_only_changed_samples_are_selected(folder: Place) -> None:
     process(folder, count_runs)
     other = DataStream.read_write_underfolder(folder)
     other.set_output(4, other[4].set_value("image", 255 - image_of(4)))
@@ -437,7 +444,7 @@ def brightened(sample: Sample) -> Sample:
 @pytest.mark.parametrize("transform", [["invert"], brightened], ids=["stage", "new-sample"])
 @pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
 def test_what_a_run_wrote_itself_is_not_changed_to_the_next(
-    folder: Path, transform: Any, tasks_per: str
+    folder: Place, transform: Any, tasks_per: str
 ) -> None:
     process(folder, transform, select="changed", tasks_per=tasks_per)
     before = files_of(folder)
@@ -449,7 +456,7 @@ def test_what_a_run_wrote_itself_is_not_changed_to_the_next(
 
 
 @pytest.mark.parametrize("transform", [["invert"], brightened], ids=["stage", "new-sample"])
-def test_a_change_by_another_writer_is_transformed_not_lost(folder: Path, transform: Any) -> None:
+def test_a_change_by_another_writer_is_transformed_not_lost(folder: Place, transform: Any) -> None:
     writes = iter([90])
 
     def meanwhile(sample: Sample) -> Sample:
@@ -463,13 +470,13 @@ def test_a_change_by_another_writer_is_transformed_not_lost(folder: Path, transf
     assert image_at(folder, 0).max() in (255 - 90, 90 + 1)
 
 
-def test_another_transform_sees_all_samples_as_changed(folder: Path) -> None:
+def test_another_transform_sees_all_samples_as_changed(folder: Place) -> None:
     process(folder, ["identity"], select="changed")
 
     assert process(folder, ["invert"], select="changed").total == N
 
 
-def test_run_can_be_undone(folder: Path) -> None:
+def test_run_can_be_undone(folder: Place) -> None:
     before = files_of(folder)
     report = process(folder, ["invert"])
 
@@ -481,6 +488,7 @@ def test_run_can_be_undone(folder: Path) -> None:
 # -- ways to run it --------------------------------------------------------------------------
 
 
+@pytest.mark.about_files
 def test_every_way_of_running_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     transform = ["invert", {f"{__package__}.transforms:brighten": {"amount": 3}}]
     runners = {
@@ -501,6 +509,7 @@ def test_every_way_of_running_writes_the_same_bytes(folder: Path, tmp_path: Path
     assert found["threads"] != files_of(folder)
 
 
+@pytest.mark.about_files
 def test_function_of_a_script_runs_on_worker_processes(folder: Path, tmp_path: Path) -> None:
     target = CreateNewUnderfolder(folder=tmp_path / "new")
     darkness = 3
@@ -515,13 +524,13 @@ def test_function_of_a_script_runs_on_worker_processes(folder: Path, tmp_path: P
     assert np.array_equal(image_at(tmp_path / "new", 7), image_of(7) // 3)
 
 
-def test_stage_with_a_field_named_keys_is_taken(folder: Path) -> None:
+def test_stage_with_a_field_named_keys_is_taken(folder: Place) -> None:
     report = process(folder, StageSampleHash(keys=["image"]))
 
     assert report.counts["written"] == N
 
 
-def test_within_a_flow_of_the_users_own(folder: Path) -> None:
+def test_within_a_flow_of_the_users_own(folder: Place) -> None:
     @flow
     def nightly() -> RunReport:
         return process_samples(ReadWriteUnderfolder(folder=folder), ["invert"])
@@ -542,7 +551,7 @@ def test_parameters_have_descriptions_and_limits() -> None:
 
 
 def test_log_has_a_line_a_chunk_and_a_line_a_failed_sample(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     truncated = truncate_image(folder, 2)
 
@@ -558,7 +567,7 @@ def test_log_has_a_line_a_chunk_and_a_line_a_failed_sample(
 
 
 def test_a_run_with_nothing_left_to_do_says_so(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     process(folder, ["invert"], run_key="k")
     with caplog.at_level(logging.INFO):
@@ -569,7 +578,7 @@ def test_a_run_with_nothing_left_to_do_says_so(
 
 
 def test_failed_run_leaves_no_stack_trace_in_the_log(
-    folder: Path, caplog: pytest.LogCaptureFixture
+    folder: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     truncate_image(folder, 2)
 
@@ -579,7 +588,7 @@ def test_failed_run_leaves_no_stack_trace_in_the_log(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_number_of_task_runs_stays_small(folder: Path) -> None:
+def test_number_of_task_runs_stays_small(folder: Place) -> None:
     run_key = process(folder, ["invert"], chunk_size=5).run_key
 
     names: list[str] = []
@@ -598,7 +607,7 @@ def test_number_of_task_runs_stays_small(folder: Path) -> None:
 
 
 def test_no_progress_bar_without_a_terminal(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process(folder, ["invert"])
 
@@ -609,7 +618,7 @@ def test_no_progress_bar_without_a_terminal(
 # -- how pictures are encoded ----------------------------------------------------------------
 
 
-def test_encoder_options_reach_what_changes(folder: Path) -> None:
+def test_encoder_options_reach_what_changes(folder: Place) -> None:
     options = {"image": {"compress_level": 0}}
     before = files_of(folder)
     process(folder, lambda sample: sample, encoder_options=options)
@@ -620,14 +629,14 @@ def test_encoder_options_reach_what_changes(folder: Path) -> None:
     assert np.array_equal(image_at(folder, 3), 255 - image_of(3))
 
 
-def test_wrong_encoder_option_is_refused_before_anything_is_written(folder: Path) -> None:
+def test_wrong_encoder_option_is_refused_before_anything_is_written(folder: Place) -> None:
     before = files_of(folder)
     with pytest.raises(PipeBuildingError, match=r"'image': .*no encoder option 'level'"):
         process(folder, ["invert"], encoder_options={"image": {"level": 0}})
     assert files_of(folder) == before
 
 
-def test_other_encoder_options_count_as_another_transform(folder: Path) -> None:
+def test_other_encoder_options_count_as_another_transform(folder: Place) -> None:
     for _ in range(2):
         report = process(
             folder, ["invert"], select="changed", encoder_options={"image": {"optimize": True}}

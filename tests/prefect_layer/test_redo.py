@@ -1,7 +1,6 @@
 """Samples that a run has done are processed once more, as part of it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,18 +9,20 @@ from prefect_pipestream import cli
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import RunNotFoundError, UndoRefusedError
 from prefect_pipestream.flows import clean_dataset, process_samples
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import list_runs, undo_run
+from tests.dataset_files import Files, made_at
 from tests.prefect_layer.datasets import count_runs, files_of, make_dataset, runs_of
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.folder_yet("redo")]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "set")
+def folder(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset)
 
 
-def process(folder: Path, transform: Any = count_runs, **arguments: Any) -> Any:
+def process(folder: Place, transform: Any = count_runs, **arguments: Any) -> Any:
     arguments = {"sample_retries": 0, "artifacts": False, "run_key": "r", **arguments}
     return process_samples(ReadWriteUnderfolder(folder=folder), transform, **arguments)
 
@@ -30,7 +31,7 @@ def count_ten(sample: Any) -> Any:
     return sample.deep_set("metadata.runs", sample["metadata"]()["runs"] + 10)
 
 
-def test_chosen_samples_of_a_run_are_done_once_more_from_what_they_were(folder: Path) -> None:
+def test_chosen_samples_of_a_run_are_done_once_more_from_what_they_were(folder: Place) -> None:
     before = files_of(folder)
     process(folder)
 
@@ -45,16 +46,16 @@ def test_chosen_samples_of_a_run_are_done_once_more_from_what_they_were(folder: 
     assert files_of(folder) == before
 
 
-def test_what_somebody_changed_since_is_not_redone(folder: Path) -> None:
+def test_what_somebody_changed_since_is_not_redone(folder: Place) -> None:
     process(folder)
-    (folder / "data/002_metadata.yaml").write_text("{number: 2, runs: 7}")
+    Files(folder)["data/002_metadata.yaml"] = b"{number: 2, runs: 7}"
     before = files_of(folder)
     with pytest.raises(UndoRefusedError, match="2"):
         process(folder, indices=[1, 2], redo=True)
     assert files_of(folder) == before
 
 
-def test_it_is_to_be_said_of_which_run(folder: Path) -> None:
+def test_it_is_to_be_said_of_which_run(folder: Place) -> None:
     with pytest.raises(ValueError, match="run_key"):
         process(folder, run_key=None, redo=True)
     with pytest.raises(RunNotFoundError):
@@ -64,7 +65,7 @@ def test_it_is_to_be_said_of_which_run(folder: Path) -> None:
     assert list_runs(folder) == []
 
 
-def test_by_form_and_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_by_form_and_command(folder: Place, capsys: pytest.CaptureFixture[str]) -> None:
     transform: list[Any] = ["invert"]
     clean_dataset(folder, transform, run_key="r")
     once = files_of(folder)

@@ -26,8 +26,10 @@ from prefect_pipestream.errors import (
     PipeBuildingError,
 )
 from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
-from prefect_pipestream.underfolder import Run
+from tests.dataset_files import beside, made_at
+from tests.underfolder.conftest import run_of
 
 from .datasets import count_runs, files_of, image_of, make_dataset, runs_of, truncate_image
 
@@ -35,17 +37,17 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "set")
+def folder(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset)
 
 
-def image_at(folder: Path, idx: int) -> "np.ndarray[Any, Any]":
+def image_at(folder: Place, idx: int) -> "np.ndarray[Any, Any]":
     value: np.ndarray[Any, Any] = DataStream.read_write_underfolder(folder)[idx]["image"]()
     return value
 
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["block", "stream"])
-def test_three_tasks_mapped_over_samples(folder: Path, is_open: bool) -> None:
+def test_three_tasks_mapped_over_samples(folder: Place, is_open: bool) -> None:
     block = ReadWriteUnderfolder(folder=folder)
 
     @flow
@@ -60,6 +62,7 @@ def test_three_tasks_mapped_over_samples(folder: Path, is_open: bool) -> None:
     assert all(np.array_equal(image_at(folder, i), 255 - image_of(i)) for i in range(6))
 
 
+@pytest.mark.about_files
 def test_three_tasks_on_worker_processes(folder: Path) -> None:
     block = ReadWriteUnderfolder(folder=folder)
 
@@ -74,8 +77,8 @@ def test_three_tasks_on_worker_processes(folder: Path) -> None:
     assert np.array_equal(image_at(folder, 1), 255 - image_of(1))
 
 
-def test_tasks_create_a_new_dataset_together(folder: Path, tmp_path: Path) -> None:
-    target = CreateNewUnderfolder(folder=tmp_path / "new", zfill=3)
+def test_tasks_create_a_new_dataset_together(folder: Place) -> None:
+    target = CreateNewUnderfolder(folder=beside(folder, "new"), zfill=3)
 
     @flow
     def copy() -> None:
@@ -85,10 +88,10 @@ def test_tasks_create_a_new_dataset_together(folder: Path, tmp_path: Path) -> No
 
     copy()
 
-    assert set(files_of(tmp_path / "new")) >= {f"data/{i:03d}_image.png" for i in range(3)}
+    assert set(files_of(target.folder)) >= {f"data/{i:03d}_image.png" for i in range(3)}
 
 
-def test_writes_of_a_flow_are_in_the_ledger_under_its_run_id(folder: Path) -> None:
+def test_writes_of_a_flow_are_in_the_ledger_under_its_run_id(folder: Place) -> None:
     @flow
     def skip_and_write() -> str:
         block = ReadWriteUnderfolder(folder=folder)
@@ -98,7 +101,7 @@ def test_writes_of_a_flow_are_in_the_ledger_under_its_run_id(folder: Path) -> No
         set_output(block, 2, None)
         return str(flow_run.id)
 
-    ledger = Run.of(folder, skip_and_write()).outcomes()
+    ledger = run_of(folder, skip_and_write()).outcomes()
 
     assert {idx: record.outcome for idx, record in ledger.items()} == {
         0: "written",
@@ -107,7 +110,7 @@ def test_writes_of_a_flow_are_in_the_ledger_under_its_run_id(folder: Path) -> No
     }
 
 
-def test_set_output_writes_only_the_keys_it_is_given(folder: Path) -> None:
+def test_set_output_writes_only_the_keys_it_is_given(folder: Place) -> None:
     before = files_of(folder)
 
     @flow
@@ -122,7 +125,7 @@ def test_set_output_writes_only_the_keys_it_is_given(folder: Path) -> None:
     assert changed == {"data/000_metadata.yaml"}
 
 
-def test_transform_may_give_a_new_index(folder: Path) -> None:
+def test_transform_may_give_a_new_index(folder: Place) -> None:
     @flow
     def move() -> int | None:
         block = ReadWriteUnderfolder(folder=folder)
@@ -133,18 +136,18 @@ def test_transform_may_give_a_new_index(folder: Path) -> None:
     assert np.array_equal(image_at(folder, 9), image_of(1))
 
 
-def test_task_outside_of_a_flow(folder: Path) -> None:
+def test_task_outside_of_a_flow(folder: Place) -> None:
     assert np.array_equal(
         read_sample(ReadWriteUnderfolder(folder=folder), 3)["image"](), image_of(3)
     )
 
 
-def test_what_is_no_stream_is_refused(folder: Path) -> None:
+def test_what_is_no_stream_is_refused(folder: Place) -> None:
     with pytest.raises(TypeError, match=r"is no stream: .*ReadWriteUnderfolder\(folder="):
         read_sample(str(folder), 1)  # type: ignore[arg-type]
 
 
-def test_wrong_stage_is_named(folder: Path) -> None:
+def test_wrong_stage_is_named(folder: Place) -> None:
     @flow
     def wrong() -> None:
         transform_sample(read_sample(ReadWriteUnderfolder(folder=folder), 0), ["invrt"], 0)
@@ -153,7 +156,7 @@ def test_wrong_stage_is_named(folder: Path) -> None:
         wrong()
 
 
-def test_retries_of_a_task(folder: Path) -> None:
+def test_retries_of_a_task(folder: Place) -> None:
     calls: list[int] = []
 
     def fails_once(sample: Sample) -> Sample:
@@ -172,7 +175,7 @@ def test_retries_of_a_task(folder: Path) -> None:
     assert len(calls) == 2
 
 
-def test_of_two_changes_of_a_flow_to_one_sample_the_second_is_a_conflict(folder: Path) -> None:
+def test_of_two_changes_of_a_flow_to_one_sample_the_second_is_a_conflict(folder: Place) -> None:
     @flow
     def changed_twice() -> None:
         block = ReadWriteUnderfolder(folder=folder)
@@ -186,7 +189,7 @@ def test_of_two_changes_of_a_flow_to_one_sample_the_second_is_a_conflict(folder:
     assert np.array_equal(image_at(folder, 0), 255 - image_of(0))
 
 
-def test_retry_of_a_task_that_had_written_already_is_no_conflict(folder: Path) -> None:
+def test_retry_of_a_task_that_had_written_already_is_no_conflict(folder: Place) -> None:
     attempts: list[int] = []
 
     @task(retries=1)
@@ -209,7 +212,7 @@ def test_retry_of_a_task_that_had_written_already_is_no_conflict(folder: Path) -
     assert np.array_equal(image_at(folder, 0), 255 - image_of(0))
 
 
-def test_timeout_of_a_task(folder: Path) -> None:
+def test_timeout_of_a_task(folder: Place) -> None:
     def slow(sample: Sample) -> Sample:
         for _ in range(500):
             time.sleep(0.01)
@@ -227,7 +230,7 @@ def test_timeout_of_a_task(folder: Path) -> None:
     assert time.monotonic() - began < 4
 
 
-def test_caching_of_a_task(folder: Path, tmp_path: Path) -> None:
+def test_caching_of_a_task(folder: Place, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
 
     def counted(sample: Sample) -> Sample:
@@ -236,7 +239,8 @@ def test_caching_of_a_task(folder: Path, tmp_path: Path) -> None:
         return sample.set_value("image", 255 - sample["image"]())
 
     cached = transform_sample.with_options(
-        cache_key_fn=lambda context, arguments: f"inverted-{arguments['idx']}", persist_result=True
+        cache_key_fn=lambda context, arguments: f"inverted-{folder}-{arguments['idx']}",
+        persist_result=True,
     )
 
     @flow
@@ -251,7 +255,7 @@ def test_caching_of_a_task(folder: Path, tmp_path: Path) -> None:
     assert np.array_equal(second, first)
 
 
-def test_cache_by_inputs_takes_a_block(folder: Path) -> None:
+def test_cache_by_inputs_takes_a_block(folder: Place) -> None:
     cached = read_sample.with_options(cache_policy=INPUTS, persist_result=True)
 
     @flow
@@ -263,7 +267,7 @@ def test_cache_by_inputs_takes_a_block(folder: Path) -> None:
     assert twice() == ["Completed", "Cached", "Completed"]
 
 
-def test_tags_and_names_of_task_runs(folder: Path) -> None:
+def test_tags_and_names_of_task_runs(folder: Place) -> None:
     @flow
     def tagged() -> UUID:
         block = ReadWriteUnderfolder(folder=folder)
@@ -293,7 +297,7 @@ def test_tags_and_names_of_task_runs(folder: Path) -> None:
 # -- process_chunk ---------------------------------------------------------------------------
 
 
-def test_chunk_goes_on_past_a_bad_sample(folder: Path) -> None:
+def test_chunk_goes_on_past_a_bad_sample(folder: Place) -> None:
     truncated = truncate_image(folder, 2)
 
     @flow
@@ -312,7 +316,7 @@ def test_chunk_goes_on_past_a_bad_sample(folder: Path) -> None:
     assert np.array_equal(image_at(folder, 5), 255 - image_of(5))
 
 
-def test_chunk_tries_a_failed_sample_again_after_the_others(folder: Path) -> None:
+def test_chunk_tries_a_failed_sample_again_after_the_others(folder: Place) -> None:
     order: list[int] = []
 
     def fails_first(sample: Sample) -> Sample:
@@ -333,7 +337,7 @@ def test_chunk_tries_a_failed_sample_again_after_the_others(folder: Path) -> Non
     assert report.failures == []
 
 
-def test_retried_chunk_does_not_repeat_what_is_done(folder: Path) -> None:
+def test_retried_chunk_does_not_repeat_what_is_done(folder: Place) -> None:
     stopped: list[int] = []
 
     def stops_once(sample: Sample) -> Sample:
@@ -356,7 +360,7 @@ def test_retried_chunk_does_not_repeat_what_is_done(folder: Path) -> None:
     assert runs_of(folder, range(6)) == [1] * 6
 
 
-def test_chunk_does_again_what_another_writer_changed_meanwhile(folder: Path) -> None:
+def test_chunk_does_again_what_another_writer_changed_meanwhile(folder: Place) -> None:
     meddled: list[int] = []
 
     def meddles(sample: Sample) -> Sample:
@@ -377,7 +381,7 @@ def test_chunk_does_again_what_another_writer_changed_meanwhile(folder: Path) ->
     assert runs_of(folder, range(3)) == [1, 11, 1]
 
 
-def test_chunk_timeout_keeps_what_was_done(folder: Path) -> None:
+def test_chunk_timeout_keeps_what_was_done(folder: Place) -> None:
     def slow_at_the_end(sample: Sample) -> Sample:
         if sample["metadata"]()["number"] == 5:
             for _ in range(1000):
@@ -394,7 +398,7 @@ def test_chunk_timeout_keeps_what_was_done(folder: Path) -> None:
     assert runs_of(folder, range(6)) == [1] * 5 + [0]
 
 
-def test_chunk_that_is_told_to_stop_keeps_what_was_done(folder: Path) -> None:
+def test_chunk_that_is_told_to_stop_keeps_what_was_done(folder: Place) -> None:
     stop = Event()
 
     def stops_at_2(sample: Sample) -> Sample:
@@ -415,7 +419,7 @@ def test_chunk_that_is_told_to_stop_keeps_what_was_done(folder: Path) -> None:
     assert runs_of(folder, range(6)) == [1] * 6
 
 
-def test_empty_chunk_is_done_at_once(folder: Path) -> None:
+def test_empty_chunk_is_done_at_once(folder: Place) -> None:
     @flow
     def run() -> Any:
         return process_chunk(ReadWriteUnderfolder(folder=folder), ["invert"], [])
@@ -423,7 +427,7 @@ def test_empty_chunk_is_done_at_once(folder: Path) -> None:
     assert run().total == 0
 
 
-def test_decode_error_of_a_read_sample_names_the_file(folder: Path) -> None:
+def test_decode_error_of_a_read_sample_names_the_file(folder: Place) -> None:
     truncated = truncate_image(folder, 0)
 
     @flow
@@ -437,7 +441,7 @@ def test_decode_error_of_a_read_sample_names_the_file(folder: Path) -> None:
 # -- transactions ----------------------------------------------------------------------------
 
 
-def test_failed_transaction_takes_back_what_tasks_wrote(folder: Path) -> None:
+def test_failed_transaction_takes_back_what_tasks_wrote(folder: Place) -> None:
     before = files_of(folder)
 
     @flow
@@ -456,7 +460,7 @@ def test_failed_transaction_takes_back_what_tasks_wrote(folder: Path) -> None:
     assert files_of(folder) == before
 
 
-def test_write_before_a_failed_transaction_stays(folder: Path) -> None:
+def test_write_before_a_failed_transaction_stays(folder: Place) -> None:
     @flow
     def relabel() -> None:
         block = ReadWriteUnderfolder(folder=folder)
@@ -471,7 +475,7 @@ def test_write_before_a_failed_transaction_stays(folder: Path) -> None:
     assert runs_of(folder, range(6)) == [1, 1, 1, 0, 0, 0]
 
 
-def test_completed_transaction_keeps_what_tasks_wrote(folder: Path) -> None:
+def test_completed_transaction_keeps_what_tasks_wrote(folder: Place) -> None:
     @flow
     def relabel() -> None:
         with transaction():
@@ -482,7 +486,7 @@ def test_completed_transaction_keeps_what_tasks_wrote(folder: Path) -> None:
     assert runs_of(folder, range(6)) == [1] * 6
 
 
-def test_chunk_that_fails_in_a_transaction_leaves_nothing_of_itself(folder: Path) -> None:
+def test_chunk_that_fails_in_a_transaction_leaves_nothing_of_itself(folder: Place) -> None:
     before = files_of(folder)
 
     def loses_the_disk(sample: Sample) -> Sample:

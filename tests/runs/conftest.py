@@ -1,17 +1,18 @@
 """Small datasets to process, fault and compare, and the host of the processes that do."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from prefect_pipestream.storage.address import Place
+from tests.dataset_files import made_at
 from tests.runs.datasets import make_dataset
 from tests.runs.processes import Host
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "dataset", 12)
+def dataset(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset, 12)
 
 
 @pytest.fixture(scope="session")

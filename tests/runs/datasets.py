@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem, YamlMetadataItem
+from prefect_pipestream.storage.address import Place
+from tests.dataset_files import Files
 
 
 def image_of(idx: int) -> npt.NDArray[np.uint8]:
@@ -37,13 +39,9 @@ def copy_of(template: Path, folder: Path) -> Path:
     return folder
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(place: Place) -> dict[str, bytes]:
     """Every file of a dataset but the private ones, by relative path."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and ".pipestream" not in path.parts
-    }
+    return dict(Files(place))
 
 
 def differences(found: dict[str, bytes], wanted: dict[str, bytes]) -> list[str]:
@@ -51,6 +49,8 @@ def differences(found: dict[str, bytes], wanted: dict[str, bytes]) -> list[str]:
     return sorted(n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n))
 
 
-def labels(folder: Path) -> list[int]:
+def labels(place: Place) -> list[int]:
     """The counters of all samples, read around the package."""
-    return [int(float(path.read_text())) for path in sorted(folder.glob("data/*_label.txt"))]
+    files = Files(place)
+    names = sorted(name for name in files if name.endswith("_label.txt"))
+    return [int(float(files[name])) for name in names]

@@ -21,12 +21,14 @@ from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import PipeBuildingError
 from prefect_pipestream.flows.processing import RunReport, process_samples
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.tasks import Limits, process_chunk
-from prefect_pipestream.underfolder import Run, undo_run
+from prefect_pipestream.underfolder import undo_run
 from prefect_pipestream.work.chunk_task import Stop
 from tests.runs.datasets import contents, differences, labels, make_dataset
 from tests.runs.processes import ROOT, environment, wait_until
 from tests.runs.transforms import BREAKS, Breaks, KillsOnce, count
+from tests.underfolder.conftest import run_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -42,7 +44,7 @@ ERRORS = {
 }
 
 
-def processed(folder: Path, transform: Any, **options: Any) -> RunReport:
+def processed(folder: Place, transform: Any, **options: Any) -> RunReport:
     options = {"max_failed": 1.0, "sample_retries": 0, "artifacts": False, **options}
     return process_samples(ReadWriteUnderfolder(folder=folder), transform, **options)
 
@@ -57,6 +59,7 @@ def expect_broken(report: RunReport, at: dict[int, str]) -> None:
         assert ERRORS[how][1] in failures[idx].traceback, failures[idx].traceback
 
 
+@pytest.mark.about_files
 def test_samples_that_hang_or_crash_fail_alone(dataset: Path) -> None:
     before = contents(dataset)
     at = {2: "sleep", 5: "os._exit", 8: "memory"}
@@ -76,6 +79,7 @@ def test_samples_that_hang_or_crash_fail_alone(dataset: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.about_files
 def test_a_sample_whose_process_was_killed_is_tried_alone(dataset: Path, tmp_path: Path) -> None:
     transform = KillsOnce(4, tmp_path / "mark")
 
@@ -83,10 +87,11 @@ def test_a_sample_whose_process_was_killed_is_tried_alone(dataset: Path, tmp_pat
 
     assert report.counts["written"] == 12
     assert labels(dataset) == [idx + 1 for idx in range(12)]
-    assert Run.of(dataset, "k").outcomes()[4].attempts == 2
+    assert run_of(dataset, "k").outcomes()[4].attempts == 2
 
 
 @pytest.mark.slow
+@pytest.mark.about_files
 def test_what_a_signal_cuts_short_is_not_taken_for_done(dataset: Path) -> None:
     report = processed(dataset, Breaks({1: "block in C"}), sample_timeout=1, indices=[1, 2])
     assert (report.counts["written"], report.counts["failed"]) == (1, 1)
@@ -94,6 +99,7 @@ def test_what_a_signal_cuts_short_is_not_taken_for_done(dataset: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.about_files
 def test_a_process_that_is_used_again_keeps_no_limit_of_an_earlier_run(dataset: Path) -> None:
     def slow_and_large(sample: Sample) -> Sample:
         np.ones(300 * 2**20, np.uint8)
@@ -107,19 +113,19 @@ def test_a_process_that_is_used_again_keeps_no_limit_of_an_earlier_run(dataset: 
 
 
 @pytest.mark.parametrize("limit", [0, -1.0, float("inf"), float("nan")])
-def test_limits_are_numbers_above_zero(dataset: Path, limit: float) -> None:
+def test_limits_are_numbers_above_zero(dataset: Place, limit: float) -> None:
     for name in ("sample_timeout", "sample_memory"):
         with pytest.raises((ValueError, ParameterTypeError), match=name):
             processed(dataset, count, **{name: limit})
     assert labels(dataset) == list(range(12))
 
 
-def test_samples_that_are_tasks_of_their_own_have_no_limits(dataset: Path) -> None:
+def test_samples_that_are_tasks_of_their_own_have_no_limits(dataset: Place) -> None:
     with pytest.raises(ValueError, match="tasks_per='chunk'"):
         processed(dataset, count, sample_timeout=1, tasks_per="sample")
 
 
-def test_a_transform_that_cannot_be_handed_to_a_process_is_refused(dataset: Path) -> None:
+def test_a_transform_that_cannot_be_handed_to_a_process_is_refused(dataset: Place) -> None:
     lock = threading.Lock()
 
     def locked(sample: Sample) -> Sample:
@@ -132,6 +138,7 @@ def test_a_transform_that_cannot_be_handed_to_a_process_is_refused(dataset: Path
 
 
 @pytest.mark.slow
+@pytest.mark.about_files
 def test_a_chunk_that_is_stopped_does_not_wait_for_a_sample_that_hangs(dataset: Path) -> None:
     stop = Stop()
     timer = threading.Timer(3, stop.set)
@@ -151,6 +158,7 @@ def test_a_chunk_that_is_stopped_does_not_wait_for_a_sample_that_hangs(dataset: 
 
 
 @pytest.mark.slow
+@pytest.mark.about_files
 def test_a_transform_logs_to_its_flow_run(dataset: Path) -> None:
     def tells(sample: Sample) -> Sample:
         get_run_logger().info("told of %s", int(sample["label"]().item()))
@@ -186,6 +194,7 @@ def hang(folder: str, how: str, mark: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["sleep", "block in C"])
+@pytest.mark.about_files
 def test_the_process_ends_with_its_owner(dataset: Path, tmp_path: Path, how: str) -> None:
     mark = tmp_path / "pid"
     arguments = (str(dataset), how, str(mark))
@@ -197,6 +206,7 @@ def test_the_process_ends_with_its_owner(dataset: Path, tmp_path: Path, how: str
 
 
 @pytest.mark.slow
+@pytest.mark.about_files
 def test_processes_that_have_nothing_to_do_end(dataset: Path, tmp_path: Path) -> None:
     def notes(sample: Sample) -> Sample:
         (tmp_path / f"{os.getpid()}.pid").touch()

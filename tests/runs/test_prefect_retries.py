@@ -14,11 +14,14 @@ from prefect.states import AwaitingRetry, Scheduled
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.flows.processing import RunReport, process_samples
 from prefect_pipestream.sequences import Sample
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.tasks import process_chunk, read_sample, set_output, transform_sample
-from prefect_pipestream.underfolder import Run, list_runs
+from prefect_pipestream.underfolder import list_runs
+from tests.dataset_files import beside
 from tests.runs.datasets import labels, make_dataset
 from tests.runs.processes import FlowProcess, Host, Server, wait_until
 from tests.runs.transforms import count
+from tests.underfolder.conftest import run_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -53,7 +56,7 @@ class Nested:
             raise RuntimeError("the code after it failed")
 
 
-def test_chunk_stopped_in_its_middle_and_retried(dataset: Path) -> None:
+def test_chunk_stopped_in_its_middle_and_retried(dataset: Place) -> None:
     stops = StopsOnce(7)
 
     @flow
@@ -68,7 +71,7 @@ def test_chunk_stopped_in_its_middle_and_retried(dataset: Path) -> None:
     assert report.counts["written"] == 12
 
 
-def test_sample_tasks_are_retried(dataset: Path) -> None:
+def test_sample_tasks_are_retried(dataset: Place) -> None:
     failed: list[int] = []
 
     def fails_once_a_sample(sample: Sample) -> Sample:
@@ -91,7 +94,7 @@ def test_sample_tasks_are_retried(dataset: Path) -> None:
 
 
 @pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
-def test_flow_run_that_fails_is_retried(dataset: Path, tasks_per: Any) -> None:
+def test_flow_run_that_fails_is_retried(dataset: Place, tasks_per: Any) -> None:
     attempts: list[str] = []
 
     def fails_at_first(sample: Sample) -> Sample:
@@ -117,7 +120,7 @@ def test_flow_run_that_fails_is_retried(dataset: Path, tasks_per: Any) -> None:
     assert labels(dataset) == ONCE
 
 
-def test_retried_flow_does_not_repeat_its_subflow(dataset: Path) -> None:
+def test_retried_flow_does_not_repeat_its_subflow(dataset: Place) -> None:
     after = Nested()
 
     @flow(retries=1)
@@ -133,7 +136,7 @@ def test_retried_flow_does_not_repeat_its_subflow(dataset: Path) -> None:
     assert report.counts["written"] == 12
 
 
-def test_retried_flow_resumes_its_failed_subflow(dataset: Path) -> None:
+def test_retried_flow_resumes_its_failed_subflow(dataset: Place) -> None:
     attempts: list[int] = []
 
     def fails_at_first(sample: Sample) -> Sample:
@@ -159,7 +162,7 @@ def test_retried_flow_resumes_its_failed_subflow(dataset: Path) -> None:
     assert report.counts["written"] == 12
 
 
-def test_two_subflows_of_one_flow_are_two_runs(dataset: Path) -> None:
+def test_two_subflows_of_one_flow_are_two_runs(dataset: Place) -> None:
     @flow
     def run() -> list[str]:
         block = ReadWriteUnderfolder(folder=dataset)
@@ -171,7 +174,7 @@ def test_two_subflows_of_one_flow_are_two_runs(dataset: Path) -> None:
     assert labels(dataset) == [idx + 2 for idx in range(12)]
 
 
-def test_retried_flow_does_not_repeat_chunks_split_otherwise(dataset: Path) -> None:
+def test_retried_flow_does_not_repeat_chunks_split_otherwise(dataset: Place) -> None:
     attempts: list[int] = []
 
     @flow(retries=1)
@@ -189,15 +192,15 @@ def test_retried_flow_does_not_repeat_chunks_split_otherwise(dataset: Path) -> N
     assert labels(dataset) == ONCE
 
 
-def test_retried_creation_goes_on_with_its_folder(dataset: Path, tmp_path: Path) -> None:
-    after = Nested()
+def test_retried_creation_goes_on_with_its_folder(dataset: Place) -> None:
+    after, new = Nested(), CreateNewUnderfolder(folder=beside(dataset, "new"))
 
     @flow(retries=1)
     def run() -> RunReport:
         report = process_samples.fn(
             source=ReadWriteUnderfolder(folder=dataset),
             transform=count,
-            target=CreateNewUnderfolder(folder=tmp_path / "new"),
+            target=new,
         )
         after.fail_once()
         return report
@@ -205,7 +208,7 @@ def test_retried_creation_goes_on_with_its_folder(dataset: Path, tmp_path: Path)
     report = run()
 
     assert after.times == 2
-    assert labels(tmp_path / "new") == ONCE
+    assert labels(new.folder) == ONCE
     assert report.counts["written"] == 12
 
 
@@ -214,12 +217,12 @@ def test_retried_creation_goes_on_with_its_folder(dataset: Path, tmp_path: Path)
 SAMPLES = 1000
 
 
-def begun_and_killed(host: Host, folder: Path, id_: str, arguments: dict[str, Any]) -> None:
+def begun_and_killed(host: Host, folder: Place, id_: str, arguments: dict[str, Any]) -> None:
     with FlowProcess(host, 0.005, flow_run=id_, **arguments) as process:
         process.wait_for_begin()
-        assert wait_until(lambda: sum(Run.of(folder, id_).counts().values()) > 100)
+        assert wait_until(lambda: sum(run_of(folder, id_).counts().values()) > 100)
         assert process.kill()
-    assert 0 < sum(Run.of(folder, id_).counts().values()) < SAMPLES
+    assert 0 < sum(run_of(folder, id_).counts().values()) < SAMPLES
 
 
 @pytest.mark.slow
@@ -241,7 +244,7 @@ def test_flow_run_rescheduled_after_its_process_was_killed(host: Host, tmp_path:
     assert report["run_key"] == str(id_)
     assert report["counts"]["written"] == SAMPLES
     assert labels(folder) == [idx + 1 for idx in range(SAMPLES)]
-    assert len(Run.of(folder, str(id_)).outcomes()) == SAMPLES
+    assert len(run_of(folder, str(id_)).outcomes()) == SAMPLES
 
 
 @pytest.mark.slow

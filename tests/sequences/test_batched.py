@@ -134,12 +134,12 @@ def test_what_cannot_be_taken_apart_is_named(sample):
         len(SamplesSequence.from_list([sample]).unbatched())
 
 
-def test_a_batch_of_one_vector_of_text_stays_one(tmp_path):
+def test_a_batch_of_one_vector_of_text_stays_one(new_place):
     samples = [Sample({"v": TxtNumpyItem(np.arange(4) + 10 * idx)}) for idx in range(4)]
     batches = SamplesSequence.from_list(samples).batched(batch_size=3)
-    batches.to_underfolder(tmp_path / "batches").run(track_fn=False)
+    batches.to_underfolder(new_place).run(track_fn=False)
 
-    again = SamplesSequence.from_underfolder(tmp_path / "batches").unbatched(batch_size="variable")
+    again = SamplesSequence.from_underfolder(new_place).unbatched(batch_size="variable")
 
     assert [sample["v"]().tolist() for sample in again] == [
         [10 * idx, 10 * idx + 1, 10 * idx + 2, 10 * idx + 3] for idx in range(4)

@@ -44,6 +44,7 @@ from prefect_pipestream.stages.entities import (
     register_action,
 )
 from prefect_pipestream.stages.item_replacement import StageCopyItems
+from tests.dataset_files import beside
 
 
 def numbers(count: int) -> SamplesSequence:
@@ -57,36 +58,38 @@ def values(samples):
 # -- streams ---------------------------------------------------------------------------------
 
 
-def test_a_new_dataset_is_read_back_and_watched(tmp_path):
-    stream = DataStream.create_new_underfolder(path=tmp_path / "new", zfill=4)
+def test_a_new_dataset_is_read_back_and_watched(new_place):
+    stream = DataStream.create_new_underfolder(path=new_place, zfill=4)
     assert len(stream) == 0
     stream.set_output(10, numbers(3)[2])
     assert (len(stream), values([stream[10], stream[-1]])) == (11, [2, 2])
-    other = DataStream.read_write_underfolder(path=tmp_path / "new", must_exists=True)
+    other = DataStream.read_write_underfolder(path=new_place, must_exists=True)
     other.set_output(12, numbers(1)[0])
     assert (len(stream), values([stream[12]])) == (13, [0])
     assert stream.indices().tolist() == [10, 12]
 
 
-def test_a_new_dataset_reads_pickles_only_if_allowed(tmp_path):
+def test_a_new_dataset_reads_pickles_only_if_allowed(new_place):
     for allow in (True, False):
-        stream = DataStream.create_new_underfolder(tmp_path / str(allow), allow_pickle=allow)
+        stream = DataStream.create_new_underfolder(
+            beside(new_place, str(allow)), allow_pickle=allow
+        )
         stream.set_output(0, Sample({"p": PickleItem({1, 2})}))
         assert stream[0]["p"].allow_pickle is allow
     with allow_unpickling():
         assert stream[0]["p"]() == {1, 2}
 
 
-def test_a_stream_of_what_describes_an_output(tmp_path):
+def test_a_stream_of_what_describes_an_output(new_place):
     class Output:
         def as_pipe(self):
-            return {"to_underfolder": {"folder": tmp_path / "out", "exists_ok": True}}
+            return {"to_underfolder": {"folder": new_place, "exists_ok": True}}
 
         def as_input(self):
             return self
 
         def create_reader(self):
-            return SamplesSequence.from_underfolder(tmp_path / "out", must_exist=False, watch=True)
+            return SamplesSequence.from_underfolder(new_place, must_exist=False, watch=True)
 
     DataStream.from_output_dataset(Output(), run_key="r").set_output(0, numbers(1)[0])
     both = DataStream.from_output_dataset(Output(), bidirectional=True)
@@ -102,10 +105,10 @@ def test_direct_access_is_joined():
     assert [each["n"].tolist() for each in two + numbers(1) + two] == [[0], [1], [0], [0], [1]]
 
 
-def test_the_shared_items_of_a_folder(tmp_path):
+def test_the_shared_items_of_a_dataset(new_place):
     shared = {"n": TxtNumpyItem(1), "s": JsonMetadataItem("x", shared=True)}
-    SamplesSequence.from_list([Sample(shared)]).to_underfolder(tmp_path / "a").run()
-    root = SamplesSequence.from_underfolder(tmp_path / "a").root_sample
+    SamplesSequence.from_list([Sample(shared)]).to_underfolder(new_place).run()
+    root = SamplesSequence.from_underfolder(new_place).root_sample
     assert [(key, item(), item.is_shared) for key, item in root.items()] == [("s", "x", True)]
 
 

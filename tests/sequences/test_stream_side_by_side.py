@@ -15,26 +15,26 @@ from prefect_pipestream.items import (
     data_cache,
 )
 from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.storage.address import Place, is_address
+from tests.dataset_files import Files, content_of
 
 ROUNDS = 150
 
 
 @pytest.fixture
-def stream(tmp_path: Path) -> DataStream:
+def stream(new_place: Place) -> DataStream:
     """A dataset of three samples and a shared item."""
-    (tmp_path / "set/data").mkdir(parents=True)
-    YamlMetadataItem({"factor": 1}).serialize(tmp_path / "set/meta.yaml")
+    files = Files(new_place)
+    files["meta.yaml"] = content_of(YamlMetadataItem({"factor": 1}))
     for idx in range(3):
-        PngImageItem(np.full((4, 4), idx, np.uint8)).serialize(
-            tmp_path / f"set/data/{idx}_image.png"
-        )
-    return DataStream.read_write_underfolder(tmp_path / "set")
+        files[f"data/{idx}_image.png"] = content_of(PngImageItem(np.full((4, 4), idx, np.uint8)))
+    return DataStream.read_write_underfolder(new_place)
 
 
 def edit_in_place(stream: DataStream, factor: int) -> None:
     """Writes the shared item as an editor does that does not rename."""
-    with open(stream.output_folder / "meta.yaml", "w") as file:
-        file.write(f"factor: {factor}\nnote: {'x' * factor}\n")
+    text = f"factor: {factor}\nnote: {'x' * factor}\n"
+    Files(stream.output_folder)["meta.yaml"] = text.encode()
 
 
 def brighter(sample: Sample) -> Sample:
@@ -64,8 +64,7 @@ def test_a_thread_that_lists_the_indices_hides_no_write_of_another(stream: DataS
         ended.set()
         for reader in readers:
             reader.join()
-    names = [path.name for path in (stream.output_folder / "data").glob("*_m.*")]
-    assert len(names) == ROUNDS
+    assert sum("_m." in name for name in Files(stream.output_folder)) == ROUNDS
 
 
 def test_a_shared_item_edited_in_place_is_no_conflict_of_samples_read_since(
@@ -101,7 +100,8 @@ def test_samples_of_a_stream_are_not_cached(stream: DataStream) -> None:
         stream.set_output(0, Sample({"image": PngImageItem(np.full((4, 4), 99, np.uint8))}))
         edit_in_place(stream, 5)
 
-        assert sample["image"]()[0, 0] == 99
+        # One of a bucket shows all its files as they were when it was taken.
+        assert sample["image"]()[0, 0] == (0 if is_address(stream.output_folder) else 99)
         assert stream[2]["meta"]()["factor"] == 5
 
 

@@ -13,6 +13,9 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.items import PickleItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import Sample, SamplesSequence, build_pipe
+from prefect_pipestream.storage.address import is_address
+from tests.dataset_files import Files, content_of
+from tests.underfolder.conftest import unused_objects
 
 
 def sample(i):
@@ -34,65 +37,74 @@ def generated(length=12, at=None, do=None):
     return SamplesSequence.from_callable(generator_fn=generate, length=length)
 
 
-def files(folder):
-    return sorted(path.name for path in (folder / "data").iterdir())
+def files(place):
+    return sorted(name.removeprefix("data/") for name in Files(place) if name.startswith("data/"))
 
 
-WORKERS = pytest.mark.parametrize("num_workers", [0, 2])
+def staged(place):
+    if is_address(place):
+        return unused_objects(place)
+    return os.listdir(place / ".pipestream" / "staged")
 
 
-@WORKERS
-def test_what_is_written_is_read_back(tmp_path, num_workers):
-    generated().to_underfolder(tmp_path / "d").run(num_workers=num_workers, track_fn=False)
-    assert files(tmp_path / "d")[:3] == ["00_image.png", "00_meta.yaml", "01_image.png"]
-    assert (tmp_path / "d" / "common.yaml").exists()
-    reader = SamplesSequence.from_underfolder(tmp_path / "d")
+def test_what_is_written_is_read_back(new_place):
+    write_and_read_back(new_place, num_workers=0)
+
+
+@pytest.mark.about_files
+def test_what_workers_write_is_read_back(new_place):
+    write_and_read_back(new_place, num_workers=2)
+
+
+def write_and_read_back(place, num_workers):
+    generated().to_underfolder(place).run(num_workers=num_workers, track_fn=False)
+    assert files(place)[:3] == ["00_image.png", "00_meta.yaml", "01_image.png"]
+    assert "common.yaml" in Files(place)
+    reader = SamplesSequence.from_underfolder(place)
     assert len(reader) == 12
     for i, one in enumerate(reader):
         assert np.all(one["image"]() == i)
         assert one["meta"]() == {"i": i}
         assert one["common"].is_shared
-    assert os.listdir(tmp_path / "d" / ".pipestream" / "staged") == []
-    assert (
-        "common" not in SamplesSequence.from_underfolder(tmp_path / "d", merge_root_items=False)[0]
-    )
+    assert staged(place) == []
+    assert "common" not in SamplesSequence.from_underfolder(place, merge_root_items=False)[0]
 
 
-def test_a_sample_is_written_when_it_is_read_and_nothing_before(tmp_path):
-    pipe = generated().to_underfolder(tmp_path / "d", zfill=4)
+def test_a_sample_is_written_when_it_is_read_and_nothing_before(new_place):
+    pipe = generated().to_underfolder(new_place, zfill=4)
     assert len(pipe) == 12
-    assert not (tmp_path / "d").exists()
+    assert dict(Files(new_place)) == {}
     assert pipe[3]["meta"]() == {"i": 3}
-    assert files(tmp_path / "d") == ["0003_image.png", "0003_meta.yaml"]
+    assert files(new_place) == ["0003_image.png", "0003_meta.yaml"]
 
 
 @pytest.mark.filterwarnings("ignore:.*shared item")
-def test_an_existing_folder_is_refused_unless_allowed(tmp_path):
-    generated(2).to_underfolder(tmp_path / "d").run(track_fn=False)
+def test_an_existing_folder_is_refused_unless_allowed(new_place):
+    generated(2).to_underfolder(new_place).run(track_fn=False)
     with pytest.raises(DatasetExistsError, match="`to_underfolder` with `exists_ok`"):
-        generated(2).to_underfolder(tmp_path / "d")
-    generated(3).to_underfolder(tmp_path / "d", exists_ok=True).run(track_fn=False)
-    assert len(SamplesSequence.from_underfolder(tmp_path / "d")) == 3
+        generated(2).to_underfolder(new_place)
+    generated(3).to_underfolder(new_place, exists_ok=True).run(track_fn=False)
+    assert len(SamplesSequence.from_underfolder(new_place)) == 3
 
 
-def test_an_empty_sequence_makes_an_empty_dataset(tmp_path):
-    generated(0).to_underfolder(tmp_path / "d").run(track_fn=False)
-    assert len(SamplesSequence.from_underfolder(tmp_path / "d")) == 0
+def test_an_empty_sequence_makes_an_empty_dataset(new_place):
+    generated(0).to_underfolder(new_place).run(track_fn=False)
+    assert len(SamplesSequence.from_underfolder(new_place)) == 0
 
 
-def test_an_empty_sample_leaves_a_gap(tmp_path):
+def test_an_empty_sample_leaves_a_gap(new_place):
     generated(3).filter(lambda s: s["meta"]()["i"] != 1, insert_empty_samples=True).to_underfolder(
-        tmp_path / "d"
+        new_place
     ).run(track_fn=False)
-    reader = SamplesSequence.from_underfolder(tmp_path / "d")
+    reader = SamplesSequence.from_underfolder(new_place)
     assert [set(one) for one in reader][1] == {"common"}
     assert len(reader) == 3
 
 
-def test_a_filter_is_not_evaluated_before_it_is_needed(tmp_path):
+def test_a_filter_is_not_evaluated_before_it_is_needed(new_place):
     calls = []
     kept = generated(3).filter(lambda s: calls.append(s) or True)
-    pipe = kept.to_underfolder(tmp_path / "d")
+    pipe = kept.to_underfolder(new_place)
     assert calls == []
     pipe.run(track_fn=False)
     assert len(calls) == 3
@@ -114,17 +126,23 @@ def test_an_unchanged_item_is_linked_or_copied_as_asked(tmp_path):
         reader.to_underfolder(tmp_path / "c", key_serialization_mode={"meta": "MOVE"})
 
 
-@WORKERS
-def test_after_an_exception_what_was_written_is_whole(tmp_path, num_workers):
+def test_after_an_exception_what_was_written_is_whole(new_place):
+    fail_at_seven(new_place, num_workers=0)
+
+
+@pytest.mark.about_files
+def test_after_an_exception_what_workers_wrote_is_whole(new_place):
+    fail_at_seven(new_place, num_workers=2)
+
+
+def fail_at_seven(place, num_workers):
     def fail():
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no") as caught:
-        generated(at=7, do=fail).to_underfolder(tmp_path / "d").run(
-            num_workers=num_workers, track_fn=False
-        )
+        generated(at=7, do=fail).to_underfolder(place).run(num_workers=num_workers, track_fn=False)
     assert "This was sample 7." in caught.value.__notes__
-    names = files(tmp_path / "d")
+    names = files(place)
     assert "00_image.png" in names
     assert not any(name.startswith("07") for name in names)
     for name in names:
@@ -154,38 +172,39 @@ def test_two_writers_in_one_pipe(tmp_path):
     assert [one["meta"]()["i"] for one in second] == [9, 9, 9]
 
 
-def test_a_missing_dataset(tmp_path):
+def test_a_missing_dataset(new_place):
     with pytest.raises(DatasetNotFoundError):
-        SamplesSequence.from_underfolder(tmp_path / "none")
-    assert len(SamplesSequence.from_underfolder(tmp_path / "none", must_exist=False)) == 0
+        SamplesSequence.from_underfolder(new_place / "none")
+    assert len(SamplesSequence.from_underfolder(new_place / "none", must_exist=False)) == 0
 
 
-def test_watch_sees_what_comes(tmp_path):
-    generated(2).to_underfolder(tmp_path / "d", zfill=0).run(track_fn=False)
-    watching = SamplesSequence.from_underfolder(tmp_path / "d", watch=True)
-    still = SamplesSequence.from_underfolder(tmp_path / "d")
+@pytest.mark.usefixtures("listed_at_once")
+def test_watch_sees_what_comes(new_place):
+    generated(2).to_underfolder(new_place, zfill=0).run(track_fn=False)
+    watching = SamplesSequence.from_underfolder(new_place, watch=True)
+    still = SamplesSequence.from_underfolder(new_place)
     assert len(watching) == len(still) == 2
-    sample(5)["meta"].serialize(tmp_path / "d" / "data" / "5_meta.yaml")
+    Files(new_place)["data/5_meta.yaml"] = content_of(sample(5)["meta"])
     assert (len(watching), len(still)) == (6, 2)
     assert watching[5]["meta"]() == {"i": 5}
 
 
-def test_pickles_are_read_only_where_allowed(tmp_path):
+def test_pickles_are_read_only_where_allowed(new_place):
     one = SamplesSequence.from_list([Sample({"p": PickleItem([1])})])
-    one.to_underfolder(tmp_path / "d").run(track_fn=False)
+    one.to_underfolder(new_place).run(track_fn=False)
     with pytest.raises(UnpicklingNotAllowedError):
-        SamplesSequence.from_underfolder(tmp_path / "d")[0]["p"]()
-    assert SamplesSequence.from_underfolder(tmp_path / "d", allow_pickle=True)[0]["p"]() == [1]
+        SamplesSequence.from_underfolder(new_place)[0]["p"]()
+    assert SamplesSequence.from_underfolder(new_place, allow_pickle=True)[0]["p"]() == [1]
 
 
-def test_a_reader_survives_pickling_and_pipes_come_from_lists(tmp_path):
+def test_a_reader_survives_pickling_and_pipes_come_from_lists(new_place):
     operations = [
         {"toy_dataset": {"length": 4, "image_size": 8, "seed": 1}},
         {"slice": {"stop": 3}},
-        {"to_underfolder": {"folder": str(tmp_path / "d"), "zfill": 3}},
+        {"to_underfolder": {"folder": str(new_place), "zfill": 3}},
     ]
     build_pipe(operations).run(track_fn=False)
-    reader = pickle.loads(pickle.dumps(SamplesSequence.from_underfolder(tmp_path / "d")))
+    reader = pickle.loads(pickle.dumps(SamplesSequence.from_underfolder(new_place)))
     assert len(reader) == 3
-    assert reader.to_pipe()[0]["from_underfolder"]["folder"] == str(tmp_path / "d")
+    assert reader.to_pipe()[0]["from_underfolder"]["folder"] == str(new_place)
     assert reader.best_zfill() == 3

@@ -1,13 +1,20 @@
 """Small real datasets to write to."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem, YamlMetadataItem
-from tests.dataset_files import files_outside_private
+from prefect_pipestream.storage.address import Address, Place, is_address
+from prefect_pipestream.storage.store import open_store
+from prefect_pipestream.underfolder import Run, UndoReport, end_run, undo_commits
+from prefect_pipestream.underfolder.bucket.undo import undo_commits_in_bucket
+from prefect_pipestream.underfolder.opening import end_run as end_run_of
+from prefect_pipestream.underfolder.opening import ledgers_of, open_writer
+from tests.dataset_files import Files, made_at
 
 
 def make_dataset(folder: Path, length: int = 6, zfill: int = 6) -> Path:
@@ -22,17 +29,16 @@ def make_dataset(folder: Path, length: int = 6, zfill: int = 6) -> Path:
     return folder
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(place: Place) -> dict[str, bytes]:
     """Every file of a dataset but the private ones, by relative path."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in files_outside_private(folder)
-        if path.is_file()
-    }
+    return dict(Files(place))
 
 
-def strays(folder: Path) -> list[str]:
+def strays(place: Place) -> list[str]:
     """The staged, pending and hidden files of a dataset: none, once all is said and done."""
+    if is_address(place):
+        return unused_objects(Address.of(place))
+    folder = Path(place)
     private = folder / ".pipestream"
     staged = (
         Path(where, name) for where, _, names in os.walk(private / "staged") for name in names
@@ -42,6 +48,38 @@ def strays(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in files]
 
 
+def unused_objects(address: Address) -> list[str]:
+    """The private objects of a bucket that its log does not know, and none of the log."""
+    store = open_store(address)
+    keys = [stat.key for stat in store.objects_in(".pipestream")]
+    log = b"".join(store.read(key).data for key in keys if key.startswith(".pipestream/log/"))
+    known = (".pipestream/log/", ".pipestream/applied")
+    others = [key for key in keys if not key.startswith(known)]
+    return [key for key in others if key.removeprefix(".pipestream/").encode() not in log]
+
+
+def ended(place: Place, run_key: str) -> None:
+    """Ends a run, as a flow does: its ledger is packed where there is one."""
+    if is_address(place):
+        end_run_of(open_writer(place, exists_ok=True, run_key=run_key))
+    else:
+        end_run(Run.of(place, run_key))
+
+
+def taken_back(
+    place: Place, run_key: str, commits: Sequence[str] | None = None, *, tag: str | None = None
+) -> UndoReport:
+    """Takes commits of a run back, by their ids or their tag."""
+    if is_address(place):
+        return undo_commits_in_bucket(str(place), run_key, commits, tag=tag)
+    return undo_commits(Run.of(place, run_key), commits, tag=tag)
+
+
+def run_of(place: Place, run_key: str) -> Run:
+    """A run of a dataset in either kind of place, as of now."""
+    return Run.of(ledgers_of(place), run_key)
+
+
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "dataset")
+def dataset(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset)

@@ -14,6 +14,8 @@ from prefect_pipestream.underfolder.runs.undo import undo_run
 
 from .conftest import make_dataset
 
+pytestmark = pytest.mark.about_files
+
 PRIVATE, SHARED = 0o600, 0o664
 IMAGE = "data/000000_image.png"
 

@@ -25,6 +25,8 @@ from prefect_pipestream.underfolder import (
 
 from .conftest import contents, strays
 
+pytestmark = pytest.mark.folder_yet("check")
+
 
 def white() -> PngImageItem:
     return PngImageItem(np.full((4, 5, 3), 255, dtype=np.uint8))

@@ -10,16 +10,19 @@ import pytest
 
 from prefect_pipestream.items import PngImageItem
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder import Run, UnderfolderWriter, end_run
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.underfolder.opening import open_writer
 
-from .conftest import contents
+from .conftest import contents, ended
+
+pytestmark = pytest.mark.folder_yet("check, prune, keep, history")
 
 
-def a_run(folder: Path, run_key: str = "k", indices: tuple[int, ...] = (1, 2)) -> None:
-    with UnderfolderWriter(folder, exists_ok=True, run_key=run_key).batch() as group:
+def a_run(folder: Place, run_key: str = "k", indices: tuple[int, ...] = (1, 2)) -> None:
+    with open_writer(folder, exists_ok=True, run_key=run_key).batch() as group:
         for idx in indices:
             group.set_output(idx, {"image": PngImageItem(np.full((4, 5, 3), 200, np.uint8))})
-    end_run(Run.of(folder, run_key))
+    ended(folder, run_key)
 
 
 def shell(*arguments: object) -> tuple[int, str, str]:

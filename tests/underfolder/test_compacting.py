@@ -41,6 +41,8 @@ from prefect_pipestream.underfolder.format.names import parse_item_name
 
 from .conftest import contents, make_dataset, strays
 
+pytestmark = pytest.mark.folder_yet("compact")
+
 
 def stream_of(folder: Path, run_key: str = "k") -> DataStream:
     return DataStream.read_write_underfolder(folder, run_key=run_key)

@@ -27,6 +27,8 @@ from prefect_pipestream.underfolder import (
 )
 from prefect_pipestream.underfolder.ledger.provenance import who
 
+pytestmark = pytest.mark.folder_yet("history")
+
 
 def label(value: int) -> TxtNumpyItem:
     return TxtNumpyItem(np.array([value]))

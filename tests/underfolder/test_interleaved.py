@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,15 @@ from hypothesis import strategies as st
 from prefect_pipestream.__main__ import main
 from prefect_pipestream.errors import RunKeyError, RunNotFoundError, UndoRefusedError
 from prefect_pipestream.items import Item
-from prefect_pipestream.underfolder import Run, end_run, undo_run
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.underfolder import undo_run
+from tests.dataset_files import Files, made_at, temporary_place
 
-from .conftest import make_dataset, strays
+from .conftest import ended, make_dataset, run_of, strays
 from .test_undo import entries, image, items_of, jpeg, states, write, writer_of
 
 
-def take_turns(folder: Path) -> None:
+def take_turns(folder: Place) -> None:
     """Two runs, each of which wrote the last state of one sample that the other wrote too."""
     a, b = writer_of(folder, "a"), writer_of(folder, "b")
     a.write(1, {"image": image(10)})
@@ -38,7 +39,7 @@ def do_as_told(refusal: UndoRefusedError) -> int:
 
 @pytest.mark.parametrize("keys", [["a", "b"], ["b", "a"], ["a", "b", "a"]])
 @pytest.mark.parametrize("force", [False, True])
-def test_undone_together_they_have_never_been(dataset: Path, keys: list[str], force: bool) -> None:
+def test_undone_together_they_have_never_been(dataset: Place, keys: list[str], force: bool) -> None:
     before = entries(dataset)
     take_turns(dataset)
     after = entries(dataset)
@@ -50,7 +51,7 @@ def test_undone_together_they_have_never_been(dataset: Path, keys: list[str], fo
     assert states(dataset) == {"a": "undone", "b": "undone", "undo:a,b": "finished"}
     undo_run(dataset, "undo:a,b")
     assert entries(dataset) == after
-    assert Run.of(dataset, "a").done_indices() == Run.of(dataset, "b").done_indices() == {1, 2}
+    assert run_of(dataset, "a").done_indices() == run_of(dataset, "b").done_indices() == {1, 2}
     undo_run(dataset, "undo:undo:a,b")
     assert entries(dataset) == before
     assert states(dataset)["a"] == states(dataset)["b"] == "undone"
@@ -58,8 +59,9 @@ def test_undone_together_they_have_never_been(dataset: Path, keys: list[str], fo
 
 
 @pytest.mark.parametrize("key", ["a", "b"])
+@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
 def test_alone_the_message_names_the_other_and_the_command_that_undoes_both(
-    dataset: Path, key: str
+    dataset: Place, key: str
 ) -> None:
     before = entries(dataset)
     take_turns(dataset)
@@ -72,7 +74,8 @@ def test_alone_the_message_names_the_other_and_the_command_that_undoes_both(
     assert entries(dataset) == before
 
 
-def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Path) -> None:
+@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
+def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Place) -> None:
     before = entries(dataset)
     take_turns(dataset)
     write(dataset, "a run of c's", 2, label=items_of(0, 1)["image"], image=image(40))
@@ -86,8 +89,9 @@ def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Pat
 
 @pytest.mark.parametrize("kind", [image, jpeg])
 @pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
 def test_what_another_wrote_between_two_writes_of_a_run_is_not_lost(
-    dataset: Path, kind: Callable[[int], Item[Any]], packed: bool
+    dataset: Place, kind: Callable[[int], Item[Any]], packed: bool
 ) -> None:
     before = entries(dataset)
     a, b = writer_of(dataset, "a"), writer_of(dataset, "b")
@@ -95,7 +99,7 @@ def test_what_another_wrote_between_two_writes_of_a_run_is_not_lost(
     b.write(1, {"image": kind(20)})
     a.write(1, {"image": image(30)})
     if packed:
-        end_run(Run.of(dataset, "a"))
+        ended(dataset, "a")
     after = entries(dataset)
     for key in "ab":
         with pytest.raises(UndoRefusedError, match="That was run") as refused:
@@ -105,7 +109,7 @@ def test_what_another_wrote_between_two_writes_of_a_run_is_not_lost(
     assert entries(dataset) == before
 
 
-def test_a_run_that_wrote_twice_is_undone_where_the_other_is_undone_already(dataset: Path) -> None:
+def test_a_run_that_wrote_twice_is_undone_where_the_other_is_undone_already(dataset: Place) -> None:
     before = entries(dataset)
     a, b = writer_of(dataset, "a"), writer_of(dataset, "b")
     a.write(1, {"image": image(10)})
@@ -117,7 +121,8 @@ def test_a_run_that_wrote_twice_is_undone_where_the_other_is_undone_already(data
     assert entries(dataset) == before
 
 
-def test_runs_that_had_ended_before_are_not_named(dataset: Path) -> None:
+@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
+def test_runs_that_had_ended_before_are_not_named(dataset: Place) -> None:
     write(dataset, "old", 2, image=image(1))
     write(dataset, "taken back", 2, image=image(2))
     undo_run(dataset, "taken back")
@@ -130,9 +135,10 @@ def test_runs_that_had_ended_before_are_not_named(dataset: Path) -> None:
     assert entries(dataset) == before
 
 
-def test_what_a_person_changed_is_not_put_down_to_a_run(dataset: Path) -> None:
+@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
+def test_what_a_person_changed_is_not_put_down_to_a_run(dataset: Place) -> None:
     take_turns(dataset)
-    (dataset / "data/000001_image.jpg").write_bytes(b"mine")
+    Files(dataset)["data/000001_image.jpg"] = b"mine"
     after = entries(dataset)
     with pytest.raises(UndoRefusedError, match=r"\('b' among them\)|run 'b' among them"):
         undo_run(dataset, "a")
@@ -141,7 +147,7 @@ def test_what_a_person_changed_is_not_put_down_to_a_run(dataset: Path) -> None:
     assert entries(dataset) == after
 
 
-def test_each_of_several_must_be_a_run_that_is_not_undone(dataset: Path) -> None:
+def test_each_of_several_must_be_a_run_that_is_not_undone(dataset: Place) -> None:
     write(dataset, "a", 1, image=image())
     write(dataset, "b", 1, image=image(3))
     after = entries(dataset)
@@ -157,6 +163,7 @@ def test_each_of_several_must_be_a_run_that_is_not_undone(dataset: Path) -> None
         undo_run(dataset, ["a", "b"])
 
 
+@pytest.mark.about_files
 def test_an_interrupted_undo_of_several_is_gone_on_with_by_the_key_of_any(
     dataset: Path,
 ) -> None:
@@ -180,15 +187,30 @@ names = st.sampled_from(["a", "b", "c"])
 writes = st.tuples(st.integers(0, 5), st.integers(0, 4), st.integers(0, 255))
 turns = st.lists(st.tuples(names, st.lists(writes, min_size=1, max_size=3)), max_size=8)
 
+Turns = list[tuple[str, list[tuple[int, int, int]]]]
+
 
 @pytest.mark.filterwarnings("ignore:.*the shared item:UserWarning")
 @settings(deadline=None, max_examples=25)
 @given(turns=turns, packed=st.sets(names), order=st.permutations(["a", "b", "c"]))
 def test_any_turns_undone_together_restore_every_byte(
-    turns: list[tuple[str, list[tuple[int, int, int]]]], packed: set[str], order: list[str]
+    turns: Turns, packed: set[str], order: list[str]
 ) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = make_dataset(Path(scratch) / "dataset", length=4)
+    undo_together("folder", turns, packed, order)
+
+
+@pytest.mark.filterwarnings("ignore:.*the shared item:UserWarning")
+@settings(deadline=None, max_examples=10)
+@given(turns=turns, packed=st.sets(names), order=st.permutations(["a", "b", "c"]))
+def test_any_turns_undone_together_restore_every_byte_in_a_bucket(
+    turns: Turns, packed: set[str], order: list[str]
+) -> None:
+    undo_together("bucket", turns, packed, order)
+
+
+def undo_together(kind: str, turns: Turns, packed: set[str], order: list[str]) -> None:
+    with temporary_place(kind) as folder:
+        made_at(folder, make_dataset, length=4)
         before = entries(folder)
         writers = {key: writer_of(folder, key) for key in order}
         for key, commit in turns:
@@ -199,7 +221,7 @@ def test_any_turns_undone_together_restore_every_byte(
         if not made:
             return
         for key in packed.intersection(made):
-            end_run(Run.of(folder, key))
+            ended(folder, key)
         after = entries(folder)
         undo = undo_run(folder, made).undo_run_key
         assert entries(folder) == before

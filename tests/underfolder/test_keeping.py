@@ -48,6 +48,8 @@ from prefect_pipestream.underfolder.format.layout import Layout
 from .conftest import contents, make_dataset
 from .test_ledger import backdate, run_on
 
+pytestmark = pytest.mark.folder_yet("keep_run, prune_runs")
+
 ALL = timedelta(0)
 
 

@@ -19,6 +19,8 @@ from prefect_pipestream.underfolder.runs.kept_plan import (
     new_plan_key,
 )
 
+pytestmark = pytest.mark.folder_yet("plans")
+
 
 @pytest.fixture
 def plan(dataset: Path) -> KeptPlan:

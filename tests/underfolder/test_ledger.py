@@ -19,13 +19,12 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.items import PngImageItem, TxtNumpyItem
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.underfolder import (
     CommitRecord,
     Run,
     SampleFailure,
     SampleRecord,
-    Underfolder,
-    UnderfolderWriter,
     end_run,
     failed_indices,
     last_run,
@@ -35,8 +34,9 @@ from prefect_pipestream.underfolder import (
     undo_run,
 )
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.opening import ledgers_of, open_dataset, open_writer
 
-from .conftest import contents, make_dataset
+from .conftest import contents, ended, make_dataset, run_of
 
 FAILURE = SampleFailure("DecodeError", "it is broken", "Traceback …")
 
@@ -45,94 +45,99 @@ def white(value: int = 255) -> PngImageItem:
     return PngImageItem(np.full((4, 5, 3), value, dtype=np.uint8))
 
 
-def run_on(folder: Path, run_key: str, tag: str = "main", fingerprint: str | None = None) -> None:
+def run_on(
+    folder: Place,
+    run_key: str,
+    tag: str = "main",
+    fingerprint: str | None = None,
+    value: int = 100,
+) -> None:
     """Writes samples 0 to 2, leaves 3 as it is, skips 4, and fails at 5."""
-    dataset = Underfolder(folder, watch=True)
-    writer = UnderfolderWriter(folder, exists_ok=True, run_key=run_key, dataset=dataset)
+    dataset = open_dataset(folder, watch=True)
+    writer = open_writer(folder, exists_ok=True, run_key=run_key, dataset=dataset)
     if fingerprint:
-        writer.claim()
-        Run.of(folder, run_key).note({"fingerprint": fingerprint})
+        writer.begin_run({"fingerprint": fingerprint})
     with writer.batch(tag=tag, signed=True, count=2) as group:
         for idx in range(4):
             items, origin = dataset.take(idx)
             items["image"]()
             if idx < 3:
-                items["image"] = white(100 + idx)
+                items["image"] = white(value + idx)
             group.set_output(idx, items, None, origin)
         group.record(4, "skipped", origin=dataset.take(4)[1])
         group.record(5, "failed", failure=FAILURE, attempts=3, origin=dataset.take(5)[1])
 
 
-def write(folder: Path, run_key: str, idx: int, value: int = 7) -> None:
-    writer = UnderfolderWriter(folder, exists_ok=True, run_key=run_key)
+def write(folder: Place, run_key: str, idx: int, value: int = 7) -> None:
+    writer = open_writer(folder, exists_ok=True, run_key=run_key)
     writer.write(idx, {"image": white(value)})
 
 
-def snapshot(folder: Path, run_key: str) -> list[object]:
+def snapshot(folder: Place, run_key: str) -> list[object]:
     """All that a ledger can be asked."""
     return [
-        {idx: record.to_json() for idx, record in Run.of(folder, run_key).outcomes().items()},
-        Run.of(folder, run_key).done_indices(),
-        Run.of(folder, run_key).counts(),
-        failed_indices(folder, run_key),
-        Run.of(folder, run_key).failures(),
-        [c.id for c in Run.of(folder, run_key).commits()],
+        {idx: record.to_json() for idx, record in run_of(folder, run_key).outcomes().items()},
+        run_of(folder, run_key).done_indices(),
+        run_of(folder, run_key).counts(),
+        failed_indices(ledgers_of(folder), run_key),
+        run_of(folder, run_key).failures(),
+        [c.id for c in run_of(folder, run_key).commits()],
     ]
 
 
 # -- what a run did ------------------------------------------------------------------------
 
 
-def test_the_ledger_tells_each_samples_outcome(dataset: Path) -> None:
+def test_the_ledger_tells_each_samples_outcome(dataset: Place) -> None:
     run_on(dataset, "k")
-    assert Run.of(dataset, "k").counts() == {
+    assert run_of(dataset, "k").counts() == {
         "written": 3,
         "unchanged": 1,
         "skipped": 1,
         "failed": 1,
         "removed": 0,
     }
-    assert Run.of(dataset, "k").done_indices() == {0, 1, 2, 3, 4}
-    assert Run.of(dataset, "k").outcome_rows().done().tolist() == [0, 1, 2, 3, 4]
-    assert failed_indices(dataset, "k") == [5]
-    assert Run.of(dataset, "k").failures() == [
+    assert run_of(dataset, "k").done_indices() == {0, 1, 2, 3, 4}
+    assert run_of(dataset, "k").outcome_rows().done().tolist() == [0, 1, 2, 3, 4]
+    assert failed_indices(ledgers_of(dataset), "k") == [5]
+    assert run_of(dataset, "k").failures() == [
         SampleRecord(
-            5, "failed", Run.of(dataset, "k").outcomes()[5].signature, attempts=3, failure=FAILURE
+            5, "failed", run_of(dataset, "k").outcomes()[5].signature, attempts=3, failure=FAILURE
         )
     ]
 
 
-def test_the_last_outcome_of_a_sample_counts(dataset: Path) -> None:
+def test_the_last_outcome_of_a_sample_counts(dataset: Place) -> None:
     run_on(dataset, "k")
     write(dataset, "k", 5)
-    assert failed_indices(dataset, "k") == []
-    assert Run.of(dataset, "k").failures() == []
-    assert Run.of(dataset, "k").done_indices() == set(range(6))
-    assert sum(Run.of(dataset, "k").counts().values()) == 6
+    assert failed_indices(ledgers_of(dataset), "k") == []
+    assert run_of(dataset, "k").failures() == []
+    assert run_of(dataset, "k").done_indices() == set(range(6))
+    assert sum(run_of(dataset, "k").counts().values()) == 6
 
 
-def test_a_part_of_a_run_is_told_by_its_tag(dataset: Path) -> None:
+def test_a_part_of_a_run_is_told_by_its_tag(dataset: Place) -> None:
     run_on(dataset, "k", tag="0-5")
     write(dataset, "k", 9)
     for _ in range(2):
-        assert Run.of(dataset, "k").done_indices("0-5") == {0, 1, 2, 3, 4}
-        assert Run.of(dataset, "k").done_indices("main") == {9}
-        assert Run.of(dataset, "k").counts("main")["written"] == 1
-        assert [record.idx for record in Run.of(dataset, "k").failures("0-5")] == [5]
-        assert Run.of(dataset, "k").failures("main") == []
-        assert set(Run.of(dataset, "k").outcomes("main")) == {9}
-        end_run(Run.of(dataset, "k"))
+        assert run_of(dataset, "k").done_indices("0-5") == {0, 1, 2, 3, 4}
+        assert run_of(dataset, "k").done_indices("main") == {9}
+        assert run_of(dataset, "k").counts("main")["written"] == 1
+        assert [record.idx for record in run_of(dataset, "k").failures("0-5")] == [5]
+        assert run_of(dataset, "k").failures("main") == []
+        assert set(run_of(dataset, "k").outcomes("main")) == {9}
+        ended(dataset, "k")
 
 
-def test_of_no_run_there_is_nothing(dataset: Path) -> None:
-    assert Run.of(dataset, "none").outcomes() == {}
-    assert Run.of(dataset, "none").done_indices() == set()
-    assert sum(Run.of(dataset, "none").counts().values()) == 0
+def test_of_no_run_there_is_nothing(dataset: Place) -> None:
+    assert run_of(dataset, "none").outcomes() == {}
+    assert run_of(dataset, "none").done_indices() == set()
+    assert sum(run_of(dataset, "none").counts().values()) == 0
     assert list_runs(dataset) == []
-    assert last_run(dataset) is None
-    end_run(Run.of(dataset, "none"))
+    assert last_run(ledgers_of(dataset)) is None
+    ended(dataset, "none")
     with pytest.raises(RunNotFoundError):
-        failed_indices(dataset)
+        failed_indices(ledgers_of(dataset))
     with pytest.raises(DatasetNotFoundError):
         list_runs(dataset / "missing")
 
@@ -140,46 +145,50 @@ def test_of_no_run_there_is_nothing(dataset: Path) -> None:
 # -- packed --------------------------------------------------------------------------------
 
 
-def test_a_packed_ledger_answers_as_before(dataset: Path) -> None:
+def test_a_packed_ledger_answers_as_before(dataset: Place) -> None:
     run_on(dataset, "k", tag="part")
     write(dataset, "k", 4)
     before = snapshot(dataset, "k")
-    end_run(Run.of(dataset, "k"))
+    ended(dataset, "k")
     assert snapshot(dataset, "k")[:4] == before[:4]
     assert snapshot(dataset, "k")[5] == before[5]
-    assert [f.failure for f in Run.of(dataset, "k").failures()] == [FAILURE]
-    assert list((dataset / ".pipestream/runs/k/done").rglob("*.json")) == []
+    assert [f.failure for f in run_of(dataset, "k").failures()] == [FAILURE]
+    if not is_address(dataset):
+        assert list(Path(dataset).glob(".pipestream/runs/k/done/**/*.json")) == []
 
 
+@pytest.mark.about_files
 def test_a_resumed_run_is_packed_again(dataset: Path) -> None:
     run_on(dataset, "k")
-    end_run(Run.of(dataset, "k"))
+    ended(dataset, "k")
     write(dataset, "k", 5)
     after = snapshot(dataset, "k")
     assert after[1] == set(range(6))
-    end_run(Run.of(dataset, "k"))
-    end_run(Run.of(dataset, "k"))
+    ended(dataset, "k")
+    ended(dataset, "k")
     assert snapshot(dataset, "k") == after
     folders = [path.name for path in (dataset / ".pipestream/runs/k").glob("compact-*")]
     assert folders == ["compact-2"]
 
 
+@pytest.mark.about_files
 def test_a_record_that_is_packed_and_still_alone_counts_once(dataset: Path) -> None:
     """As a reader may find it in the midst of packing, or after it was killed."""
     run_on(dataset, "k")
     run = dataset / ".pipestream/runs/k"
     records = {path: path.read_bytes() for path in (run / "done").rglob("*.json")}
     before = snapshot(dataset, "k")
-    end_run(Run.of(dataset, "k"))
+    ended(dataset, "k")
     for path, text in list(records.items())[::2]:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(text)
     assert snapshot(dataset, "k")[:4] == before[:4]
     assert snapshot(dataset, "k")[5] == before[5]
-    end_run(Run.of(dataset, "k"))
+    ended(dataset, "k")
     assert snapshot(dataset, "k")[5] == before[5]
 
 
+@pytest.mark.about_files
 def test_readers_see_the_whole_ledger_while_it_is_packed_over_and_over(dataset: Path) -> None:
     import threading
 
@@ -189,22 +198,22 @@ def test_readers_see_the_whole_ledger_while_it_is_packed_over_and_over(dataset: 
 
     def read() -> None:
         while not stop.is_set():
-            found = Run.of(dataset, "k").done_indices()
+            found = run_of(dataset, "k").done_indices()
             if not found >= {0, 1, 2, 3, 4}:
                 wrong.append(found)
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
+    writer = open_writer(dataset, exists_ok=True, run_key="k")
     for value in range(10):
         writer.write(0, {"image": white(value)})
-        end_run(Run.of(dataset, "k"))
+        ended(dataset, "k")
     stop.set()
     for reader in readers:
         reader.join()
     assert wrong == []
-    assert len(list(Run.of(dataset, "k").commits())) == 13
+    assert len(list(run_of(dataset, "k").commits())) == 13
 
 
 def test_packing_on_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
@@ -223,13 +232,13 @@ def test_packing_on_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path) -> N
             with suppress(OSError):
                 (folder / f".filler-{name}").write_bytes(bytes(4096))
         with pytest.raises(DatasetWriteError):
-            end_run(Run.of(folder, "k"))
+            ended(folder, "k")
         assert snapshot(folder, "k") == before
         run = folder / ".pipestream/runs/k"
         assert sorted(path.name for path in run.iterdir()) == ["done", "run.json", "undo"]
         for path in folder.glob(".filler*"):
             path.unlink()
-        end_run(Run.of(folder, "k"))
+        ended(folder, "k")
         assert snapshot(folder, "k")[5] == before[5]
         assert list_runs(folder)[0].state == "finished"
     finally:
@@ -240,9 +249,9 @@ def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:
     """Writes the ledger of a run of many samples, as its commits would have."""
     layout = Layout.of(folder)
     layout.make()
-    Run.of(layout, run_key).note({"fingerprint": "f"})
+    run_of(layout, run_key).note({"fingerprint": "f"})
     random = np.random.default_rng(0)
-    done = Path(Run.of(layout, run_key).done) / "main"
+    done = Path(run_of(layout, run_key).done) / "main"
     done.mkdir(parents=True)
     for first in range(0, samples, 1000):
         marks = random.bytes(14 * 1000).hex()
@@ -262,11 +271,11 @@ def make_big_run(folder: Path, samples: int, run_key: str = "big") -> None:
 @pytest.mark.slow
 def test_the_ledger_of_a_million_samples_is_small_and_loads_fast(tmp_path: Path) -> None:
     make_big_run(tmp_path, 1_000_000)
-    end_run(Run.of(tmp_path, "big"))
+    ended(tmp_path, "big")
     run = tmp_path / ".pipestream/runs/big"
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     began = time.process_time()
-    done = Run.of(tmp_path, "big").done_indices()
+    done = run_of(tmp_path, "big").done_indices()
     done_s = time.process_time() - began
     began = time.process_time()
     found = signatures(tmp_path, "f")
@@ -281,13 +290,14 @@ def test_the_ledger_of_a_million_samples_is_small_and_loads_fast(tmp_path: Path)
 # -- damaged -------------------------------------------------------------------------------
 
 
+@pytest.mark.about_files
 def test_a_damaged_record_is_an_error_that_says_what_to_do(dataset: Path) -> None:
     run_on(dataset, "k")
     path = next((dataset / ".pipestream/runs/k/done").rglob("*.json"))
     path.write_bytes(path.read_bytes()[:20])
     for ask in (Run.outcomes, Run.done_indices, Run.counts):
         with pytest.raises(DatasetError, match=rf"{path.name}.*check --fix"):
-            ask(Run.of(dataset, "k"))
+            ask(run_of(dataset, "k"))
 
 
 @pytest.mark.parametrize(
@@ -305,14 +315,15 @@ def test_a_damaged_record_is_an_error_that_says_what_to_do(dataset: Path) -> Non
         {"people": np.full((2, 2), 0x7FFFFFFF, np.uint32).view("U1")},  # no character
     ],
 )
+@pytest.mark.about_files
 def test_commits_of_nobody_that_a_packed_ledger_knows_are_a_clear_error(
     dataset: Path, forged: dict[str, Any]
 ) -> None:
     people = [("bob", "b"), ("ada", "a")]
     for idx, by in enumerate(people):
-        writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k", by=by)
+        writer = open_writer(dataset, exists_ok=True, run_key="k", by=by)
         writer.write(idx, {"label": TxtNumpyItem(np.array([70]))})
-    run = Run.of(dataset, "k")
+    run = run_of(dataset, "k")
     end_run(run)
     assert [commit.by for commit in run.commits()] == people
     path = dataset / ".pipestream/runs/k/compact-1/samples.npz"
@@ -324,22 +335,23 @@ def test_commits_of_nobody_that_a_packed_ledger_knows_are_a_clear_error(
 
 
 @pytest.mark.parametrize("name", ["samples.npz", "failures.jsonl.gz"])
+@pytest.mark.about_files
 def test_a_damaged_packed_ledger_is_a_clear_error(dataset: Path, name: str) -> None:
     run_on(dataset, "k")
-    end_run(Run.of(dataset, "k"))
+    ended(dataset, "k")
     path = dataset / ".pipestream/runs/k/compact-1" / name
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DatasetError, match=name):
-        Run.of(dataset, "k").failures()
+        run_of(dataset, "k").failures()
 
 
 # -- runs ----------------------------------------------------------------------------------
 
 
-def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
+def test_runs_are_listed_in_the_order_of_their_start(dataset: Place) -> None:
     run_on(dataset, "one", fingerprint="f")
     run_on(dataset, "two")
-    end_run(Run.of(dataset, "one"))
+    ended(dataset, "one")
     first, second = list_runs(dataset)
     assert (first.run_key, first.state, first.fingerprint) == ("one", "finished", "f")
     assert (second.run_key, second.state, second.fingerprint) == ("two", "edited", None)
@@ -352,10 +364,11 @@ def test_runs_are_listed_in_the_order_of_their_start(dataset: Path) -> None:
     assert first.host == os.uname().nodename
 
 
+@pytest.mark.about_files
 def test_a_run_is_running_as_long_as_a_writer_of_it_lives(dataset: Path) -> None:
-    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
+    writer = open_writer(dataset, exists_ok=True, run_key="k")
     writer.write(0, {"image": white()})
-    end_run(Run.of(dataset, "k"))
+    ended(dataset, "k")
     assert [run.state for run in list_runs(dataset)] == ["running"]
     del writer
     assert [run.state for run in list_runs(dataset)] == ["finished"]
@@ -363,6 +376,7 @@ def test_a_run_is_running_as_long_as_a_writer_of_it_lives(dataset: Path) -> None
     assert [run.state for run in list_runs(dataset)] == ["edited"]
 
 
+@pytest.mark.about_files
 def test_undo_bytes_are_what_only_undo_files_hold(dataset: Path, tmp_path: Path) -> None:
     old = dataset / "data/000001_image.png"
     os.link(dataset / "data/000000_image.png", tmp_path / "elsewhere.png")
@@ -377,55 +391,55 @@ def test_undo_bytes_are_what_only_undo_files_hold(dataset: Path, tmp_path: Path)
     assert undo.undo_bytes == 2 * blocks
 
 
-def test_the_last_run_is_of_a_transform_and_not_undone(dataset: Path) -> None:
+def test_the_last_run_is_of_a_transform_and_not_undone(dataset: Place) -> None:
     run_on(dataset, "one", fingerprint="f")
     run_on(dataset, "two", fingerprint="f")
     write(dataset, "by hand", 0)
-    assert last_run(dataset) == "two"
+    assert last_run(ledgers_of(dataset)) == "two"
     undo_run(dataset, "by hand")
     undo_run(dataset, "two")
-    assert last_run(dataset) == "one"
-    assert failed_indices(dataset) == [5]
+    assert last_run(ledgers_of(dataset)) == "one"
+    assert failed_indices(ledgers_of(dataset)) == [5]
 
 
 # -- signatures ----------------------------------------------------------------------------
 
 
-def signature_now(folder: Path, idx: int) -> str | None:
+def signature_now(folder: Place, idx: int) -> str | None:
     """What a run that leaves the sample as it is notes of it, in a ledger of its own."""
-    dataset = Underfolder(folder, watch=True)
+    dataset = open_dataset(folder, watch=True)
     key = f"look {time.monotonic_ns()}"
-    writer = UnderfolderWriter(folder, exists_ok=True, run_key=key, dataset=dataset)
+    writer = open_writer(folder, exists_ok=True, run_key=key, dataset=dataset)
     with writer.batch(signed=True) as group:
         items, origin = dataset.take(idx)
         group.set_output(idx, items, None, origin)
-    return Run.of(folder, key).outcomes()[idx].signature
+    return run_of(folder, key).outcomes()[idx].signature
 
 
-def test_signatures_are_of_the_samples_as_the_transform_left_them(dataset: Path) -> None:
+def test_signatures_are_of_the_samples_as_the_transform_left_them(dataset: Place) -> None:
     run_on(dataset, "k", fingerprint="f")
     for _ in range(2):
-        found = signatures(dataset, "f")
+        found = signatures(ledgers_of(dataset), "f")
         assert sorted(found) == [0, 1, 2, 3, 4]  # what failed is to be tried again
         assert len(found) == 5
         assert 5 not in found
         assert found.get(99) is None
         for idx in found:
             assert found[idx] == signature_now(dataset, idx)
-        assert len(signatures(dataset, "other")) == 0
-        end_run(Run.of(dataset, "k"))
+        assert len(signatures(ledgers_of(dataset), "other")) == 0
+        ended(dataset, "k")
     write(dataset, "by hand", 1)
-    assert signatures(dataset, "f")[1] != signature_now(dataset, 1)
+    assert signatures(ledgers_of(dataset), "f")[1] != signature_now(dataset, 1)
 
 
-def test_the_latest_run_that_was_not_undone_has_the_last_word(dataset: Path) -> None:
+def test_the_latest_run_that_was_not_undone_has_the_last_word(dataset: Place) -> None:
     run_on(dataset, "one", fingerprint="f")
-    first = dict(signatures(dataset, "f"))
-    run_on(dataset, "two", fingerprint="f")
-    second = dict(signatures(dataset, "f"))
+    first = dict(signatures(ledgers_of(dataset), "f"))
+    run_on(dataset, "two", fingerprint="f", value=200)
+    second = dict(signatures(ledgers_of(dataset), "f"))
     assert all(first[idx] != second[idx] for idx in (0, 1, 2))
     undo_run(dataset, "two")
-    assert dict(signatures(dataset, "f")) == first
+    assert dict(signatures(ledgers_of(dataset), "f")) == first
     assert signature_now(dataset, 0) == first[0]
 
 
@@ -434,7 +448,7 @@ def test_the_latest_run_that_was_not_undone_has_the_last_word(dataset: Path) -> 
 
 def backdate(folder: Path, run_key: str, days: float) -> None:
     """Lets a run have been made some days ago."""
-    run = Path(Run.of(folder, run_key).folder)
+    run = Path(run_of(folder, run_key).folder)
     seconds = days * 86400
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**info, "started": info["started"] - seconds}))
@@ -443,7 +457,8 @@ def backdate(folder: Path, run_key: str, days: float) -> None:
         path.write_text(json.dumps({**record, "at": record["at"] - seconds}))
 
 
-def test_old_runs_are_pruned_with_their_undo_files(dataset: Path) -> None:
+@pytest.mark.folder_yet("prune_runs")
+def test_old_runs_are_pruned_with_their_undo_files(dataset: Place) -> None:
     run_on(dataset, "old", fingerprint="f")
     backdate(dataset, "old", 31)
     run_on(dataset, "new")
@@ -460,47 +475,52 @@ def test_old_runs_are_pruned_with_their_undo_files(dataset: Path) -> None:
     undo_run(dataset, "new")
 
 
-def test_what_pruned_runs_saw_is_still_known(dataset: Path) -> None:
+@pytest.mark.folder_yet("prune_runs")
+def test_what_pruned_runs_saw_is_still_known(dataset: Place) -> None:
     run_on(dataset, "oldest", fingerprint="f")
     backdate(dataset, "oldest", 50)
     run_on(dataset, "old", fingerprint="f")
     backdate(dataset, "old", 40)
-    before = dict(signatures(dataset, "f"))
+    before = dict(signatures(ledgers_of(dataset), "f"))
     assert len(prune_runs(dataset, timedelta(days=45))) == 1
-    assert dict(signatures(dataset, "f")) == before
+    assert dict(signatures(ledgers_of(dataset), "f")) == before
     assert len(prune_runs(dataset, timedelta(days=30))) == 1
-    assert dict(signatures(dataset, "f")) == before
+    assert dict(signatures(ledgers_of(dataset), "f")) == before
     run_on(dataset, "new", fingerprint="f")
-    after = dict(signatures(dataset, "f"))
+    after = dict(signatures(ledgers_of(dataset), "f"))
     assert [idx for idx in before if before[idx] != after[idx]] == [0, 1, 2]
 
 
-def test_a_run_that_is_running_is_not_pruned(dataset: Path) -> None:
-    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
+@pytest.mark.folder_yet("prune_runs")
+def test_a_run_that_is_running_is_not_pruned(dataset: Place) -> None:
+    writer = open_writer(dataset, exists_ok=True, run_key="k")
     writer.write(0, {"label": TxtNumpyItem(np.array([1]))})
     assert prune_runs(dataset, timedelta(0)) == []
     del writer
     assert len(prune_runs(dataset, timedelta(0))) == 1
 
 
+@pytest.mark.about_files
 def test_pruning_a_folder_without_runs_leaves_it_alone(dataset: Path) -> None:
     assert prune_runs(dataset, timedelta(0)) == []
     assert not (dataset / ".pipestream").exists()
 
 
+@pytest.mark.about_files
 def test_failures_are_kept_in_full_when_packed(dataset: Path) -> None:
     run_on(dataset, "k")
-    end_run(Run.of(dataset, "k"))
+    ended(dataset, "k")
     with gzip.open(dataset / ".pipestream/runs/k/compact-1/failures.jsonl.gz", "rt") as lines:
         assert len(list(lines)) == 1
-    (failure,) = Run.of(dataset, "k").failures()
+    (failure,) = run_of(dataset, "k").failures()
     assert (failure.idx, failure.attempts, failure.failure) == (5, 3, FAILURE)
 
 
-def test_what_a_person_changed_by_a_stream_is_no_run_that_stopped(dataset: Path) -> None:
+def test_what_a_person_changed_by_a_stream_is_no_run_that_stopped(dataset: Place) -> None:
     stream = DataStream.read_write_underfolder(dataset, run_key="mine")
     stream.set_output(0, stream.get_input(0).set_value("label", 7))
-    assert [run.state for run in list_runs(dataset)] == ["running"]
+    if not is_address(dataset):
+        assert [run.state for run in list_runs(dataset)] == ["running"]
     del stream
     assert [run.state for run in list_runs(dataset)] == ["edited"]
     DataStream.read_write_underfolder(dataset, run_key="flow").begin_run(fingerprint="f")
@@ -508,15 +528,16 @@ def test_what_a_person_changed_by_a_stream_is_no_run_that_stopped(dataset: Path)
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_the_history_of_a_sample(dataset: Path, packed: bool) -> None:
+def test_the_history_of_a_sample(dataset: Place, packed: bool) -> None:
     run_on(dataset, "k")
     write(dataset, "k", 0, value=9)
-    run = Run.of(dataset, "k")
+    run = run_of(dataset, "k")
     before = {
         idx: [r for c in run.commits() for r in c.samples if r.idx == idx] for idx in range(7)
     }
     if packed:
-        end_run(run)
+        ended(dataset, "k")
+    run = run_of(dataset, "k")
     for idx, records in before.items():
         assert [record for _, record in run.history(idx)] == records
     assert len(before[0]) == 2

@@ -32,6 +32,8 @@ from prefect_pipestream.underfolder import (
 from .conftest import contents, strays
 from .test_ledger import backdate
 
+pytestmark = pytest.mark.folder_yet("restore")
+
 
 def label(value: int) -> TxtNumpyItem:
     return TxtNumpyItem(np.array([value]))

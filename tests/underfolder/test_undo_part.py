@@ -31,6 +31,8 @@ from prefect_pipestream.underfolder.runs import undo
 
 from .conftest import contents, make_dataset, strays
 
+pytestmark = pytest.mark.folder_yet("an undo of some samples")
+
 
 def label(value: int) -> TxtNumpyItem:
     return TxtNumpyItem(np.array([value]))

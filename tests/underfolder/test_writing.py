@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from prefect_pipestream.errors import (
     ConflictError,
@@ -25,22 +26,25 @@ from prefect_pipestream.items import (
     TxtNumpyItem,
     YamlMetadataItem,
 )
-from prefect_pipestream.underfolder import Run, Underfolder, UnderfolderWriter
+from prefect_pipestream.storage.address import Place, is_address
+from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter, list_runs
 from prefect_pipestream.underfolder.format import watched_index
+from prefect_pipestream.underfolder.opening import open_dataset, open_writer
+from tests.dataset_files import Files, beside, has_private_files
 
-from .conftest import contents, strays
+from .conftest import contents, run_of, strays
 
 
-def open_both(folder: Path, **options: object) -> tuple[Underfolder, UnderfolderWriter]:
-    dataset = Underfolder(folder, watch=True)
-    return dataset, UnderfolderWriter(folder, exists_ok=True, dataset=dataset, **options)  # type: ignore[arg-type]
+def open_both(folder: Place, **options: object) -> tuple[Underfolder, UnderfolderWriter]:
+    dataset = open_dataset(folder, watch=True)
+    return dataset, open_writer(folder, exists_ok=True, dataset=dataset, **options)
 
 
 def white() -> PngImageItem:
     return PngImageItem(np.full((4, 5, 3), 255, dtype=np.uint8))
 
 
-def test_a_written_item_replaces_its_file_and_nothing_else(dataset: Path) -> None:
+def test_a_written_item_replaces_its_file_and_nothing_else(dataset: Place) -> None:
     before = contents(dataset)
     reader, writer = open_both(dataset)
     items, origin = reader.take(3)
@@ -51,6 +55,7 @@ def test_a_written_item_replaces_its_file_and_nothing_else(dataset: Path) -> Non
     assert reader.read(3)["image"]().mean() == 255
 
 
+@pytest.mark.about_files
 def test_writing_what_is_there_changes_nothing(dataset: Path) -> None:
     before = {path: path.stat() for path in (dataset / "data").iterdir()}
     reader, writer = open_both(dataset)
@@ -60,7 +65,7 @@ def test_writing_what_is_there_changes_nothing(dataset: Path) -> None:
     assert {path: path.stat().st_ino for path in before} == {p: s.st_ino for p, s in before.items()}
 
 
-def test_a_sample_taken_earlier_shows_the_new_value(dataset: Path) -> None:
+def test_a_sample_taken_earlier_shows_the_new_value(dataset: Place) -> None:
     reader, writer = open_both(dataset)
     items, origin = reader.take(3)
     assert items["image"]().mean() == 3
@@ -69,11 +74,11 @@ def test_a_sample_taken_earlier_shows_the_new_value(dataset: Path) -> None:
     jpeg = JpegImageItem(np.zeros((4, 5, 3), dtype=np.uint8))
     writer.write(3, {"image": jpeg}, origin=origin)
     assert items["image"]().mean() == 0
-    assert sorted(p.name for p in (dataset / "data").glob("000003_image.*")) == [
-        "000003_image.jpeg"
-    ]
+    assert "000003_image.jpeg" in Files(dataset).of_sample(3)
+    assert "000003_image.png" not in Files(dataset).of_sample(3)
 
 
+@pytest.mark.about_files
 def test_hard_links_of_the_old_file_keep_the_old_content(dataset: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.png"
     os.link(dataset / "data/000002_image.png", other)
@@ -84,9 +89,10 @@ def test_hard_links_of_the_old_file_keep_the_old_content(dataset: Path, tmp_path
     assert reader.read(2)["image"]().mean() == 255
 
 
+@pytest.mark.about_files
 def test_an_unchanged_item_is_linked_into_another_dataset(dataset: Path, tmp_path: Path) -> None:
-    reader = Underfolder(dataset)
-    writer = UnderfolderWriter(tmp_path / "new", length=lambda: len(reader))
+    reader = open_dataset(dataset)
+    writer = open_writer(tmp_path / "new", length=lambda: len(reader))
     for idx in reader.indices().tolist():
         writer.write(idx, reader.read(idx))
     for name in ("data/4_image.png", "data/4_label.txt"):
@@ -100,35 +106,33 @@ def test_an_unchanged_item_is_linked_into_another_dataset(dataset: Path, tmp_pat
     ("zfill", "name"), [(None, "000002_image.png"), (2, "02_image.png"), (0, "2_image.png")]
 )
 def test_zfill_pads_what_is_written_and_leaves_no_second_copy(
-    dataset: Path, zfill: int | None, name: str
+    dataset: Place, zfill: int | None, name: str
 ) -> None:
     _, writer = open_both(dataset, zfill=zfill)
     writer.write(2, {"image": white()})
-    found = [p.name for p in (dataset / "data").iterdir() if p.name.endswith("2_image.png")]
-    assert found == [name]
+    assert [one for one in Files(dataset).of_sample(2) if one.endswith("_image.png")] == [name]
 
 
-def test_a_new_item_is_padded_like_the_names_on_disk(dataset: Path) -> None:
+def test_a_new_item_is_padded_like_the_names_on_disk(dataset: Place) -> None:
     _, writer = open_both(dataset)
     writer.write(2, {"note": JsonMetadataItem({"a": 1})})
     writer.write(9, {"note": JsonMetadataItem({"a": 1})})
-    assert (dataset / "data/000002_note.json").exists()
-    assert (dataset / "data/000009_note.json").exists()
+    assert {"data/000002_note.json", "data/000009_note.json"} <= set(Files(dataset))
 
 
-def test_shared_items_are_written_once_and_never_overwritten(dataset: Path) -> None:
+def test_shared_items_are_written_once_and_never_overwritten(dataset: Place) -> None:
     _, writer = open_both(dataset)
-    old = (dataset / "common.yml").read_bytes()
+    old = Files(dataset)["common.yml"]
     with pytest.warns(UserWarning, match="stays as it is"):
         writer.write(0, {"common": YamlMetadataItem({"new": 1}, shared=True)})
     writer.write(0, {"more": YamlMetadataItem({"first": 1}, shared=True)})
     with pytest.warns(UserWarning, match="stays as it is"):
         writer.write(1, {"more": YamlMetadataItem({"second": 1}, shared=True)})
-    assert (dataset / "common.yml").read_bytes() == old
-    assert YamlMetadataItem(dataset / "more.yaml")() == {"first": 1}
+    assert Files(dataset)["common.yml"] == old
+    assert yaml.safe_load(Files(dataset)["more.yaml"]) == {"first": 1}
 
 
-def test_keys_choose_what_is_written(dataset: Path) -> None:
+def test_keys_choose_what_is_written(dataset: Place) -> None:
     reader, writer = open_both(dataset)
     before = contents(dataset)
     writer.write(1, {"image": white(), "label": TxtNumpyItem(np.array([9]))}, keys=["label"])
@@ -140,17 +144,18 @@ def test_keys_choose_what_is_written(dataset: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["../up", "a/b", "a.b", ".a", ""])
-def test_a_key_that_would_leave_the_folder_is_refused(dataset: Path, key: str) -> None:
-    before = contents(dataset.parent)
+def test_a_key_that_would_leave_the_folder_is_refused(dataset: Place, key: str) -> None:
+    around = dataset if is_address(dataset) else Path(dataset).parent
+    before = contents(around)
     _, writer = open_both(dataset)
     writer.claim()
     with pytest.raises(ItemNameError, match="Item key"):
         writer.write(0, {"image": white(), key: white()})
-    assert contents(dataset.parent) == before
+    assert contents(around) == before
     assert strays(dataset) == []
 
 
-def test_a_value_that_cannot_be_encoded_leaves_all_as_it_was(dataset: Path) -> None:
+def test_a_value_that_cannot_be_encoded_leaves_all_as_it_was(dataset: Place) -> None:
     before = contents(dataset)
     _, writer = open_both(dataset)
     with pytest.raises(EncodeError, match="Sample 2, item 'bad'"):
@@ -161,9 +166,9 @@ def test_a_value_that_cannot_be_encoded_leaves_all_as_it_was(dataset: Path) -> N
     assert contents(dataset) != before
 
 
-def test_duplicate_items_are_an_error_that_names_both_files(dataset: Path) -> None:
-    (dataset / "data/2_image.png").write_bytes((dataset / "data/000002_image.png").read_bytes())
-    for read in (Underfolder(dataset).read, Underfolder(dataset, watch=True).take):
+def test_duplicate_items_are_an_error_that_names_both_files(dataset: Place) -> None:
+    Files(dataset)["data/2_image.png"] = Files(dataset)["data/000002_image.png"]
+    for read in (open_dataset(dataset).read, open_dataset(dataset, watch=True).take):
         with pytest.raises(DuplicateItemError, match=r"\b2_image.png"):
             read(2)
         read(3)
@@ -172,7 +177,7 @@ def test_duplicate_items_are_an_error_that_names_both_files(dataset: Path) -> No
 # -- several writers -----------------------------------------------------------------------
 
 
-def test_another_writers_change_is_a_conflict(dataset: Path) -> None:
+def test_another_writers_change_is_a_conflict(dataset: Place) -> None:
     reader, writer = open_both(dataset)
     _, other = open_both(dataset)
     items, origin = reader.take(3)
@@ -188,7 +193,7 @@ def test_another_writers_change_is_a_conflict(dataset: Path) -> None:
     assert reader.read(3)["image"]().mean() == 0
 
 
-def test_overwrite_turns_the_check_off(dataset: Path) -> None:
+def test_overwrite_turns_the_check_off(dataset: Place) -> None:
     reader, writer = open_both(dataset, on_conflict="overwrite")
     _, other = open_both(dataset)
     _, origin = reader.take(3)
@@ -197,7 +202,7 @@ def test_overwrite_turns_the_check_off(dataset: Path) -> None:
     assert reader.read(3)["image"]().mean() == 0
 
 
-def test_a_streams_own_writes_are_no_conflict(dataset: Path) -> None:
+def test_a_streams_own_writes_are_no_conflict(dataset: Place) -> None:
     reader, writer = open_both(dataset)
     items, origin = reader.take(3)
     items["image"]()
@@ -207,27 +212,28 @@ def test_a_streams_own_writes_are_no_conflict(dataset: Path) -> None:
     assert reader.read(3)["image"]().mean() == 30
 
 
-def test_a_rewrite_of_the_same_size_within_one_clock_tick_is_a_conflict(dataset: Path) -> None:
-    path = dataset / "data/000001_label.txt"
+def test_a_rewrite_of_the_same_size_within_one_clock_tick_is_a_conflict(dataset: Place) -> None:
+    files = Files(dataset)
     for number in range(30):
-        path.write_text("1\n")
+        files["data/000001_label.txt"] = b"1\n"
         reader, writer = open_both(dataset)
         items, origin = reader.take(1)
         assert items["label"]().tolist() == [1]
-        path.write_text("2\n")  # in place: same inode, same size, often the same time
+        files["data/000001_label.txt"] = b"2\n"  # in place: of the same size, often the same time
         with pytest.raises(ConflictError):
             writer.write(1, {"label": TxtNumpyItem(np.array([number]))}, origin=origin)
 
 
-def test_a_file_touched_but_not_changed_is_no_conflict(dataset: Path) -> None:
+def test_a_file_touched_but_not_changed_is_no_conflict(dataset: Place) -> None:
     reader, writer = open_both(dataset)
     items, origin = reader.take(1)
     items["label"]()
-    os.utime(dataset / "data/000001_label.txt")
+    files = Files(dataset)
+    files["data/000001_label.txt"] = files["data/000001_label.txt"]
     writer.write(1, {"label": TxtNumpyItem(np.array([5]))}, origin=origin)
 
 
-def test_only_the_conflicting_samples_of_a_group_are_left_out(dataset: Path) -> None:
+def test_only_the_conflicting_samples_of_a_group_are_left_out(dataset: Place) -> None:
     reader, writer = open_both(dataset)
     _, other = open_both(dataset)
     taken = {idx: reader.take(idx) for idx in range(6)}
@@ -244,7 +250,7 @@ def test_only_the_conflicting_samples_of_a_group_are_left_out(dataset: Path) -> 
 
 COUNTER = """
 import sys, time
-from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
+from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter, list_runs
 from prefect_pipestream.errors import ConflictError
 dataset = Underfolder(sys.argv[1], watch=True)
 writer = UnderfolderWriter(sys.argv[1], exists_ok=True, dataset=dataset)
@@ -262,17 +268,18 @@ print(done)
 """
 
 
-def count_with_processes(folder: Path, processes: int, seconds: float) -> tuple[int, int]:
+def count_with_processes(folder: Place, processes: int, seconds: float) -> tuple[int, int]:
     """Lets processes increment the labels of samples 0 to 2; returns sum and commits."""
     for idx in range(3):
         (folder / f"data/{idx:06d}_label.txt").write_text("0\n")
     command = [sys.executable, "-c", COUNTER, str(folder), str(seconds)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
     commits = sum(int(process.communicate()[0]) for process in running)
-    reader = Underfolder(folder)
+    reader = open_dataset(folder)
     return int(sum(reader.read(idx)["label"]()[0] for idx in range(3))), commits
 
 
+@pytest.mark.about_files
 def test_no_increment_of_two_processes_is_lost(dataset: Path) -> None:
     total, commits = count_with_processes(dataset, 2, 2)
     assert total == commits > 20
@@ -280,6 +287,7 @@ def test_no_increment_of_two_processes_is_lost(dataset: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.about_files
 def test_no_increment_of_four_processes_is_lost(dataset: Path) -> None:
     total, commits = count_with_processes(dataset, 4, 20)
     assert total == commits > 100
@@ -289,29 +297,32 @@ def test_no_increment_of_four_processes_is_lost(dataset: Path) -> None:
 # -- creating a dataset --------------------------------------------------------------------
 
 
-def test_a_folder_that_exists_is_refused_at_once(dataset: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    for folder in (dataset, tmp_path / "empty"):
-        with pytest.raises(DatasetExistsError, match="exists"):
-            UnderfolderWriter(folder)
+def test_a_place_where_a_dataset_is_is_refused_at_once(dataset: Place) -> None:
+    with pytest.raises(DatasetExistsError, match="exists"):
+        open_writer(dataset)
 
 
-def test_the_run_that_created_a_dataset_goes_on_with_it_and_nobody_else(tmp_path: Path) -> None:
-    folder = tmp_path / "new"
-    writer = UnderfolderWriter(folder, run_key="mine")
-    assert not folder.exists()
+def test_a_folder_that_exists_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DatasetExistsError, match="exists"):
+        UnderfolderWriter(tmp_path)
+
+
+def test_the_run_that_created_a_dataset_goes_on_with_it_and_nobody_else(new_place: Place) -> None:
+    writer = open_writer(new_place, run_key="mine")
+    assert not has_private_files(new_place)
+    assert dict(Files(new_place)) == {}
     writer.write(0, {"image": white()})
-    UnderfolderWriter(folder, run_key="mine").write(1, {"image": white()})
+    open_writer(new_place, run_key="mine").write(1, {"image": white()})
     pickle.loads(pickle.dumps(writer)).write(2, {"image": white()})
     with pytest.raises(DatasetExistsError, match="'mine'"):
-        UnderfolderWriter(folder, run_key="other")
-    assert len(Underfolder(folder)) == 3
+        open_writer(new_place, run_key="other")
+    assert len(open_dataset(new_place)) == 3
 
 
-def test_of_two_runs_that_create_one_folder_one_gets_it(tmp_path: Path) -> None:
+def test_of_two_runs_that_create_one_dataset_one_gets_it(new_place: Place, tmp_path: Path) -> None:
     for number in range(20):
-        folder = tmp_path / f"new{number}"
-        both = [UnderfolderWriter(folder, run_key=key) for key in ("a", "b")]
+        place = beside(new_place, f"new{number}")
+        both = [open_writer(place, run_key=key) for key in ("a", "b")]
         both[number % 2].claim()
         with pytest.raises(DatasetExistsError):
             both[1 - number % 2].claim()
@@ -322,12 +333,14 @@ def test_of_two_runs_that_create_one_folder_one_gets_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run_key", ["a/b", "..", "", "ü ~ x", "k" * 300, "undo:x"])
-def test_any_run_key_makes_a_folder_below_runs(dataset: Path, run_key: str) -> None:
+def test_any_text_is_a_run_key(dataset: Place, run_key: str) -> None:
     if run_key:
         _, writer = open_both(dataset, run_key=run_key)
         writer.write(0, {"image": white()})
-        assert len(list((dataset / ".pipestream/runs").iterdir())) == 1
-        assert Run.of(dataset, run_key).outcomes()[0].outcome == "written"
+        assert [run.run_key for run in list_runs(dataset)] == [run_key]
+        if not is_address(dataset):
+            assert len(list((Path(dataset) / ".pipestream/runs").iterdir())) == 1
+        assert run_of(dataset, run_key).outcomes()[0].outcome == "written"
 
 
 def test_a_full_disk_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
@@ -339,8 +352,8 @@ def test_a_full_disk_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("mounting a tmpfs needs the right to")
     try:
-        writer = UnderfolderWriter(folder, exists_ok=True)
-        reader = Underfolder(folder, must_exist=False)
+        writer = open_writer(folder, exists_ok=True)
+        reader = open_dataset(folder, must_exist=False)
         writer.write(0, {"blob": BinaryItem(b"x" * 1000)})
         before = contents(folder)
         with pytest.raises(DatasetWriteError) as caught:
@@ -357,16 +370,17 @@ def test_a_full_disk_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
                 break
         filler.unlink()
         writer.write(50, {"blob": BinaryItem(b"x" * 1000)})
-        assert Underfolder(folder).read(50)["blob"]() == b"x" * 1000
+        assert open_dataset(folder).read(50)["blob"]() == b"x" * 1000
         assert reader.folder == folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.about_files
 def test_file_handles_run_out(dataset: Path) -> None:
     code = """
 import resource, sys, os
-from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter
+from prefect_pipestream.underfolder import Underfolder, UnderfolderWriter, list_runs
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import BinaryItem
 writer = UnderfolderWriter(sys.argv[1], exists_ok=True)
@@ -390,13 +404,14 @@ else:
 assert free > 0
 """
     subprocess.run([sys.executable, "-c", code, str(dataset)], check=True)
-    assert Underfolder(dataset).read(0)["blob"]() == b"2"
+    assert open_dataset(dataset).read(0)["blob"]() == b"2"
     assert strays(dataset) == []
 
 
 # -- watching --------------------------------------------------------------------------------
 
 
+@pytest.mark.about_files
 def test_what_others_do_to_the_folder_is_seen_by_the_next_read(dataset: Path) -> None:
     reader, writer = open_both(dataset)
     data = dataset / "data"
@@ -412,6 +427,7 @@ def test_what_others_do_to_the_folder_is_seen_by_the_next_read(dataset: Path) ->
     assert len(reader) == 31
 
 
+@pytest.mark.about_files
 def test_reads_and_writes_do_not_scan_the_folder_again(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,7 +446,7 @@ def test_reads_and_writes_do_not_scan_the_folder_again(
     assert reader.index() is index
 
 
-def test_a_change_to_a_shared_item_that_is_there_is_told(dataset: Path) -> None:
+def test_a_change_to_a_shared_item_that_is_there_is_told(dataset: Place) -> None:
     reader, writer = open_both(dataset)
     items, _ = reader.take(0)
     writer.write(0, items)  # unchanged: nothing to say

@@ -8,7 +8,8 @@ import pytest
 from flows.validate_dataset import validate_dataset
 from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import PipeBuildingError
-from prefect_pipestream.underfolder import Underfolder
+from prefect_pipestream.storage.address import Place, is_address
+from prefect_pipestream.underfolder.opening import open_dataset
 from prefect_pipestream.validation import (
     FieldRule,
     InvalidDatasetError,
@@ -16,22 +17,30 @@ from prefect_pipestream.validation import (
     check_rules,
     validate_samples,
 )
-from tests.dataset_files import files_outside_private
+from tests.dataset_files import Files, files_outside_private, made_at
 from tests.prefect_layer.artifacts import artifact_texts
 from tests.prefect_layer.datasets import make_dataset, truncate_image
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "parts", samples=6)
+def folder(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset, samples=6)
 
 
-def problems(folder: Path, *rules: ItemRule, **options: Any) -> dict[int, list[str]]:
-    found = validate_samples(Underfolder(folder), range(6), rules, **options)
+def as_it_is(place: Place) -> object:
+    """All files; in a folder, what the file system says of them, too."""
+    if is_address(place):
+        return dict(Files(place))
+    found = {path: path.stat() for path in files_outside_private(Path(place))}
+    return {path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in found.items()}
+
+
+def problems(folder: Place, *rules: ItemRule, **options: Any) -> dict[int, list[str]]:
+    found = validate_samples(open_dataset(folder), range(6), rules, **options)
     return {one.idx: one.problems for one in found}
 
 
-def test_a_good_dataset_has_no_problem(folder: Path) -> None:
+def test_a_good_dataset_has_no_problem(folder: Place) -> None:
     rules = [
         ItemRule(
             key="image",
@@ -55,9 +64,9 @@ def test_a_good_dataset_has_no_problem(folder: Path) -> None:
     assert problems(folder, *rules, allow_other_items=False) == {}
 
 
-def test_every_item_is_decoded_also_without_rules(folder: Path) -> None:
+def test_every_item_is_decoded_also_without_rules(folder: Place) -> None:
     truncate_image(folder, 2)
-    (folder / "data" / "004_metadata.yaml").write_text("a: [")
+    Files(folder)["data/004_metadata.yaml"] = b"a: ["
     found = problems(folder)
     assert list(found) == [2, 4]
     assert found[2][0].startswith("image: data/002_image.png: ")
@@ -97,15 +106,15 @@ def test_every_item_is_decoded_also_without_rules(folder: Path) -> None:
         ),
     ],
 )
-def test_what_is_not_as_it_should_be_is_told(folder: Path, rule: ItemRule, expected: str) -> None:
+def test_what_is_not_as_it_should_be_is_told(folder: Place, rule: ItemRule, expected: str) -> None:
     assert problems(folder, rule)[0] == [expected]
 
 
-def test_an_item_that_need_not_be_there_may_be_missing(folder: Path) -> None:
+def test_an_item_that_need_not_be_there_may_be_missing(folder: Place) -> None:
     assert problems(folder, ItemRule(key="mask", required=False)) == {}
 
 
-def test_items_without_a_rule_are_refused_if_asked(folder: Path) -> None:
+def test_items_without_a_rule_are_refused_if_asked(folder: Place) -> None:
     found = problems(folder, ItemRule(key="image"), allow_other_items=False)
     assert found[0] == ["camera: is not expected", "metadata: is not expected"]
 
@@ -116,19 +125,16 @@ def test_two_rules_for_one_key_are_refused() -> None:
 
 
 def test_the_flow_is_a_gate_and_changes_nothing(
-    folder: Path, tmp_path: Path, prefect_api: None
+    folder: Place, tmp_path: Path, prefect_api: None
 ) -> None:
     dataset = ReadWriteUnderfolder(folder=folder)
     assert validate_dataset(dataset).summary() == "6 valid, 0 invalid"
     truncate_image(folder, 2)
-    before = {path: path.stat() for path in files_outside_private(folder)}
+    before = as_it_is(folder)
     listed = tmp_path / "problems.csv"
     with pytest.raises(InvalidDatasetError, match="002_image"):
         validate_dataset(dataset, report_file=listed)
     assert validate_dataset(dataset, max_invalid=0.2).summary() == "5 valid, 1 invalid"
-    after = {path: path.stat() for path in files_outside_private(folder)}
-    assert {path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in before.items()} == {
-        path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in after.items()
-    }
+    assert as_it_is(folder) == before
     assert "002_image.png" in listed.read_text()
-    assert any("5 valid, 1 invalid" in text for text in artifact_texts("validation-parts"))
+    assert any("5 valid, 1 invalid" in text for text in artifact_texts("validation-dataset"))

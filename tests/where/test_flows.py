@@ -22,35 +22,38 @@ from prefect_pipestream.flows import (
 )
 from prefect_pipestream.review import compute_review
 from prefect_pipestream.sequences import Sample
-from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.storage.address import Place
+from tests.dataset_files import Files, beside, made_at
 from tests.layouts.photos import make_photos
 from tests.prefect_layer.datasets import count_runs, files_of, make_dataset, runs_of
+from tests.underfolder.conftest import run_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 QUERY = "metadata.number >= 2 and metadata.runs == 0"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "set")
+def folder(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset)
 
 
-def process(folder: Path, transform: Any = count_runs, **arguments: Any) -> Any:
+def process(folder: Place, transform: Any = count_runs, **arguments: Any) -> Any:
     arguments = {"sample_retries": 0, "artifacts": False, **arguments}
     return process_samples(ReadWriteUnderfolder(folder=folder), transform, **arguments)
 
 
-def test_a_run_is_over_what_query_indices_and_selection_all_choose(folder: Path) -> None:
+def test_a_run_is_over_what_query_indices_and_selection_all_choose(folder: Place) -> None:
     report = process(folder, where=QUERY, indices=[0, 1, 2, 3], run_key="r")
     assert report.counts["written"] == 2
     assert runs_of(folder, range(6)) == [0, 0, 1, 1, 0, 0]
-    assert Run.of(folder, "r").facts()["where"] == QUERY
+    assert run_of(folder, "r").facts()["where"] == QUERY
     assert process(folder, where=QUERY, select="changed").counts["written"] == 2
     assert runs_of(folder, range(6)) == [0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("query", ["metadata.number = 2", "image.shape == 3", "'number' == 2"])
-def test_a_wrong_query_is_refused_before_anything_runs(folder: Path, query: str) -> None:
+@pytest.mark.folder_yet("queries of what is no metadata are refused")
+def test_a_wrong_query_is_refused_before_anything_runs(folder: Place, query: str) -> None:
     before = files_of(folder)
     for flow in (process, lambda folder, where: clean_dataset(folder, ["invert"], where=where)):
         with pytest.raises(QueryError, match=r"column|no metadata"):
@@ -59,7 +62,7 @@ def test_a_wrong_query_is_refused_before_anything_runs(folder: Path, query: str)
     assert list_runs(folder) == []
 
 
-def test_a_run_that_is_gone_on_with_keeps_to_its_query(folder: Path) -> None:
+def test_a_run_that_is_gone_on_with_keeps_to_its_query(folder: Place) -> None:
     def stops_at_four(sample: Sample) -> Sample:
         if sample["metadata"]()["number"] == 4:
             raise DatasetWriteError(28, "the disk is full")
@@ -79,32 +82,37 @@ def test_a_run_that_is_gone_on_with_keeps_to_its_query(folder: Path) -> None:
         process(folder, where=QUERY, run_key="other")
 
 
-def test_outcomes_of_the_target_choose_samples_of_the_source(folder: Path, tmp_path: Path) -> None:
-    target = tmp_path / "built"
+@pytest.mark.folder_yet("queries of outcomes in a run")
+def test_outcomes_of_the_target_choose_samples_of_the_source(folder: Place) -> None:
+    target = beside(folder, "built")
     build_dataset(folder, target, ["invert"], where="metadata.number < 4", run_key="r")
-    assert len(list((target / "data").glob("*_metadata.yaml"))) == 4
+    assert sum(name.endswith("_metadata.yaml") for name in Files(target)) == 4
     left = "not has `run:r` and metadata.number < 9"
     assert (
         build_dataset(folder, OutputUnderfolder(folder=target), ["invert"], where=left).total == 2
     )
 
 
-def test_validation_review_and_export_take_a_query(folder: Path, tmp_path: Path) -> None:
-    (folder / "data" / "001_image.png").write_bytes(b"broken")
+def test_a_validation_takes_a_query(folder: Place) -> None:
+    Files(folder)["data/001_image.png"] = b"broken"
     assert validate_dataset(folder, where="metadata.number != 1").checked == 5
     assert validate_dataset(folder, where="metadata.number < 3", indices=[0, 2, 5]).checked == 2
+
+
+@pytest.mark.folder_yet("reviews, exports")
+def test_a_review_and_an_export_take_a_query(folder: Place, tmp_path: Path) -> None:
     review = compute_review(folder, ["invert"], "r", where="metadata.number > 3", indices=[0, 4, 5])
     assert [sample.idx for sample in review.changed] == [4, 5]
     report = export_dataset(folder, "image-folder", tmp_path / "out", where="metadata.number > 3")
     assert report.samples == 2
 
 
-def test_commands_take_a_query(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_take_a_query(folder: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["where", str(folder), "metadata.number > 3"]) == 0
     assert capsys.readouterr().out.split() == ["4", "5"]
     assert cli.main(["where", str(folder), "not has mask", "--count"]) == 0
     assert capsys.readouterr().out.split() == ["6"]
-    (folder / "data" / "001_metadata.yaml").write_text("[")
+    Files(folder)["data/001_metadata.yaml"] = b"["
     assert cli.main(["where", str(folder), "metadata.number > 3", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["count"], found["indices"], list(found["problems"])) == (2, [4, 5], ["1"])
@@ -114,12 +122,13 @@ def test_commands_take_a_query(folder: Path, capsys: pytest.CaptureFixture[str])
     clean = ["clean", str(folder), "--transform", "invert", "--where", "metadata.number > 3"]
     assert cli.main([*clean, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"]["written"] == 2
-    metadata = yaml.safe_load((folder / "data" / "004_metadata.yaml").read_text())
+    metadata = yaml.safe_load(Files(folder)["data/004_metadata.yaml"])
     assert metadata["number"] == 4
 
 
+@pytest.mark.folder_yet("an undo of some samples")
 def test_a_part_of_a_run_is_undone_by_a_query(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process(folder, run_key="r")
     undo_run(folder, "r", where="metadata.number > 3")
@@ -141,7 +150,7 @@ def test_a_part_of_a_run_is_undone_by_a_query(
     assert "is true of no sample" in capsys.readouterr().err
 
 
-def test_failed_samples_are_chosen_by_a_query(folder: Path) -> None:
+def test_failed_samples_are_chosen_by_a_query(folder: Place) -> None:
     def fails(sample: Sample) -> Sample:
         raise ValueError("never")
 

@@ -17,7 +17,7 @@ from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.state import State
-from prefect_pipestream.underfolder.commits.attempts import moved_since
+from prefect_pipestream.underfolder.commits.attempts import moved_since, undone_while_on
 from prefect_pipestream.underfolder.commits.commit import Commit, Rules
 from prefect_pipestream.underfolder.commits.conflicts import is_stale
 from prefect_pipestream.underfolder.commits.staging import StagedFile, StagedSample, Staging
@@ -302,12 +302,14 @@ def _object_for(folder: str, file: StagedFile) -> str:
 
 
 def taken_over(address: Place, state: State, run_key: str) -> RunTakenOverError:
-    """The error of an attempt at a run that another one has, or whose samples were moved."""
+    """The error of an attempt at a run that another one has, or that ended without it."""
     if run_key in state.moved_by:
         return moved_since(str(address), run_key, state.moved_by[run_key])
+    if not state.attempts.get(run_key):
+        return undone_while_on(str(address), run_key)
     return RunTakenOverError(
-        f"{address}: another attempt at run {run_key!r} goes on with it, or it was undone. This "
-        "one stops; what it has committed stays. To do the work again, give another run key."
+        f"{address}: another attempt at run {run_key!r} goes on with it. This one stops; what it "
+        "has committed stays. To do the same work once more, give another run key."
     )
 
 

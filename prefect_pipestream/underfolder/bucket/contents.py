@@ -180,6 +180,17 @@ class Contents:
         is_so = there is not None and there.etag == etag
         return is_so and self.log.state.refs.get(name) == ref
 
+    def has_plain(self, name: str, digest: bytes | None) -> bool:
+        """Whether a file that the log has never changed has a content, however it is called now.
+
+        Raises:
+            StoreError: If it is to be read to know it, and cannot be.
+        """
+        there = self._stat_now(name)
+        if digest is None or there is None or name in self.log.state.refs:
+            return False
+        return self._digest_of_view(name, there) == digest.hex()
+
     def version_of(self, name: str, there: Stat | None, ref: Ref | None = None) -> Version | None:
         """The version of a file, given what the store tells of it; None where there is none.
 

@@ -13,6 +13,7 @@ everybody sees them, comes after it, can be repeated, and is done by whoever wri
 writer died before.
 """
 
+import atexit
 import logging
 import math
 import os
@@ -26,6 +27,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
@@ -81,9 +83,10 @@ class _Ledgers(Layout):
         self._store = open_store(address)
         self._numbers: dict[str, int] = {}  # of the entries, by the ids of their commits
         self._last: tuple[str, Entry | None] = ("", None)  # the one read last, by its path
+        _remove_left()
         self._folder = tempfile.mkdtemp(prefix="pipestream-")
         self.private = os.path.join(self._folder, PRIVATE_FOLDER)
-        weakref.finalize(self, _remove_own, self._folder, os.getpid())
+        weakref.finalize(self, _left.put, (self._folder, os.getpid()))
 
     def at(self, *parts: str) -> str:
         """The path of a private file or folder."""
@@ -158,9 +161,25 @@ def _read_entry(path: str) -> Entry:
         return Entry.from_bytes(file.read())
 
 
-def _remove_own(folder: str, pid: int) -> None:
-    if os.getpid() == pid:  # a forked process ends, too, and is not to take it from this one
-        shutil.rmtree(folder, ignore_errors=True)
+# The folders that nobody knows any more, and whose they are. They are not removed by what is called
+# as an object goes: a task's timeout or Ctrl-C that comes meanwhile would be lost there.
+_left: SimpleQueue[tuple[str, int]] = SimpleQueue()
+
+
+@atexit.register
+def _remove_left() -> None:
+    while True:
+        try:
+            folder, pid = _left.get_nowait()
+        except Empty:
+            return
+        if os.getpid() != pid:  # a forked process is not to take it from this one
+            continue
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        except BaseException:
+            _left.put((folder, pid))
+            raise
 
 
 class BucketLog:

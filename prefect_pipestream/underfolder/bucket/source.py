@@ -193,7 +193,9 @@ class BucketSource(FileSource):
         if self.digest is None and self._contents.is_still(self.name, self.ref, self.etag):
             return False
         now = self._contents.version_now(self.name)
-        return now is None or self.version is None or not self.version.may_be(now)
+        if now is None or self.version is None:
+            return True
+        return not (self.version.may_be(now) or self._contents.has_plain(self.name, self.digest))
 
     def __reduce__(self) -> tuple[Any, ...]:
         contents = self._contents.of_file(self.name)

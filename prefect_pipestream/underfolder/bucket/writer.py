@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from prefect_pipestream.errors import DatasetExistsError, DatasetWriteError
+from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, taken_over
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
@@ -18,7 +18,7 @@ from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.attempts import moved_since
 from prefect_pipestream.underfolder.commits.commit import Rules
 from prefect_pipestream.underfolder.commits.staging import Staging
-from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
+from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter, dataset_exists
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
@@ -150,11 +150,7 @@ class BucketWriter(UnderfolderWriter):
         claimed_by = self.dataset.log.state.claimed_by
         if claimed_by == self.run_key:
             return
-        whose = "" if claimed_by is None else f" (created by run {claimed_by!r})"
-        raise DatasetExistsError(
-            f"Dataset {self.dataset.address} exists{whose} and is not to be overwritten. Give "
-            "another address, or the run key of the run that created it, to go on with that run."
-        )
+        raise dataset_exists(self.dataset.address, claimed_by, "address")
 
     def _prepare(self) -> None:
         with self._entering:

@@ -77,6 +77,14 @@ def moved_since(root: str, run_key: str, by: str) -> RunTakenOverError:
     )
 
 
+def undone_while_on(place: str, run_key: str) -> RunTakenOverError:
+    """The error of an attempt at a run that somebody undid."""
+    return RunTakenOverError(
+        f"{place}: run {run_key!r} was undone while it was on. This attempt stops; nothing of it "
+        "is left in the dataset. To do the work again, start the run anew."
+    )
+
+
 def refuse_if_taken_over(run: Run, attempt: str) -> None:
     """The caller holds the commit lock. Costs the reading of one small file.
 
@@ -87,10 +95,7 @@ def refuse_if_taken_over(run: Run, attempt: str) -> None:
     if noted.get("attempt") == attempt:
         return
     if not noted:
-        raise RunTakenOverError(
-            f"{run.layout.root}: run {run.key!r} was undone while it was on. This attempt stops; "
-            "nothing of it is left in the dataset. To do the work again, start the run anew."
-        )
+        raise undone_while_on(run.layout.root, run.key)
     if "moved_by" in noted:
         raise moved_since(run.layout.root, run.key, str(noted["moved_by"]))
     raise RunTakenOverError(

@@ -269,13 +269,7 @@ class UnderfolderWriter:
         claim = read_json(self._layout.claim)
         if claim.get("run_key") == self.run_key:
             return
-        whose = f" (created by run {claim['run_key']!r})" if "run_key" in claim else ""
-        raise DatasetExistsError(
-            f"Dataset {self._layout.root} exists{whose} and is not to be overwritten. Give "
-            "another folder, or the run key of the run that created it, to go on with that run. "
-            "From Python, what writes into a dataset that exists is `to_underfolder` with "
-            "`exists_ok`, `create_output_stream` or the block `OutputUnderfolder`."
-        )
+        raise dataset_exists(self._layout.root, claim.get("run_key"), "folder")
 
     def _prepare(self) -> None:
         with self._entering:
@@ -493,3 +487,20 @@ def _leave(folder: str, alive: Liveness) -> None:
         os.rmdir(folder)
         os.unlink(folder + ".alive")
     alive.close()
+
+
+def dataset_exists(place: str, claimed_by: str | None, kind: str) -> DatasetExistsError:
+    """The error of a writer that may not write into a dataset that exists.
+
+    Args:
+        place: The dataset.
+        claimed_by: The run that created it, if that is known.
+        kind: What may be given in its place.
+    """
+    whose = "" if claimed_by is None else f" (created by run {claimed_by!r})"
+    return DatasetExistsError(
+        f"Dataset {place} exists{whose} and is not to be overwritten. Give another {kind}, or the "
+        "run key of the run that created it, to go on with that run. From Python, what writes into "
+        "a dataset that exists is `to_underfolder` with `exists_ok`, `create_output_stream` or the "
+        "block `OutputUnderfolder`."
+    )
