@@ -1,10 +1,13 @@
 """Rules before a commit, and before an undo, are held to in a folder and in a bucket."""
 
 import itertools
+import json
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
+from obstore.store import MemoryStore
 
 from prefect_pipestream.errors import ConflictError, InvalidSampleError, UndoRefusedError
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
@@ -13,7 +16,9 @@ from prefect_pipestream.storage.address import Address, Place
 from prefect_pipestream.underfolder import plan_undo, undo_run
 from prefect_pipestream.underfolder.commits.prospect import Items
 from prefect_pipestream.validation import FieldRule, ItemRule, SampleRules
+from tests.bucket.stores import ROOT, process
 
+LOG = ".pipestream/log"
 NUMBERS = itertools.count()
 SMALL = ItemRule(key="metadata", required_fields=(FieldRule(path="number", maximum=9),))
 FACTOR = ItemRule(key="factor", required_fields=(FieldRule(path="by", maximum=3),))
@@ -156,6 +161,38 @@ def test_what_it_was_not_judged_by_may_be_changed(place: Place) -> None:
     assert opened(place)[0]["image"]().shape == (2, 2)
 
 
+@pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
+def test_whoever_changes_it_at_whichever_request_is_before_or_refuses_it(md5: bool) -> None:
+    for number in itertools.count(1):
+        objects = MemoryStore()
+        with process(objects, md5=md5):
+            made_at(ROOT)
+        did = []
+
+        def another(is_after: bool, objects: MemoryStore = objects, did: list[int] = did) -> None:
+            if not is_after:
+                with process(objects, md5=md5):
+                    set_number(opened(ROOT, run_key="other"), 0, 99)
+                did.append(1)
+
+        is_refused = False
+        with process(objects, md5=md5, happens=another) as store:
+            stream = opened(ROOT, SMALL)
+            store._at = len(store.requests) + number
+            try:
+                stream.set_output(0, Sample({"image": PngImageItem(np.ones((2, 2), np.uint8))}))
+            except (ConflictError, InvalidSampleError):
+                is_refused = True
+        if not did:
+            break
+        with process(objects, md5=md5) as store:
+            assert (opened(ROOT)[0]["image"]().shape == (4, 5)) == is_refused
+            commits = [json.loads(store.read(stat.key).data) for stat in store.objects_in(LOG)]
+            keys = [entry["run_key"] for entry in commits if "commit" in entry]
+        assert keys == ["make", "other"] if is_refused else ["make", "run", "other"], number
+    assert number > 10
+
+
 # -- an undo ---------------------------------------------------------------------------------
 
 SOME = SampleRules.of(
@@ -210,3 +247,14 @@ def test_what_others_change_while_an_undo_is_checked_counts() -> None:
     with pytest.raises(UndoRefusedError, match=r"1 \(metadata.number: is 7"):
         undo_run(place, "run", check=check)
     assert asked == [0, 1, 7]  # of what nobody changed it is not asked again
+
+
+def test_a_pickled_part_is_held_to_the_rules(place: Place) -> None:
+    part = cloudpickle.loads(cloudpickle.dumps(opened(place, SMALL).part([1])))
+    with pytest.raises(InvalidSampleError):
+        set_number(part, 1, 10)
+    set_number(part, 1, 9)
+    other = cloudpickle.loads(cloudpickle.dumps(opened(place, SMALL).part([1])))
+    with pytest.raises(InvalidSampleError, match="metadata: is missing"):
+        other.set_output(2, other[1], removes=["metadata"])
+    assert numbers(place) == [0, 9, 2]

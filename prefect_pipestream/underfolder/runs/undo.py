@@ -359,16 +359,17 @@ def plan_undo(
 def planned(files: Files, intent: Intent, force: bool, check: Check | None) -> UndoPlan:
     """Says what an undo would do now; see `plan_undo`."""
     runs = intent.runs(files.layout)
-    refusal = None
+    refusal = plan = None
     changes: Mapping[str, Change] = {}
     try:
         refuse_at_first(files.layout, intent, runs, force)
         _, changes = to_take_back(files, intent, runs, force)
-        plan_held_to_rules(files, runs, changes, force, intent.indices, check)
+        plan = plan_held_to_rules(files, runs, changes, force, intent.indices, check)
     except DatasetError as error:
         refusal = str(error)
-    with files.asked_at_once(changes):
-        plan = plan_for(files, runs, changes, force)
+    if plan is None:
+        with files.asked_at_once(changes):
+            plan = plan_for(files, runs, changes, force)
     return UndoPlan(
         run_keys=tuple(run.key for run in runs),
         undo_run_key=intent.undo_key,
