@@ -52,13 +52,11 @@ class Stat(NamedTuple):
         size: Bytes.
         etag: What tells its content from others, as the store has it: not by the content alone, nor
             another one for each write.
-        at: When it was written, in seconds since the epoch.
     """
 
     key: str
     size: int
     etag: str
-    at: float = 0.0
 
     @property
     def name(self) -> str:
@@ -181,6 +179,17 @@ class Store:
         with self._explained("listed", folder):
             found = obstore.list_with_delimiter(self._store, folder or None)["objects"]
             return list(map(_stat_of, found))
+
+    def times_in(self, folder: str) -> dict[str, float]:
+        """When each object directly in a folder was written, by its name: seconds since the epoch.
+
+        Raises:
+            StoreError: If they cannot be listed.
+        """
+        obstore = _obstore()
+        with self._explained("listed", folder):
+            found = obstore.list_with_delimiter(self._store, folder)["objects"]
+        return {_stat_of(meta).name: meta["last_modified"].timestamp() for meta in found}
 
     def names_in(self, folder: str) -> list[str]:
         """The names of the objects directly in a folder, and of the folders there.
@@ -342,8 +351,7 @@ class Store:
 
 
 def _stat_of(meta: Any, key: str | None = None) -> Stat:
-    written = meta["last_modified"].timestamp()
-    return Stat(meta["path"] if key is None else key, meta["size"], _etag_of(meta), written)
+    return Stat(meta["path"] if key is None else key, meta["size"], _etag_of(meta))
 
 
 def _etag_of(meta: Any) -> str:
