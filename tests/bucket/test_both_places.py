@@ -1,7 +1,6 @@
 """What a stream does is the same in a folder and in a bucket."""
 
 import inspect
-import itertools
 from pathlib import Path
 
 import cloudpickle
@@ -25,18 +24,14 @@ from prefect_pipestream.items import (
     YamlMetadataItem,
 )
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
-from prefect_pipestream.storage.address import Address, Place
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import list_runs, opening, undo_run
+from tests.dataset_files import new_address
 
-NUMBERS = itertools.count()
 
-
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Where there is no dataset yet."""
-    if request.param == "folder":
-        return tmp_path / "parts"
-    return Address.of(f"memory://both-{next(NUMBERS)}/parts")
+@pytest.fixture
+def place(new_place: Place) -> Place:
+    return new_place
 
 
 def sample_of(number: int) -> Sample:
@@ -265,7 +260,7 @@ def test_a_pickled_part_and_a_pickled_sample_are_as_they_were(stream: DataStream
 def test_a_dataset_is_copied_from_any_place_to_any(
     stream: DataStream, tmp_path: Path, place: Place
 ) -> None:
-    for target in (tmp_path / "copy", Address.of(f"memory://copy-{next(NUMBERS)}/parts")):
+    for target in (tmp_path / "copy", new_address()):
         source = SamplesSequence.from_underfolder(stream.output_folder)
         source.to_underfolder(target, zfill=3).run()
         copied = SamplesSequence.from_underfolder(target)

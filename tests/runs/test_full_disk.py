@@ -25,7 +25,7 @@ from tests.runs.datasets import contents, differences, labels
 from tests.runs.transforms import count
 from tests.underfolder.conftest import strays
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.about_files]
 
 SAMPLES = 60
 KEY = "the-run"

@@ -200,7 +200,7 @@ def test_any_turns_undone_together_restore_every_byte(
 
 
 @pytest.mark.filterwarnings("ignore:.*the shared item:UserWarning")
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=6)
 @given(turns=turns, packed=st.sets(names), order=st.permutations(["a", "b", "c"]))
 def test_any_turns_undone_together_restore_every_byte_in_a_bucket(
     turns: Turns, packed: set[str], order: list[str]

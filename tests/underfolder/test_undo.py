@@ -611,7 +611,7 @@ def test_any_runs_undone_in_reverse_restore_every_byte(runs: Runs) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*the shared item:UserWarning")
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(runs=runs)
 def test_any_runs_undone_in_reverse_restore_every_byte_in_a_bucket(runs: Runs) -> None:
     undo_in_reverse("bucket", runs)
