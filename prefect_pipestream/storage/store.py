@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -44,7 +45,8 @@ class ObjectExistsError(StoreError, FileExistsError):
     """An object was to be created, and there is one already."""
 
 
-class Stat(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Stat:
     """What a store tells of an object.
 
     Attributes:
@@ -52,11 +54,14 @@ class Stat(NamedTuple):
         size: Bytes.
         etag: What tells its content from others, as the store has it: not by the content alone, nor
             another one for each write.
+        at: When it was written, in seconds since the epoch, by the store's clock; some stores tell
+            it less exactly in one answer than in another, and two are the same whatever it says.
     """
 
     key: str
     size: int
     etag: str
+    at: float = field(default=0.0, compare=False)
 
     @property
     def name(self) -> str:
@@ -179,17 +184,6 @@ class Store:
         with self._explained("listed", folder):
             found = obstore.list_with_delimiter(self._store, folder or None)["objects"]
             return list(map(_stat_of, found))
-
-    def times_in(self, folder: str) -> dict[str, float]:
-        """When each object directly in a folder was written, by its name: seconds since the epoch.
-
-        Raises:
-            StoreError: If they cannot be listed.
-        """
-        obstore = _obstore()
-        with self._explained("listed", folder):
-            found = obstore.list_with_delimiter(self._store, folder)["objects"]
-        return {_stat_of(meta).name: meta["last_modified"].timestamp() for meta in found}
 
     def names_in(self, folder: str) -> list[str]:
         """The names of the objects directly in a folder, and of the folders there.
@@ -351,7 +345,8 @@ class Store:
 
 
 def _stat_of(meta: Any, key: str | None = None) -> Stat:
-    return Stat(meta["path"] if key is None else key, meta["size"], _etag_of(meta))
+    path = meta["path"] if key is None else key
+    return Stat(path, meta["size"], _etag_of(meta), meta["last_modified"].timestamp())
 
 
 def _etag_of(meta: Any) -> str:

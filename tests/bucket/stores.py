@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from obstore.store import MemoryStore
@@ -70,14 +71,14 @@ class HostStore(Store):
 
     def stat(self, key: str) -> Stat | None:
         found = super().stat(key)
-        return found and found._replace(etag=self._named(key, found.etag))
+        return found and replace(found, etag=self._named(key, found.etag))
 
     def objects_in(self, prefix: str, after: str = "") -> Iterator[Stat]:
         for stat in super().objects_in(prefix, after):
-            yield stat._replace(etag=self._named(stat.key, stat.etag))
+            yield replace(stat, etag=self._named(stat.key, stat.etag))
 
     def files_in(self, folder: str = "") -> list[Stat]:
-        return [s._replace(etag=self._named(s.key, s.etag)) for s in super().files_in(folder)]
+        return [replace(s, etag=self._named(s.key, s.etag)) for s in super().files_in(folder)]
 
     def create(self, key: str, data: bytes) -> str:
         return self._named(key, super().create(key, data))

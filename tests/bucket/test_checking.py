@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -269,7 +270,7 @@ def test_what_was_sent_and_not_committed_is_removed_after_a_day(
 
     def long_ago(self: HostStore, prefix: str, after: str = ""):  # type: ignore[no-untyped-def]
         for stat in listed(self, prefix, after):
-            yield stat._replace(at=stat.at - 2 * DAY)
+            yield replace(stat, at=stat.at - 2 * DAY)
 
     monkeypatch.setattr(HostStore, "objects_in", long_ago)
     report = check(ROOT)
@@ -340,7 +341,7 @@ def test_a_probe_that_is_left_is_removed(store: HostStore, monkeypatch: pytest.M
     listed = HostStore.files_in
 
     def long_ago(self: HostStore, folder: str = "") -> list[Stat]:
-        return [stat._replace(at=stat.at - 2 * DAY) for stat in listed(self, folder)]
+        return [replace(stat, at=stat.at - 2 * DAY) for stat in listed(self, folder)]
 
     monkeypatch.setattr(HostStore, "files_in", long_ago)
     assert kinds(check(ROOT)) == {"leftover": 1}

@@ -289,7 +289,7 @@ class BucketDocuments(Documents):
 
     def times_in(self, *parts: str) -> dict[str, float]:
         """When each document in a folder was written, by its name."""
-        return self._store.times_in(self._key(parts))
+        return {stat.name: stat.at for stat in self._store.files_in(self._key(parts))}
 
     def remove(self, *parts: str) -> None:
         """Removes a document, if it is there."""
