@@ -8,9 +8,14 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Self
 
 from prefect.blocks.core import Block
+from prefect.client.schemas import BlockDocument
 from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, model_validator
 
-from prefect_pipestream.credentials import CredentialsField, use_credentials
+from prefect_pipestream.credentials import (
+    CredentialsField,
+    refuse_to_save,
+    use_credentials,
+)
 from prefect_pipestream.sequences import DataStream, build_pipe
 from prefect_pipestream.storage.address import Place, PlaceField
 from prefect_pipestream.views.addresses import BrowserAddress
@@ -95,6 +100,10 @@ class DatasetBlock(DataStreamBlock, ABC):
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
         use_credentials(self.folder, self.credentials)
+
+    def _to_block_document(self, *args: Any, **kwargs: Any) -> BlockDocument:
+        refuse_to_save(self.credentials)
+        return super()._to_block_document(*args, **kwargs)
 
 
 class ReadWriteUnderfolder(DatasetBlock):

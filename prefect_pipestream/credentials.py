@@ -19,7 +19,6 @@ from pydantic import (
     PrivateAttr,
     Secret,
     SecretStr,
-    SerializationInfo,
     WithJsonSchema,
 )
 
@@ -312,22 +311,25 @@ def _checked(given: Any) -> Block | None:
     return SavedCredentials.of(fields)
 
 
-def _referred_to(credentials: Block | None, info: SerializationInfo) -> Any:
-    """Credentials as they are written anywhere: where they are saved, and never what they are.
-
-    Raises:
-        CredentialsError: If a block is saved whose own credentials are not.
-    """
+def _referred_to(credentials: Block | None) -> Any:
+    """Credentials as they are written anywhere: where they are saved, and never what they are."""
     if credentials is None:
         return None
-    if credentials._block_document_id is not None:
-        return {"$ref": {"block_document_id": str(credentials._block_document_id)}}
-    if (info.context or {}).get("include_secrets"):
+    saved = credentials._block_document_id
+    return "**********" if saved is None else {"$ref": {"block_document_id": str(saved)}}
+
+
+def refuse_to_save(credentials: Block | None) -> None:
+    """Checks that a block that is saved can refer to its credentials.
+
+    Raises:
+        CredentialsError: If these are not saved themselves.
+    """
+    if credentials is not None and credentials._block_document_id is None:
         raise CredentialsError(
             "A dataset's block is saved with a reference to its credentials, and these are not "
             'saved yet. Save them first: credentials.save("NAME").'
         )
-    return "**********"
 
 
 CredentialsField = Annotated[
@@ -337,11 +339,11 @@ CredentialsField = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
+                {"type": "null"},  # what a form has at first
                 *(
                     {"type": "object", "title": kind.name, "block_type_slug": kind.slug}
                     for kind in _KINDS
                 ),
-                {"type": "null"},
             ]
         }
     ),
