@@ -10,7 +10,9 @@ role of the machine.
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -80,6 +82,24 @@ def options_for(address: Address) -> StoreOptions | None:
                 return None
             above = Address(above.rpartition("/")[0])
         return _noted[above]
+
+
+_is_left_out: ContextVar[bool] = ContextVar("_is_left_out", default=False)
+
+
+@contextmanager
+def leaving_out_credentials() -> Iterator[None]:
+    """Leaves credentials out of what is pickled inside, as it goes to a disk."""
+    token = _is_left_out.set(True)
+    try:
+        yield
+    finally:
+        _is_left_out.reset(token)
+
+
+def to_be_pickled(options: StoreOptions | None) -> StoreOptions | None:
+    """What goes into a pickle of how a store is reached; see `leaving_out_credentials`."""
+    return None if _is_left_out.get() else options
 
 
 def connection(address: Address, options: StoreOptions | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from prefect_pipestream.storage.credentials import (
     StoreOptions,
     connection,
     options_for,
+    to_be_pickled,
     use_options,
 )
 
@@ -97,7 +98,7 @@ class Store:
         self._guard = threading.Lock()
 
     def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[Address, StoreOptions | None]]:
-        return _opened_again, (self.root, self.options)
+        return _opened_again, (self.root, to_be_pickled(self.options))
 
     @property
     def _store(self) -> Any:
@@ -334,8 +335,9 @@ def _reason_of(error: Exception) -> str:
     """What a store says of an error, in one line: its own code, where it gives one as XML."""
     text = str(error)
     code, message = (re.search(f"<{tag}>([^<]+)</{tag}>", text) for tag in ("Code", "Message"))
-    said = text.partition("\n")[0]
-    return f"{code[1]}: {message[1] if message else said}" if code else said
+    if not code:
+        return text.partition("\n")[0]
+    return f"{code[1]}: {message[1]}" if message else code[1]
 
 
 _open: dict[tuple[int, Address], Store] = {}

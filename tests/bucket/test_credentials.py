@@ -4,6 +4,9 @@ import logging
 import os
 import pickle
 import sys
+import threading
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from prefect_pipestream.blocks import CreateNewUnderfolder, OutputUnderfolder, R
 from prefect_pipestream.errors import DatasetError, MissingExtraError
 from prefect_pipestream.flows import undo_run, validate_dataset
 from prefect_pipestream.flows.processing import process_samples
-from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.sequences import DataStream, SamplesSequence
 from prefect_pipestream.storage import store as stores
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.credentials import (
@@ -138,8 +141,8 @@ def test_another_process_is_given_them_with_a_stream(root: Address, closed_weed:
     block = ReadWriteUnderfolder(folder=root, credentials=fields_of(closed_weed))
     stream = block.open()
 
-    for sent in (stream, stream.part([0]), block):
-        with Working(work.increment_first, sent) as working:
+    for sent in (lambda: stream, lambda: stream.part([0]), lambda: block):
+        with Working(work.increment_first, sent()) as working:
             assert working.told() == "done"
 
     assert [sample["left"]() for sample in stream] == [3, 0]
@@ -279,6 +282,54 @@ def test_a_secret_is_shown_nowhere(
     shown += [path.read_text("latin-1") for path in kept.rglob("*") if path.is_file()]
 
     assert [text for text in shown if SECRET_KEY in text] == []
+
+
+def test_what_is_cached_on_the_disk_has_no_secret(
+    root: Address, closed_weed: Server, tmp_path: Path
+) -> None:
+    ReadWriteUnderfolder(folder=root, credentials=fields_of(closed_weed))
+    cached = SamplesSequence.from_underfolder(root).cache(tmp_path / "cache")
+
+    assert [cached[0]["left"]() for _ in range(2)] == [0, 0]
+
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert SECRET_KEY.encode() not in kept.read_bytes()
+    again = SamplesSequence.from_underfolder(root).cache(
+        tmp_path / "cache", reuse_cache=True, allow_pickle=True
+    )
+    assert again[0]["left"]() == 0
+
+
+class _SendsTheTokenBack(BaseHTTPRequestHandler):
+    """Answers as S3 does where a session has ended."""
+
+    def do_GET(self) -> None:
+        token = self.headers["x-amz-security-token"]
+        body = f"<Error><Code>ExpiredToken</Code><Token-0>{token}</Token-0></Error>".encode()
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_token_that_a_store_sends_back_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", HOST)
+    root = Address.of("s3://bucket/expired")
+    keys = {"aws_access_key_id": "id", "aws_secret_access_key": "key", "aws_session_token": SECRET}
+    with ThreadingHTTPServer((HOST, 0), _SendsTheTokenBack) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = {"endpoint_url": f"http://{HOST}:{server.server_port}"}
+        noted(root, {**keys, "aws_client_parameters": at})
+
+        with pytest.raises(StoreError, match="ExpiredToken") as error:
+            open_store(root).read("a")
+        server.shutdown()
+
+    shown = "".join(traceback.format_exception(error.value))
+    assert SECRET not in shown
 
 
 @pytest.mark.parametrize(
