@@ -174,6 +174,24 @@ def test_flows_use_them_wherever_samples_are_worked_on(
     assert [sample["left"]() for sample in block.open()] == [0, 0]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("wrong", "prefect_api")
+@pytest.mark.filterwarnings("ignore")  # those of the cluster, as it ends
+@pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
+def test_the_flow_uses_them_on_dask(root: Address, closed_weed: Server, tasks_per: Any) -> None:
+    prefect_dask = pytest.importorskip("prefect_dask", reason="needs the extra [dask]")
+    block = ReadWriteUnderfolder(folder=root, credentials=fields_of(closed_weed))
+    runner = prefect_dask.DaskTaskRunner(
+        cluster_kwargs={"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    )
+
+    report = process_samples.with_options(task_runner=runner)(
+        block, incremented, run_key="run", tasks_per=tasks_per
+    )
+
+    assert (report.counts["written"], report.counts["failed"]) == (2, 0)
+
+
 # -- blocks that are saved ------------------------------------------------------------------
 
 
