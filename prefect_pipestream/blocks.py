@@ -5,13 +5,19 @@ list in the Prefect UI and given to a flow or a task; `open` makes the stream.
 """
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
 from prefect.blocks.core import Block
-from pydantic import AfterValidator, Field, HttpUrl
+from prefect.client.schemas import BlockDocument
+from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, model_validator
 
+from prefect_pipestream.credentials import (
+    CredentialsField,
+    refuse_to_save,
+    use_credentials,
+)
 from prefect_pipestream.sequences import DataStream, build_pipe
-from prefect_pipestream.storage.address import PlaceField
+from prefect_pipestream.storage.address import Place, PlaceField
 from prefect_pipestream.views.addresses import BrowserAddress
 
 Operation = str | dict[str, Any]
@@ -37,6 +43,10 @@ _BROWSER_URL = (
     "https://data.example.org: reports and reviews lead there. By default that of "
     "PIPESTREAM_BROWSER_URL, where a flow run's environment has it."
 )
+_CREDENTIALS = (
+    "The credentials for an address of an object store: a saved block of prefect-aws, prefect-gcp "
+    "or prefect-azure. By default those of the environment, a profile of AWS, or the machine."
+)
 _ZFILL = "How many digits the index in a new file's name is padded to."
 
 
@@ -60,7 +70,43 @@ class DataStreamBlock(Block, ABC):
         return self.open(run_key)
 
 
-class ReadWriteUnderfolder(DataStreamBlock):
+class DatasetBlock(DataStreamBlock, ABC):
+    """A dataset at one place, which may be reached with credentials of its own.
+
+    They hold in each process that the block is made, loaded or unpickled in.
+    """
+
+    # What a wrong field is given is not shown: it may stand beside a secret.
+    model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
+
+    folder: PlaceField
+    credentials: CredentialsField = Field(default=None, repr=False, description=_CREDENTIALS)
+
+    @property
+    def place(self) -> Place:
+        """Where the dataset is; what is opened there from now on is with its credentials.
+
+        Raises:
+            CredentialsError: If they are not for such a place, or lack something.
+        """
+        use_credentials(self.folder, self.credentials)
+        return self.folder
+
+    @model_validator(mode="after")
+    def _use_credentials(self) -> Self:
+        use_credentials(self.folder, self.credentials)
+        return self
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        use_credentials(self.folder, self.credentials)
+
+    def _to_block_document(self, *args: Any, **kwargs: Any) -> BlockDocument:
+        refuse_to_save(self.credentials)
+        return super()._to_block_document(*args, **kwargs)
+
+
+class ReadWriteUnderfolder(DatasetBlock):
     """A dataset folder whose samples are read, changed and written back in place.
 
     Example:
@@ -100,11 +146,11 @@ class ReadWriteUnderfolder(DataStreamBlock):
             DatasetNotFoundError: If the folder is missing and must exist.
         """
         return DataStream.read_write_underfolder(
-            self.folder, must_exist=self.must_exist, zfill=self.zfill, run_key=run_key
+            self.place, must_exist=self.must_exist, zfill=self.zfill, run_key=run_key
         )
 
 
-class CreateNewUnderfolder(DataStreamBlock):
+class CreateNewUnderfolder(DatasetBlock):
     """A new dataset folder that is written: an error if it exists, unless the same run made it.
 
     Example:
@@ -134,7 +180,7 @@ class CreateNewUnderfolder(DataStreamBlock):
         Raises:
             DatasetExistsError: If the folder exists and was not created by this run.
         """
-        return DataStream.create_new_underfolder(self.folder, zfill=self.zfill, run_key=run_key)
+        return DataStream.create_new_underfolder(self.place, zfill=self.zfill, run_key=run_key)
 
     def open_to_plan(self, run_key: str | None = None) -> DataStream:
         """Opens the dataset to be, which is not created.
@@ -142,11 +188,11 @@ class CreateNewUnderfolder(DataStreamBlock):
         Raises:
             DatasetExistsError: If the folder exists and was not created by this run.
         """
-        output = {"folder": self.folder, "zfill": self.zfill, "exists_ok": False}
+        output = {"folder": self.place, "zfill": self.zfill, "exists_ok": False}
         return DataStream(None, [{"to_underfolder": output}], run_key=run_key)
 
 
-class OutputUnderfolder(DataStreamBlock):
+class OutputUnderfolder(DatasetBlock):
     """A dataset folder that is written only: created, or updated where it exists.
 
     Example:
@@ -170,7 +216,7 @@ class OutputUnderfolder(DataStreamBlock):
 
     def open(self, run_key: str | None = None) -> DataStream:
         """Opens the dataset for writing."""
-        return DataStream.create_output_stream(self.folder, zfill=self.zfill, run_key=run_key)
+        return DataStream.create_output_stream(self.place, zfill=self.zfill, run_key=run_key)
 
 
 class PipedDataStream(DataStreamBlock):

@@ -38,6 +38,7 @@ ROOMS = (
     "views",
     "validation",
     "review",
+    "credentials",
     "blocks",
     "browser",
     "reporting",
@@ -48,7 +49,7 @@ ROOMS = (
     "__main__",
 )
 # The first that may import Prefect, and all after it.
-FIRST_WITH_PREFECT = "blocks"
+FIRST_WITH_PREFECT = "credentials"
 
 
 def modules() -> dict[str, Path]:

@@ -1,10 +1,11 @@
 """Object stores: a few verbs on the objects of a bucket, with exact meanings.
 
-Through obstore, which talks to S3 and what is like it, Google Cloud Storage and Azure. It looks for
-credentials where each provider's own tools do: in the environment (``AWS_ACCESS_KEY_ID``,
-``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``, ``AZURE_STORAGE_ACCOUNT_NAME``, …) and in
-the machine's role; and tries again what fails for a moment (429, 5xx, a broken connection), for
-half a minute, or as many seconds as ``PIPESTREAM_STORE_PATIENCE`` says.
+Through obstore, which talks to S3 and what is like it, Google Cloud Storage and Azure. Where no
+credentials are given (`credentials.py`), it looks for them where each provider's own tools do: in
+the environment (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL``, ``GOOGLE_APPLICATION_CREDENTIALS``,
+``AZURE_STORAGE_ACCOUNT_NAME``, …) and in the machine's role; and tries again what fails for a
+moment (429, 5xx, a broken connection), for half a minute, or as many seconds as
+``PIPESTREAM_STORE_PATIENCE`` says.
 """
 
 import os
@@ -17,11 +18,19 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from prefect_pipestream.errors import DatasetError, MissingExtraError
 from prefect_pipestream.storage.address import Address
+from prefect_pipestream.storage.credentials import (
+    StoreOptions,
+    connection,
+    options_for,
+    to_be_pickled,
+    use_options,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,25 +90,28 @@ class Store:
 
     Args:
         root: The address.
+        options: How it is reached; by default as the environment says.
 
     Attributes:
         root: The address.
+        options: How it is reached.
     """
 
-    def __init__(self, root: Address) -> None:
+    def __init__(self, root: Address, options: StoreOptions | None = None) -> None:
         self.root = root
+        self.options = options
         self._connected: Any = None
         self._keeps_to_create = False
         self._guard = threading.Lock()
 
-    def __reduce__(self) -> tuple[Callable[[Address], "Store"], tuple[Address]]:
-        return open_store, (self.root,)
+    def __reduce__(self) -> tuple[Callable[..., "Store"], tuple[Address, StoreOptions | None]]:
+        return _opened_again, (self.root, to_be_pickled(self.options))
 
     @property
     def _store(self) -> Any:
         with self._guard:
             if self._connected is None:
-                self._connected = _connect(self.root)
+                self._connected = _connect(self.root, self.options)
         return self._connected
 
     @contextmanager
@@ -122,7 +134,7 @@ class Store:
             raise StoreError(
                 f"{self.root / key}: could not be {verb} ({_reason_of(error)}). Check the address, "
                 "the credentials and the network; nothing is changed upon a guess."
-            ) from error
+            ) from (None if "<Token" in str(error) else error)  # S3 sends a refused token back
 
     def read(self, key: str, most: int | None = None) -> Content:
         """The content of an object.
@@ -277,9 +289,11 @@ class Store:
         """Whether the store can itself copy objects of another one: they are in one bucket."""
         if source.root == self.root:
             return True
-        is_beside = source.root.bucket == self.root.bucket and not self.root.startswith("memory:")
+        if self.root.startswith("memory:") or source.options != self.options:
+            return False
         # Others may be written otherwise in the keys of a bucket than in an address.
-        return is_beside and all(_PLAIN.fullmatch(one.root.key) for one in (source, self))
+        are_plain = all(_PLAIN.fullmatch(one.root.key) for one in (source, self))
+        return are_plain and source.root.bucket == self.root.bucket
 
     def copy_from(self, source: "Store", key: str, target: str, size: int) -> None:
         """Copies an object of another store in the same bucket, over what is there.
@@ -297,9 +311,12 @@ class Store:
         if source.root == self.root:
             self.copy(key, target, size)
             return
-        bucket = open_store(Address(self.root.bucket))
         there, here = (f"{one.root.key}/{name}" for one, name in ((source, key), (self, target)))
-        bucket.copy(there.lstrip("/"), here.lstrip("/"), size)
+        self._bucket.copy(there.lstrip("/"), here.lstrip("/"), size)
+
+    @cached_property
+    def _bucket(self) -> "Store":
+        return Store(Address(self.root.bucket), self.options)
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error.
@@ -367,16 +384,17 @@ def _obstore() -> Any:
     return obstore
 
 
-def _connect(root: Address) -> Any:
+def _connect(root: Address, options: StoreOptions | None) -> Any:
     opening = _obstore().store
     if root.startswith("memory:"):
         return opening.MemoryStore()
     waits = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2}
     patience = timedelta(seconds=float(os.environ.get(PATIENCE, _PATIENCE_S)))
     retries = {"max_retries": 1000, "retry_timeout": patience, "backoff": waits}
+    how = connection(root, options)
     try:
         # It takes a URL, and an address is none.
-        return opening.from_url(root.replace("%", "%25"), retry_config=retries)
+        return opening.from_url(root.replace("%", "%25"), retry_config=retries, **how)
     except Exception as error:  # of many kinds, as where credentials cannot be understood
         said = str(error).partition("\n")[0]
         raise StoreError(f"{root}: this store cannot be opened ({said}).") from error
@@ -386,8 +404,9 @@ def _reason_of(error: Exception) -> str:
     """What a store says of an error, in one line: its own code, where it gives one as XML."""
     text = str(error)
     code, message = (re.search(f"<{tag}>([^<]+)</{tag}>", text) for tag in ("Code", "Message"))
-    said = text.partition("\n")[0]
-    return f"{code[1]}: {message[1] if message else said}" if code else said
+    if not code:
+        return text.partition("\n")[0]
+    return f"{code[1]}: {message[1]}" if message else code[1]
 
 
 _open: dict[tuple[int, Address], Store] = {}
@@ -395,9 +414,23 @@ _opening = threading.Lock()
 
 
 def open_store(root: Address) -> Store:
-    """The store at an address: one in each process, as connections are not to be forked."""
+    """The store at an address: one in each process, as connections are not to be forked.
+
+    It is reached as noted for the address; where that is noted otherwise later, it is another one.
+    """
+    options = options_for(root)
     with _opening:
-        return _open.setdefault((os.getpid(), root), Store(root))
+        found = _open.get((os.getpid(), root))
+        if found is None or found.options != options:
+            found = _open[os.getpid(), root] = Store(root, options)
+        return found
+
+
+def _opened_again(root: Address, options: StoreOptions | None) -> Store:
+    """The store that was pickled; how it is reached is known in this process from now on."""
+    if options is not None:
+        use_options(root, options)
+    return open_store(root)
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}

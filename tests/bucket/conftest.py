@@ -19,6 +19,13 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def closed_weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A SeaweedFS that lets nobody in who has no keys."""
+    with weed_server(tmp_path_factory.mktemp("closed"), is_open=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with moto_server(tmp_path_factory.mktemp("moto")) as server:
         yield server

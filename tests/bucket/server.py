@@ -112,6 +112,40 @@ class Server:
         return name
 
 
+class ClosedServer(Server):
+    """A server that nobody may ask without keys."""
+
+    def _answers(self) -> bool:
+        return self._lets_in("up-bucket")
+
+    def _lets_in(self, bucket: str) -> bool:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
+            config=Config(retries={"max_attempts": 1}, proxies={}),
+        )
+        try:
+            client.create_bucket(Bucket=bucket)
+            client.put_object(Bucket=bucket, Key="up", Body=b"up")
+            client.delete_object(Bucket=bucket, Key="up")
+            return True
+        except (BotoCoreError, ClientError):
+            return False
+
+    def new_bucket(self) -> str:
+        """Creates a bucket and returns its name."""
+        name = f"bucket-{secrets.token_hex(6)}"
+        assert self._lets_in(name)
+        return name
+
+
 def environment(url: str) -> dict[str, str]:
     """The environment of a process that is to use a server."""
     return {
@@ -142,8 +176,13 @@ def _program(name: str) -> str:
 
 
 @contextmanager
-def weed_server(folder: Path) -> Iterator[Server]:
-    """SeaweedFS, which keeps what it has in a folder."""
+def weed_server(folder: Path, *, is_open: bool = True) -> Iterator[Server]:
+    """SeaweedFS, which keeps what it has in a folder.
+
+    Args:
+        folder: The folder.
+        is_open: Whether anybody is let in, who gives no keys.
+    """
     of = [
         f"{part}.port{kind}"
         for part in ("master", "volume", "filer", "s3")
@@ -152,7 +191,8 @@ def weed_server(folder: Path) -> Iterator[Server]:
     with _free_ports(len(of)) as ports:
         by_name = dict(zip(of, ports, strict=True))
     identities = folder / "identities.json"
-    identities.write_text(json.dumps(_IDENTITIES))
+    known = _IDENTITIES["identities"][: 2 if is_open else 1]
+    identities.write_text(json.dumps({"identities": known}))
     command = [
         _program("weed"),
         "server",
@@ -169,7 +209,8 @@ def weed_server(folder: Path) -> Iterator[Server]:
         *(f"-{name}={port}" for name, port in by_name.items()),
     ]
     try:
-        yield from _running(Server(command, by_name["s3.port"], folder))
+        kind = Server if is_open else ClosedServer
+        yield from _running(kind(command, by_name["s3.port"], folder))
     finally:
         for port in ports:  # it has the names of these from the ports, and leaves them behind
             for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):

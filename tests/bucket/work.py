@@ -11,6 +11,7 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
+from prefect_pipestream.blocks import ReadWriteUnderfolder
 from prefect_pipestream.errors import ConflictError, PipestreamError
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address
@@ -91,6 +92,13 @@ def add_and_tell(root: Address, run_key: str, batch: int, out: Connection) -> No
         out.send(f"{type(error).__name__}: {error}")
     else:
         out.send("done")
+
+
+def increment_first(dataset: DataStream | ReadWriteUnderfolder, out: Connection) -> None:
+    """Increments the first sample of a dataset that was sent here."""
+    stream = dataset if isinstance(dataset, DataStream) else dataset.open()
+    stream.set_output(0, incremented(stream[0]))
+    out.send("done")
 
 
 class Working:

@@ -69,12 +69,26 @@ class Browser:
 
     # -- forms -------------------------------------------------------------------------------
 
-    def create_block(self, slug: str, name: str, **values: str) -> None:
-        """Creates a block from its form."""
+    def create_block(
+        self, slug: str, name: str, chosen: tuple[str, str] | None = None, **values: str
+    ) -> None:
+        """Creates a block from its form.
+
+        Args:
+            slug: Its type.
+            name: What it is called.
+            chosen: The class and the name of another block, that is chosen as a part of it.
+            **values: What its fields are filled with.
+        """
         self.open(f"blocks/catalog/{slug}/create")
         self.page.get_by_label("Name", exact=True).fill(name)
         for field, value in values.items():
             self._field(field).locator("textarea, input").first.fill(value)
+        if chosen is not None:
+            kind, other = chosen
+            self.page.get_by_role("tab", name=kind, exact=True).click()
+            self.page.get_by_text("Select a block").first.click()
+            self.page.get_by_role("option", name=other, exact=True).click()
         self.picture(f"create-block-{slug}")
         self._press(self.page.get_by_role("button", name="Save"), "/block_documents/")
         self.page.wait_for_url(re.compile(r"/blocks/block/"), wait_until="commit")

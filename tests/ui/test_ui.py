@@ -44,6 +44,30 @@ def test_block_is_created_from_its_form(browser: Browser, api: Api, parts: Path)
     assert [block["data"]["folder"] for block in saved if block["name"] == "parts"] == [str(parts)]
 
 
+def test_credentials_of_a_bucket_are_chosen_in_the_form_of_a_dataset(
+    browser: Browser, api: Api
+) -> None:
+    kind = api.ask("block_types/slug/aws-credentials")
+    of_kind = {"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}
+    schema = api.ask("block_schemas/filter", of_kind)[0]
+    keys = {"aws_access_key_id": "robot's", "aws_secret_access_key": "secret"}
+    ids = {"block_schema_id": schema["id"], "block_type_id": kind["id"]}
+    api.ask("block_documents/", {"name": "robot", "data": keys, **ids})
+
+    browser.create_block(
+        "read-write-underfolder",
+        "in-a-bucket",
+        ("AwsCredentials", "robot"),
+        folder="s3://bucket/parts",
+    )
+
+    saved = api.ask("block_documents/filter", {})
+    (data,) = [block["data"] for block in saved if block["name"] == "in-a-bucket"]
+    assert data["folder"] == "s3://bucket/parts"
+    assert data["credentials"]["aws_access_key_id"] == "robot's"
+    assert data["credentials"]["aws_secret_access_key"] != "secret"
+
+
 def test_parameters_of_a_deployment_are_seen_in_its_form(browser: Browser, api: Api) -> None:
     nightly = api.deployment("clean-dataset/nightly")
     browser.open(f"deployments/deployment/{nightly}/run")

@@ -17,6 +17,7 @@ from prefect_pipestream.sequences.fields import ItemClass
 from prefect_pipestream.sequences.piped import PipedSequence
 from prefect_pipestream.sequences.registry import piped_sequence
 from prefect_pipestream.sequences.sample import Sample
+from prefect_pipestream.storage.credentials import leaving_out_credentials
 
 
 @piped_sequence
@@ -85,7 +86,7 @@ class CachedSequence(PipedSequence, title="cache"):
             return sample  # a copy of this sequence has outlived its temporary folder
         handle, staged = tempfile.mkstemp(dir=self._folder, prefix=f"{idx}.")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(handle, "wb") as file, leaving_out_credentials():
                 cloudpickle.dump(sample, file)
             os.replace(staged, path)
         except BaseException:

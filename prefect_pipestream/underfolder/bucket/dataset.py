@@ -416,7 +416,7 @@ class Bucket(Underfolder):
         kept = ("_address", "_root", "_data", "_merge_root_items", "_allow_pickle", "_watch")
         state = {name: getattr(self, name) for name in (*kept, "_part", "_chosen")}
         if self._part is None:
-            return {**state, "log": BucketLog(self._address), "files": ({}, None)}
+            return {**state, "log": self.log.unread(), "files": ({}, None)}
         log = self.log.restricted_to(self._part.indices().tolist())
         return {**state, "log": log, "files": (self._listed, self._root_files)}
 

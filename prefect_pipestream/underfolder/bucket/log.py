@@ -38,6 +38,7 @@ from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.store import (
     ObjectExistsError,
     Stat,
+    Store,
     StoreError,
     at_once,
     open_store,
@@ -189,15 +190,23 @@ class BucketLog:
         root: The dataset's address.
         state: What is known of some samples by then; None: the log is read from its beginning.
         keeps: Whether the ledgers of runs are kept, for `ledgers`.
+        store: The store, where it is known.
 
     Attributes:
         store: The store, below the dataset's address.
         state: What the entries say that were read.
     """
 
-    def __init__(self, root: Address, state: State | None = None, *, keeps: bool = True) -> None:
+    def __init__(
+        self,
+        root: Address,
+        state: State | None = None,
+        *,
+        keeps: bool = True,
+        store: Store | None = None,
+    ) -> None:
         self.root = root
-        self.store = open_store(root)
+        self.store = store or open_store(root)
         self.state = state or State()
         self._guard = threading.RLock()  # of the state
         self._writing = threading.RLock()  # one writer of this process at a time
@@ -709,20 +718,26 @@ class BucketLog:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._guard:
-            return {"root": self.root, "state": self.state, "keeps": self._keeps}
+            kept = {"keeps": self._keeps, "store": self.store}
+            return {"root": self.root, "state": self.state, **kept}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
-        self.__init__(values["root"], values["state"], keeps=values["keeps"])  # type: ignore[misc]
+        self.__init__(**values)  # type: ignore[misc]
+
+    def unread(self) -> "BucketLog":
+        """The same log, of which nothing is known."""
+        return BucketLog(self.root, store=self.store)
 
     def restricted_to(self, indices: Iterable[int]) -> "BucketLog":
         """The same log, of which only what is about some samples is known."""
         with self._guard:
-            return BucketLog(self.root, self.state.restricted_to(indices))
+            return BucketLog(self.root, self.state.restricted_to(indices), store=self.store)
 
     def of_file(self, name: str) -> "BucketLog":
         """The same log, of which only what is about one file is known, and no ledger."""
         with self._guard:
-            return BucketLog(self.root, self.state.of_names([name]), keeps=False)
+            state = self.state.of_names([name])
+            return BucketLog(self.root, state, keeps=False, store=self.store)
 
 
 def entry_key(number: int) -> str:
