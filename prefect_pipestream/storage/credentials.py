@@ -132,8 +132,12 @@ def _to_s3(options: StoreOptions) -> dict[str, Any]:
     if str(config.get("endpoint")).startswith("http:"):
         client["allow_http"] = True
     elif client:  # which take the place of what the environment says of connections
-        client.setdefault("allow_http", os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true")
+        client.setdefault("allow_http", _is_on("AWS_ALLOW_HTTP"))
     return {"config": config, "client_options": client, "credential_provider": provider}
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "on", "yes", "y")
 
 
 def _always(credentials: dict[str, Any]) -> Callable[[], dict[str, Any]]:
@@ -157,7 +161,7 @@ def _is_for_boto3(options: StoreOptions) -> bool:
         MissingExtraError: If it has to, and is not installed.
     """
     if options.profile is None and not options.role:
-        if any(map(os.environ.get, ("AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE"))):
+        if os.environ.get("AWS_ACCESS_KEY_ID") or _is_on("AWS_SKIP_SIGNATURE"):
             return False
         if not os.environ.get("AWS_PROFILE"):
             return _are_files_read()
