@@ -23,7 +23,7 @@ from prefect_pipestream.storage.address import Address, Place
 from prefect_pipestream.storage.store import Stat, Store, open_store
 from prefect_pipestream.underfolder import CheckReport, check, compact, undo_run
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit
-from prefect_pipestream.underfolder.bucket.log import BucketLog
+from prefect_pipestream.underfolder.bucket.placing import Placing
 from prefect_pipestream.underfolder.opening import open_dataset
 from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
 from tests.bucket.test_compacting import NUMBERS
@@ -213,7 +213,7 @@ def test_a_commit_whose_files_are_not_in_place_is_applied(
     store: HostStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(BucketLog, "place", lambda *_: None)
+        patch.setattr(Placing, "put", lambda *_: None)
         change()
     before = store.read("data/001_metadata.yaml").data
     report = check(ROOT)

@@ -13,10 +13,10 @@ from prefect_pipestream.errors import DatasetError, DatasetExistsError, DatasetN
 from prefect_pipestream.items import JsonMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address
-from prefect_pipestream.storage.store import Store
+from prefect_pipestream.storage.store import Store, open_store
 from prefect_pipestream.underfolder import copy_dataset, list_runs, undo_run
 from prefect_pipestream.underfolder.bucket.copying import CopyReport
-from prefect_pipestream.underfolder.bucket.log import BucketLog
+from prefect_pipestream.underfolder.bucket.log import whole_log
 from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
 from tests.bucket.test_killed import dying, seen, values
 
@@ -114,7 +114,7 @@ def test_a_copy_is_the_same_with_all_its_runs(md5: bool) -> None:
         assert samples_of(COPY) == samples_of(ROOT) == AS_MADE
         keys = [run.run_key for run in list_runs(ROOT)]
         assert [run.run_key for run in list_runs(COPY)] == keys
-        log = BucketLog(ROOT, keeps=False)
+        log = whole_log(open_store(ROOT))
         log.refresh()
         assert (report.entries, report.gone) == (log.state.position, 0)
     with process(copied, root=COPY, md5=md5):
@@ -161,7 +161,7 @@ def test_a_copy_that_is_killed_at_any_request_is_a_dataset_and_is_gone_on_with(
     outcomes = set()
     for copied in killed_at_each(objects, copied_before, md5):
         with both(objects, copied, md5) as (source, target):
-            log = BucketLog(COPY, keeps=False)
+            log = whole_log(open_store(COPY))
             log.refresh()
             if log.state.position:
                 found = samples_of(COPY)
@@ -229,7 +229,7 @@ def test_a_copy_of_plain_files_is_one_and_no_other() -> None:
 def test_a_content_that_is_gone_is_told_where_it_is_needed_and_only_there() -> None:
     objects, copied = history(), another_memory()
     with both(objects, copied) as (source, _):
-        log = BucketLog(ROOT)
+        log = whole_log(open_store(ROOT))
         log.refresh()
         needed = {ref.object for ref in log.state.refs.values() if ref is not None}
         kept = [s.key for s in source.objects_in(".pipestream/objects")]

@@ -26,6 +26,7 @@ from prefect_pipestream.storage import store as stores
 from prefect_pipestream.storage.address import Address, place_of
 from prefect_pipestream.storage.store import Store, StoreError
 from prefect_pipestream.underfolder import list_runs, undo_run
+from prefect_pipestream.underfolder.bucket.placing import Placing
 from tests.bucket.stores import ROOT, HostStore, process
 
 
@@ -153,13 +154,14 @@ def test_an_undo_of_what_is_not_kept_any_more_is_refused(store: HostStore) -> No
 
 
 def test_a_missing_entry_of_the_log_is_told(store: HostStore) -> None:
-    open_before = opened()
+    with process(store._connected):
+        open_before = opened()
     for idx in range(3):
         add_one(opened(), idx)
     first = next(store.objects_in(".pipestream/log"))
     store.delete(first.key)
     for ask in (opened, lambda: list_runs(ROOT), lambda: add_one(open_before, 3)):
-        with pytest.raises(DatasetError, match="missing"):
+        with process(store._connected), pytest.raises(DatasetError, match="missing"):
             ask()
 
 
@@ -168,7 +170,7 @@ def test_a_forged_note_of_what_is_in_place_is_not_believed(store: HostStore, not
     stream = opened()
     store.put(".pipestream/applied", noted)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(stream._writer.dataset.log), "place", lambda *_: None)  # type: ignore[attr-defined]
+        patch.setattr(Placing, "put", lambda *_: None)
         add_one(stream, 0)
     assert store.read("data/0_m.json").data == b"0"
     opened()
@@ -325,7 +327,7 @@ def test_a_chunk_that_is_given_out_again_does_the_rest_of_it(is_alone: bool) -> 
 def test_a_part_leaves_to_others_what_they_are_about_to_put_in_place(store: HostStore) -> None:
     slow = opened()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(slow._writer.dataset.log), "place", lambda *_: None)  # type: ignore[attr-defined]
+        patch.setattr(Placing, "put", lambda *_: None)
         add_one(slow, 3)
         slow.set_output(5, Sample({"m": JsonMetadataItem(5)}))
     part = by_itself(opened_without_recovery().part([0]))
@@ -425,6 +427,7 @@ def test_a_timeout_is_not_lost_where_ledgers_go_that_nobody_knows_any_more(
     store: HostStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is raised in a finalizer is told, and ignored."""
+    monkeypatch.setattr("prefect_pipestream.underfolder.bucket.log._KEPT", 0)
     stream = opened()
     folder = stream._writer.ledgers._folder  # type: ignore[attr-defined]
 

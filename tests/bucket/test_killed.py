@@ -168,10 +168,10 @@ def test_a_restore_that_is_killed_at_any_request_is_whole_or_nothing(md5: bool) 
 @md5
 def test_a_recovery_that_is_killed_at_any_request_is_done_by_the_next(md5: bool) -> None:
     def leave_unplaced() -> None:
-        from prefect_pipestream.underfolder.bucket.log import BucketLog
+        from prefect_pipestream.underfolder.bucket.placing import Placing
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(BucketLog, "place", lambda *_: None)
+            patch.setattr(Placing, "put", lambda *_: None)
             add_one(1)
 
     for objects in killed_at_each(

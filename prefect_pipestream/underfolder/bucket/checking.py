@@ -19,11 +19,13 @@ import numpy.typing as npt
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.file_source import new_digest
-from prefect_pipestream.storage.store import AT_ONCE, Stat, StoreError, at_once
+from prefect_pipestream.storage.store import AT_ONCE, Stat, StoreError, at_once, open_store
 from prefect_pipestream.underfolder.bucket.commit import LEFT_AFTER_S, kept_aside
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
-from prefect_pipestream.underfolder.bucket.log import APPLIED, BucketLog, object_of, view_of
+from prefect_pipestream.underfolder.bucket.keys import APPLIED, object_of, view_of
+from prefect_pipestream.underfolder.bucket.ledgers import entries_of
+from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.checks.check import (
     Findings,
@@ -76,7 +78,7 @@ def check_in_bucket(
         StoreError: If the store cannot be asked.
     """
     address = Address.of(os.fspath(folder))
-    log = BucketLog(address)
+    log = BucketLog(open_store(address))  # what this process knows may not be so any more
     aside = _Aside(log, fix)
     problems = list(_check_log(log, aside))
     if not all(problem.mended for problem in problems):
@@ -172,7 +174,7 @@ class _Aside:
             added = self._log.append(make)
             if added is None or target is None:
                 return False, _CHANGED
-            self._log.place(added[1], added[0])
+            self._log.placing.put(added[1], added[0])
         return True, f"Put aside: {target}"
 
     def _copied(self, key: str) -> str | None:
@@ -210,14 +212,14 @@ def _check_log(log: BucketLog, aside: _Aside) -> Iterator[Problem]:
 
 def _check_applied(log: BucketLog, fix: bool) -> Iterator[Problem]:
     """Finds a note of how far all files are in place that cannot be right."""
-    noted = log.wrongly_applied()
+    noted = log.placing.wrongly_applied()
     if noted is None:
         return
     message = f"It says {noted!r}, and the log has {log.state.position} entries."
     remedy = _to_do("looks at all files anew")
     if fix:
         with _mending(log):
-            log.apply_anew()
+            log.placing.apply_anew()
         remedy = "All files were looked at anew."
     yield Problem("unreadable-record", APPLIED, None, message, fix, remedy)
 
@@ -234,7 +236,7 @@ def _out_of_place(dataset: Bucket) -> list[str]:
     suspects = iter([name for name, ref in refs.items() if _may_be_older(dataset, name, ref)])
     found: list[str] = []
     while some := list(islice(suspects, _LOT)):
-        are_so = at_once(dataset.log.is_out_of_place, some)
+        are_so = at_once(dataset.log.placing.is_out_of_place, some)
         found += [name for name, is_so in zip(some, are_so, strict=True) if is_so]
     return found
 
@@ -251,7 +253,7 @@ def _check_places(log: BucketLog, suspects: Sequence[str], fix: bool) -> Iterato
     names, unapplied = _still_out_of_place(log, suspects)
     if fix and names:
         with _mending(log):
-            log.put_in_place(names)
+            log.placing.put_again(names)
     for number, entry in unapplied.items():
         own = [name for name in (*entry.placed, *entry.removed) if name in names]
         if own:
@@ -263,7 +265,7 @@ def _check_places(log: BucketLog, suspects: Sequence[str], fix: bool) -> Iterato
         message = (
             "It has an older content than the log says, or none" if is_there else "It is removed"
         )
-        mended = fix and not log.is_out_of_place(name)
+        mended = fix and not log.placing.is_out_of_place(name)
         remedy = _to_do("puts it right")
         if fix:
             remedy = (
@@ -289,9 +291,9 @@ def _still_out_of_place(
     left = dict.fromkeys(names)
     unapplied: dict[int, Entry] = {}
     for wait_s in _WAITS_S:
-        still = zip(left, at_once(log.is_out_of_place, left), strict=True)
+        still = zip(left, at_once(log.placing.is_out_of_place, left), strict=True)
         left = dict.fromkeys(name for name, is_so in still if is_so)
-        unapplied = log.unapplied() if left else {}
+        unapplied = log.placing.unapplied() if left else {}
         fresh = {name for one in unapplied.values() for name in (*one.placed, *one.removed)}
         if fresh.isdisjoint(left):
             break
@@ -300,7 +302,7 @@ def _still_out_of_place(
 
 
 def _pending(log: BucketLog, number: int, entry: Entry, names: Sequence[str], fix: bool) -> Problem:
-    mended = fix and not any(at_once(log.is_out_of_place, names))
+    mended = fix and not any(at_once(log.placing.is_out_of_place, names))
     samples = {index_in(name) for name in names}
     return Problem(
         "pending",
@@ -351,7 +353,7 @@ def _check_contents(dataset: Bucket, fix: bool) -> Iterator[Problem]:
     before = _now(log, fix) - LEFT_AFTER_S
     known = _Hashes(object_of(ref) for ref in log.state.refs.values() if ref is not None)
     runs = runs_of(log.ledgers())
-    for _, entry in log.entries_of(runs):
+    for _, entry in entries_of(runs):
         known.add(map(object_of, _refs_in(entry)))
     listed = log.store.objects_in(_OBJECTS)
     while some := list(islice(listed, _LOT)):
@@ -406,7 +408,7 @@ def _check_needed(
         if run.is_undone() or run.is_pruned():
             continue
         lost = set[Ref]()
-        for _, entry in log.entries_of([run]):
+        for _, entry in entries_of([run]):
             lost.update(_lost(log, there, list(entry.before.values())))
         lost -= restored
         if lost:

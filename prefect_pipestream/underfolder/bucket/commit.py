@@ -14,7 +14,8 @@ from prefect_pipestream.storage.file_source import FileSource, digest_at, new_di
 from prefect_pipestream.storage.store import Store, StoreError, at_once
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
-from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
+from prefect_pipestream.underfolder.bucket.keys import object_of, view_of
+from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.attempts import moved_since, undone_while_on
@@ -258,7 +259,7 @@ class BucketCommit(Commit):
     def _place(self, number: int, entry: Entry) -> None:
         """Puts the files in place; if that fails, the next writer does it: the commit is made."""
         try:
-            self._log.place(entry, number)
+            self._log.placing.put(entry, number)
         except (StoreError, FileNotFoundError) as error:
             raise DatasetWriteError(
                 None,

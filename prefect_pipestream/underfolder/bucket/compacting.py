@@ -117,7 +117,7 @@ class _Compaction:
             return fact_entry(self._key, noted, attempt=self._attempt)
 
         self._log.store.require_create(PRIVATE_FOLDER)
-        self._log.recover()
+        self._log.placing.recover()
         self._log.append(make)
 
     def end(self) -> None:
@@ -162,7 +162,7 @@ class _Compaction:
 
     def _place(self, number: int, entry: Entry) -> None:
         try:
-            self._log.place(entry, number)
+            self._log.placing.put(entry, number)
         except StoreError as error:
             raise DatasetWriteError(
                 None,

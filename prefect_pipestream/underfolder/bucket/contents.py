@@ -17,7 +17,8 @@ from prefect_pipestream.storage.file_source import new_digest, no_such_file
 from prefect_pipestream.storage.store import Content, Stat, Store, at_once
 from prefect_pipestream.storage.version import Version
 from prefect_pipestream.underfolder.bucket.entry import Ref, version_by
-from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of, view_of
+from prefect_pipestream.underfolder.bucket.keys import object_of, view_of
+from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.reading_ahead import ReadingAhead
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.format.names import key_of

@@ -27,13 +27,8 @@ from prefect_pipestream.storage.store import (
 )
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
-from prefect_pipestream.underfolder.bucket.log import (
-    LOG,
-    BucketLog,
-    entry_key,
-    object_of,
-    view_of,
-)
+from prefect_pipestream.underfolder.bucket.keys import LOG, entry_key, object_of, view_of
+from prefect_pipestream.underfolder.bucket.log import whole_log
 from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
 
@@ -103,7 +98,7 @@ class _Copying:
         self._from, self._to = source, target
         self._source, self._target = open_store(source), open_store(target)
         self._there = list(self._target.objects_in(LOG))  # before the source's is read
-        self._log = BucketLog(source, keeps=False)
+        self._log = whole_log(open_store(source))
         self._originals: dict[str, Ref] = {}
         self._mentioned: set[str] = set()
         self._heard = 0
@@ -133,7 +128,7 @@ class _Copying:
         for begin in range(len(self._there) + 1, last + 1, _ENTRIES):
             self._copy_entries(range(begin, min(begin + _ENTRIES, last + 1)), is_resumed)
             is_resumed = False
-        BucketLog(self._to, keeps=False).recover()
+        whole_log(open_store(self._to)).placing.recover()
         self._copy_files(changed)
         return CopyReport(
             self._from, self._to, self._entries, self._contents, self._files, self._gone

@@ -1,6 +1,7 @@
 """A dataset in a bucket, read by sample."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,11 +12,11 @@ import numpy as np
 from prefect_pipestream.errors import DatasetNotFoundError, DuplicateItemError
 from prefect_pipestream.items import FileSource, Item
 from prefect_pipestream.storage.address import Address
-from prefect_pipestream.storage.store import Stat, StoreError
+from prefect_pipestream.storage.store import Stat, StoreError, open_store
 from prefect_pipestream.storage.version import ABSENT, Version, version_of
 from prefect_pipestream.underfolder.bucket.contents import Contents
 from prefect_pipestream.underfolder.bucket.entry import Entry
-from prefect_pipestream.underfolder.bucket.log import BucketLog
+from prefect_pipestream.underfolder.bucket.log import BucketLog, whole_log
 from prefect_pipestream.underfolder.bucket.reading_ahead import MOST
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.commits.reader import Underfolder
@@ -76,7 +77,7 @@ class Bucket(Underfolder):
         self._watch = watch
         self._part = None
         self._chosen: frozenset[int] = frozenset()  # the samples of a part
-        self.log = log or BucketLog(self._address)
+        self.log = log or whole_log(open_store(self._address))
         self._reset()
         if must_exist and not self._is_anything_there():
             raise DatasetNotFoundError(
@@ -91,6 +92,7 @@ class Bucket(Underfolder):
         self._root_files: dict[str, Stat] | None = None
         self._names: UnderfolderIndex | None = None
         self._listed_at = self._listing_took = 0.0
+        self._recovered_at = -math.inf
         self._warned_of: set[str] = set()
         self._ahead_to = 0  # of a part, which samples are expected already
         self.log.when_added(self._hear)
@@ -139,9 +141,10 @@ class Bucket(Underfolder):
         with self._guard:
             began = time.monotonic()
             self._root_files = None
-            self._listed = {stat.name: stat for stat in self._directly_in(DATA_FOLDER)}
-            names = UnderfolderIndex.of(self._listed.values(), self._data, self._warned_of)
+            listed = {stat.name: stat for stat in self._directly_in(DATA_FOLDER)}
             with self.log.guard:
+                self._listed = listed
+                names = UnderfolderIndex.of(listed.values(), self._data, self._warned_of)
                 for name, ref in self.log.state.refs.items():
                     self._take(names, name, is_there=ref is not None or self._is_of_others(name))
                 self._names = names
@@ -191,8 +194,10 @@ class Bucket(Underfolder):
 
     def _become_whole(self) -> None:
         with self._guard:
-            self.log.know_all()
+            self.log = self.log.whole()
+            self.contents = Contents(self.log)
             self._part = self._names = None
+            self.log.when_added(self._hear)
 
     def all_kinds_of(self, idx: int) -> list[Kind]:
         """The kinds of the files that sample `idx` has now, as far as is known."""
@@ -209,8 +214,11 @@ class Bucket(Underfolder):
         """
         if self.log.is_part:
             return  # whose whole did it
+        if time.monotonic() < self._recovered_at + _RECOVER_AFTER_S:
+            return
         try:
-            self.log.recover(after_s=_RECOVER_AFTER_S)
+            self.log.placing.recover()
+            self._recovered_at = time.monotonic()
         except StoreError as error:
             _log.info("%s: files are left for the next writer to put in place: %s", self, error)
 
@@ -416,7 +424,7 @@ class Bucket(Underfolder):
         kept = ("_address", "_root", "_data", "_merge_root_items", "_allow_pickle", "_watch")
         state = {name: getattr(self, name) for name in (*kept, "_part", "_chosen")}
         if self._part is None:
-            return {**state, "log": self.log.unread(), "files": ({}, None)}
+            return {**state, "log": self.log, "files": ({}, None)}
         log = self.log.restricted_to(self._part.indices().tolist())
         return {**state, "log": log, "files": (self._listed, self._root_files)}
 

@@ -8,6 +8,7 @@ from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.file_source import new_digest, no_such_file
 from prefect_pipestream.storage.store import Store, at_once
 from prefect_pipestream.underfolder.bucket.entry import Ref
+from prefect_pipestream.underfolder.bucket.keys import object_of
 
 
 class KeptSource(FileSource):
@@ -15,16 +16,15 @@ class KeptSource(FileSource):
 
     Args:
         store: The store, below the dataset's address.
-        key: The content's key there.
         ref: What the log says of it.
     """
 
     __slots__ = ("_is_there", "_key", "_store", "ref")
 
-    def __init__(self, store: Store, key: str, ref: Ref) -> None:
-        super().__init__(store.root / key, ref.version())
+    def __init__(self, store: Store, ref: Ref) -> None:
+        self._key = object_of(ref)
+        super().__init__(store.root / self._key, ref.version())
         self._store = store
-        self._key = key
         self._is_there: bool | None = None
         self.ref = ref
 
@@ -35,7 +35,7 @@ class KeptSource(FileSource):
 
     def anew(self) -> "KeptSource":
         """Returns a source of the same content, which is not known to be there yet."""
-        return KeptSource(self._store, self._key, self.ref)
+        return KeptSource(self._store, self.ref)
 
     def is_there(self) -> bool:
         """Tells whether the content is there: once it was asked, what was told then.

@@ -17,6 +17,7 @@ from prefect_pipestream.storage.store import StoreError, at_once
 from prefect_pipestream.underfolder.bucket.commit import fact_entry
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry
+from prefect_pipestream.underfolder.bucket.ledgers import all_entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.bucket.undo import BucketFiles
@@ -109,7 +110,7 @@ def _space(log: BucketLog, runs: Iterable[Run]) -> UndoSpace:
     held: dict[str, dict[str, int]] = {}
     for run in runs:
         contents = held.setdefault(run.name, {})
-        for entry in log.entries_in(run):
+        for entry in all_entries_of(run):
             refs = (*entry.placed.values(), *entry.before.values())
             contents.update((ref.object, ref.size) for ref in refs if ref.object not in in_place)
     return UndoSpace.of_contents(held)
@@ -180,13 +181,13 @@ def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
     layout = log.ledgers()
     gone = {info.folder for info in doomed}
     staying = (run for run in runs_of(layout) if run.name not in gone)
-    needed = _in_place(log.state).union(ref for run in staying for ref in _objects_of(log, run))
-    theirs = {ref for name in gone for ref in _objects_of(log, Run(layout, name))}
+    needed = _in_place(log.state).union(ref for run in staying for ref in _objects_of(run))
+    theirs = {ref for name in gone for ref in _objects_of(Run(layout, name))}
     return {f"{PRIVATE_FOLDER}/{one}" for one in theirs - needed}
 
 
-def _objects_of(log: BucketLog, run: Run) -> Iterator[str]:
-    for entry in log.entries_in(run):
+def _objects_of(run: Run) -> Iterator[str]:
+    for entry in all_entries_of(run):
         yield from (ref.object for ref in (*entry.placed.values(), *entry.before.values()))
 
 

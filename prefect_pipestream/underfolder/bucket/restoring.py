@@ -137,7 +137,7 @@ def put_back(dataset: Bucket, make: Callable[[State], Entry | None], what: str) 
         raise DatasetWriteError(None, problem) from error
     try:
         if added is not None:
-            dataset.log.place(added[1], added[0])
+            dataset.log.placing.put(added[1], added[0])
     except StoreError as error:
         problem = (
             f"{dataset.address}: {what} is made, and some of its files could not be put in place "

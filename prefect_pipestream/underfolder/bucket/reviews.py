@@ -21,7 +21,8 @@ from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entr
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.kept_source import KeptSource
-from prefect_pipestream.underfolder.bucket.log import BucketLog, object_of
+from prefect_pipestream.underfolder.bucket.keys import object_of
+from prefect_pipestream.underfolder.bucket.log import BucketLog, whole_log
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.bucket.writer import BucketWriter
@@ -123,7 +124,7 @@ def staged_source_in_bucket(review: Review, name: str) -> KeptSource:
         name: The name that the file gets.
     """
     ref = review.contents[name]
-    return KeptSource(open_store(Address.of(review.folder)), object_of(ref), ref)
+    return KeptSource(open_store(Address.of(review.folder)), ref)
 
 
 # -- deciding ------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def apply_review_in_bucket(
     if not Run.of(log.ledgers(), review.id).exists():
         known = {"started": time.time(), **who(), PROVENANCE: software(), **facts}
         log.store.require_create(PRIVATE_FOLDER)
-        log.recover()
+        log.placing.recover()
         _commit(review, decisions.approved, known, writer)
     return outcome_of(review, Run.of(log.ledgers(), review.id))
 
@@ -291,7 +292,7 @@ def _unused(review: Review) -> list[Ref]:
         return []
     if decisions.end != "applied":
         return list(review.contents.values())
-    ledgers = BucketLog(Address.of(review.folder)).ledgers()
+    ledgers = whole_log(open_store(Address.of(review.folder))).ledgers()
     if not any(run.key == review.id for run in runs_of(ledgers)):
         raise DatasetError(
             f"{review.folder}: the review {review.id!r} is being applied, or that was interrupted. "

@@ -11,7 +11,8 @@ from prefect_pipestream.items import FileSource
 from prefect_pipestream.storage.store import at_once
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
-from prefect_pipestream.underfolder.bucket.log import object_of
+from prefect_pipestream.underfolder.bucket.keys import object_of
+from prefect_pipestream.underfolder.bucket.ledgers import entries_of
 from prefect_pipestream.underfolder.bucket.restoring import Restoring, put_back, restoring_entry
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.state import State
@@ -60,7 +61,7 @@ class BucketFiles(Files):
         """The commits of several runs in the order of the log, each with its run; see `Files`."""
         runs = list(runs)
         gone = {run.name: run.taken_back() for run in runs}
-        for run, entry in self.dataset.log.entries_of(runs):
+        for run, entry in entries_of(runs):
             self._before[run.undo_of(entry.id)] = entry.before
             commit = gone[run.name].rest_of(_as_placed(entry))
             yield run, commit if indices is None else only(commit, indices)

@@ -161,7 +161,7 @@ class BucketWriter(UnderfolderWriter):
                 log.store.require_create(PRIVATE_FOLDER)
                 self.claim()
                 if not log.is_part:  # whose whole did it
-                    log.recover()
+                    log.placing.recover()
                 log.append(self._first_note)
             self._is_prepared = True
 
