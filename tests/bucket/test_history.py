@@ -586,10 +586,10 @@ def test_a_restore_through_a_store_that_fails_says_so(store: HostStore) -> None:
     write(ROOT, "a", 1, 10)
     copy, create = HostStore.copy, HostStore.create
 
-    def away(self: Store, source: str, target: str) -> None:
+    def away(self: Store, source: str, target: str, size: int) -> None:
         if target.startswith("data/"):
             raise StoreError("503")
-        copy(self, source, target)
+        copy(self, source, target, size)
 
     def closed(self: HostStore, key: str, data: bytes) -> str:
         if "log/" in key:

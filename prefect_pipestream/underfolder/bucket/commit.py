@@ -1,6 +1,7 @@
 """One commit to a bucket: an entry of the log, created if nobody was faster."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,7 +49,7 @@ class BucketCommit(Commit):
         self._contents = dataset.contents
         self._log: BucketLog = dataset.log
         self._id = ""
-        self._sent_at = 0.0
+        self._sent_at = math.inf  # where nobody would take it for left over
         self._refs: dict[str, Ref] = {}
         self._kept: dict[tuple[str, str], Ref] = {}
         self._conflicts: list[int] = []
