@@ -49,6 +49,7 @@ SMALL = {
     "bench_calls.py": "--samples 500 --traced 200 --rounds 1",
     "bench_million.py": "--sizes 1000",
     "bench_objects.py": "--samples 200 --pauses 0.02",
+    "bench_objects_dask.py": "--samples 1500",
     "bench_commits.py": "--photographs 40 --thumbnails 500",
     "bench_limits.py": "--photographs 20 --thumbnails 500 --rounds 1",
     "bench_gate.py": "--rounds 1",

@@ -1,0 +1,160 @@
+"""A flow over a dataset in a bucket on Dask: killed, gone on with, and undone byte for byte.
+
+It has two worker processes, and is compared with a plain loop in two processes, with as many
+requests in flight on both sides. Needs the extra `[dask]`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from _bucket import IN_FLIGHT, Server, fill, use
+from _prefect import own_prefect
+from _report import figure, parser, ratio, temporary_folder, title
+
+WORKERS = 2
+_RUN = "the run"
+
+
+def flow(name: str) -> None:
+    """The flow, in a process of its own: prints how many were done before, and its seconds."""
+    from prefect_dask import DaskTaskRunner
+
+    from prefect_pipestream.blocks import ReadWriteUnderfolder
+    from prefect_pipestream.flows.processing import process_samples
+
+    cluster = {
+        "n_workers": WORKERS,
+        "threads_per_worker": IN_FLIGHT // WORKERS,
+        "dashboard_address": None,
+    }
+    runner = DaskTaskRunner(cluster_kwargs=cluster)
+    on_dask = process_samples.with_options(task_runner=runner)
+    dataset = ReadWriteUnderfolder(folder=f"s3://bench/{name}")
+    report = on_dask(dataset, ["invert"], run_key=_RUN, artifacts=False)
+    print(report.done_before, report.counts["written"], report.duration_s)
+
+
+def started(name: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, __file__, "--flow", name],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def files_in(name: str) -> dict[str, bytes]:
+    import obstore
+    from obstore.store import from_url
+
+    store = from_url(f"s3://bench/{name}")
+    keys = [meta["path"] for some in obstore.list(store, "data") for meta in some]
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        contents = pool.map(lambda key: bytes(obstore.get(store, key).bytes()), keys)
+        return dict(zip(keys, contents, strict=True))
+
+
+def loop(name: str, indices: range) -> None:
+    """One process of the plain loop: each thread reads, inverts and writes one after the other."""
+    import imageio.v3 as iio
+    import obstore
+    from obstore.store import from_url
+
+    store = from_url(f"s3://bench/{name}")
+
+    def one(idx: int) -> None:
+        key = f"data/{idx:06d}_image.jpeg"
+        image = iio.imread(bytes(obstore.get(store, key).bytes()), extension=".jpeg")
+        stream = io.BytesIO()
+        iio.imwrite(stream, 255 - image, extension=".jpeg", quality=75)
+        obstore.put(store, key, stream.getvalue())
+
+    with ThreadPoolExecutor(IN_FLIGHT // WORKERS) as pool:
+        list(pool.map(one, indices))
+
+
+def in_plain_processes(name: str, count: int) -> float:
+    parts = [range(number, count, WORKERS) for number in range(WORKERS)]
+    with ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
+        list(pool.map(partial(loop, name), [range(0)] * WORKERS))  # starts them
+        began = time.perf_counter()
+        list(pool.map(partial(loop, name), parts))
+        return time.perf_counter() - began
+
+
+def killed_at(name: str, commits: int) -> int:
+    """Starts the flow, and kills all its processes once it has made some commits."""
+    from prefect_pipestream.storage.address import Address
+    from prefect_pipestream.storage.store import Store
+
+    store = Store(Address.of(f"s3://bench/{name}"))
+    running = started(name)
+    until = time.monotonic() + 300
+    while len(store.files_in(".pipestream/log")) < commits:
+        if running.poll() is not None or time.monotonic() > until:
+            raise SystemExit("the flow ended, or did not get on, before it was killed")
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    return running.wait()
+
+
+def measure(folder: Path, count: int, size: int) -> None:
+    from prefect_pipestream.underfolder import undo_run
+
+    server = Server(str(folder))
+    use(server.port)
+    try:
+        title(f"{count} JPEGs of {size}×{size}, {WORKERS} worker processes of Dask")
+        fill("loop", count, size)
+        rate = count / in_plain_processes("loop", count)
+        figure("loop", rate, "samples/s", 0)
+        fill("ours", count, size)
+        before = files_in("ours")
+        killed = killed_at("ours", 10)
+        again = started("ours")
+        said, _ = again.communicate()
+        done_before, written, seconds = said.split()
+        figure("killed by signal", -killed, "", 0)
+        figure("done before", int(done_before), "samples", 0)
+        ours = (count - int(done_before)) / float(seconds)
+        figure("ours, gone on with", ours, "samples/s", 0)
+        ratio("ours against the loop", ours / rate, at_least=0.8)
+        after = files_in("ours")
+        changed = sum(after[name] != content for name, content in before.items())
+        figure("written", int(written), "samples", 0)
+        figure("files that changed", changed, "", 0)
+        began = time.perf_counter()
+        undo_run("s3://bench/ours", _RUN)
+        figure("undo", count / (time.perf_counter() - began), "samples/s", 0)
+        restored = files_in("ours")
+        wrong = sum(restored.get(name) != content for name, content in before.items())
+        figure("files that are not as before", wrong + len(restored) - len(before), "", 0)
+    finally:
+        server.end()
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--samples", type=int, default=5000)
+    options.add_argument("--size", type=int, default=128)
+    options.add_argument("--flow", metavar="NAME", help="only run the flow on this dataset")
+    given = options.parse_args()
+    with temporary_folder(given.temporary_folder) as folder, own_prefect(folder):
+        if given.flow is None:
+            measure(folder, given.samples, given.size)
+        else:
+            flow(given.flow)
+
+
+if __name__ == "__main__":
+    main()
