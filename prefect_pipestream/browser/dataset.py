@@ -1,6 +1,5 @@
 """The dataset that is shown: one stream that reads, one for each person who writes."""
 
-import os
 from collections.abc import Iterable
 from datetime import datetime
 from threading import Lock
@@ -15,7 +14,7 @@ from prefect_pipestream.items import Item
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.sequences.sorting import Sorted
 from prefect_pipestream.sequences.where import Found
-from prefect_pipestream.storage.address import local_folder
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import UndoReport, undo_commit
 from prefect_pipestream.underfolder.format.run_key import is_run_name
 from prefect_pipestream.views import Thumbnail, Thumbnails
@@ -52,17 +51,17 @@ class ShownDataset:
     """A dataset as the browser's pages ask for it, used by several threads.
 
     Args:
-        folder: The dataset's root.
+        folder: Where it is.
 
     Raises:
-        DatasetNotFoundError: If there is no such folder.
+        DatasetNotFoundError: If there is none.
         DatasetError: If it cannot be read.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: Place) -> None:
         self.started = datetime.now()
         self.stream = DataStream.read_write_underfolder(folder)
-        self.folder = local_folder(self.stream.output_folder)
+        self.folder = self.stream.output_folder
         self.thumbnails = Thumbnails(self.folder)
         self.kept = KeptFiles(self.folder)
         self._streams: dict[str, DataStream] = {}

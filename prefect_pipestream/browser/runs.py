@@ -25,7 +25,6 @@ from prefect_pipestream.underfolder import (
     plan_undo,
     undo_run,
 )
-from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.opening import runs_and_space
 from prefect_pipestream.underfolder.runs.listing import existing_run
@@ -211,7 +210,7 @@ def runs_routes(dataset: ShownDataset, jobs: Jobs) -> APIRouter:
     def changes(
         key: str, first: First = 0, most: Annotated[int, Query(ge=1, le=MOST_CHANGES)] = 12
     ) -> Changes:
-        run = existing_run(dataset.folder, key)
+        run = existing_run(dataset.stream.ledgers, key)
         indices = [] if run.is_compaction else run.changed_indices().tolist()
         shown = dataset.kept.differences(run.key, indices[first : first + most])
         return Changes(
@@ -230,7 +229,7 @@ def runs_routes(dataset: ShownDataset, jobs: Jobs) -> APIRouter:
     def failures(
         key: str, first: First = 0, most: Annotated[int, Query(ge=1, le=MOST_FAILURES)] = 100
     ) -> Failures:
-        return _failures(existing_run(dataset.folder, key), first, most)
+        return _failures(existing_run(dataset.stream.ledgers, key), first, most)
 
     @routes.post("/api/runs/plan-undo")
     def plan(asked: Undo) -> ShownPlan:
@@ -281,12 +280,12 @@ def _page(dataset: ShownDataset, key: str, folder: str | None) -> RunPage:
     standing = [one for one in found if one.state != "undone"]
     chosen = exact or standing or found[-1:]
     if not chosen:
-        existing_run(dataset.folder, key)  # raises, and says which there are
+        existing_run(dataset.stream.ledgers, key)  # raises, and says which there are
         raise RunNotFoundError(
             f"run {key!r} is not in the list: it was pruned, or begins just now."
         )
     info = chosen[0]
-    run = Run(Layout.of(dataset.folder), info.folder)
+    run = Run(dataset.stream.ledgers, info.folder)
     is_standing = info.state != "undone"
     taken_back_by = [] if is_standing else _taken_back_by(run, every)
     return RunPage(
