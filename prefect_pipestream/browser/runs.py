@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from prefect_pipestream.underfolder import (
     Run,
     RunInfo,
     RunState,
+    SampleDifference,
     UndoPlan,
     list_runs,
     plan_undo,
@@ -212,18 +214,9 @@ def runs_routes(dataset: ShownDataset, jobs: Jobs) -> APIRouter:
     ) -> Changes:
         run = existing_run(dataset.stream.ledgers, key)
         indices = [] if run.is_compaction else run.changed_indices().tolist()
-        shown = dataset.kept.differences(run.key, indices[first : first + most])
-        return Changes(
-            samples=[
-                ChangedSample(
-                    idx=one.idx,
-                    outcome=one.outcome,
-                    items=dataset.kept.shown(Change(run.key, None, one.idx), one.items),
-                )
-                for one in shown
-            ],
-            count=len(indices),
-        )
+        found = dataset.kept.differences(run.key, indices[first : first + most])
+        samples = dataset.of_each(partial(_changed, dataset, run.key), found)
+        return Changes(samples=samples, count=len(indices))
 
     @routes.get("/api/runs/failures")
     def failures(
@@ -266,6 +259,11 @@ def _shown(info: RunInfo, undo_bytes: int | None = None) -> ShownRun:
         counts=dict(info.counts),
         undo_bytes=undo_bytes,
     )
+
+
+def _changed(dataset: ShownDataset, run_key: str, one: SampleDifference) -> ChangedSample:
+    items = dataset.kept.shown(Change(run_key, None, one.idx), one.items)
+    return ChangedSample(idx=one.idx, outcome=one.outcome, items=items)
 
 
 def _page(dataset: ShownDataset, key: str, folder: str | None) -> RunPage:

@@ -422,6 +422,17 @@ class Bucket(Underfolder):
 
     # -- parts, and pickling -------------------------------------------------------------
 
+    def as_of_now(self) -> "Bucket":
+        """This dataset, that does not look for what is new: to take several samples, and be left.
+
+        Raises:
+            StoreError: If the store cannot be asked.
+        """
+        self.refreshed_index()
+        other = Bucket.__new__(Bucket)  # no copy as by pickling, which knows nothing of the log
+        other.__dict__.update(self.__dict__, _watch=False)
+        return other
+
     def restricted_to(self, indices: Iterable[int]) -> "Bucket":
         """Returns this dataset with just these samples in its index: small to pickle.
 
