@@ -1,6 +1,5 @@
 """The application: its routes together, and what becomes of errors."""
 
-import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,6 +32,8 @@ from prefect_pipestream.errors import (
     RunNotFoundError,
     UndoRefusedError,
 )
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.storage.store import StoreError
 
 PAGES = ("/", "/sample/{idx}", "/runs", "/run", "/reviews", "/reviews/{review_id:path}")
 """The paths of pages, which `page/app.js` makes of what the server answers."""
@@ -45,21 +46,22 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (RunNotFoundError, 404),
     (ReviewNotFoundError, 404),
     (PrefectUnreachableError, 502),
+    (StoreError, 502),
     (MissingItemError, 404),
     (IndexError, 404),
     (DatasetWriteError, 507),
 )
 
 
-def create_app(folder: str | os.PathLike[str], access: Access) -> Guard:
+def create_app(folder: Place, access: Access) -> Guard:
     """The ASGI application that shows a dataset.
 
     Args:
-        folder: The dataset's root.
+        folder: Where the dataset is.
         access: What a request must have.
 
     Raises:
-        DatasetNotFoundError: If there is no such folder.
+        DatasetNotFoundError: If there is none.
         DatasetError: If it cannot be read.
     """
     dataset = ShownDataset(folder)

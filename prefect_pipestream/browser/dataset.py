@@ -1,10 +1,10 @@
 """The dataset that is shown: one stream that reads, one for each person who writes."""
 
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ import numpy.typing as npt
 from prefect_pipestream.browser.kept import KeptFiles
 from prefect_pipestream.errors import SampleError
 from prefect_pipestream.items import Item
-from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.sequences.sorting import Sorted
 from prefect_pipestream.sequences.where import Found
-from prefect_pipestream.storage.address import local_folder
+from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.underfolder import UndoReport, undo_commit
 from prefect_pipestream.underfolder.format.run_key import is_run_name
 from prefect_pipestream.views import Thumbnail, Thumbnails
@@ -26,6 +26,10 @@ NOBODY = "somebody"
 """Who writes without having told a name."""
 
 _LONGEST_NAME = 60  # characters
+_AT_ONCE = 16  # answers of a store that are waited for
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def name_of(person: str) -> str:
@@ -52,21 +56,36 @@ class ShownDataset:
     """A dataset as the browser's pages ask for it, used by several threads.
 
     Args:
-        folder: The dataset's root.
+        folder: Where it is.
 
     Raises:
-        DatasetNotFoundError: If there is no such folder.
+        DatasetNotFoundError: If there is none.
         DatasetError: If it cannot be read.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: Place) -> None:
         self.started = datetime.now()
         self.stream = DataStream.read_write_underfolder(folder)
-        self.folder = local_folder(self.stream.output_folder)
+        self.folder = self.stream.output_folder
         self.thumbnails = Thumbnails(self.folder)
         self.kept = KeptFiles(self.folder)
         self._streams: dict[str, DataStream] = {}
         self._lock = Lock()
+        self._waiting = ThreadPoolExecutor(_AT_ONCE, "browser") if is_address(self.folder) else None
+
+    def of_each(self, work: Callable[[T], R], things: Iterable[T]) -> list[R]:
+        """What some work makes of each thing; in a bucket of several at a time, as each waits.
+
+        Args:
+            work: The work, which does not call this.
+            things: The things.
+        """
+        do = map if self._waiting is None else self._waiting.map
+        return list(do(work, things))
+
+    def now(self) -> SamplesSequence:
+        """The samples as they are now, to take several of them."""
+        return self.stream.as_of_now()
 
     def indices(self) -> npt.NDArray[np.int64]:
         """The indices of all samples: int64, ascending."""
@@ -97,23 +116,28 @@ class ShownDataset:
         """
         return self._taken(idx).in_order()
 
-    def item(self, idx: int, key: str) -> Item[Any]:
+    def item(self, idx: int, key: str, now: SamplesSequence | None = None) -> Item[Any]:
         """An item of a sample.
+
+        Args:
+            idx: The sample's index.
+            key: The item's key.
+            now: The samples, as they were taken for several questions; see `now`.
 
         Raises:
             IndexError: If there is no such sample.
             MissingItemError: If it has no such item.
         """
-        return self._taken(idx)[key]
+        return self._taken(idx, now)[key]
 
-    def _taken(self, idx: int) -> Sample:
+    def _taken(self, idx: int, now: SamplesSequence | None = None) -> Sample:
         if idx < 0:  # which would count from the end
             raise IndexError(f"sample {idx}: there is none.")
-        return self.stream[idx]
+        return self.stream[idx] if now is None else now[idx]
 
     def thumbnail(self, idx: int, key: str, side: int) -> Thumbnail | None:
         """A small picture of an item; see `Thumbnails`."""
-        return self.thumbnails.of(self.item(idx, key), side)
+        return self.thumbnails.of(self.item(idx, key), side, is_fresh=True)
 
     def versions(self, indices: Iterable[int]) -> dict[int, str]:
         """What samples are like now; see `DataStream.versions`."""

@@ -12,6 +12,7 @@ from prefect_pipestream.browser.dataset import ShownDataset
 from prefect_pipestream.browser.pictures import Side, inline
 from prefect_pipestream.browser.shown import kind_of
 from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.sequences import SamplesSequence
 
 MOST_ASKED = 500
 """Of how many samples a page may ask at once what they are like."""
@@ -95,19 +96,30 @@ def grid_routes(dataset: ShownDataset) -> APIRouter:
         side: Side = 160,
     ) -> dict[int, Pictures]:
         versions = dataset.versions(indices)  # before, so that no picture is older than it says
-        return {idx: _pictures(dataset, idx, keys, side, versions[idx]) for idx in versions}
+        now = dataset.now()
+
+        def picture(idx: int) -> Pictures:
+            return _pictures(dataset, now, idx, keys, side, versions[idx])
+
+        return dict(zip(versions, dataset.of_each(picture, versions), strict=True))
 
     return routes
 
 
 def _pictures(
-    dataset: ShownDataset, idx: int, keys: list[str], side: int, version: str
+    dataset: ShownDataset,
+    now: SamplesSequence,
+    idx: int,
+    keys: list[str],
+    side: int,
+    version: str,
 ) -> Pictures:
     pictures: list[str | None] = []
     problems: list[str | None] = []
     for key in keys:
         try:
-            found, problem = dataset.thumbnail(idx, key, side), "it has no picture."
+            item, problem = dataset.item(idx, key, now), "it has no picture."
+            found = dataset.thumbnails.of(item, side, is_fresh=True)
         except (PipestreamError, OSError, IndexError) as error:
             found, problem = None, str(error)
         pictures.append(None if found is None else inline(found))
@@ -127,14 +139,15 @@ def _keys(dataset: ShownDataset) -> list[Key]:
     indices = dataset.indices()
     step = max(1, len(indices) // _LOOKED_AT)
     found: dict[str, Any] = {}
+    now = dataset.now()
     for idx in indices[::step].tolist():
-        for key, item in _items_of(dataset, idx):
+        for key, item in _items_of(now, idx):
             found.setdefault(key, kind_of(item))
     return [Key(key=key, kind=kind) for key, kind in found.items()]
 
 
-def _items_of(dataset: ShownDataset, idx: int) -> Iterable[tuple[str, Any]]:
+def _items_of(now: SamplesSequence, idx: int) -> Iterable[tuple[str, Any]]:
     try:
-        return dataset.sample(idx).items()
+        return now[idx].in_order().items()
     except IndexError:  # removed just now
         return ()

@@ -1,6 +1,7 @@
 """What a page asks of a sample's past: what was done to it, and to put it back."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -107,7 +108,7 @@ def history_routes(dataset: ShownDataset) -> APIRouter:
         idx: int, first: First = 0, most: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = 10
     ) -> History:
         events = dataset.kept.history(idx)[::-1]
-        shown = [_shown(dataset, idx, one) for one in events[first : first + most]]
+        shown = dataset.of_each(partial(_shown, dataset, idx), events[first : first + most])
         return History(events=shown, count=len(events))
 
     @routes.get("/kept")

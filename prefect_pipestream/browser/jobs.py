@@ -21,7 +21,7 @@ from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.sequences.stage import REMOVE, Removal, SampleStage, StageResult
 from prefect_pipestream.stages import fingerprint
 from prefect_pipestream.stages.noted import noted_transform
-from prefect_pipestream.underfolder import Batch, Outcome, SampleFailure, end_run
+from prefect_pipestream.underfolder import Batch, Outcome, SampleFailure
 from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software
 
 MOST_FAILURES = 100
@@ -124,7 +124,7 @@ class Job:
                 self.progress.done += 1
         is_stopped = self._stop.is_set()
         if not is_stopped:  # else it shows as stopped in the list of runs, too
-            end_run(stream.run)
+            stream.end_run()
         self.progress.counts = dict(stream.run.counts())
         return "stopped" if is_stopped else "finished"
 

@@ -6,7 +6,6 @@ somebody made up is as good as none.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlencode
@@ -16,6 +15,7 @@ from pydantic import BaseModel
 from prefect_pipestream.browser.shown import has_picture, is_too_large, kind_of
 from prefect_pipestream.errors import MissingItemError, PipestreamError
 from prefect_pipestream.items import Item
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import (
     ItemChange,
     KeptFile,
@@ -87,10 +87,10 @@ class KeptFiles:
     What a page was told of lately is known still when it asks for the pictures.
 
     Args:
-        folder: The dataset's root.
+        folder: Where the dataset is.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self._folder = folder
         self._known: OrderedDict[Change, Mapping[str, ItemChange]] = OrderedDict()
         self._lock = Lock()

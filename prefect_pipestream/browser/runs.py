@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Annotated
 
@@ -20,12 +21,12 @@ from prefect_pipestream.underfolder import (
     Run,
     RunInfo,
     RunState,
+    SampleDifference,
     UndoPlan,
     list_runs,
     plan_undo,
     undo_run,
 )
-from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.opening import runs_and_space
 from prefect_pipestream.underfolder.runs.listing import existing_run
@@ -211,26 +212,17 @@ def runs_routes(dataset: ShownDataset, jobs: Jobs) -> APIRouter:
     def changes(
         key: str, first: First = 0, most: Annotated[int, Query(ge=1, le=MOST_CHANGES)] = 12
     ) -> Changes:
-        run = existing_run(dataset.folder, key)
+        run = existing_run(dataset.stream.ledgers, key)
         indices = [] if run.is_compaction else run.changed_indices().tolist()
-        shown = dataset.kept.differences(run.key, indices[first : first + most])
-        return Changes(
-            samples=[
-                ChangedSample(
-                    idx=one.idx,
-                    outcome=one.outcome,
-                    items=dataset.kept.shown(Change(run.key, None, one.idx), one.items),
-                )
-                for one in shown
-            ],
-            count=len(indices),
-        )
+        found = dataset.kept.differences(run.key, indices[first : first + most])
+        samples = dataset.of_each(partial(_changed, dataset, run.key), found)
+        return Changes(samples=samples, count=len(indices))
 
     @routes.get("/api/runs/failures")
     def failures(
         key: str, first: First = 0, most: Annotated[int, Query(ge=1, le=MOST_FAILURES)] = 100
     ) -> Failures:
-        return _failures(existing_run(dataset.folder, key), first, most)
+        return _failures(existing_run(dataset.stream.ledgers, key), first, most)
 
     @routes.post("/api/runs/plan-undo")
     def plan(asked: Undo) -> ShownPlan:
@@ -269,6 +261,11 @@ def _shown(info: RunInfo, undo_bytes: int | None = None) -> ShownRun:
     )
 
 
+def _changed(dataset: ShownDataset, run_key: str, one: SampleDifference) -> ChangedSample:
+    items = dataset.kept.shown(Change(run_key, None, one.idx), one.items)
+    return ChangedSample(idx=one.idx, outcome=one.outcome, items=items)
+
+
 def _page(dataset: ShownDataset, key: str, folder: str | None) -> RunPage:
     """The page of a run: of several of a key the one of this folder; else the one that stands.
 
@@ -281,12 +278,12 @@ def _page(dataset: ShownDataset, key: str, folder: str | None) -> RunPage:
     standing = [one for one in found if one.state != "undone"]
     chosen = exact or standing or found[-1:]
     if not chosen:
-        existing_run(dataset.folder, key)  # raises, and says which there are
+        existing_run(dataset.stream.ledgers, key)  # raises, and says which there are
         raise RunNotFoundError(
             f"run {key!r} is not in the list: it was pruned, or begins just now."
         )
     info = chosen[0]
-    run = Run(Layout.of(dataset.folder), info.folder)
+    run = Run(dataset.stream.ledgers, info.folder)
     is_standing = info.state != "undone"
     taken_back_by = [] if is_standing else _taken_back_by(run, every)
     return RunPage(

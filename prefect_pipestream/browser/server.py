@@ -9,8 +9,9 @@ from contextlib import suppress
 from urllib.parse import quote
 
 from prefect_pipestream.errors import PipestreamError
+from prefect_pipestream.storage.address import Place, is_address, place_of
 from prefect_pipestream.storage.file_source import follow_links_within
-from prefect_pipestream.underfolder.commits.reader import Underfolder
+from prefect_pipestream.underfolder.opening import open_dataset
 from prefect_pipestream.views.addresses import BrowserAddress
 
 TOKEN_VARIABLE = "PIPESTREAM_BROWSER_TOKEN"
@@ -31,7 +32,7 @@ def serve(
     """Shows a dataset at an address of this machine, until it is interrupted.
 
     Args:
-        folder: The dataset's root.
+        folder: The dataset's root, or its address in an object store.
         host: The name or address to listen at; another than one of loopback shows the dataset to
             the network, to those who have the token.
         port: The port; 0 is any that is free.
@@ -40,22 +41,22 @@ def serve(
         tell: Is given the address to open, once it is listened at.
 
     Raises:
-        DatasetNotFoundError: If there is no such folder.
+        DatasetNotFoundError: If there is none.
         DatasetError: If it cannot be read, which is seen after the address was told.
         PipestreamError: If the address cannot be listened at, or the token is too short.
     """
     token = _token()
-    dataset = Underfolder(folder)  # refuses what is none
-    if not follows_links:
-        follow_links_within(str(dataset.folder))
+    place = open_dataset(place_of(folder)).folder  # refuses what is none
+    if not (follows_links or is_address(place)):
+        follow_links_within(str(place))
     with _listening(host, port) as listener:
         addresses = _addresses(host, listener)
         tell(f"{addresses[0]}/?token={quote(token)}")
-        _answer(folder, listener, addresses, token, is_read_only)
+        _answer(place, listener, addresses, token, is_read_only)
 
 
 def _answer(
-    folder: str | os.PathLike[str],
+    place: Place,
     listener: socket.socket,
     addresses: tuple[str, ...],
     token: str,
@@ -67,7 +68,7 @@ def _answer(
     from prefect_pipestream.browser.access import Access
     from prefect_pipestream.browser.app import create_app
 
-    app = create_app(folder, Access(addresses, token, is_read_only))
+    app = create_app(place, Access(addresses, token, is_read_only))
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, ws="none", server_header=False
     )

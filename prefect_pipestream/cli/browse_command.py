@@ -8,7 +8,9 @@ import typer
 from prefect_pipestream.cli.output import told_errors, write_line, write_note
 from prefect_pipestream.errors import PipeBuildingError
 
-Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="The dataset's folder, or address (s3://…).")
+]
 
 
 def browse(

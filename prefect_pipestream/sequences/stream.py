@@ -314,6 +314,16 @@ class DataStream(Sequence[Sample]):
         """
         return self._folder_source().dataset.versions(indices)
 
+    def as_of_now(self) -> SamplesSequence:
+        """The samples as they are now, to read several at once: in a bucket by one request.
+
+        What is taken of it later is not of then.
+
+        Raises:
+            DatasetError: If the stream does not just read a folder, or that cannot be asked.
+        """
+        return self._folder_source().as_of_now()
+
     def file_versions(self, indices: Sequence[int]) -> Sequence[Mapping[str, Version] | None]:
         """What the files of some samples are like now, by the names that a sample's origin has.
 

@@ -116,10 +116,15 @@ class Thumbnails:
         self._kept = BoundedFiles(place.root, private, FOLDER, most_bytes=most_bytes)
         self._is_said = False
 
-    def of(self, item: Item[Any], side: int = SIDE) -> Thumbnail | None:
+    def of(self, item: Item[Any], side: int = SIDE, *, is_fresh: bool = False) -> Thumbnail | None:
         """The thumbnail of an item, as `thumbnail` makes it; one that is kept is not made again.
 
         It shows the item's file as it is now, where it has one.
+
+        Args:
+            item: The item.
+            side: The longer side of the picture, in pixels: 1 to 1,024.
+            is_fresh: Whether its sample was read just now: then its file is as it was then.
 
         Raises:
             DecodeError: If the item cannot be decoded.
@@ -131,12 +136,12 @@ class Thumbnails:
             return None
         if item.has_value or not item.file_sources:
             return _picture_of(item, side)
-        source = item.file_sources[0].anew()
+        source = item.file_sources[0] if is_fresh else item.file_sources[0].anew()
         version = _version_now(source)
         kept = None if version is None else self._kept.get(_key(source, version, side))
         found = None if kept is None else _sound(kept, side)
         if found is None:
-            fresh = Item.from_source(source.anew())
+            fresh = item if is_fresh else Item.from_source(source.anew())
             found = _picture_of(fresh, side)
             self._keep(fresh.file_sources[0], found, side)
         return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.served import Served
+from tests.browser.served import Asked
 
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 _TIMEOUT_MS = 30_000
@@ -39,7 +39,7 @@ class Screen:
         expected: Parts of errors that the test is about, such as the status of a refusal.
     """
 
-    def __init__(self, page: Any, served: Served, pictures: Path) -> None:
+    def __init__(self, page: Any, served: Asked, pictures: Path) -> None:
         self.page = page
         self.served = served
         self._pictures = Path(os.environ.get("PIPESTREAM_SCREENSHOTS", pictures))
@@ -50,7 +50,7 @@ class Screen:
 
     @classmethod
     @contextmanager
-    def of(cls, chrome: Any, served: Served, pictures: Path) -> Iterator["Screen"]:
+    def of(cls, chrome: Any, served: Asked, pictures: Path) -> Iterator["Screen"]:
         """Opens a window as another person would: with cookies of its own."""
         context = chrome.new_context(viewport={"width": 1200, "height": 850})
         try:

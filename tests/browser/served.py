@@ -1,16 +1,24 @@
-"""`pipestream browse`, as a process, and questions to it."""
+"""`pipestream browse`, and questions to it: as a process, or in this one for what only this has."""
 
 import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from http.cookies import SimpleCookie
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+import uvicorn
+
+from prefect_pipestream.browser.access import Access
+from prefect_pipestream.browser.app import create_app
+from prefect_pipestream.storage.address import Address, Place, is_address
 
 TOKEN = "a-token-that-only-tests-have"
 
@@ -26,55 +34,18 @@ class Answer(NamedTuple):
         return json.loads(self.content)
 
 
-class Served:
-    """A server on a dataset, started and ended as a process."""
+class Asked:
+    """A server on a dataset, that can be asked.
 
-    def __init__(self, dataset: Path, *options: str, port: int = 0, **environment: str) -> None:
-        self.dataset = dataset
-        self._command = [sys.executable, "-m", "prefect_pipestream", "browse", str(dataset)]
-        self._command += ["--port", str(port), *options]
-        self._environment = {**os.environ, "PIPESTREAM_BROWSER_TOKEN": TOKEN, **environment}
-        self.address = ""
+    Attributes:
+        dataset: The dataset.
+        address: The server's address.
+        first_address: The same, with the token.
+    """
 
-    def __enter__(self) -> "Served":
-        self.start()
-        return self
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            self._command, env=self._environment, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line.startswith("Open "), line
-        self.first_address = line.removeprefix("Open ").strip()
-        parts = urlsplit(self.first_address)
-        self.address = f"{parts.scheme}://{parts.netloc}"
-
-    def start_at(self, port: int) -> None:
-        """Starts it anew, at a port: pages that are open go on with it."""
-        self._command[self._command.index("--port") + 1] = str(port)
-        self.start()
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
-        finally:
-            assert self.process.stdout is not None
-            self.process.stdout.close()
+    dataset: Any
+    address = ""
+    first_address = ""
 
     # -- questions -------------------------------------------------------------------------
 
@@ -118,3 +89,89 @@ class Served:
         assert answer.status == 303, answer
         (morsel,) = SimpleCookie(answer.headers["set-cookie"]).values()
         return f"{morsel.key}={morsel.value}"
+
+
+class Served(Asked):
+    """A server that is started and ended as a process."""
+
+    def __init__(self, dataset: Place, *options: str, port: int = 0, **environment: str) -> None:
+        self.dataset = dataset
+        self._command = [sys.executable, "-m", "prefect_pipestream", "browse", str(dataset)]
+        self._command += ["--port", str(port), *options]
+        self._environment = {**os.environ, "PIPESTREAM_BROWSER_TOKEN": TOKEN, **environment}
+
+    def __enter__(self) -> "Served":
+        self.start()
+        return self
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self._command, env=self._environment, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("Open "), line
+        self.first_address = line.removeprefix("Open ").strip()
+        parts = urlsplit(self.first_address)
+        self.address = f"{parts.scheme}://{parts.netloc}"
+
+    def start_at(self, port: int) -> None:
+        """Starts it anew, at a port: pages that are open go on with it."""
+        self._command[self._command.index("--port") + 1] = str(port)
+        self.start()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+class ServedHere(Asked):
+    """A server in a thread of this process, on a dataset in its memory."""
+
+    def __init__(self, dataset: Address, *, is_read_only: bool = False) -> None:
+        self.dataset = dataset
+        self._is_read_only = is_read_only
+
+    def __enter__(self) -> "ServedHere":
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.first_address = f"{self.address}/?token={TOKEN}"
+        app = create_app(self.dataset, Access((self.address,), TOKEN, self._is_read_only))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+        self._listener.close()
+        assert not self._thread.is_alive()
+
+
+def served_at(
+    place: Place, *, is_read_only: bool = False, **environment: str
+) -> Served | ServedHere:
+    """A server on a dataset, wherever it is; what runs here has the environment of the tests."""
+    if is_address(place):
+        return ServedHere(Address.of(place), is_read_only=is_read_only)
+    return Served(place, *(["--read-only"] if is_read_only else []), **environment)

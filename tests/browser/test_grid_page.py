@@ -2,30 +2,31 @@
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prefect_pipestream import DataStream, list_runs
 from prefect_pipestream.sequences import SamplesSequence
+from prefect_pipestream.storage.address import Place, is_address
 from tests.browser.screen import Screen
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
-    folder = tmp_path / "toy"
-    SamplesSequence.toy_dataset(300, image_size=32).to_underfolder(folder).run()
-    return folder
+def dataset(new_place: Place) -> Place:
+    SamplesSequence.toy_dataset(300, image_size=32).to_underfolder(new_place).run()
+    return new_place
 
 
 def shown(screen: Screen) -> list[str]:
     return screen.page.locator("#cells .cell").evaluate_all("all => all.map(c => c.dataset.idx)")
 
 
-def test_pages_filters_and_samples_are_reached_by_keys_alone(screen: Screen, dataset: Path) -> None:
+def test_pages_filters_and_samples_are_reached_by_keys_alone(
+    screen: Screen, dataset: Place
+) -> None:
     page = screen.page
     page.locator("#count", has_text="300 of 300 samples").wait_for()
     assert shown(screen) == [str(idx) for idx in range(120)]
@@ -86,17 +87,22 @@ def test_pages_filters_and_samples_are_reached_by_keys_alone(screen: Screen, dat
     page.locator("#count", has_text="300 of 300 samples").wait_for()
 
 
-def test_what_others_write_is_seen(screen: Screen, dataset: Path) -> None:
+def write_some(dataset: Place) -> None:
+    stream = DataStream.read_write_underfolder(dataset)
+    stream.set_output(3, stream[3].set_value("image", 255 - stream[3]["image"]()))
+    stream.set_output(300, stream[4])
+    stream.remove(5)
+
+
+def test_what_others_write_is_seen(screen: Screen, dataset: Place) -> None:
     before = screen.page.locator('.cell[data-idx="3"] img').get_attribute("src")
     screen.page.locator('.cell[data-idx="9"] a').focus()
     stays = screen.page.locator('.cell[data-idx="8"] img').element_handle()
-    code = (
-        "import sys; from prefect_pipestream import DataStream as D\n"
-        "s = D.read_write_underfolder(sys.argv[1])\n"
-        "s.set_output(3, s[3].set_value('image', 255 - s[3]['image']()))\n"
-        "s.set_output(300, s[4]); s.remove(5)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(dataset)], check=True)
+    if is_address(dataset):  # in the memory of this process alone
+        write_some(dataset)
+    else:
+        code = f"from {__name__} import write_some; write_some({str(dataset)!r})"
+        subprocess.run([sys.executable, "-c", code], check=True)
     screen.page.locator("#count", has_text="300 of 300 samples").wait_for()
     screen.page.locator('.cell[data-idx="5"]').wait_for(state="detached")
     changed = screen.page.locator('.cell[data-idx="3"] img')
@@ -127,7 +133,7 @@ def test_pictures_that_could_not_be_had_are_asked_for_again(screen: Screen) -> N
     assert len(lost) >= 5
 
 
-def test_many_are_changed_in_one_run(screen: Screen, dataset: Path) -> None:
+def test_many_are_changed_in_one_run(screen: Screen, dataset: Place) -> None:
     page = screen.page
     for idx in (2, 3, 7):
         page.get_by_label(f"Select sample {idx}", exact=True).check()
@@ -149,7 +155,7 @@ def test_many_are_changed_in_one_run(screen: Screen, dataset: Path) -> None:
 
 
 def test_what_is_done_to_many_is_what_the_form_says_and_can_be_stopped(
-    screen: Screen, dataset: Path
+    screen: Screen, dataset: Place
 ) -> None:
     page = screen.page
     begin = page.locator("#start")

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from prefect_pipestream import DataStream, list_runs
+from prefect_pipestream.storage.address import Place
 from tests.browser.screen import Screen
+from tests.dataset_files import Files
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +27,8 @@ def save(screen: Screen, label: int) -> None:
     screen.told("Saved: metadata.")
 
 
-def test_saves_are_listed_undone_and_restored(screen: Screen, dataset: Path) -> None:
+@pytest.mark.usefixtures("listed_at_once")
+def test_saves_are_listed_undone_and_restored(screen: Screen, dataset: Place) -> None:
     first = label_of(dataset, 3)
     screen.page.get_by_label("Your name").fill("Ada <b>")
     screen.open("/sample/3")
@@ -62,10 +65,10 @@ def test_saves_are_listed_undone_and_restored(screen: Screen, dataset: Path) -> 
     screen.told("The restore was taken back.")
     assert label_of(dataset, 3) == 55
 
-    path = next((dataset / "data").glob("03_metadata.*"))
-    content = path.read_text()
-    path.unlink()
-    path.write_text(content + "\n")
+    files = Files(dataset)
+    (name,) = (f"data/{one}" for one in files.of_sample(3) if "metadata" in one)
+    content = files.pop(name)
+    files[name] = content + b"\n"
     screen.expected = ("409",)
     screen.open("/sample/3")
     screen.page.locator(".item").first.wait_for()
@@ -78,7 +81,9 @@ def test_saves_are_listed_undone_and_restored(screen: Screen, dataset: Path) -> 
     assert label_of(dataset, 3) == 55
 
 
-def test_a_sample_that_was_removed_is_restored_from_its_page(screen: Screen, dataset: Path) -> None:
+def test_a_sample_that_was_removed_is_restored_from_its_page(
+    screen: Screen, dataset: Place
+) -> None:
     DataStream.read_write_underfolder(dataset, run_key="removal").remove(29)
     screen.expected = ("404",)
     screen.open("/sample/29")

@@ -16,7 +16,7 @@ from prefect_pipestream import DataStream, check
 from tests.browser.screen import Screen
 from tests.browser.served import Served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.about_files]
 
 KILLS = 12
 

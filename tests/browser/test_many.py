@@ -2,32 +2,32 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prefect_pipestream import DataStream, list_runs, undo_run
 from prefect_pipestream.sequences import SamplesSequence
-from tests.browser.served import Served
+from tests.browser.served import Asked, served_at
+from tests.dataset_files import KINDS, Files, temporary_place
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("many") / "toy"
-    SamplesSequence.toy_dataset(300, image_size=16).to_underfolder(folder).run()
-    with Served(folder) as server:
-        yield server
+@pytest.fixture(scope="module", params=KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[Asked]:
+    with temporary_place(request.param) as place:
+        SamplesSequence.toy_dataset(300, image_size=16).to_underfolder(place).run()
+        with served_at(place) as server:
+            yield server
 
 
-def ended(server: Served, job: dict[str, Any]) -> dict[str, Any]:
+def ended(server: Asked, job: dict[str, Any]) -> dict[str, Any]:
     while job["state"] == "running":
         time.sleep(0.05)
         job = server.ask(f"/api/jobs/{job['job']}").json()
     return job
 
 
-def labels(server: Served) -> list[int]:
+def labels(server: Asked) -> list[int]:
     stream = DataStream.read_write_underfolder(server.dataset)
     return [stream[idx]["metadata"]()["label"] for idx in stream.indices().tolist()]
 
@@ -35,7 +35,7 @@ def labels(server: Served) -> list[int]:
 SET = {"do": "set-value", "path": "metadata.label", "value": 42}
 
 
-def test_a_change_is_one_run_and_its_undo_takes_all_of_it_back(server: Served) -> None:
+def test_a_change_is_one_run_and_its_undo_takes_all_of_it_back(server: Asked) -> None:
     before = labels(server)
     asked = {"ranges": [[0, 200], [250, 1000]], "edits": [SET]}
     shown = server.ask("/api/many/preview", asked).json()
@@ -58,7 +58,7 @@ def test_a_change_is_one_run_and_its_undo_takes_all_of_it_back(server: Served) -
     assert labels(server) == before
 
 
-def test_samples_are_removed_and_come_back(server: Served) -> None:
+def test_samples_are_removed_and_come_back(server: Asked) -> None:
     asked = {"ranges": [[10, 5]], "removes": True}
     assert [one["after"] for one in server.ask("/api/many/preview", asked).json()] == [None] * 5
     job = ended(server, server.ask("/api/many", asked).json())
@@ -68,23 +68,24 @@ def test_samples_are_removed_and_come_back(server: Served) -> None:
     assert server.ask("/api/found").json()["ranges"] == [[0, 300]]
 
 
-def test_a_sample_that_fails_is_told_and_the_others_are_changed(server: Served) -> None:
-    (path,) = (p for p in (server.dataset / "data").glob("*_image.png") if int(p.name[:-10]) == 7)
-    content = path.read_bytes()
-    path.write_bytes(b"broken")
+def test_a_sample_that_fails_is_told_and_the_others_are_changed(server: Asked) -> None:
+    files = Files(server.dataset)
+    (name,) = (name for name in files.of_sample(7) if name.endswith("_image.png"))
+    content = files[f"data/{name}"]
+    files[f"data/{name}"] = b"broken"
     try:
         invert = {"do": "stage", "name": "invert", "arguments": {"images": ["image"]}}
         asked = {"ranges": [[0, 20]], "edits": [invert]}
         job = ended(server, server.ask("/api/many", asked).json())
         assert (job["counts"]["written"], job["counts"]["failed"]) == (19, 1)
         (failed,) = job["failed"]
-        assert path.name in failed["reason"]
+        assert name in failed["reason"]
         undo_run(server.dataset, [job["run_key"]])
     finally:
-        path.write_bytes(content)
+        files[f"data/{name}"] = content
 
 
-def test_who_did_not_ask_for_a_change_sees_how_far_it_is_and_stops_it(server: Served) -> None:
+def test_who_did_not_ask_for_a_change_sees_how_far_it_is_and_stops_it(server: Asked) -> None:
     large = {"size": [1500, 1500], "images": ["image"]}
     slow = {"do": "stage", "name": "resize-images", "arguments": large}
     job = server.ask("/api/many", {"ranges": [[0, 300]], "edits": [slow]}, x_person="Ada").json()
@@ -99,7 +100,7 @@ def test_who_did_not_ask_for_a_change_sees_how_far_it_is_and_stops_it(server: Se
         undo_run(server.dataset, [job["run_key"]])
 
 
-def test_a_change_that_is_stopped_keeps_what_was_done(server: Served) -> None:
+def test_a_change_that_is_stopped_keeps_what_was_done(server: Asked) -> None:
     before = labels(server)
     job = server.ask("/api/many", {"ranges": [[0, 300]], "edits": [SET]}).json()
     stopped = server.ask(f"/api/jobs/{job['job']}/stop", {}).json()
@@ -127,7 +128,7 @@ def test_a_change_that_is_stopped_keeps_what_was_done(server: Served) -> None:
         },
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is(server: Served, asked: Any) -> None:
+def test_what_cannot_be_done_is_refused_before_anything_is(server: Asked, asked: Any) -> None:
     before = len(list_runs(server.dataset))
     for path in ("/api/many", "/api/many/preview"):
         answer = server.ask(path, asked)
@@ -137,7 +138,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is(server: Served, asked
     assert server.ask("/api/jobs/none").status == 404
 
 
-def test_a_stage_that_removes_or_leaves_samples_says_so(server: Served) -> None:
+def test_a_stage_that_removes_or_leaves_samples_says_so(server: Asked) -> None:
     stream = DataStream.read_write_underfolder(server.dataset)
     stream.set_output(3, stream[3].set_value("image", stream[3]["image"]() * 0))
     version = server.ask("/api/versions?indices=3").json()["3"]
@@ -152,7 +153,7 @@ def test_a_stage_that_removes_or_leaves_samples_says_so(server: Served) -> None:
     assert shown["differences"] == {}
 
 
-def test_no_code_is_imported_by_a_name(server: Served, tmp_path: Path) -> None:
+def test_no_code_is_imported_by_a_name(server: Asked) -> None:
     version = server.ask("/api/versions?indices=1").json()["1"]
     for name, arguments in (
         ("reencode", {"item_class": "antigravity:X"}),
@@ -174,7 +175,7 @@ def test_no_code_is_imported_by_a_name(server: Served, tmp_path: Path) -> None:
     assert server.ask("/api/samples/1/preview", asked).status == 200
 
 
-def test_one_request_does_not_take_all_memory(server: Served) -> None:
+def test_one_request_does_not_take_all_memory(server: Asked) -> None:
     version = server.ask("/api/versions?indices=1").json()["1"]
     for name, arguments in (
         ("resize-images", {"size": [200_000, 200_000]}),
@@ -198,7 +199,7 @@ def test_one_request_does_not_take_all_memory(server: Served) -> None:
     assert found["text"] or found["problem"]
 
 
-def test_a_change_that_runs_is_stopped_by_its_undo(server: Served) -> None:
+def test_a_change_that_runs_is_stopped_by_its_undo(server: Asked) -> None:
     before = labels(server)
     job = server.ask("/api/many", {"ranges": [[0, 10**400]], "edits": [SET]}).json()
     undone = server.ask("/api/runs/undo", {"run_key": job["run_key"]})

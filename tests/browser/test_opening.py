@@ -16,6 +16,7 @@ def test_what_is_no_dataset_is_told_before_there_is_an_address(
     assert said.out == ""
 
 
+@pytest.mark.about_files
 def test_a_dataset_that_cannot_be_read_ends_the_command(
     dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from prefect_pipestream import DataStream
-from tests.browser.served import Served
+from tests.browser.served import Asked
 
 
-def asked(served: Served, indices: list[int], *keys: str) -> dict[str, Any]:
+def asked(served: Asked, indices: list[int], *keys: str) -> dict[str, Any]:
     query = urlencode({"indices": indices, "keys": keys, "side": 48}, doseq=True)
     found: dict[str, Any] = served.ask(f"/api/pictures?{query}").json()
     return found
@@ -24,7 +24,7 @@ def pixels(address: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
 
 
-def test_a_picture_is_never_older_than_the_version_that_comes_with_it(served: Served) -> None:
+def test_a_picture_is_never_older_than_the_version_that_comes_with_it(served: Asked) -> None:
     stream = DataStream.read_write_underfolder(served.dataset)
     for value in (0, 255, 0):  # the second time it is kept already, of a file that was another one
         shape = stream[3]["image"]().shape
@@ -35,7 +35,7 @@ def test_a_picture_is_never_older_than_the_version_that_comes_with_it(served: Se
         assert found["4"]["version"] == stream.versions([4])[4]
 
 
-def test_there_is_one_for_each_item_or_why_there_is_none(served: Served) -> None:
+def test_there_is_one_for_each_item_or_why_there_is_none(served: Asked) -> None:
     found = asked(served, [0, 99], "image", "mask")
     assert [pixels(one).shape for one in found["0"]["pictures"]] == [(48, 48, 3)] * 2
     assert found["0"]["problems"] == [None, None]

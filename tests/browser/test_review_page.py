@@ -17,7 +17,7 @@ from tests.browser.served import Served
 from tests.ui.api import Api
 from tests.ui.host import PrefectHost
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.about_files]
 
 FLIP = [{"rotate-flip": {"flip": "horizontal", "images": ["image"]}}]
 

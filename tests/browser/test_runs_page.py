@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from prefect_pipestream import DataStream
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import SampleFailure
 from tests.browser.screen import Screen
 
@@ -25,7 +26,7 @@ def seen(screen: Screen) -> None:
 
 
 @pytest.fixture
-def changed(dataset: Path) -> Path:
+def changed(dataset: Place) -> Path:
     """Samples 0 to 19 flipped by a run, with labels from 100; 20 and 21 failed in it."""
     stream = DataStream.read_write_underfolder(dataset, run_key=KEY)
     for idx in range(20):

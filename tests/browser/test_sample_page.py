@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from prefect_pipestream import DataStream, list_runs, sample_history
+from prefect_pipestream.storage.address import Place
 from tests.browser.screen import Screen
-from tests.browser.served import Served
+from tests.browser.served import Asked
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def edits(screen: Screen, count: int) -> None:
 
 
 def test_nothing_is_written_before_save_which_is_one_commit_that_can_be_undone(
-    screen: Screen, dataset: Path
+    screen: Screen, dataset: Place
 ) -> None:
     before = DataStream.read_write_underfolder(dataset)[3]
     image, label = before["image"](), before["metadata"]()["label"]
@@ -131,7 +132,7 @@ def test_unsaved_changes_are_asked_about_on_leaving(screen: Screen) -> None:
     screen.page.wait_for_url(re.compile("/sample/4$"))
 
 
-def test_a_conflict_shows_both_versions_and_keeps_mine(screen: Screen, dataset: Path) -> None:
+def test_a_conflict_shows_both_versions_and_keeps_mine(screen: Screen, dataset: Place) -> None:
     screen.open("/sample/3")
     screen.page.locator(".item").first.wait_for()
     screen.press("h")
@@ -150,7 +151,7 @@ def test_a_conflict_shows_both_versions_and_keeps_mine(screen: Screen, dataset: 
 
 
 def test_of_two_people_at_one_sample_the_second_is_told(
-    screen: Screen, served: Served, chrome: object, dataset: Path, tmp_path: Path
+    screen: Screen, served: Asked, chrome: object, dataset: Place, tmp_path: Path
 ) -> None:
     with Screen.of(chrome, served, tmp_path) as other:
         for one, name, value in ((screen, "Ada", "7"), (other, "Bob", "8")):
@@ -177,7 +178,7 @@ def test_of_two_people_at_one_sample_the_second_is_told(
 
 
 def test_what_is_done_while_the_server_is_slow_is_done_once_and_in_order(
-    screen: Screen, dataset: Path
+    screen: Screen, dataset: Place
 ) -> None:
     page, held = screen.page, Held(screen)
     stream = DataStream.read_write_underfolder(dataset)
@@ -229,7 +230,7 @@ def test_what_is_done_while_the_server_is_slow_is_done_once_and_in_order(
     assert np.array_equal(stream[3]["image"](), image[::-1, ::-1][:, ::-1])
 
 
-def test_what_is_typed_stays_in_its_field_and_is_saved(screen: Screen, dataset: Path) -> None:
+def test_what_is_typed_stays_in_its_field_and_is_saved(screen: Screen, dataset: Place) -> None:
     page, held = screen.page, Held(screen)
     stream = DataStream.read_write_underfolder(dataset)
     open_sample(screen)
@@ -274,7 +275,7 @@ def test_what_is_typed_stays_in_its_field_and_is_saved(screen: Screen, dataset: 
     assert stream[3]["metadata"]() == {"label": [1]}
 
 
-def test_values_keep_their_types_in_a_form(screen: Screen, dataset: Path) -> None:
+def test_values_keep_their_types_in_a_form(screen: Screen, dataset: Place) -> None:
     page = screen.page
     stream = DataStream.read_write_underfolder(dataset)
     values: dict[str, Any] = {"label": 1, "float": 1.0, "none": None, "other": None}
@@ -312,7 +313,7 @@ def test_values_keep_their_types_in_a_form(screen: Screen, dataset: Path) -> Non
 
 
 def test_an_item_is_removed_by_a_save_and_comes_back_by_its_undo(
-    screen: Screen, dataset: Path
+    screen: Screen, dataset: Place
 ) -> None:
     page = screen.page
     stream = DataStream.read_write_underfolder(dataset)
@@ -338,7 +339,9 @@ def test_an_item_is_removed_by_a_save_and_comes_back_by_its_undo(
     assert "mask" in stream[3]
 
 
-def test_large_integers_keep_their_digits_whatever_is_edited(screen: Screen, dataset: Path) -> None:
+def test_large_integers_keep_their_digits_whatever_is_edited(
+    screen: Screen, dataset: Place
+) -> None:
     page, large = screen.page, 2**63 + 1
     stream = DataStream.read_write_underfolder(dataset)
     sample = stream[3].set_value("metadata", {"label": 1, "none": None, "flag": True})
@@ -419,7 +422,7 @@ def test_a_page_that_is_left_before_it_is_there_asks_and_tells_nothing_more(
 
 
 def test_what_is_typed_and_what_others_wrote_meanwhile_are_both_shown(
-    screen: Screen, dataset: Path
+    screen: Screen, dataset: Place
 ) -> None:
     page, stream = screen.page, DataStream.read_write_underfolder(dataset)
     screen.expected += ("409",)
@@ -437,7 +440,7 @@ def test_what_is_typed_and_what_others_wrote_meanwhile_are_both_shown(
     assert (saved["label"], saved["note"]) == (8, "theirs")
 
 
-def test_of_a_sample_that_was_removed_no_fragment_is_saved(screen: Screen, dataset: Path) -> None:
+def test_of_a_sample_that_was_removed_no_fragment_is_saved(screen: Screen, dataset: Place) -> None:
     page, stream = screen.page, DataStream.read_write_underfolder(dataset)
     screen.expected += ("409", "404")
     open_sample(screen)

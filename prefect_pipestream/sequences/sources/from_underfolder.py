@@ -71,6 +71,12 @@ class FromUnderfolder(SamplesSequence, title="from_underfolder"):
         other.__dict__.pop("dataset")  # it is opened anew, to be watched
         return other
 
+    def as_of_now(self) -> "FromUnderfolder":
+        """Returns the same source, to read several samples; see `Underfolder.as_of_now`."""
+        now = self.model_copy()
+        now.__dict__["dataset"] = self.dataset.as_of_now()
+        return now
+
     def restricted_to(self, indices: Iterable[int]) -> "FromUnderfolder":
         """Returns the same source for just these samples; see `Underfolder.restricted_to`."""
         part = self.model_copy()

@@ -229,6 +229,8 @@ class BucketCommit(Commit):
     def _names_asked(self) -> set[str]:
         """The files that it is to be known of what they are now."""
         names = set(self._staging.shared)
+        if wanted := self._of_version():
+            names |= self._dataset.names_of(wanted)
         for staged in self._staging.samples.values():
             names.update(one.name for one in staged.beside if isinstance(one, BucketSource))
             if staged.is_in_place(self._layout) and staged.origin is not None:
@@ -240,9 +242,8 @@ class BucketCommit(Commit):
     def _drop_conflicting(self) -> list[int]:
         samples = self._staging.samples
         versions: Mapping[int, str] = {}
-        wanted = [s.target for s in samples.values() if s.if_version is not None]
-        if wanted:
-            versions = self._dataset.versions(wanted)
+        if wanted := self._of_version():
+            versions = self._dataset.versions_now(wanted)
         is_checked = self._rules.on_conflict == "raise"
         conflicts = [
             idx
@@ -253,6 +254,10 @@ class BucketCommit(Commit):
         for idx in conflicts:
             samples.pop(idx)
         return conflicts
+
+    def _of_version(self) -> list[int]:
+        """The samples that are to have a version that their writer told."""
+        return [s.target for s in self._staging.samples.values() if s.if_version is not None]
 
     def _exists(self, name: str) -> bool:
         return self._contents.version_now(name) is not None

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -365,23 +365,47 @@ class Bucket(Underfolder):
     def versions(self, indices: Iterable[int]) -> dict[int, str]:
         """One value for each of some samples, another one if anything of it changed.
 
-        The bucket is listed for it, but by a part.
+        It is that of a sample that is read now: one request, but where the bucket is listed again.
         """
+        return self._versions(indices, self._version_of)
+
+    def _version_of(self, name: str) -> Version | None:
+        source = self.source_of(name)
+        return None if source is None else source.version
+
+    def versions_now(self, indices: Iterable[int]) -> dict[int, str]:
+        """The same, for which the store is asked of each file that is known."""
+        return self._versions(indices, self.contents.version_now)
+
+    def names_of(self, indices: Iterable[int]) -> set[str]:
+        """The names of the files that are part of some samples, as far as is known."""
         chosen = list(map(int, indices))
-        if self._part is not None and not self._chosen.issuperset(chosen):
-            self._become_whole()
-        self._list() if self._part is None else self.log.refresh()
-        index = self.index()
-        common = {s.name: s.version for s in self._shared_sources().values()}
+        index = self._index_with(chosen)
+        own = {name for idx in chosen for name in index.names_of(idx)}
+        return own.union(source.name for source in self._shared_sources().values())
+
+    def _versions(
+        self, indices: Iterable[int], of: Callable[[str], Version | None]
+    ) -> dict[int, str]:
+        chosen = list(map(int, indices))
+        index = self._index_with(chosen)
+        common = {one.name: of(one.name) for one in self._shared_sources().values()}
         found = {}
         for idx in chosen:
-            own = (
-                {s.name: s.version for s in self._own_sources(idx).values()}
-                if (idx in index)
-                else {}
-            )
-            found[idx] = version_of({**own, **common}) if own else ABSENT
+            own = {name: of(name) for name in index.names_of(idx)}
+            is_there = any(version is not None for version in own.values())
+            found[idx] = version_of({**own, **common}) if is_there else ABSENT
         return found
+
+    def _index_with(self, chosen: Sequence[int]) -> UnderfolderIndex:
+        """The index as of now, in which these samples are."""
+        if self._part is None:
+            return self._current()
+        if not self._chosen.issuperset(chosen):
+            self._become_whole()
+            return self._current()
+        self.log.refresh()
+        return self._part
 
     def file_versions(self, indices: Iterable[int]) -> list[Mapping[str, Version] | None]:
         """What the files of some samples are like now, by name; None for one without own files."""
@@ -397,6 +421,17 @@ class Bucket(Underfolder):
         return {source.name: source.version for source in sources if source.version is not None}
 
     # -- parts, and pickling -------------------------------------------------------------
+
+    def as_of_now(self) -> "Bucket":
+        """This dataset, that does not look for what is new: to take several samples, and be left.
+
+        Raises:
+            StoreError: If the store cannot be asked.
+        """
+        self.refreshed_index()
+        other = Bucket.__new__(Bucket)  # no copy as by pickling, which knows nothing of the log
+        other.__dict__.update(self.__dict__, _watch=False)
+        return other
 
     def restricted_to(self, indices: Iterable[int]) -> "Bucket":
         """Returns this dataset with just these samples in its index: small to pickle.

@@ -117,13 +117,18 @@ class Ledgers(Layout):
     def _keep_commit(self, number: int, commit: CommitRecord, content: bytes) -> None:
         run = Run.of(self, commit.run_key)
         os.makedirs(run.at(_ENTRIES), exist_ok=True)
-        with open(_entry_at(run.folder, number), "wb") as file:
-            file.write(content)
+        self._write(_entry_at(run.folder, number), content)
         self._numbers[commit.id] = number
         os.makedirs(run.at("done", commit.tag), exist_ok=True)
-        with open(run.at("done", commit.tag, f"{commit.id}.json"), "wb") as file:
-            file.write(commit.to_bytes())
+        self._write(run.at("done", commit.tag, f"{commit.id}.json"), commit.to_bytes())
         drop_commits(self, commit.drops)
+
+    def _write(self, path: str, content: bytes) -> None:
+        """Writes a file whole, as other threads read meanwhile; one thread at a time writes."""
+        fresh = self.at("fresh")
+        with open(fresh, "wb") as file:
+            file.write(content)
+        os.replace(fresh, path)
 
     def _in_order(self, entry: Entry) -> CommitRecord | None:
         """The record of a commit; by its time it is known what was noted before samples were moved.
