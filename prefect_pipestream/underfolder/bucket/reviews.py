@@ -203,7 +203,6 @@ class _ReviewCommit(BucketCommit):
             DatasetError: If a content is not there as it was sent.
         """
         files = [file for staged in self._staging.samples.values() for file in staged.files]
-        self._sent_at = time.time()  # nobody takes what a review needs for left over
         at_once(self._find, [*files, *self._staging.shared.values()])
 
     def _find(self, file: StagedFile) -> None:
