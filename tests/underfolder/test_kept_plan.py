@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_a_plan_is_kept_as_it_is(dataset: Place, plan: KeptPlan) -> None:
 
 
 @pytest.mark.about_files
-def test_a_plan_goes_with_the_dataset_that_it_is_of(dataset: Place, plan: KeptPlan) -> None:
+def test_a_plan_goes_with_the_dataset_that_it_is_of(dataset: Path, plan: KeptPlan) -> None:
     keep_plan(dataset, plan)
     moved = dataset.rename(dataset.parent / "moved")
     found = kept_plan(moved, plan.key)
@@ -62,7 +63,7 @@ def test_a_plan_goes_with_the_dataset_that_it_is_of(dataset: Place, plan: KeptPl
 
 
 @pytest.mark.about_files
-def test_old_plans_are_removed_when_another_is_kept(dataset: Place, plan: KeptPlan) -> None:
+def test_old_plans_are_removed_when_another_is_kept(dataset: Path, plan: KeptPlan) -> None:
     for number in range(52):
         keep_plan(dataset, replace(plan, key=f"p{number:02}"))
         path = dataset / f".pipestream/plans/p{number:02}.npz"
