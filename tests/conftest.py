@@ -11,6 +11,7 @@ from hypothesis import Phase, settings
 
 from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder.bucket import dataset as bucket
+from prefect_pipestream.underfolder.format.caches import CACHE_VARIABLE
 from tests.dataset_files import KINDS, new_address
 
 # To explain a failure Hypothesis watches every line from Python 3.12 on: minutes for our machines.
@@ -42,15 +43,22 @@ def _as_text(value: Any) -> Any:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests of datasets run on one in a folder and on one in a bucket, but those that say so."""
     if "new_place" in metafunc.fixturenames:
-        marks = {mark.name for mark in metafunc.definition.iter_markers()}
-        is_in_folder = not marks.isdisjoint({"about_files", "folder_yet"})
-        metafunc.parametrize("new_place", KINDS[:1] if is_in_folder else KINDS, indirect=True)
+        is_about_files = metafunc.definition.get_closest_marker("about_files") is not None
+        metafunc.parametrize("new_place", KINDS[:1] if is_about_files else KINDS, indirect=True)
 
 
 @pytest.fixture
 def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Where there is no dataset yet: a folder, and in another test a bucket."""
     return tmp_path / "dataset" if request.param == "folder" else new_address()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept of buckets is this process's: others have the same addresses in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

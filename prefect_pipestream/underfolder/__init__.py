@@ -17,13 +17,15 @@ from prefect_pipestream.underfolder.ledger.records import (
     SampleRecord,
 )
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.ledger.signatures import Signatures, signatures
+from prefect_pipestream.underfolder.ledger.signatures import Signatures
 from prefect_pipestream.underfolder.opening import (
     check,
     compact,
     compactions,
     copy_dataset,
+    failed_indices,
     keep_run,
+    last_run,
     list_runs,
     plan_undo,
     prune_runs,
@@ -31,6 +33,7 @@ from prefect_pipestream.underfolder.opening import (
     restore_sample,
     run_differences,
     sample_history,
+    signatures,
     undo_bytes,
     undo_commit,
     undo_run,
@@ -38,12 +41,7 @@ from prefect_pipestream.underfolder.opening import (
 from prefect_pipestream.underfolder.runs.compacting import CompactReport
 from prefect_pipestream.underfolder.runs.history import SampleEvent
 from prefect_pipestream.underfolder.runs.kept_files import ItemChange, KeptFile
-from prefect_pipestream.underfolder.runs.listing import (
-    RunInfo,
-    RunState,
-    failed_indices,
-    last_run,
-)
+from prefect_pipestream.underfolder.runs.listing import RunInfo, RunState
 from prefect_pipestream.underfolder.runs.packing import end_run
 from prefect_pipestream.underfolder.runs.restore import RestoreReport
 from prefect_pipestream.underfolder.runs.run_differences import SampleDifference

@@ -12,6 +12,7 @@ from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.ledger import compactions as ledger_compactions
+from prefect_pipestream.underfolder.ledger import signatures as ledger_signatures
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs import (
     compacting,
@@ -163,6 +164,9 @@ prune_runs = _by_place(pruning.prune_runs, "pruning:prune_runs_in_bucket")
 check = _by_place(checks.check, "checking:check_in_bucket")
 compactions = _reading_ledgers(ledger_compactions.compactions)
 compact = _by_place(compacting.compact, "compacting:compact_in_bucket")
+failed_indices = _reading_ledgers(listing.failed_indices)
+last_run = _reading_ledgers(listing.last_run)
+signatures = _reading_ledgers(ledger_signatures.signatures)
 sample_history = _reading_ledgers(history.sample_history)
 run_differences = _reading_ledgers(run_differences_.run_differences)
 restore_sample = _by_place(restore.restore_sample, "restore:restore_sample_in_bucket")

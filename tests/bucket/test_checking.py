@@ -1,33 +1,31 @@
-"""A check of a bucket finds what does not belong, as in a folder, and mends what can be mended."""
+"""A check of a bucket finds what there is not in a folder, and mends what can be mended."""
 
 import itertools
 import os
-import threading
 import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from obstore.store import MemoryStore
 
 from prefect_pipestream import cli
-from prefect_pipestream.errors import DatasetNotFoundError, DatasetWriteError
+from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.sequences.where import find
 from prefect_pipestream.storage.address import Address, Place
 from prefect_pipestream.storage.store import Stat, Store, open_store
-from prefect_pipestream.underfolder import CheckReport, check, compact, undo_run
+from prefect_pipestream.underfolder import check, compact, undo_run
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit
 from prefect_pipestream.underfolder.bucket.placing import Placing
 from prefect_pipestream.underfolder.opening import open_dataset
 from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
-from tests.bucket.test_compacting import NUMBERS
 from tests.bucket.test_killed import dying
+from tests.dataset_files import Files, new_address
+from tests.underfolder.conftest import contents
+from tests.underfolder.test_check import kinds, put_aside
 
 DAY = 86_400
 
@@ -42,123 +40,6 @@ def make(place: Place) -> None:
                 "common": JsonMetadataItem(2, shared=True),
             }
             batch.set_output(number, Sample(items))
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "folder":
-        place: Place = tmp_path / "parts"
-    else:
-        place = Address.of(f"memory://checking-{next(NUMBERS)}/parts")
-    make(place)
-    return place
-
-
-def put(place: Place, key: str, content: bytes) -> None:
-    if isinstance(place, Address):
-        open_store(place).put(key, content)
-    else:
-        (place / key).write_bytes(content)
-
-
-def files(place: Place) -> dict[str, bytes]:
-    """All files but private ones."""
-    if isinstance(place, Address):
-        store = open_store(place)
-        found = [stat.key for stat in store.objects_in("") if not stat.key.startswith(".")]
-        return {key: store.read(key).data for key in found}
-    paths = [
-        path for path in place.rglob("*") if path.is_file() and ".pipestream" not in path.parts
-    ]
-    return {str(path.relative_to(place)): path.read_bytes() for path in paths}
-
-
-def aside(place: Place) -> dict[str, bytes]:
-    """What was put aside, by its path when it was in the way."""
-    if isinstance(place, Address):
-        store = open_store(place)
-        keys = [stat.key for stat in store.objects_in(".pipestream/aside")]
-        return {"/".join(key.split("/")[3:]): store.read(key).data for key in keys}
-    folder = place / ".pipestream/aside"
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {"/".join(path.relative_to(folder).parts[1:]): path.read_bytes() for path in paths}
-
-
-def kinds(report: CheckReport) -> dict[str, int]:
-    return dict(Counter(problem.kind for problem in report.problems))
-
-
-# -- in both places --------------------------------------------------------------------------
-
-
-def test_nothing_is_wrong_with_what_this_package_wrote(place: Place) -> None:
-    stream = DataStream.read_write_underfolder(place, run_key="change")
-    stream.set_output(1, stream[1].set_value("metadata", {"number": 9}))
-    stream.remove(2)
-    seen: list[tuple[int, int]] = []
-    report = check(place, on_progress=lambda done, of: seen.append((done, of)))
-    assert report.ok
-    assert report.problems == ()
-    assert (report.samples, report.items, report.gaps) == (3, 7, ((2, 2),))
-    assert report.folder == str(place)
-    assert seen[-1] == (3, 3)
-    assert check(place, fix=True).problems == ()
-    with pytest.raises(DatasetNotFoundError):
-        check(Address.of("memory://none/there") if isinstance(place, Address) else place / "none")
-
-
-def test_an_item_that_does_not_decode_is_told_and_left(place: Place) -> None:
-    put(place, "data/001_image.png", b"no picture")
-    put(place, "data/002_metadata.yaml", b"{")
-    put(place, "data/003_other.pkl", b"x")
-    for fix in (False, True):
-        report = check(place, fix)
-        assert kinds(report) == {"undecodable": 2}
-        assert [(p.file, p.idx) for p in report.problems] == [
-            ("data/001_image.png", 1),
-            ("data/002_metadata.yaml", 2),
-        ]
-        assert report.unchecked == {"pickle": 1}
-    assert files(place)["data/001_image.png"] == b"no picture"
-
-
-def test_names_that_are_no_items_are_put_aside(place: Place) -> None:
-    before = files(place)
-    put(place, "data/notes.txt", b"notes")
-    put(place, "data/x_1.png", b"x")
-    put(place, "data/.hidden", b"hidden")
-    report = check(place)
-    assert kinds(report) == {"stray": 2}
-    assert not report.ok
-    assert not any(problem.mended for problem in report.problems)
-    report = check(place, fix=True)
-    assert (kinds(report), report.ok) == ({"stray": 2}, True)
-    assert files(place) == {**before, "data/.hidden": b"hidden"}
-    assert aside(place) == {"data/notes.txt": b"notes", "data/x_1.png": b"x"}
-    assert check(place).problems == ()
-
-
-def test_of_two_files_of_one_item_the_newest_that_decodes_is_kept(place: Place) -> None:
-    put(place, "data/001_metadata.json", b"{}")
-    put(place, "data/002_metadata.json", b"{")
-    put(place, "common.yaml", b"3")
-    if isinstance(place, Path):  # they are newer
-        later = time.time() + 10
-        for name in ("data/001_metadata.json", "data/002_metadata.json", "common.yaml"):
-            os.utime(place / name, (later, later))
-    report = check(place)
-    found = {p.file for p in report.problems if p.kind == "duplicate"}
-    assert found == {"data/001_metadata.yaml", "data/002_metadata.json", "common.json"}
-    check(place, fix=True)
-    assert set(aside(place)) == found
-    assert check(place).problems == ()
-    stream = DataStream.read_write_underfolder(place)
-    assert stream[1]["metadata"]() == {}
-    assert stream[2]["metadata"]() == {"number": 2}
-    assert stream[2]["common"]() == 3
-
-
-# -- of a bucket alone -----------------------------------------------------------------------
 
 
 @pytest.fixture(params=[False, True], ids=["etag of a write", "etag of a content"])
@@ -182,7 +63,7 @@ def test_an_older_content_is_put_right(store: HostStore) -> None:
     new = store.read("data/001_metadata.yaml").data
     removed = store.read("data/003_image.png").data
     DataStream.read_write_underfolder(ROOT).remove(3)
-    before = files(ROOT)
+    before = contents(ROOT)
     Store.put(store, "data/001_metadata.yaml", old)  # as a writer that was held up does it
     Store.put(store, "data/003_image.png", removed)
     store.delete("data/002_image.png")
@@ -195,8 +76,8 @@ def test_an_older_content_is_put_right(store: HostStore) -> None:
     }
     assert not report.ok
     assert check(ROOT, fix=True).ok
-    assert files(ROOT) == before
-    assert files(ROOT)["data/001_metadata.yaml"] == new
+    assert contents(ROOT) == before
+    assert contents(ROOT)["data/001_metadata.yaml"] == new
     assert check(ROOT).problems == ()
 
 
@@ -204,9 +85,9 @@ def test_what_others_changed_is_theirs(store: HostStore) -> None:
     Store.put(store, "data/001_metadata.yaml", b"number: 77\n")
     DataStream.read_write_underfolder(ROOT).remove(3)
     Store.put(store, "data/003_metadata.yaml", b"number: 78\n")
-    before = files(ROOT)
+    before = contents(ROOT)
     assert check(ROOT, fix=True).problems == ()
-    assert files(ROOT) == before
+    assert contents(ROOT) == before
 
 
 def test_a_commit_whose_files_are_not_in_place_is_applied(
@@ -361,39 +242,12 @@ def test_a_check_makes_few_requests_a_sample() -> None:
 
 
 def test_the_command_tells_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    address = Address.of(f"memory://checking-{next(NUMBERS)}/parts")
+    address = new_address()
     make(address)
-    put(address, "data/notes.txt", b"notes")
+    Files(address)["data/notes.txt"] = b"notes"
     for arguments, status in ([], 1), (["--fix"], 0), ([], 0):
         assert cli.main(["check", str(address), *arguments]) == status
     assert "put aside" in capsys.readouterr().out.lower()
-
-
-def test_checking_while_others_write_finds_nothing() -> None:
-    address = Address.of(f"memory://checking-{next(NUMBERS)}/parts")
-    make(address)
-    is_over = threading.Event()
-
-    def write() -> None:
-        stream = DataStream.read_write_underfolder(address, run_key="writing")
-        for number in itertools.count():
-            if is_over.is_set():
-                return
-            idx = number % 4
-            if idx == 3 and number % 8 == 3:
-                stream.remove(idx)
-            else:
-                sample = stream[0].set_value("metadata", {"number": number})
-                stream.set_output(idx, sample, keys=["metadata", "image"])
-
-    with ThreadPoolExecutor(1) as threads:
-        writing = threads.submit(write)
-        try:
-            for fix in (False, True) * 8:
-                assert check(address, fix).problems == ()
-        finally:
-            is_over.set()
-        writing.result()
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
@@ -405,7 +259,7 @@ def test_who_is_killed_while_mending_leaves_it_to_the_next(after: bool) -> None:
             make(ROOT)
             removed = store.read("data/003_image.png").data
             DataStream.read_write_underfolder(ROOT).remove(3)
-            expected = files(ROOT)
+            expected = contents(ROOT)
             Store.put(store, "data/003_image.png", removed)
             Store.put(store, "data/notes.txt", b"notes")
             Store.put(store, "data/001_image.bmp", b"no picture")
@@ -419,8 +273,8 @@ def test_who_is_killed_while_mending_leaves_it_to_the_next(after: bool) -> None:
         with process(objects) as store:
             assert check(ROOT, fix=True).ok, f"at request {number}"
             assert check(ROOT).problems == ()
-            assert files(ROOT) == expected
-            assert set(aside(ROOT)) == {"data/notes.txt", "data/001_image.bmp"}
+            assert contents(ROOT) == expected
+            assert set(put_aside(ROOT)) == {"data/notes.txt", "data/001_image.bmp"}
             assert store.read(".pipestream/applied")
 
 
@@ -428,12 +282,12 @@ def test_a_dataset_on_a_server_is_compacted_and_checked(in_moto: Address) -> Non
     make(in_moto)
     open_store(in_moto).put("data/009_metadata.yaml", b"number: 9\n")
     DataStream.read_write_underfolder(in_moto).remove(1)
-    before = files(in_moto)
+    before = contents(in_moto)
     assert compact(in_moto, "c").moved == 3
     assert (report := check(in_moto, fix=True)).ok
     assert (report.samples, report.gaps) == (4, ())
     found = find(open_dataset(in_moto), "metadata.number > 2")
     assert found.indices.tolist() == [2, 3]
     undo_run(in_moto, "c")
-    assert files(in_moto) == before
+    assert contents(in_moto) == before
     assert check(in_moto).gaps == ((1, 1), (4, 8))

@@ -2,48 +2,39 @@
 
 import itertools
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
 from obstore.store import MemoryStore
 
 from prefect_pipestream.errors import (
-    ConflictError,
     DatasetError,
-    DatasetNotFoundError,
     RunTakenOverError,
     UndoRefusedError,
 )
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
-from prefect_pipestream.storage.address import Address, Place, is_address
-from prefect_pipestream.storage.store import Store, open_store
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.storage.store import Store
 from prefect_pipestream.underfolder import (
     Run,
     compact,
-    compactions,
-    list_runs,
-    moves_of,
     undo_run,
 )
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.opening import ledgers_of
 from tests.bucket.stores import ROOT, Dead, KilledError, process
 from tests.bucket.test_killed import dying
+from tests.dataset_files import Files
 
-NUMBERS = itertools.count()
 SAMPLES = 6
 KEYS = ("left", "right")
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+@pytest.fixture
+def place(new_place: Place) -> Place:
     """Six samples of an image, and of metadata that others put there; and a shared item."""
-    if request.param == "folder":
-        place: Place = tmp_path / "parts"
-    else:
-        place = Address.of(f"memory://compacting-{next(NUMBERS)}/parts")
+    place = new_place
     made = DataStream.create_new_underfolder(place, zfill=3, run_key="make")
     with made.commit_group() as batch:
         for number in range(SAMPLES):
@@ -53,24 +44,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
             }
             batch.set_output(number, Sample(items))
     for number in range(SAMPLES):
-        put(place, f"{number:03d}_metadata.yaml", b"number: %d\n" % number)
+        Files(place)[f"data/{number:03d}_metadata.yaml"] = b"number: %d\n" % number
     return place
-
-
-def put(place: Place, name: str, content: bytes) -> None:
-    """Puts a file there as another program does."""
-    if isinstance(place, Address):
-        open_store(place).put(f"data/{name}", content)
-    else:
-        (place / "data" / name).write_bytes(content)
-
-
-def files(place: Place) -> dict[str, bytes]:
-    """What is in the files in their places."""
-    if isinstance(place, Address):
-        store = open_store(place)
-        return {stat.name: store.read(stat.key).data for stat in store.objects_in("data")}
-    return {path.name: path.read_bytes() for path in (place / "data").iterdir()}
 
 
 def opened(place: Place, run_key: str | None = None) -> DataStream:
@@ -95,83 +70,12 @@ def numbers(place: Place) -> list[tuple[int, int]]:
     return [(idx, number) for idx, number, _, _ in both]
 
 
-def test_samples_move_down_in_their_order(place: Place) -> None:
-    remove(place, 0, 3)
-    before = files(place)
-    report = compact(place, "c", facts={"user": "somebody"})
-    assert (report.run_key, report.samples, report.moved) == ("c", 4, 4)
-    assert numbers(place) == [(0, 1), (1, 2), (2, 4), (3, 5)]
-    names = [f"{idx:03d}_{tail}" for idx in range(4) for tail in ("image.png", "metadata.yaml")]
-    assert sorted(files(place)) == names
-    assert sorted(files(place).values()) == sorted(before.values())
-    assert moves_of(Run.of(ledgers_of(place), "c")).tolist() == [[1, 0], [2, 1], [4, 2], [5, 3]]
-    (run,) = [run for run in list_runs(place) if run.run_key == "c"]
-    assert (run.state, run.counts["written"], run.user) == ("finished", 4, "somebody")
-    with pytest.raises(UndoRefusedError, match="moved samples to other indices since"):
-        undo_run(place, "removal")
-    undo_run(place, "c")
-    assert files(place) == before
-    assert compactions(place) == compactions(dataset=place) == []
-    redone = undo_run(place, "undo:c")
-    assert numbers(place) == [(0, 1), (1, 2), (2, 4), (3, 5)]
-    undo_run(place, redone.undo_run_key)
-    undo_run(place, "removal")
-    assert numbers(place) == [(idx, idx) for idx in range(SAMPLES)]
-
-
-def test_runs_are_undone_together_with_a_compaction(place: Place) -> None:
-    before = files(place)
-    remove(place, 1, 2)
-    compact(place, "c")
-    stream = opened(place, "later")
-    stream.set_output(1, stream[1].set_value("metadata", {"number": 3, "new": True}))
-    with pytest.raises(UndoRefusedError):
-        undo_run(place, "c")
-    undo_run(place, ["removal", "c", "later"])
-    assert files(place) == before
-
-
 def test_who_put_a_sample_where_one_was_is_in_the_way_of_an_undo(place: Place) -> None:
     remove(place, 0)
     compact(place, "c")
-    put(place, "005_other.yaml", b"1\n")
+    Files(place)["data/005_other.yaml"] = b"1\n"
     with pytest.raises(UndoRefusedError):
         undo_run(place, "c")
-
-
-def test_an_open_stream_sees_it(place: Place) -> None:
-    stream = opened(place)
-    stream.remove(1)
-    taken = stream[5]
-    compact(place)
-    assert len(stream) == SAMPLES - 1
-    assert [sample["metadata"]()["number"] for sample in stream] == [0, 2, 3, 4, 5]
-    with pytest.raises(ConflictError):
-        stream.set_output(5, taken.set_value("metadata", {"number": 9}))
-
-
-def test_where_there_is_no_gap_no_run_is_made(place: Place) -> None:
-    assert compact(place).moved == 0
-    assert [run.run_key for run in list_runs(place)] == ["make"]
-    remove(place, 5)
-    assert compact(place).moved == 0
-
-
-def test_an_ended_run_is_not_begun_again(place: Place) -> None:
-    remove(place, 0)
-    first = compact(place, "c")
-    remove(place, 0, run_key="more")
-    assert compact(place, "c") == first.__class__("c", 4, first.moved)
-    assert [idx for idx, _ in numbers(place)] == [1, 2, 3, 4]
-
-
-def test_what_cannot_be_compacted_is_refused(place: Place, tmp_path: Path) -> None:
-    none = Address.of("memory://none/there") if is_address(place) else tmp_path / "none"
-    with pytest.raises(DatasetNotFoundError):
-        compact(none)
-    remove(place, 0)
-    with pytest.raises(DatasetError, match="is no compaction"):
-        compact(place, "removal")
 
 
 def test_attempts_at_other_runs_end_with_it(place: Place) -> None:
@@ -212,13 +116,13 @@ def test_many_samples_move_by_several_commits(
     monkeypatch.setattr(in_bucket, "BATCH", 2)
     monkeypatch.setattr(in_folder, "BATCH", 2)
     remove(place, 0)
-    before = files(place)
+    before = dict(Files(place))
     seen: list[tuple[int, int]] = []
     compact(place, "c", on_progress=lambda done, of: seen.append((done, of)))
     assert seen == [(2, 5), (4, 5), (5, 5)]
     assert numbers(place) == [(idx, idx + 1) for idx in range(5)]
     undo_run(place, "c")
-    assert files(place) == before
+    assert dict(Files(place)) == before
 
 
 # -- of a bucket alone -----------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """Plans of runs, kept with a dataset in a folder or in a bucket, and followed."""
 
 import itertools
-from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.storage.address import Address, Place
 from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder.format.documents import documents_of
-from prefect_pipestream.underfolder.runs.kept_plan import KeptPlan, keep_plan, kept_plan
+from prefect_pipestream.underfolder.runs.kept_plan import kept_plan
 from tests.prefect_layer.artifacts import artifact_texts
 
 NUMBERS = itertools.count()
@@ -45,63 +43,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 def pixels(place: Place) -> list[int]:
     samples = SamplesSequence.from_underfolder(place)
     return [int(sample["image"]()[0, 0]) for sample in samples]
-
-
-def a_plan(place: Place) -> KeptPlan:
-    return KeptPlan(
-        key="a plan / of mine",
-        fingerprint="f:image",
-        transform="invert",
-        target=documents_of(place).root,
-        select="failed",
-        where="metadata.label == 3",
-        failed_in="r",
-        idx=np.array([1, 4], np.int64),
-        own=np.array([2**64 - 1, 0], np.uint64),
-        shared=7,
-        named=None,
-    )
-
-
-def plain(plan: KeptPlan | None) -> dict[str, object]:
-    assert plan is not None
-    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(plan).items()}
-
-
-def test_a_plan_is_kept_as_it_is(place: Place) -> None:
-    mine = a_plan(place)
-    for one in (mine, replace(mine, key="b", named=mine.idx, target="/elsewhere", where=None)):
-        keep_plan(place, one)
-        assert plain(kept_plan(place, one.key)) == plain(one)
-    assert kept_plan(place, "c") is None
-
-
-def test_as_many_plans_are_kept_as_are_wanted(place: Place) -> None:
-    for number in range(52):
-        keep_plan(place, replace(a_plan(place), key=f"p{number:02}"))
-    kept = documents_of(place).names_in("plans")
-    assert len(kept) == 50
-    assert kept_plan(place, "p51") is not None
-
-
-def bomb() -> bytes:
-    content = BytesIO()
-    np.savez_compressed(content, facts=np.zeros(1 << 28, np.uint8))
-    return content.getvalue()
-
-
-@pytest.mark.parametrize("kind", ["cut", "text", "bomb", "other"])
-def test_a_plan_of_a_stranger_that_is_none_is_refused(place: Place, kind: str) -> None:
-    keep_plan(place, a_plan(place))
-    documents = documents_of(place)
-    (name,) = documents.names_in("plans")
-    content = documents.read("plans", name)
-    assert content is not None
-    forged = {"cut": content[:-30], "text": b"[" * 9999, "bomb": bomb, "other": content}[kind]
-    documents.write(forged() if callable(forged) else forged, "plans", "c.npz")
-    with pytest.raises(PlanError, match="Plan"):
-        kept_plan(place, "c")
-    assert kept_plan(place, a_plan(place).key) is not None
 
 
 @pytest.mark.usefixtures("prefect_api")

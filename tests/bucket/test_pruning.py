@@ -1,42 +1,29 @@
-"""Runs are kept and pruned in a bucket as in a folder; contents stay as long as they are needed."""
+"""Runs of a bucket are pruned; contents stay there as long as they are needed."""
 
 import itertools
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from obstore.store import MemoryStore
 
-from prefect_pipestream.errors import RunKeyError, RunNotFoundError, RunTakenOverError
+from prefect_pipestream.errors import RunTakenOverError
 from prefect_pipestream.items import JsonMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address, Place, is_address
 from prefect_pipestream.storage.store import Store, open_store
 from prefect_pipestream.underfolder import (
-    keep_run,
     list_runs,
     prune_runs,
-    release_run,
     undo_bytes,
     undo_run,
 )
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from tests.bucket.stores import ROOT, process
 from tests.bucket.test_killed import killed_at_each, md5
+from tests.dataset_files import new_address
 
-NUMBERS = itertools.count()
 SAMPLES = 3
 AT_ONCE = timedelta(0)
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A dataset that the run `make` has made, and `first` and `second` have changed."""
-    place: Place = tmp_path / "parts"
-    if request.param == "bucket":
-        place = Address.of(f"memory://pruning-{next(NUMBERS)}/parts")
-    make(place)
-    return place
 
 
 def make(place: Place) -> None:
@@ -80,20 +67,11 @@ def needed(store: Store) -> set[str]:
     return {f".pipestream/{one}" for one in refs.values() if one is not None}
 
 
-def test_a_pruned_run_is_gone_and_the_samples_stay(place: Place) -> None:
-    assert undo_bytes(place) > 0
-    planned = prune_runs(place, AT_ONCE, plan=True)
-    assert [run.run_key for run in planned] == ["make", "first", "second"] == keys(place)
-    pruned = prune_runs(place, AT_ONCE)
-    assert [run.run_key for run in pruned] == ["make", "first", "second"]
-    assert keys(place) == []
-    assert undo_bytes(place) == 0
-    assert values(place) == ["first 0", "second 1", "second 2"]
-    with pytest.raises(RunNotFoundError):
-        undo_run(place, "second")
-    change(place, "third", [0])
-    undo_run(place, "third")
-    assert values(place) == ["first 0", "second 1", "second 2"]
+@pytest.fixture
+def place(new_place: Place) -> Place:
+    """A dataset that the run `make` has made, and `first` and `second` have changed."""
+    make(new_place)
+    return new_place
 
 
 def test_what_undo_holds_is_told(place: Place) -> None:
@@ -106,67 +84,12 @@ def test_what_undo_holds_is_told(place: Place) -> None:
     assert prune_runs(place, larger_than=0) == []
 
 
-def test_the_last_runs_stay(place: Place) -> None:
-    assert [run.run_key for run in prune_runs(place, AT_ONCE, keep_last=1)] == ["make", "first"]
-    undo_run(place, "second")
-    assert values(place) == ["first 0", "first 1", "made 2"]
-
-
-def test_a_kept_run_stays_with_what_its_undo_needs(place: Place) -> None:
-    keep_run(place, "first", "the good one")
-    change(place, "other", [2])
-    pruned = [run.run_key for run in prune_runs(place, AT_ONCE)]
-    assert pruned == ["make"]  # `other` changed what `second` wrote, without which `first` stays
-    undo_run(place, ["the good one", "second", "other"])
-    assert values(place) == ["made 0", "made 1", "made 2"]
-
-
-def test_a_kept_run_that_nothing_followed_stays_alone(place: Place) -> None:
-    keep_run(place, "second")
-    assert [run.run_key for run in prune_runs(place, AT_ONCE)] == ["make", "first"]
-    undo_run(place, "second")
-    assert values(place) == ["first 0", "first 1", "made 2"]
-    assert [run.run_key for run in prune_runs(place, AT_ONCE)] == []
-    undo_run(place, "undo:second")
-    assert values(place) == ["first 0", "second 1", "second 2"]
-    assert [run.run_key for run in list_runs(place) if run.kept] == ["second"]
-    release_run(place, "second")
-    prune_runs(place, AT_ONCE)
-    assert keys(place) == []
-
-
-def test_a_name_is_given_once_and_taken_away(place: Place) -> None:
-    run = keep_run(place, "first", "the good one")
-    assert (run.key, run.is_kept(), run.given_name()) == ("first", True, "the good one")
-    keep_run(place, "the good one")
-    assert [(one.run_key, one.name) for one in list_runs(place) if one.kept] == [
-        ("first", "the good one")
-    ]
-    with pytest.raises(RunKeyError, match="has the name"):
-        keep_run(place, "second", "the good one")
-    with pytest.raises(RunKeyError, match="key of a run"):
-        keep_run(place, "second", "first")
-    with pytest.raises(RunNotFoundError):
-        keep_run(place, "nobody")
-    assert release_run(place, "the good one").key == "first"
-    assert not any(run.kept or run.name for run in list_runs(place))
-    assert release_run(place, "first").key == "first"
-
-
-def test_what_says_nothing_is_refused(place: Place) -> None:
-    with pytest.raises(ValueError, match="which runs are to be removed"):
-        prune_runs(place)
-    with pytest.raises(ValueError, match="keep_last"):
-        prune_runs(place, AT_ONCE, keep_last=-1)
-    assert keys(place) == ["make", "first", "second"]
-
-
 # -- in a bucket alone -------------------------------------------------------------------------
 
 
 @pytest.fixture
 def address() -> Address:
-    address = Address.of(f"memory://pruning-{next(NUMBERS)}/parts")
+    address = new_address()
     make(address)
     return address
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from obstore.store import MemoryStore
 
-from prefect_pipestream.errors import DatasetError, ItemNameError, UndoRefusedError
+from prefect_pipestream.errors import DatasetError, UndoRefusedError
 from prefect_pipestream.items import JsonMetadataItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address, Place
@@ -18,9 +18,7 @@ from prefect_pipestream.storage.store import Store
 from prefect_pipestream.underfolder import (
     UndoPlan,
     UndoReport,
-    failed_indices,
     list_runs,
-    opening,
     plan_undo,
     undo_run,
 )
@@ -79,29 +77,6 @@ def done(place: Place, run_key: str = "run") -> set[int]:
     return DataStream.read_write_underfolder(place, run_key=run_key).run.done_indices()
 
 
-def test_the_samples_count_no_more_and_the_rest_stands(place: Place) -> None:
-    add_ten(place)
-    undone = undo_run(place, "run", indices=[4, 1, 1])
-    assert (undone.indices, undone.samples, undone.files) == ((1, 4), 2, 2)
-    assert undone.folders == ()
-    assert values(place) == [10, 1, 12, 13, 4, 15]
-    assert done(place) == {0, 2, 3, 5}
-    states = {run.run_key: (run.state, run.counts["written"]) for run in list_runs(place)}
-    assert states["run"][1] == 4
-    assert states["undo:run"] == ("finished", 2)
-    assert add_ten(place) == [1, 4]
-    assert values(place) == [10, 11, 12, 13, 14, 15]
-
-
-def test_its_undo_gives_the_samples_back_and_so_on(place: Place) -> None:
-    add_ten(place)
-    undone = undo_run(place, "run", indices=[1])
-    again = undo_run(place, undone.undo_run_key)
-    assert (values(place)[1], done(place)) == (11, set(range(SAMPLES)))
-    undo_run(place, again.undo_run_key)
-    assert (values(place)[1], done(place)) == (1, {0, 2, 3, 4, 5})
-
-
 def test_the_rest_is_undone_too_and_all_of_it_given_back(place: Place) -> None:
     add_ten(place)
     part = undo_run(place, "run", indices=[0, 1])
@@ -116,76 +91,6 @@ def test_the_rest_is_undone_too_and_all_of_it_given_back(place: Place) -> None:
     assert values(place) == [0, 1, 12, 13, 14, 15]
     undo_run(place, part.undo_run_key)
     assert values(place) == [10, 11, 12, 13, 14, 15]
-
-
-def test_a_part_of_several_runs_that_took_turns(place: Place) -> None:
-    add_ten(place, "a")
-    add_ten(place, "b", range(3))
-    with pytest.raises(UndoRefusedError, match=r"--indices 2 .* b a"):
-        undo_run(place, "a", indices=[2])
-    undone = undo_run(place, ["a", "b"], indices=[2, 4])
-    assert values(place) == [20, 21, 2, 13, 4, 15]
-    assert (done(place, "a"), done(place, "b")) == ({0, 1, 3, 5}, {0, 1})
-    undo_run(place, undone.undo_run_key)
-    assert values(place) == [20, 21, 22, 13, 14, 15]
-
-
-def test_what_others_changed_is_refused_for_these_samples_alone(place: Place) -> None:
-    add_ten(place)
-    add_ten(place, "other", range(1, 2))
-    with pytest.raises(UndoRefusedError) as raised:
-        undo_run(place, "run", indices=[1, 2])
-    assert raised.value.indices == [1]
-    assert undo_run(place, "run", indices=[2]).samples == 1
-    forced = undo_run(place, "run", indices=[1], force=True)
-    assert forced.overwritten == ("1_n.json",)
-    assert values(place) == [10, 1, 2, 13, 14, 15]
-    undo_run(place, forced.undo_run_key)
-    assert values(place) == [10, 21, 2, 13, 14, 15]
-
-
-def test_new_removed_and_failed_samples(place: Place) -> None:
-    stream = DataStream.read_write_underfolder(place, run_key="run")
-    with stream.commit_group() as batch:
-        batch.set_output(8, Sample({"n": JsonMetadataItem(8)}))
-        batch.remove(0)
-        batch.record(1, "failed")
-    assert failed_indices(opening.ledgers_of(place), "run") == [1]
-    undone = undo_run(place, "run", indices=[0, 1, 8])
-    assert (undone.samples, undone.files) == (2, 3)
-    assert values(place) == list(range(SAMPLES))
-    assert failed_indices(opening.ledgers_of(place), "run") == []
-    undo_run(place, undone.undo_run_key)
-    assert values(place) == [1, 2, 3, 4, 5, 8]
-
-
-def test_shared_items_stay_until_all_of_the_run_is_taken_back(place: Place) -> None:
-    stream = DataStream.read_write_underfolder(place, run_key="run")
-    sample = stream[0].set_value("n", 10)
-    stream.set_output(0, sample.set_item("scale", JsonMetadataItem(2, shared=True)))
-    undo_run(place, "run", indices=[0])
-    assert (values(place)[0], DataStream.read_write_underfolder(place)[0]["scale"]()) == (0, 2)
-    undo_run(place, "run")
-    assert "scale" not in DataStream.read_write_underfolder(place)[0]
-
-
-def test_what_cannot_be_taken_back_in_part_is_refused(place: Place) -> None:
-    add_ten(place, indices=range(3))
-    for indices, error in (
-        ([5], UndoRefusedError),
-        ([], UndoRefusedError),
-        ([-1], ItemNameError),
-    ):
-        with pytest.raises(error):
-            undo_run(place, "run", indices=indices)
-    undone = undo_run(place, "run", indices=[0])
-    with pytest.raises(UndoRefusedError, match="nothing of sample 0"):
-        undo_run(place, "run", indices=[0])
-    with pytest.raises(UndoRefusedError, match="took back another run"):
-        undo_run(place, undone.undo_run_key, indices=[0])
-    with pytest.raises(UndoRefusedError, match="Undo run 'run' first, alone"):
-        undo_run(place, ["run", undone.undo_run_key])
-    assert values(place) == [0, 11, 12, 3, 4, 5]
 
 
 def test_one_write_of_a_sample_that_was_taken_back_is_not_undone_once_more(place: Place) -> None:

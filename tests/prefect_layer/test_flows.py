@@ -264,7 +264,6 @@ def test_forms_take_the_folder_of_a_dataset_or_its_block(folder: Place) -> None:
     assert files_of(folder) == before
 
 
-@pytest.mark.folder_yet("an undo of some samples")
 def test_some_samples_are_taken_back_and_the_run_does_them_again(folder: Place) -> None:
     before = files_of(folder)
     clean_dataset(folder, ["invert"], run_key="k")

@@ -14,7 +14,7 @@ from prefect_pipestream.underfolder import list_runs, undo_run
 from tests.dataset_files import Files, made_at
 from tests.prefect_layer.datasets import count_runs, files_of, make_dataset, runs_of
 
-pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.folder_yet("redo")]
+pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 @pytest.fixture

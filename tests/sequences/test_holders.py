@@ -90,7 +90,6 @@ def test_a_second_file_of_an_item_that_somebody_put_beside_it_is_not_dropped(
     assert names(folder, 0) == ["000_image.bmp", "000_image.png"]
 
 
-@pytest.mark.folder_yet("reviews")
 def test_an_item_that_came_in_another_format_after_a_review_was_computed_stays(
     stream: DataStream, folder: Place
 ) -> None:

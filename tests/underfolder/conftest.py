@@ -1,5 +1,6 @@
 """Small real datasets to write to."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,41 @@ def taken_back(
 def run_of(place: Place, run_key: str) -> Run:
     """A run of a dataset in either kind of place, as of now."""
     return Run.of(ledgers_of(place), run_key)
+
+
+def backdate(place: Place, run_key: str, days: float) -> None:
+    """Lets a run have been made some days ago."""
+    if is_address(place):
+        _backdate_entries(Address.of(place), run_key, days * 86400)
+        return
+    run, seconds = Path(run_of(place, run_key).folder), days * 86400
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**info, "started": info["started"] - seconds}))
+    for path in (run / "done").rglob("*.json"):
+        record = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**record, "at": record["at"] - seconds}))
+
+
+def _backdate_entries(address: Address, run_key: str, seconds: float) -> None:
+    store = open_store(address)
+    for stat in list(store.objects_in(".pipestream/log")):
+        entry = json.loads(store.read(stat.key).data)
+        if entry["run_key"] == run_key:
+            for times, name in ((entry.get("facts", {}), "started"), (entry.get("commit"), "at")):
+                if times and name in times:
+                    times[name] -= seconds
+            store.put(stat.key, json.dumps(entry).encode())
+
+
+def lose(place: Place, name: str) -> None:
+    """Removes what is kept of files of a name that were replaced."""
+    if is_address(place):
+        store = open_store(Address.of(place))
+        for stat in list(store.objects_in(".pipestream/objects")):
+            if stat.key.endswith(name):
+                store.delete(stat.key)
+    for path in Path(place).glob(f".pipestream/runs/*/undo/*/{name}"):
+        path.unlink()
 
 
 @pytest.fixture

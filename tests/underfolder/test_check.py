@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,17 @@ from prefect_pipestream.cli import main
 from prefect_pipestream.errors import DatasetNotFoundError
 from prefect_pipestream.items import JpegImageItem, PickleItem, PngImageItem, TxtNumpyItem
 from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.storage.address import Address, Place, is_address
+from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder import (
     CheckReport,
-    Run,
-    Underfolder,
-    UnderfolderWriter,
     check,
-    end_run,
     list_runs,
 )
+from prefect_pipestream.underfolder.opening import open_dataset, open_writer
+from tests.dataset_files import Files, beside, content_of, has_private_files
 
-from .conftest import contents, strays
-
-pytestmark = pytest.mark.folder_yet("check")
+from .conftest import contents, ended, run_of, strays
 
 
 def white() -> PngImageItem:
@@ -36,16 +35,26 @@ def kinds(report: CheckReport) -> dict[str, int]:
     return dict(Counter(problem.kind for problem in report.problems))
 
 
-def put_aside(folder: Path) -> dict[str, bytes]:
+def put_aside(place: Place) -> dict[str, bytes]:
     """What was put aside, by its path when it was in the way."""
-    return {
-        "/".join(path.relative_to(folder / ".pipestream/aside").parts[1:]): path.read_bytes()
-        for path in (folder / ".pipestream/aside").rglob("*")
-        if path.is_file()
-    }
+    if is_address(place):
+        store = open_store(Address.of(place))
+        found = {s.key: store.read(s.key).data for s in store.objects_in(".pipestream/aside")}
+    else:
+        paths = (path for path in Path(place, ".pipestream/aside").rglob("*") if path.is_file())
+        found = {str(path.relative_to(place)): path.read_bytes() for path in paths}
+    return {name.split("/", 3)[3]: content for name, content in found.items()}
 
 
-def die_in(folder: Path, code: str) -> None:
+def put(place: Place, name: str, content: bytes, *, seconds: float = 0) -> None:
+    """Puts a file there as another program does, some seconds after what is there."""
+    Files(place)[name] = content
+    if not is_address(place):  # an object's time is when it was put
+        at = time.time() + seconds
+        os.utime(Path(place, name), (at, at))
+
+
+def die_in(folder: Place, code: str) -> None:
     """Runs code in a process that dies in the midst of it."""
     head = (
         "import os, sys; from pathlib import Path; import numpy as np\n"
@@ -78,9 +87,9 @@ undo_run(folder, "k")
 # -- nothing wrong -------------------------------------------------------------------------
 
 
-def test_a_good_dataset_has_no_problem(dataset: Path) -> None:
-    UnderfolderWriter(dataset, exists_ok=True, run_key="k").write(9, {"image": white()})
-    end_run(Run.of(dataset, "k"))
+def test_a_good_dataset_has_no_problem(dataset: Place) -> None:
+    open_writer(dataset, exists_ok=True, run_key="k").write(9, {"image": white()})
+    ended(dataset, "k")
     before = contents(dataset)
     for fix in (False, True):
         report = check(dataset, fix=fix)
@@ -91,29 +100,32 @@ def test_a_good_dataset_has_no_problem(dataset: Path) -> None:
     assert put_aside(dataset) == {}
 
 
-def test_checking_leaves_no_trace(dataset: Path) -> None:
+def test_checking_leaves_no_trace(dataset: Place) -> None:
     check(dataset)
     check(dataset, fix=True)
-    assert not (dataset / ".pipestream").exists()
+    assert not has_private_files(dataset)
     with pytest.raises(DatasetNotFoundError):
-        check(dataset / "missing")
+        check(beside(dataset, "missing"))
 
 
-def test_pickles_are_not_unpickled_and_unknown_formats_not_decoded(dataset: Path) -> None:
-    PickleItem(print).serialize(dataset / "data/000001_code.pkl")
-    np.save(dataset / "data/000002_objects.npy", np.array([{}], dtype=object))
-    (dataset / "data/000003_notes.docx").write_bytes(b"?")
+def test_pickles_are_not_unpickled_and_unknown_formats_not_decoded(dataset: Place) -> None:
+    objects = BytesIO()
+    np.save(objects, np.array([{}], dtype=object))
+    put(dataset, "data/000001_code.pkl", content_of(PickleItem(print)))
+    put(dataset, "data/000002_objects.npy", objects.getvalue())
+    put(dataset, "data/000003_notes.docx", b"?")
     report = check(dataset)
     assert report.problems == ()
     assert report.unchecked == {"pickle": 2, "unknown format": 1}
 
 
-def test_progress_is_told(dataset: Path) -> None:
+def test_progress_is_told(dataset: Place) -> None:
     seen: list[tuple[int, int]] = []
     check(dataset, on_progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (6, 6)
 
 
+@pytest.mark.about_files
 def test_a_folder_without_data_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "some_file.txt").write_text("1 2\n")
 
@@ -122,8 +134,8 @@ def test_a_folder_without_data_is_no_dataset(tmp_path: Path) -> None:
     assert (problem.kind, problem.file) == ("no-data", "data")
 
 
-def test_a_gap_and_a_huge_index_are_no_problem(dataset: Path) -> None:
-    white().serialize(dataset / "data/99999999999_image.png")
+def test_a_gap_and_a_huge_index_are_no_problem(dataset: Place) -> None:
+    put(dataset, "data/99999999999_image.png", content_of(white()))
     report = check(dataset)
     assert report.ok
     assert report.samples == 7
@@ -132,14 +144,13 @@ def test_a_gap_and_a_huge_index_are_no_problem(dataset: Path) -> None:
 # -- content -------------------------------------------------------------------------------
 
 
-def test_each_item_that_does_not_decode_is_named(dataset: Path) -> None:
-    data = dataset / "data"
-    (data / "000000_image.png").write_bytes((data / "000000_image.png").read_bytes()[:30])
-    (data / "000001_label.txt").write_bytes(b"")
-    (data / "000002_metadata.yml").write_text("a: [")
-    JpegImageItem(np.zeros((4, 5, 3), np.uint8)).serialize(dataset / "real.jpeg")
-    os.rename(dataset / "real.jpeg", data / "000003_image.png")
-    (dataset / "common.yml").write_text("a: [")
+def test_each_item_that_does_not_decode_is_named(dataset: Place) -> None:
+    put(dataset, "data/000000_image.png", Files(dataset)["data/000000_image.png"][:30])
+    put(dataset, "data/000001_label.txt", b"")
+    put(dataset, "data/000002_metadata.yml", b"a: [")
+    jpeg = JpegImageItem(np.zeros((4, 5, 3), np.uint8))
+    put(dataset, "data/000003_image.png", content_of(jpeg))
+    put(dataset, "common.yml", b"a: [")
     before = contents(dataset)
     report = check(dataset)
     found = [(problem.idx, problem.file) for problem in report.problems]
@@ -157,6 +168,7 @@ def test_each_item_that_does_not_decode_is_named(dataset: Path) -> None:
     assert contents(dataset) == before
 
 
+@pytest.mark.about_files
 def test_a_broken_link_is_found(dataset: Path) -> None:
     path = dataset / "data/000001_image.png"
     path.unlink()
@@ -167,6 +179,7 @@ def test_a_broken_link_is_found(dataset: Path) -> None:
     assert path.is_symlink()
 
 
+@pytest.mark.about_files
 def test_a_folder_in_the_place_of_an_item_is_found(dataset: Path) -> None:
     (dataset / "data/000001_image.png").unlink()
     (dataset / "data/000001_image.png").mkdir()
@@ -177,13 +190,12 @@ def test_a_folder_in_the_place_of_an_item_is_found(dataset: Path) -> None:
 # -- names ---------------------------------------------------------------------------------
 
 
-def test_stray_names_are_put_aside_and_never_deleted(dataset: Path) -> None:
+def test_stray_names_are_put_aside_and_never_deleted(dataset: Place) -> None:
     before = contents(dataset)
-    (dataset / "data/readme").write_text("hello")
-    (dataset / "data/12_noextension").write_text("x")
-    (dataset / "data/sub").mkdir()
-    (dataset / "data/sub/file.txt").write_text("y")
-    (dataset / "data/.hidden").write_text("not ours")
+    put(dataset, "data/readme", b"hello")
+    put(dataset, "data/12_noextension", b"x")
+    put(dataset, "data/sub/file.txt", b"y")
+    put(dataset, "data/.hidden", b"not ours")
     report = check(dataset)
     assert kinds(report) == {"stray": 3}
     assert not report.ok
@@ -199,6 +211,7 @@ def test_stray_names_are_put_aside_and_never_deleted(dataset: Path) -> None:
     assert check(dataset).problems == ()
 
 
+@pytest.mark.about_files
 def test_what_an_interrupted_write_of_an_item_left_is_put_aside(dataset: Path) -> None:
     left = dataset / "data/.1234-0-000001_image.png"
     left.write_bytes(b"half")
@@ -208,41 +221,40 @@ def test_what_an_interrupted_write_of_an_item_left_is_put_aside(dataset: Path) -
     assert put_aside(dataset) == {"data/.1234-0-000001_image.png": b"half"}
 
 
-def test_of_duplicates_the_newest_is_kept(dataset: Path) -> None:
-    old = dataset / "data/000002_image.png"
-    text = old.read_bytes()
-    os.utime(old, (1, 1))
-    white().serialize(dataset / "data/2_image.png")
+def test_of_duplicates_the_newest_is_kept(dataset: Place) -> None:
+    text = Files(dataset)["data/000002_image.png"]
+    put(dataset, "data/2_image.png", content_of(white()), seconds=9)
     report = check(dataset)
     assert [(p.kind, p.idx, p.file) for p in report.problems] == [
         ("duplicate", 2, "data/000002_image.png")
     ]
     assert check(dataset, fix=True).ok
-    assert Underfolder(dataset).read(2)["image"]().mean() == 255
+    assert open_dataset(dataset).read(2)["image"]().mean() == 255
     assert put_aside(dataset) == {"data/000002_image.png": text}
     assert check(dataset).problems == ()
 
 
-def test_of_duplicates_one_that_decodes_is_kept(dataset: Path) -> None:
-    (dataset / "data/000002_image.jpg").write_bytes(b"newer and broken")
+def test_of_duplicates_one_that_decodes_is_kept(dataset: Place) -> None:
+    put(dataset, "data/000002_image.jpg", b"newer and broken", seconds=9)
     check(dataset, fix=True)
-    assert Underfolder(dataset).read(2)["image"]().mean() == 2
+    assert open_dataset(dataset).read(2)["image"]().mean() == 2
     assert put_aside(dataset) == {"data/000002_image.jpg": b"newer and broken"}
 
 
-def test_duplicate_shared_items_are_put_aside(dataset: Path) -> None:
-    (dataset / "common.json").write_text('{"newer": 1}')
+def test_duplicate_shared_items_are_put_aside(dataset: Place) -> None:
+    put(dataset, "common.json", b'{"newer": 1}', seconds=9)
     report = check(dataset, fix=True)
     assert kinds(report) == {"duplicate": 1}
-    assert Underfolder(dataset).read(0)["common"]() == {"newer": 1}
+    assert open_dataset(dataset).read(0)["common"]() == {"newer": 1}
     assert list(put_aside(dataset)) == ["common.yml"]
 
 
-def test_a_writer_that_is_open_sees_what_was_put_aside(dataset: Path) -> None:
-    reader = Underfolder(dataset, watch=True)
-    writer = UnderfolderWriter(dataset, exists_ok=True, dataset=reader)
+@pytest.mark.usefixtures("listed_at_once")
+def test_a_writer_that_is_open_sees_what_was_put_aside(dataset: Place) -> None:
+    reader = open_dataset(dataset, watch=True)
+    writer = open_writer(dataset, exists_ok=True, dataset=reader)
     writer.write(1, {"image": white()})
-    (dataset / "data/1_image.png").write_bytes(b"broken")
+    put(dataset, "data/1_image.png", b"broken")
     check(dataset, fix=True)
     writer.write(1, {"note": white()})
     assert set(reader.read(1)) == {"image", "label", "metadata", "note", "common"}
@@ -251,6 +263,7 @@ def test_a_writer_that_is_open_sees_what_was_put_aside(dataset: Path) -> None:
 # -- what the dead left --------------------------------------------------------------------
 
 
+@pytest.mark.about_files
 def test_a_pending_commit_is_applied(dataset: Path) -> None:
     before = contents(dataset)
     die_in(dataset, PENDING)
@@ -259,11 +272,12 @@ def test_a_pending_commit_is_applied(dataset: Path) -> None:
     assert "'k'" in report.problems[0].message
     assert contents(dataset) == before
     assert check(dataset, fix=True).ok
-    assert Underfolder(dataset).read(2)["image"]().mean() == 255
-    assert Run.of(dataset, "k").outcomes()[2].outcome == "written"
+    assert open_dataset(dataset).read(2)["image"]().mean() == 255
+    assert run_of(dataset, "k").outcomes()[2].outcome == "written"
     assert check(dataset).problems == ()
 
 
+@pytest.mark.about_files
 def test_a_dead_stage_is_swept(dataset: Path) -> None:
     before = contents(dataset)
     die_in(dataset, STAGED)
@@ -275,15 +289,16 @@ def test_a_dead_stage_is_swept(dataset: Path) -> None:
     assert check(dataset).problems == ()
 
 
-def test_the_stage_of_a_living_writer_is_left_alone(dataset: Path) -> None:
-    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
+def test_the_stage_of_a_living_writer_is_left_alone(dataset: Place) -> None:
+    writer = open_writer(dataset, exists_ok=True, run_key="k")
     with writer.staging() as staging:
         staging.add(2, {"image": white()})
         assert check(dataset, fix=True).problems == ()
         writer.publish(staging)
-    assert Underfolder(dataset).read(2)["image"]().mean() == 255
+    assert open_dataset(dataset).read(2)["image"]().mean() == 255
 
 
+@pytest.mark.about_files
 def test_an_unreadable_pending_record_is_put_aside_with_its_files(dataset: Path) -> None:
     before = contents(dataset)
     die_in(dataset, PENDING)
@@ -294,28 +309,30 @@ def test_an_unreadable_pending_record_is_put_aside_with_its_files(dataset: Path)
     assert check(dataset, fix=True).ok
     assert contents(dataset) == before
     assert any(name.endswith("000002_image.png") for name in put_aside(dataset))
-    UnderfolderWriter(dataset, exists_ok=True).write(3, {"image": white()})
+    open_writer(dataset, exists_ok=True).write(3, {"image": white()})
     assert check(dataset).problems == ()
 
 
+@pytest.mark.about_files
 def test_an_unreadable_record_of_a_run_is_put_aside(dataset: Path) -> None:
-    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="k")
+    writer = open_writer(dataset, exists_ok=True, run_key="k")
     writer.write(1, {"image": white()})
     writer.write(2, {"image": white()})
     first, _ = sorted((dataset / ".pipestream/runs/k/done").rglob("*.json"))
     first.write_bytes(b"{")
     assert kinds(check(dataset)) == {"unreadable-record": 1}
     assert check(dataset, fix=True).ok
-    assert Run.of(dataset, "k").done_indices() == {2}
-    end_run(Run.of(dataset, "k"))
+    assert run_of(dataset, "k").done_indices() == {2}
+    ended(dataset, "k")
     packed = dataset / ".pipestream/runs/k/compact-1/files.jsonl.gz"
     packed.write_bytes(packed.read_bytes()[:-9])
     assert kinds(check(dataset)) == {"unreadable-record": 1}
     assert check(dataset, fix=True).ok
-    assert Run.of(dataset, "k").done_indices() == set()
+    assert run_of(dataset, "k").done_indices() == set()
     assert check(dataset).problems == ()
 
 
+@pytest.mark.about_files
 def test_an_interrupted_undo_is_finished(dataset: Path) -> None:
     before = contents(dataset)
     die_in(dataset, HALF_UNDONE)
@@ -329,6 +346,7 @@ def test_an_interrupted_undo_is_finished(dataset: Path) -> None:
     assert check(dataset).problems == ()
 
 
+@pytest.mark.about_files
 def test_an_interrupted_undo_that_must_be_refused_is_left(dataset: Path) -> None:
     die_in(dataset, HALF_UNDONE)
     (dataset / "data/000002_image.png").unlink()
@@ -338,6 +356,7 @@ def test_an_interrupted_undo_that_must_be_refused_is_left(dataset: Path) -> None
     assert "000002_image.png" in problem.remedy
 
 
+@pytest.mark.about_files
 def test_what_an_interrupted_creation_left_beside_it_is_put_aside(dataset: Path) -> None:
     dead = dataset.parent / f".{dataset.name}.0123456789ab"
     (dead / ".pipestream").mkdir(parents=True)
@@ -355,23 +374,24 @@ def test_what_an_interrupted_creation_left_beside_it_is_put_aside(dataset: Path)
     assert check(dataset).problems == ()
 
 
-def test_checking_while_others_write_finds_nothing(dataset: Path) -> None:
+def test_checking_while_others_write_finds_nothing(dataset: Place) -> None:
     import threading
 
     stop = threading.Event()
 
     def write() -> None:
-        writer = UnderfolderWriter(dataset, exists_ok=True)
+        writer = open_writer(dataset, exists_ok=True)
         number = 0
         while not stop.is_set():
             number += 1
+            stop.wait(0.02 if is_address(dataset) else 0)  # each check reads all of a log
             image = JpegImageItem if number % 2 else PngImageItem
             writer.write(number % 6, {"image": image(np.full((4, 5, 3), 1, np.uint8))})
 
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        for fix in (False, True) * 10:
+        for fix in (False, True) * (3 if is_address(dataset) else 10):
             assert check(dataset, fix=fix).problems == ()
     finally:
         stop.set()
@@ -382,7 +402,7 @@ def test_checking_while_others_write_finds_nothing(dataset: Path) -> None:
 
 
 def test_gaps_are_told_and_are_no_problem(
-    dataset: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stream = DataStream.read_write_underfolder(dataset)
     assert check(dataset).gaps == ()
@@ -404,12 +424,12 @@ def test_gaps_are_told_and_are_no_problem(
     assert check(dataset).gaps == ()
     assert main(["compact", str(dataset)]) == 0
     assert "5 samples: there is no gap." in capsys.readouterr().out
-    assert main(["compact", str(dataset / "none"), "--json"]) == 1
+    assert main(["compact", str(beside(dataset, "none")), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "DatasetNotFoundError"
 
 
 def test_of_many_gaps_the_first_are_named(
-    dataset: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stream = DataStream.read_write_underfolder(dataset)
     for idx in range(6, 40, 2):

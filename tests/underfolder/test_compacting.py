@@ -4,14 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from prefect_pipestream.errors import (
@@ -21,16 +20,13 @@ from prefect_pipestream.errors import (
     UndoRefusedError,
 )
 from prefect_pipestream.items import TxtNumpyItem, YamlMetadataItem
-from prefect_pipestream.sequences import DataStream, Sample
+from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
+from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.storage.version import signature_of
 from prefect_pipestream.underfolder import (
-    Run,
-    Underfolder,
-    UnderfolderWriter,
     check,
     compact,
     compactions,
-    end_run,
     list_runs,
     moves_of,
     prune_runs,
@@ -38,58 +34,65 @@ from prefect_pipestream.underfolder import (
     undo_run,
 )
 from prefect_pipestream.underfolder.format.names import parse_item_name
+from prefect_pipestream.underfolder.opening import open_dataset, open_writer
+from tests.dataset_files import KINDS, Files, beside, made_at, temporary_place
 
-from .conftest import contents, make_dataset, strays
-
-pytestmark = pytest.mark.folder_yet("compact")
+from .conftest import contents, ended, make_dataset, run_of, strays
 
 
-def stream_of(folder: Path, run_key: str = "k") -> DataStream:
+def stream_of(folder: Place, run_key: str = "k") -> DataStream:
     return DataStream.read_write_underfolder(folder, run_key=run_key)
 
 
-def remove(folder: Path, *indices: int, run_key: str = "removal") -> None:
+def remove(folder: Place, *indices: int, run_key: str = "removal") -> None:
     with stream_of(folder, run_key).commit_group() as batch:
         for idx in indices:
             batch.remove(idx)
 
 
-def by_rank(folder: Path) -> list[dict[str, bytes]]:
+def by_rank(folder: Place) -> list[dict[str, bytes]]:
     """The samples in their order: the content of each of their files, by what follows the index."""
     found: dict[int, dict[str, bytes]] = {}
-    for path in (folder / "data").iterdir():
-        parsed = parse_item_name(path.name)
-        assert parsed is not None
-        found.setdefault(parsed[0], {})[parsed[1].tail] = path.read_bytes()
+    for name, content in contents(folder).items():
+        if name.startswith("data/"):
+            parsed = parse_item_name(name.removeprefix("data/"))
+            assert parsed is not None
+            found.setdefault(parsed[0], {})[parsed[1].tail] = content
     return [found[idx] for idx in sorted(found)]
 
 
-def exact(folder: Path) -> dict[str, tuple[bytes, int, int]]:
-    return {
-        path.name: (path.read_bytes(), path.lstat().st_mode, path.lstat().st_mtime_ns)
-        for path in folder.glob("[dc]*/**/*")
-        if ".pipestream" not in path.parts and path.is_file()
-    }
+def exact(folder: Place) -> dict[str, tuple[bytes, int, int]]:
+    """All files with their rights and times, which objects do not have."""
+    found = contents(folder)
+    if is_address(folder):
+        return {name: (content, 0, 0) for name, content in found.items()}
+    status = {name: Path(folder, name).lstat() for name in found}
+    return {name: (found[name], s.st_mode, s.st_mtime_ns) for name, s in status.items()}
 
 
-def labels(folder: Path) -> list[int]:
+def labels(folder: Place) -> list[int]:
     return [int(one["label.txt"]) for one in by_rank(folder)]
+
+
+def inodes_of(folder: Place) -> set[int]:
+    """Which files there are, whatever they are called; of a bucket, none."""
+    return {path.stat().st_ino for path in Path(folder, "data").glob("*")}
 
 
 # -- what it does --------------------------------------------------------------------------
 
 
-def test_samples_move_down_in_their_order(dataset: Path) -> None:
+def test_samples_move_down_in_their_order(dataset: Place) -> None:
     remove(dataset, 0, 3)
     before, files = by_rank(dataset), exact(dataset)
-    inodes = {path.stat().st_ino for path in (dataset / "data").iterdir()}
+    inodes = inodes_of(dataset)
     report = compact(dataset, "c")
     assert (report.run_key, report.samples, report.moved) == ("c", 4, 4)
     assert by_rank(dataset) == before
-    assert Underfolder(dataset).indices().tolist() == [0, 1, 2, 3]
-    assert sorted(os.listdir(dataset / "data"))[0] == "000000_image.png"
-    assert {path.stat().st_ino for path in (dataset / "data").iterdir()} == inodes  # linked
-    assert moves_of(Run.of(dataset, "c")).tolist() == [[1, 0], [2, 1], [4, 2], [5, 3]]
+    assert open_dataset(dataset).indices().tolist() == [0, 1, 2, 3]
+    assert min(name for name in contents(dataset) if "/" in name) == "data/000000_image.png"
+    assert inodes_of(dataset) == inodes  # linked
+    assert moves_of(run_of(dataset, "c")).tolist() == [[1, 0], [2, 1], [4, 2], [5, 3]]
     assert check(dataset).ok
     assert strays(dataset) == []
     (run,) = [run for run in list_runs(dataset) if run.run_key == "c"]
@@ -101,7 +104,7 @@ def test_samples_move_down_in_their_order(dataset: Path) -> None:
     assert labels(dataset) == list(range(6))
 
 
-def test_an_open_stream_sees_it(dataset: Path) -> None:
+def test_an_open_stream_sees_it(dataset: Place) -> None:
     stream = stream_of(dataset)
     stream.remove(1)
     assert len(stream) == 6
@@ -110,38 +113,36 @@ def test_an_open_stream_sees_it(dataset: Path) -> None:
     assert [int(sample["label"]()[0]) for sample in stream] == [0, 2, 3, 4, 5]
 
 
-def test_where_there_is_no_gap_no_run_is_made(dataset: Path) -> None:
+def test_where_there_is_no_gap_no_run_is_made(dataset: Place) -> None:
     assert compact(dataset).moved == 0
     assert list_runs(dataset) == []
     remove(dataset, 5)
     assert compact(dataset).moved == 0
 
 
-def test_an_ended_run_is_not_begun_again(dataset: Path) -> None:
+def test_an_ended_run_is_not_begun_again(dataset: Place) -> None:
     remove(dataset, 0)
     first = compact(dataset, "c")
     remove(dataset, 0, run_key="more")
     assert compact(dataset, "c").moved == first.moved
-    assert Underfolder(dataset).indices().tolist() == [1, 2, 3, 4]
+    assert open_dataset(dataset).indices().tolist() == [1, 2, 3, 4]
 
 
-def test_what_cannot_be_compacted_is_refused(dataset: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_compacted_is_refused(dataset: Place) -> None:
     with pytest.raises(DatasetNotFoundError):
-        compact(tmp_path / "none")
+        compact(beside(dataset, "none"))
     stream_of(dataset).remove(0)
     with pytest.raises(DatasetError, match="is no compaction"):
         compact(dataset, "k")
 
 
-def test_names_keep_their_padding(tmp_path: Path) -> None:
-    data = tmp_path / "set/data"
-    data.mkdir(parents=True)
+def test_names_keep_their_padding(new_place: Place) -> None:
     names = ["003_a.txt", "99_b.txt", "100_a.txt", "1000_a.txt", "0001001_a.txt", "1002_b.txt"]
     for name in names:
-        (data / name).write_text(name)
-    compact(tmp_path / "set")
-    found = {path.name: path.read_text() for path in data.iterdir()}
-    assert found == {
+        Files(new_place)[f"data/{name}"] = name.encode()
+    compact(new_place)
+    found = contents(new_place).items()
+    assert {name.removeprefix("data/"): text.decode() for name, text in found} == {
         "000_a.txt": "003_a.txt",
         "1_b.txt": "99_b.txt",
         "002_a.txt": "100_a.txt",
@@ -159,24 +160,29 @@ SAMPLES = st.dictionaries(
 )
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=30, deadline=None)
 @given(samples=SAMPLES, shared=st.sets(st.sampled_from(["common.yml", "names.txt"])))
-def test_any_gaps_and_names(samples: dict[int, tuple[set[str], int]], shared: set[str]) -> None:
-    with tempfile.TemporaryDirectory() as root:
-        folder = Path(root) / "dataset"
-        (folder / "data").mkdir(parents=True)
+def test_any_gaps_and_names(
+    kind: str, samples: dict[int, tuple[set[str], int]], shared: set[str]
+) -> None:
+    assume(samples or kind == "folder")  # where no object is, there is no dataset
+    with temporary_place(kind) as folder:
+        if not is_address(folder):
+            Path(folder, "data").mkdir(parents=True)
+        files = Files(folder)
         for idx, (tails, width) in samples.items():
             for tail in tails:
-                path = folder / f"data/{idx:0{width}d}_{tail}"
-                path.write_text(f"{idx} {tail}")
-                path.chmod(0o600 if idx % 2 else 0o644)
-        for name in shared:
-            (folder / name).write_text(name)
+                name = f"data/{idx:0{width}d}_{tail}"
+                files[name] = f"{idx} {tail}".encode()
+                if not is_address(folder):
+                    Path(folder, name).chmod(0o600 if idx % 2 else 0o644)
+        files.update((name, name.encode()) for name in shared)
         order, before = by_rank(folder), exact(folder)
         report = compact(folder, "c")
         assert by_rank(folder) == order
-        assert Underfolder(folder).indices().tolist() == list(range(len(samples)))
-        assert {name for name in os.listdir(folder) if name[0] in "cn"} == shared
+        assert open_dataset(folder).indices().tolist() == list(range(len(samples)))
+        assert {name for name in files if "/" not in name} == shared
         assert strays(folder) == []
         if report.moved:
             undo_run(folder, "c")
@@ -187,6 +193,7 @@ def test_any_gaps_and_names(samples: dict[int, tuple[set[str], int]], shared: se
         assert exact(folder) == before
 
 
+@pytest.mark.about_files
 def test_links_and_hard_links_are_moved_as_they_are(dataset: Path) -> None:
     data = dataset / "data"
     os.link(data / "000003_label.txt", data / "000003_copy.txt")
@@ -205,6 +212,7 @@ def test_links_and_hard_links_are_moved_as_they_are(dataset: Path) -> None:
     assert {p.name: os.readlink(p) for p in data.iterdir() if p.is_symlink()} == before
 
 
+@pytest.mark.about_files
 def test_a_link_to_another_sample_of_the_dataset_is_refused(dataset: Path) -> None:
     remove(dataset, 0)
     (dataset / "data/000001_copy.txt").symlink_to(dataset / "data/000004_label.txt")
@@ -218,8 +226,8 @@ def test_a_link_to_another_sample_of_the_dataset_is_refused(dataset: Path) -> No
 # -- other writers -------------------------------------------------------------------------
 
 
-def test_what_is_written_meanwhile_is_kept(tmp_path: Path) -> None:
-    folder = make_dataset(tmp_path / "set", 60)
+def test_what_is_written_meanwhile_is_kept(new_place: Place) -> None:
+    folder = made_at(new_place, make_dataset, 60)
     remove(folder, *range(0, 60, 2))
     written: list[int] = []
     stop = threading.Event()
@@ -246,7 +254,7 @@ def test_what_is_written_meanwhile_is_kept(tmp_path: Path) -> None:
     assert check(folder).ok
 
 
-def test_a_sample_taken_before_is_not_written_over_another(dataset: Path) -> None:
+def test_a_sample_taken_before_is_not_written_over_another(dataset: Place) -> None:
     stream = stream_of(dataset)
     last, third = stream[5], stream[3]
     remove(dataset, 0)
@@ -271,6 +279,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.about_files
 def test_a_run_of_another_process_is_waited_for(dataset: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", _OTHER, str(dataset)],
@@ -291,7 +300,7 @@ def test_a_run_of_another_process_is_waited_for(dataset: Path) -> None:
 
 @pytest.mark.parametrize("key", ["label", "new"])
 @pytest.mark.parametrize("idx", [2, 5])
-def test_an_undo_does_not_mix_samples(dataset: Path, key: str, idx: int) -> None:
+def test_an_undo_does_not_mix_samples(dataset: Place, key: str, idx: int) -> None:
     remove(dataset, 0)
     compact(dataset, "c")
     stream_of(dataset, "later").set_output(idx, Sample({key: TxtNumpyItem(np.ones(1))}))
@@ -305,7 +314,7 @@ def test_an_undo_does_not_mix_samples(dataset: Path, key: str, idx: int) -> None
     assert labels(dataset) == list(range(6))
 
 
-def test_a_run_from_before_is_undone_together_with_it(dataset: Path) -> None:
+def test_a_run_from_before_is_undone_together_with_it(dataset: Place) -> None:
     before = contents(dataset)
     stream = stream_of(dataset, "before")
     for idx in (1, 4):
@@ -321,23 +330,21 @@ def test_a_run_from_before_is_undone_together_with_it(dataset: Path) -> None:
 # -- what transforms noted -----------------------------------------------------------------
 
 
-def see(folder: Path, run_key: str, indices: list[int], fingerprint: str = "f") -> None:
+def see(folder: Place, run_key: str, indices: list[int], fingerprint: str = "f") -> None:
     """Notes samples as a transform sees them that changes nothing."""
-    run = Run.of(folder, run_key)
-    dataset = Underfolder(folder, watch=True)
-    writer = UnderfolderWriter(folder, exists_ok=True, run_key=run_key, dataset=dataset)
-    writer.claim()
-    run.note({"fingerprint": fingerprint})
+    dataset = open_dataset(folder, watch=True)
+    writer = open_writer(folder, exists_ok=True, run_key=run_key, dataset=dataset)
+    writer.begin_run({"fingerprint": fingerprint})
     with writer.batch(signed=True) as batch:
         for idx in indices:
             batch.record(idx, "unchanged", origin=dataset.take(idx)[1])
-    end_run(run)
+    ended(folder, run_key)
 
 
-def seen(folder: Path, fingerprint: str = "f") -> list[int]:
+def seen(folder: Place, fingerprint: str = "f") -> list[int]:
     """The labels of the samples that are as the transform saw them."""
     known = signatures(folder, fingerprint)
-    dataset = Underfolder(folder)
+    dataset = open_dataset(folder)
     found = []
     for idx in dataset.indices().tolist():
         items, origin = dataset.take(idx)
@@ -347,7 +354,15 @@ def seen(folder: Path, fingerprint: str = "f") -> list[int]:
     return found
 
 
-def test_what_was_seen_stays_seen_and_nothing_else(dataset: Path) -> None:
+def written(place: Place) -> Place:
+    """Makes a dataset by this package: what others put into a bucket is new after an undo, once."""
+    others = made_at(beside(place, "others"), make_dataset)
+    SamplesSequence.from_underfolder(others).to_underfolder(place).run()
+    return place
+
+
+def test_what_was_seen_stays_seen_and_nothing_else(new_place: Place) -> None:
+    dataset = written(new_place)
     see(dataset, "one", [0, 2, 3, 5])
     stream = stream_of(dataset)
     stream.set_output(5, stream[5].set_value("metadata", {"idx": 50}))
@@ -368,6 +383,7 @@ def test_what_was_seen_stays_seen_and_nothing_else(dataset: Path) -> None:
     assert seen(dataset) == [0, 2, 3]
 
 
+@pytest.mark.about_files
 def test_one_of_equal_size_and_time_is_not_taken_for_another(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     (folder / "data").mkdir(parents=True)
@@ -384,7 +400,7 @@ def test_one_of_equal_size_and_time_is_not_taken_for_another(tmp_path: Path) -> 
     assert seen(folder) == [1]
 
 
-def test_pruned_runs_are_followed_too(dataset: Path) -> None:
+def test_pruned_runs_are_followed_too(dataset: Place) -> None:
     see(dataset, "one", [0, 2, 3, 4])
     prune_runs(dataset, timedelta(0))
     remove(dataset, 1)
@@ -400,7 +416,7 @@ def test_pruned_runs_are_followed_too(dataset: Path) -> None:
     assert seen(dataset) == expected
 
 
-def test_a_run_of_another_transform_is_of_no_account(dataset: Path) -> None:
+def test_a_run_of_another_transform_is_of_no_account(dataset: Place) -> None:
     see(dataset, "one", [2], "f")
     see(dataset, "two", [3], "g")
     remove(dataset, 0)
@@ -408,6 +424,7 @@ def test_a_run_of_another_transform_is_of_no_account(dataset: Path) -> None:
     assert (seen(dataset, "f"), seen(dataset, "g"), seen(dataset, "h")) == ([2], [3], [])
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None)
 @given(
     steps=st.lists(
@@ -420,9 +437,9 @@ def test_a_run_of_another_transform_is_of_no_account(dataset: Path) -> None:
         max_size=9,
     )
 )
-def test_any_history_of_what_was_seen(steps: list[tuple[str, set[int]]]) -> None:
-    with tempfile.TemporaryDirectory() as root:
-        folder = make_dataset(Path(root) / "set", 6, zfill=3)
+def test_any_history_of_what_was_seen(kind: str, steps: list[tuple[str, set[int]]]) -> None:
+    with temporary_place(kind) as folder:
+        written(folder)
         known: set[int] = set()
         fresh, last = 100, ""
         for number, (what, indices) in enumerate(steps):
@@ -500,7 +517,7 @@ def test_killed_anywhere_it_is_gone_on_with(tmp_path: Path) -> None:
             killed += subprocess.run(arguments, cwd=Path(__file__).parents[2]).returncode == 9
         compact(folder, "c")
         assert by_rank(folder) == order
-        assert Underfolder(folder).indices().tolist() == list(range(len(order)))
+        assert open_dataset(folder).indices().tolist() == list(range(len(order)))
         assert seen(folder) == [1, 2, 8]
         assert check(folder).ok
         undo_run(folder, "c")

@@ -59,7 +59,6 @@ def test_undone_together_they_have_never_been(dataset: Place, keys: list[str], f
 
 
 @pytest.mark.parametrize("key", ["a", "b"])
-@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
 def test_alone_the_message_names_the_other_and_the_command_that_undoes_both(
     dataset: Place, key: str
 ) -> None:
@@ -74,7 +73,6 @@ def test_alone_the_message_names_the_other_and_the_command_that_undoes_both(
     assert entries(dataset) == before
 
 
-@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
 def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Place) -> None:
     before = entries(dataset)
     take_turns(dataset)
@@ -89,7 +87,6 @@ def test_the_message_names_also_runs_that_stand_in_the_way_of_those(dataset: Pla
 
 @pytest.mark.parametrize("kind", [image, jpeg])
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
 def test_what_another_wrote_between_two_writes_of_a_run_is_not_lost(
     dataset: Place, kind: Callable[[int], Item[Any]], packed: bool
 ) -> None:
@@ -121,7 +118,6 @@ def test_a_run_that_wrote_twice_is_undone_where_the_other_is_undone_already(data
     assert entries(dataset) == before
 
 
-@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
 def test_runs_that_had_ended_before_are_not_named(dataset: Place) -> None:
     write(dataset, "old", 2, image=image(1))
     write(dataset, "taken back", 2, image=image(2))
@@ -135,7 +131,6 @@ def test_runs_that_had_ended_before_are_not_named(dataset: Place) -> None:
     assert entries(dataset) == before
 
 
-@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
 def test_what_a_person_changed_is_not_put_down_to_a_run(dataset: Place) -> None:
     take_turns(dataset)
     Files(dataset)["data/000001_image.jpg"] = b"mine"

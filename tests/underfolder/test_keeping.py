@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -26,12 +25,10 @@ from prefect_pipestream.errors import (
 from prefect_pipestream.items import JpegImageItem, TxtNumpyItem
 from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.sequences.where import find
+from prefect_pipestream.storage.address import Address, Place, is_address
+from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder import (
-    Run,
-    Underfolder,
-    UnderfolderWriter,
     compact,
-    end_run,
     failed_indices,
     keep_run,
     list_runs,
@@ -43,42 +40,45 @@ from prefect_pipestream.underfolder import (
     undo_bytes,
     undo_run,
 )
+from prefect_pipestream.underfolder.bucket.log import LOG
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.opening import open_dataset, open_writer
+from tests.dataset_files import KINDS, Files, beside, has_private_files, made_at, temporary_place
 
-from .conftest import contents, make_dataset
-from .test_ledger import backdate, run_on
-
-pytestmark = pytest.mark.folder_yet("keep_run, prune_runs")
+from .conftest import backdate, contents, ended, make_dataset, run_of
+from .test_ledger import run_on
 
 ALL = timedelta(0)
 
 
-def label(folder: Path, run_key: str, *indices: int, value: int = 7, size: int = 0) -> None:
+def label(folder: Place, run_key: str, *indices: int, value: int = 7, size: int = 0) -> None:
     """A run that writes labels; the next one to write them keeps so many numbers for its undo."""
-    with UnderfolderWriter(folder, exists_ok=True, run_key=run_key).batch() as group:
+    with open_writer(folder, exists_ok=True, run_key=run_key).batch() as group:
         for idx in indices:
             numbers = np.full(1 + size, value)
             group.set_output(idx, {"label": TxtNumpyItem(numbers)})
 
 
-def keys(folder: Path) -> list[str]:
+def keys(folder: Place) -> list[str]:
     return [run.run_key for run in list_runs(folder)]
 
 
-def pruned(folder: Path, older_than: timedelta | None = ALL, **options: int) -> list[str]:
+def pruned(folder: Place, older_than: timedelta | None = ALL, **options: int) -> list[str]:
     return [run.run_key for run in prune_runs(folder, older_than, **options)]  # type: ignore[arg-type]
 
 
-def free_of(folder: Path) -> int:
-    """The space that all private files take, each once."""
-    files = [path.lstat() for path in (folder / ".pipestream").rglob("*") if path.is_file()]
+def free_of(folder: Place) -> int:
+    """The space that all private files take, each once; of a bucket, that of all contents."""
+    if is_address(folder):
+        return sum(s.size for s in open_store(Address.of(folder)).objects_in(".pipestream/objects"))
+    files = [path.lstat() for path in Path(folder, ".pipestream").rglob("*") if path.is_file()]
     return sum({one.st_ino: one.st_blocks * 512 for one in files if one.st_nlink >= 1}.values())
 
 
 # -- names ---------------------------------------------------------------------------------
 
 
-def test_a_kept_run_is_listed_as_that_and_with_its_name(dataset: Path) -> None:
+def test_a_kept_run_is_listed_as_that_and_with_its_name(dataset: Place) -> None:
     label(dataset, "a", 0)
     label(dataset, "b", 1)
     assert [(run.kept, run.name) for run in list_runs(dataset)] == [(False, None)] * 2
@@ -96,17 +96,17 @@ def test_a_kept_run_is_listed_as_that_and_with_its_name(dataset: Path) -> None:
         release_run(dataset, "silver")
 
 
-def test_a_name_is_asked_for_as_the_key_is(dataset: Path) -> None:
+def test_a_name_is_asked_for_as_the_key_is(dataset: Place) -> None:
     before = contents(dataset)
     run_on(dataset, "k")
     keep_run(dataset, "k", "golden")
     assert failed_indices(dataset, "golden") == [5]
     assert [one.idx for one in run_differences(dataset, "golden")] == [0, 1, 2]
-    assert find(Underfolder(dataset), "`run:golden` == 'failed'").indices.tolist() == [5]
+    assert find(open_dataset(dataset), "`run:golden` == 'failed'").indices.tolist() == [5]
     restored = restore_sample(dataset, 1, "golden")
     assert restored.run_key == "restore:k"
     undo_run(dataset, "restore:k")
-    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="golden")
+    writer = open_writer(dataset, exists_ok=True, run_key="golden")
     assert writer.run_key == "k"
     assert writer.for_run("golden").run_key == "k"
     assert DataStream.read_write_underfolder(dataset, run_key="golden").run.key == "k"
@@ -114,15 +114,15 @@ def test_a_name_is_asked_for_as_the_key_is(dataset: Path) -> None:
     assert contents(dataset) == before
 
 
-def test_a_run_that_is_gone_on_with_by_its_name_is_that_run(dataset: Path) -> None:
+def test_a_run_that_is_gone_on_with_by_its_name_is_that_run(dataset: Place) -> None:
     label(dataset, "k", 0)
     keep_run(dataset, "k", "golden")
     label(dataset, "golden", 1)
     assert keys(dataset) == ["k"]
-    assert Run.of(dataset, "k").done_indices() == {0, 1}
+    assert run_of(dataset, "k").done_indices() == {0, 1}
 
 
-def test_a_compaction_is_found_by_its_name(dataset: Path) -> None:
+def test_a_compaction_is_found_by_its_name(dataset: Place) -> None:
     DataStream.read_write_underfolder(dataset, run_key="removal").remove(1)
     compact(dataset, "c")
     keep_run(dataset, "c", "moved")
@@ -132,7 +132,7 @@ def test_a_compaction_is_found_by_its_name(dataset: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["a", "b", "gone", "undo:gone", "undo:new", "rollback:x", "", 7, "\ud800"]
 )
-def test_a_name_that_is_a_key_or_can_be_none_is_refused(dataset: Path, name: str) -> None:
+def test_a_name_that_is_a_key_or_can_be_none_is_refused(dataset: Place, name: str) -> None:
     label(dataset, "gone", 0)
     undo_run(dataset, "gone")
     label(dataset, "a", 0)
@@ -142,7 +142,7 @@ def test_a_name_that_is_a_key_or_can_be_none_is_refused(dataset: Path, name: str
     assert not any(run.kept for run in list_runs(dataset))
 
 
-def test_a_name_is_of_one_run(dataset: Path) -> None:
+def test_a_name_is_of_one_run(dataset: Place) -> None:
     label(dataset, "a", 0)
     label(dataset, "b", 1)
     keep_run(dataset, "a", "golden")
@@ -156,7 +156,7 @@ def test_a_name_is_of_one_run(dataset: Path) -> None:
     assert undo_run(dataset, "golden").run_keys == ("b",)
 
 
-def test_a_key_counts_before_a_name_that_somebody_forged(dataset: Path) -> None:
+def test_a_key_counts_before_a_name_that_somebody_forged(dataset: Place) -> None:
     label(dataset, "a", 0)
     label(dataset, "b", 1)
     forge(dataset, "a", kept=True, name="b")
@@ -165,9 +165,21 @@ def test_a_key_counts_before_a_name_that_somebody_forged(dataset: Path) -> None:
         undo_run(dataset, "b")
 
 
-def forge(folder: Path, run_key: str, **facts: object) -> None:
-    path = Path(Run.of(folder, run_key).folder) / "run.json"
+def forge(folder: Place, run_key: str, **facts: object) -> None:
+    """Lets a run say something of itself that this package would not."""
+    if is_address(folder):
+        key, entry = first_entry_of(Address.of(folder), run_key)
+        entry["facts"].update(facts)
+        open_store(Address.of(folder)).put(key, json.dumps(entry).encode())
+        return
+    path = Path(run_of(folder, run_key).folder) / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
+
+
+def first_entry_of(address: Address, run_key: str) -> tuple[str, dict[str, Any]]:
+    store = open_store(address)
+    entries = ((s.key, json.loads(store.read(s.key).data)) for s in store.objects_in(LOG))
+    return next((key, entry) for key, entry in entries if entry["run_key"] == run_key)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +196,7 @@ def forge(folder: Path, run_key: str, **facts: object) -> None:
     ],
     ids=lambda facts: f"{facts!r:.40}",
 )
-def test_a_forged_name_breaks_nothing(dataset: Path, facts: dict[str, object]) -> None:
+def test_a_forged_name_breaks_nothing(dataset: Place, facts: dict[str, object]) -> None:
     before = contents(dataset)
     label(dataset, "a", 0)
     label(dataset, "b", 1)
@@ -201,7 +213,7 @@ def test_a_forged_name_breaks_nothing(dataset: Path, facts: dict[str, object]) -
     assert keys(dataset) == []
 
 
-def test_a_name_that_was_forged_for_two_runs_means_neither(dataset: Path) -> None:
+def test_a_name_that_was_forged_for_two_runs_means_neither(dataset: Place) -> None:
     label(dataset, "a", 0)
     label(dataset, "b", 1)
     for key in ("a", "b"):
@@ -212,17 +224,18 @@ def test_a_name_that_was_forged_for_two_runs_means_neither(dataset: Path) -> Non
     assert undo_run(dataset, "x").run_keys == ("b",)
 
 
-def test_what_is_not_there_cannot_be_kept(dataset: Path, tmp_path: Path) -> None:
+def test_what_is_not_there_cannot_be_kept(dataset: Place) -> None:
     for do in (keep_run, release_run):
         with pytest.raises(RunNotFoundError, match="no run 'k'"):
             do(dataset, "k")
         with pytest.raises(RunKeyError):
             do(dataset, "")
         with pytest.raises(DatasetNotFoundError):
-            do(tmp_path / "missing", "k")
-    assert not (dataset / ".pipestream").exists()
+            do(beside(dataset, "missing"), "k")
+    assert not has_private_files(dataset)
 
 
+@pytest.mark.about_files
 def test_a_run_that_is_kept_before_it_was_noted_is_noted_all_the_same(dataset: Path) -> None:
     key = "é" * 500  # its folder's name does not tell it
     label(dataset, key, 0)
@@ -238,7 +251,7 @@ def test_a_run_that_is_kept_before_it_was_noted_is_noted_all_the_same(dataset: P
 # -- pruning and kept runs -----------------------------------------------------------------
 
 
-def test_pruning_leaves_a_kept_run_until_it_is_released(dataset: Path) -> None:
+def test_pruning_leaves_a_kept_run_until_it_is_released(dataset: Place) -> None:
     before = contents(dataset)
     label(dataset, "a", 0)
     label(dataset, "b", 1)
@@ -251,7 +264,7 @@ def test_pruning_leaves_a_kept_run_until_it_is_released(dataset: Path) -> None:
     assert contents(dataset)["data/000000_label.txt"] == before["data/000000_label.txt"]
 
 
-def test_what_the_undo_of_a_kept_run_needs_stays(dataset: Path) -> None:
+def test_what_the_undo_of_a_kept_run_needs_stays(dataset: Place) -> None:
     before = contents(dataset)
     label(dataset, "earlier", 0)
     label(dataset, "a", 0, 1)
@@ -270,9 +283,9 @@ def test_what_the_undo_of_a_kept_run_needs_stays(dataset: Path) -> None:
     assert set(after_earlier) == set(found)
 
 
-def test_a_later_run_of_other_items_is_not_needed(dataset: Path) -> None:
+def test_a_later_run_of_other_items_is_not_needed(dataset: Place) -> None:
     label(dataset, "a", 0)
-    writer = UnderfolderWriter(dataset, exists_ok=True, run_key="picture")
+    writer = open_writer(dataset, exists_ok=True, run_key="picture")
     writer.write(0, {"image": JpegImageItem(np.zeros((4, 5, 3), np.uint8))})
     del writer
     keep_run(dataset, "a")
@@ -280,7 +293,7 @@ def test_a_later_run_of_other_items_is_not_needed(dataset: Path) -> None:
     undo_run(dataset, "a")
 
 
-def test_a_compaction_that_moved_a_kept_runs_samples_stays(dataset: Path) -> None:
+def test_a_compaction_that_moved_a_kept_runs_samples_stays(dataset: Place) -> None:
     label(dataset, "a", 4)
     DataStream.read_write_underfolder(dataset, run_key="removal").remove(1)
     label(dataset, "elsewhere", 0)
@@ -292,7 +305,7 @@ def test_a_compaction_that_moved_a_kept_runs_samples_stays(dataset: Path) -> Non
     assert contents(dataset).keys() == before.keys()
 
 
-def test_a_kept_run_that_is_undone_can_come_back_and_is_kept_then(dataset: Path) -> None:
+def test_a_kept_run_that_is_undone_can_come_back_and_is_kept_then(dataset: Place) -> None:
     label(dataset, "a", 0)
     after = contents(dataset)
     keep_run(dataset, "a", "golden")
@@ -306,7 +319,7 @@ def test_a_kept_run_that_is_undone_can_come_back_and_is_kept_then(dataset: Path)
     assert set(pruned(dataset)) == {"undo:a", "undo:undo:a"}
 
 
-def test_a_run_that_was_undone_is_kept_by_its_key(dataset: Path) -> None:
+def test_a_run_that_was_undone_is_kept_by_its_key(dataset: Place) -> None:
     label(dataset, "a", 0)
     after = contents(dataset)
     undo_run(dataset, "a")
@@ -317,7 +330,7 @@ def test_a_run_that_was_undone_is_kept_by_its_key(dataset: Path) -> None:
 
 
 @pytest.mark.parametrize("indices", [None, [0]])
-def test_a_kept_undo_keeps_what_it_took_back(dataset: Path, indices: list[int] | None) -> None:
+def test_a_kept_undo_keeps_what_it_took_back(dataset: Place, indices: list[int] | None) -> None:
     label(dataset, "a", 0, 1)
     label(dataset, "other", 2)
     after = contents(dataset)
@@ -326,13 +339,14 @@ def test_a_kept_undo_keeps_what_it_took_back(dataset: Path, indices: list[int] |
     assert pruned(dataset) == ["other"]
     undo_run(dataset, undo)
     assert contents(dataset) == after
-    assert Run.of(dataset, "a").done_indices() == {0, 1}
+    assert run_of(dataset, "a").done_indices() == {0, 1}
 
 
+@pytest.mark.about_files
 def test_what_an_interrupted_undo_needs_stays(dataset: Path) -> None:
     label(dataset, "a", 0)
     label(dataset, "b", 1)
-    run, undo = Run.of(dataset, "a"), Run.of(dataset, "undo:a")
+    run, undo = run_of(dataset, "a"), run_of(dataset, "undo:a")
     undo.note({"undoes": "a"})
     Layout.of(dataset).write_json(
         run.undoing, {"undo": "undo:a", "runs": {"a": "a~undone-20200101T000000"}}
@@ -345,23 +359,22 @@ def test_what_an_interrupted_undo_needs_stays(dataset: Path) -> None:
 
 
 @pytest.fixture
-def aged(tmp_path: Path) -> Path:
+def aged(dataset: Place) -> Place:
     """Runs of 40, 30, 20 and 10 days ago, which keep some 40 kB each for their undo."""
-    folder = make_dataset(tmp_path / "aged")
-    label(folder, "first", 0, 1, 2, 3, size=20_000)
-    prune_runs(folder, ALL)
+    label(dataset, "first", 0, 1, 2, 3, size=20_000)
+    prune_runs(dataset, ALL)
     for idx, key in enumerate(("d40", "d30", "d20", "d10")):
-        label(folder, key, idx)
-        backdate(folder, key, 40 - 10 * idx)
-    return folder
+        label(dataset, key, idx)
+        backdate(dataset, key, 40 - 10 * idx)
+    return dataset
 
 
-def test_by_age(aged: Path) -> None:
+def test_by_age(aged: Place) -> None:
     assert pruned(aged, timedelta(days=25)) == ["d40", "d30"]
     assert keys(aged) == ["d20", "d10"]
 
 
-def test_by_size_the_oldest_go_until_undo_holds_no_more(aged: Path) -> None:
+def test_by_size_the_oldest_go_until_undo_holds_no_more(aged: Place) -> None:
     each = list_runs(aged)[0].undo_bytes
     assert each > 20_000
     assert undo_bytes(aged) == 4 * each
@@ -373,7 +386,7 @@ def test_by_size_the_oldest_go_until_undo_holds_no_more(aged: Path) -> None:
     assert undo_bytes(aged) == each
 
 
-def test_by_size_runs_that_hold_nothing_stay(aged: Path) -> None:
+def test_by_size_runs_that_hold_nothing_stay(aged: Place) -> None:
     label(aged, "adds", 9)
     backdate(aged, "adds", 100)
     each = undo_bytes(aged) // 4
@@ -381,7 +394,7 @@ def test_by_size_runs_that_hold_nothing_stay(aged: Path) -> None:
     assert "adds" in keys(aged)
 
 
-def test_by_age_and_size_but_not_the_last_ones(aged: Path) -> None:
+def test_by_age_and_size_but_not_the_last_ones(aged: Place) -> None:
     keep_run(aged, "d30")
     assert pruned(aged, timedelta(days=35), larger_than=0, keep_last=1) == ["d40", "d20"]
     assert keys(aged) == ["d30", "d10"]
@@ -389,7 +402,7 @@ def test_by_age_and_size_but_not_the_last_ones(aged: Path) -> None:
     assert pruned(aged, ALL, keep_last=100) == []
 
 
-def test_a_plan_removes_nothing_and_says_what_would_go(aged: Path) -> None:
+def test_a_plan_removes_nothing_and_says_what_would_go(aged: Place) -> None:
     before = free_of(aged)
     planned = prune_runs(aged, timedelta(days=25), larger_than=0, keep_last=1, plan=True)
     assert keys(aged) == ["d40", "d30", "d20", "d10"]
@@ -409,22 +422,23 @@ def test_a_plan_removes_nothing_and_says_what_would_go(aged: Path) -> None:
     ],
 )
 def test_what_says_nothing_or_cannot_be_meant_is_refused(
-    aged: Path, do: Callable[[Path], object]
+    aged: Place, do: Callable[[Place], object]
 ) -> None:
     with pytest.raises(ValueError, match=r"expected"):
         do(aged)
     assert len(keys(aged)) == 4
 
 
-def test_a_run_whose_review_waits_is_not_pruned(dataset: Path) -> None:
+def test_a_run_whose_review_waits_is_not_pruned(dataset: Place) -> None:
     label(dataset, "review", 0)
-    (dataset / ".pipestream/review/review").mkdir(parents=True)
+    Files(dataset)[".pipestream/review/review/review.json"] = b"{}"
     assert pruned(dataset) == []
 
 
 # -- the space that undo holds -------------------------------------------------------------
 
 
+@pytest.mark.about_files
 def test_undo_files_that_have_another_name_elsewhere_take_no_space(
     dataset: Path, tmp_path: Path
 ) -> None:
@@ -436,11 +450,11 @@ def test_undo_files_that_have_another_name_elsewhere_take_no_space(
         os.link(path, elsewhere / path.name)
     label(dataset, "a", *range(3))
     assert undo_bytes(dataset) == 0
-    next(elsewhere.iterdir()).unlink()
+    (elsewhere / "000000_label.txt").unlink()
     assert undo_bytes(dataset) > 20_000
 
 
-def test_a_file_that_two_runs_hold_is_free_once_both_are_gone(dataset: Path) -> None:
+def test_a_file_that_two_runs_hold_is_free_once_both_are_gone(dataset: Place) -> None:
     label(dataset, "large", 0, size=20_000)
     prune_runs(dataset, ALL)
     label(dataset, "a", 0)
@@ -456,6 +470,7 @@ def test_a_file_that_two_runs_hold_is_free_once_both_are_gone(dataset: Path) -> 
     assert before - free_of(dataset) >= sum(run.undo_bytes for run in freed)
 
 
+@pytest.mark.about_files
 def test_a_file_that_two_commits_of_a_run_hold_counts_once(dataset: Path) -> None:
     path = dataset / "data/000000_label.txt"
     label(dataset, "a", 0)
@@ -463,7 +478,7 @@ def test_a_file_that_two_commits_of_a_run_hold_counts_once(dataset: Path) -> Non
     path.unlink()
     path.hardlink_to(kept)
     label(dataset, "a", 0)
-    end_run(Run.of(dataset, "a"))
+    ended(dataset, "a")
     (run,) = list_runs(dataset)
     files = [path.lstat() for path in dataset.glob(".pipestream/runs/a/undo/*/*")]
     assert len(files) == 2
@@ -479,7 +494,7 @@ STEPS = st.one_of(
 )
 
 
-def together(folder: Path, key: str) -> tuple[str, list[str]]:
+def together(folder: Place, key: str) -> tuple[str, list[str]]:
     """What an undo of a run says, and the runs that it says are to be undone with it."""
     refusal = plan_undo(folder, key).refusal or ""
     command = re.search(r"`pipestream undo ([^`]*)` undoes them together", refusal)
@@ -487,11 +502,14 @@ def together(folder: Path, key: str) -> tuple[str, list[str]]:
 
 
 @pytest.mark.slow
-@given(st.lists(STEPS, max_size=14))
+@pytest.mark.parametrize("kind", KINDS)
+@given(steps=st.lists(STEPS, max_size=14))
 @settings(max_examples=100, deadline=None)
-def test_what_a_kept_run_could_be_undone_with_is_never_pruned(steps: list[tuple[str, Any]]) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = make_dataset(Path(name) / "dataset", length=4)
+def test_what_a_kept_run_could_be_undone_with_is_never_pruned(
+    kind: str, steps: list[tuple[str, Any]]
+) -> None:
+    with temporary_place(kind) as folder:
+        made_at(folder, make_dataset, length=4)
         for number, (what, which) in enumerate([*steps, ("prune", 0)]):
             standing = [run for run in list_runs(folder) if run.undone is None]
             chosen = standing[which % len(standing)] if standing and what != "write" else None

@@ -3,14 +3,16 @@
 import os
 import time
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from prefect_pipestream.errors import PlanError
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import check
-from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.documents import documents_of
 from prefect_pipestream.underfolder.runs.kept_plan import (
     KeptPlan,
     is_plan_key,
@@ -19,16 +21,14 @@ from prefect_pipestream.underfolder.runs.kept_plan import (
     new_plan_key,
 )
 
-pytestmark = pytest.mark.folder_yet("plans")
-
 
 @pytest.fixture
-def plan(dataset: Path) -> KeptPlan:
+def plan(dataset: Place) -> KeptPlan:
     return KeptPlan(
         key="a plan / of mine",
         fingerprint="f:image",
         transform="invert",
-        target=Layout.of(dataset).root,
+        target=documents_of(dataset).root,
         select="failed",
         where="metadata.label == 3",
         failed_in="r",
@@ -43,7 +43,7 @@ def plain(plan: KeptPlan) -> dict[str, object]:
     return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(plan).items()}
 
 
-def test_a_plan_is_kept_as_it_is(dataset: Path, plan: KeptPlan) -> None:
+def test_a_plan_is_kept_as_it_is(dataset: Place, plan: KeptPlan) -> None:
     for one in (plan, replace(plan, key="b", named=plan.idx, target="/elsewhere", where=None)):
         keep_plan(dataset, one)
         found = kept_plan(dataset, one.key)
@@ -53,6 +53,7 @@ def test_a_plan_is_kept_as_it_is(dataset: Path, plan: KeptPlan) -> None:
     assert check(dataset).ok
 
 
+@pytest.mark.about_files
 def test_a_plan_goes_with_the_dataset_that_it_is_of(dataset: Path, plan: KeptPlan) -> None:
     keep_plan(dataset, plan)
     moved = dataset.rename(dataset.parent / "moved")
@@ -61,6 +62,7 @@ def test_a_plan_goes_with_the_dataset_that_it_is_of(dataset: Path, plan: KeptPla
     assert found.target == str(moved)
 
 
+@pytest.mark.about_files
 def test_old_plans_are_removed_when_another_is_kept(dataset: Path, plan: KeptPlan) -> None:
     for number in range(52):
         keep_plan(dataset, replace(plan, key=f"p{number:02}"))
@@ -74,20 +76,39 @@ def test_old_plans_are_removed_when_another_is_kept(dataset: Path, plan: KeptPla
     assert len(names) == 50
 
 
-def test_a_damaged_plan_is_refused_and_found_by_check(dataset: Path, plan: KeptPlan) -> None:
+def test_as_many_plans_are_kept_as_are_wanted(dataset: Place, plan: KeptPlan) -> None:
+    for number in range(52):
+        keep_plan(dataset, replace(plan, key=f"p{number:02}"))
+    assert len(documents_of(dataset).names_in("plans")) == 50
+    assert kept_plan(dataset, "p51") is not None
+
+
+def bomb() -> bytes:
+    content = BytesIO()
+    np.savez_compressed(content, facts=np.zeros(1 << 28, np.uint8))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["cut", "text", "bomb", "other"])
+def test_a_damaged_plan_is_refused_and_found_by_check(
+    dataset: Place, plan: KeptPlan, kind: str
+) -> None:
     keep_plan(dataset, plan)
-    keep_plan(dataset, replace(plan, key="b"))
-    (path,) = (dataset / ".pipestream/plans").glob("a*")
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(PlanError, match="this plan cannot be read"):
-        kept_plan(dataset, plan.key)
-    path.with_name("c.npz").write_bytes(path.with_name("b.npz").read_bytes())
-    with pytest.raises(PlanError, match="this is the plan 'b', and not 'c'"):
+    documents = documents_of(dataset)
+    (name,) = documents.names_in("plans")
+    content = documents.read("plans", name)
+    assert content is not None
+    forged = {"cut": content[:-30], "text": b"[" * 9999, "bomb": bomb, "other": content}[kind]
+    documents.write(forged() if callable(forged) else forged, "plans", "c.npz")
+    told = "this is the plan .*, and not 'c'" if kind == "other" else "this plan cannot be read"
+    with pytest.raises(PlanError, match=told):
         kept_plan(dataset, "c")
-    problems = check(dataset, fix=True).problems
-    assert [(one.kind, one.mended) for one in problems] == [("unreadable-record", True)]
-    assert kept_plan(dataset, plan.key) is None
-    assert kept_plan(dataset, "b") is not None
+    if kind != "other":
+        problems = check(dataset, fix=True).problems
+        assert [(one.kind, one.mended) for one in problems] == [("unreadable-record", True)]
+        assert kept_plan(dataset, "c") is None
+    assert check(dataset).ok
+    assert kept_plan(dataset, plan.key) is not None
 
 
 def test_keys_of_plans_are_known_as_such() -> None:

@@ -1,5 +1,4 @@
 import gzip
-import json
 import os
 import subprocess
 import time
@@ -36,7 +35,7 @@ from prefect_pipestream.underfolder import (
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.opening import ledgers_of, open_dataset, open_writer
 
-from .conftest import contents, ended, make_dataset, run_of
+from .conftest import backdate, contents, ended, make_dataset, run_of
 
 FAILURE = SampleFailure("DecodeError", "it is broken", "Traceback …")
 
@@ -446,18 +445,6 @@ def test_the_latest_run_that_was_not_undone_has_the_last_word(dataset: Place) ->
 # -- pruning -------------------------------------------------------------------------------
 
 
-def backdate(folder: Path, run_key: str, days: float) -> None:
-    """Lets a run have been made some days ago."""
-    run = Path(run_of(folder, run_key).folder)
-    seconds = days * 86400
-    info = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps({**info, "started": info["started"] - seconds}))
-    for path in (run / "done").rglob("*.json"):
-        record = json.loads(path.read_bytes())
-        path.write_text(json.dumps({**record, "at": record["at"] - seconds}))
-
-
-@pytest.mark.folder_yet("prune_runs")
 def test_old_runs_are_pruned_with_their_undo_files(dataset: Place) -> None:
     run_on(dataset, "old", fingerprint="f")
     backdate(dataset, "old", 31)
@@ -467,7 +454,7 @@ def test_old_runs_are_pruned_with_their_undo_files(dataset: Place) -> None:
     assert [run.run_key for run in pruned] == ["old"]
     assert pruned[0].undo_bytes > 0
     assert [run.run_key for run in list_runs(dataset)] == ["new"]
-    assert not (dataset / ".pipestream/runs/old").exists()
+    assert is_address(dataset) or not Path(dataset, ".pipestream/runs/old").exists()
     assert contents(dataset) == before
     assert prune_runs(dataset, timedelta(days=30)) == []
     with pytest.raises(RunNotFoundError, match="'new'"):
@@ -475,7 +462,6 @@ def test_old_runs_are_pruned_with_their_undo_files(dataset: Place) -> None:
     undo_run(dataset, "new")
 
 
-@pytest.mark.folder_yet("prune_runs")
 def test_what_pruned_runs_saw_is_still_known(dataset: Place) -> None:
     run_on(dataset, "oldest", fingerprint="f")
     backdate(dataset, "oldest", 50)
@@ -486,17 +472,18 @@ def test_what_pruned_runs_saw_is_still_known(dataset: Place) -> None:
     assert dict(signatures(ledgers_of(dataset), "f")) == before
     assert len(prune_runs(dataset, timedelta(days=30))) == 1
     assert dict(signatures(ledgers_of(dataset), "f")) == before
-    run_on(dataset, "new", fingerprint="f")
+    run_on(dataset, "new", fingerprint="f", value=90)
     after = dict(signatures(ledgers_of(dataset), "f"))
     assert [idx for idx in before if before[idx] != after[idx]] == [0, 1, 2]
 
 
-@pytest.mark.folder_yet("prune_runs")
 def test_a_run_that_is_running_is_not_pruned(dataset: Place) -> None:
     writer = open_writer(dataset, exists_ok=True, run_key="k")
+    writer.begin_run({"fingerprint": "f"})
     writer.write(0, {"label": TxtNumpyItem(np.array([1]))})
     assert prune_runs(dataset, timedelta(0)) == []
     del writer
+    ended(dataset, "k")
     assert len(prune_runs(dataset, timedelta(0))) == 1
 
 

@@ -256,7 +256,6 @@ def test_an_undo_brings_it_back_byte_by_byte(dataset: Place, packed: bool) -> No
 
 
 @pytest.mark.parametrize("key", ["label", "new"])
-@pytest.mark.folder_yet("an undo that is refused names the runs in its way")
 def test_a_sample_written_since_in_its_place_is_not_mixed_with_it(dataset: Place, key: str) -> None:
     stream_of(dataset).remove(2)
     stream_of(dataset, "later").set_output(2, Sample({key: TxtNumpyItem(np.ones(1))}))

@@ -90,7 +90,6 @@ def test_what_cannot_be_a_run_key_is_refused(
     refuse_no_keys(dataset, entrance, is_new)
 
 
-@pytest.mark.folder_yet("reviews")
 @pytest.mark.parametrize("entrance", REVIEWS.values(), ids=REVIEWS)
 @IS_NEW
 def test_what_cannot_be_the_key_of_a_review_is_refused(

@@ -52,7 +52,6 @@ def test_a_run_is_over_what_query_indices_and_selection_all_choose(folder: Place
 
 
 @pytest.mark.parametrize("query", ["metadata.number = 2", "image.shape == 3", "'number' == 2"])
-@pytest.mark.folder_yet("queries of what is no metadata are refused")
 def test_a_wrong_query_is_refused_before_anything_runs(folder: Place, query: str) -> None:
     before = files_of(folder)
     for flow in (process, lambda folder, where: clean_dataset(folder, ["invert"], where=where)):
@@ -82,7 +81,6 @@ def test_a_run_that_is_gone_on_with_keeps_to_its_query(folder: Place) -> None:
         process(folder, where=QUERY, run_key="other")
 
 
-@pytest.mark.folder_yet("queries of outcomes in a run")
 def test_outcomes_of_the_target_choose_samples_of_the_source(folder: Place) -> None:
     target = beside(folder, "built")
     build_dataset(folder, target, ["invert"], where="metadata.number < 4", run_key="r")
@@ -99,7 +97,6 @@ def test_a_validation_takes_a_query(folder: Place) -> None:
     assert validate_dataset(folder, where="metadata.number < 3", indices=[0, 2, 5]).checked == 2
 
 
-@pytest.mark.folder_yet("reviews, exports")
 def test_a_review_and_an_export_take_a_query(folder: Place, tmp_path: Path) -> None:
     review = compute_review(folder, ["invert"], "r", where="metadata.number > 3", indices=[0, 4, 5])
     assert [sample.idx for sample in review.changed] == [4, 5]
@@ -126,7 +123,6 @@ def test_commands_take_a_query(folder: Place, capsys: pytest.CaptureFixture[str]
     assert metadata["number"] == 4
 
 
-@pytest.mark.folder_yet("an undo of some samples")
 def test_a_part_of_a_run_is_undone_by_a_query(
     folder: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:

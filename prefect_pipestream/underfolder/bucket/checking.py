@@ -37,6 +37,7 @@ from prefect_pipestream.underfolder.checks.check import (
     relative,
     stray,
 )
+from prefect_pipestream.underfolder.checks.own_files import DAMAGED_PLAN
 from prefect_pipestream.underfolder.checks.problems import CheckReport, Problem
 from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import (
@@ -49,6 +50,7 @@ from prefect_pipestream.underfolder.format.names import (
 from prefect_pipestream.underfolder.format.run_key import new_run_key
 from prefect_pipestream.underfolder.ledger.records import new_commit_id
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.runs.kept_plan import damaged_plans
 
 _OBJECTS = f"{PRIVATE_FOLDER}/objects"
 _SENT = re.compile(rf"{re.escape(_OBJECTS)}/([0-9a-f]{{16}})-[0-9A-Za-z]+/.+")
@@ -91,6 +93,7 @@ def check_in_bucket(
     suspects = _out_of_place(dataset)  # to be looked at once more: a writer may be at it
     problems += _check_contents(dataset, fix)
     problems += _check_probes(log, fix)
+    problems += _check_plans(log, aside)
     problems += _check_names(log, aside)
     problems += _check_duplicates(dataset, aside)
     look = partial(_look_at, dataset)
@@ -479,6 +482,13 @@ def _check_probes(log: BucketLog, fix: bool) -> Iterator[Problem]:
             remedy = "Removed." if fix else _to_do("removes it")
             message = "A writer that died tried the store by it."
             yield Problem("leftover", stat.key, None, message, fix, remedy)
+
+
+def _check_plans(log: BucketLog, aside: _Aside) -> Iterator[Problem]:
+    """Finds plans that cannot be read. A run that is to go by one says so, and does not begin."""
+    for name in damaged_plans(log.root):
+        key = f"{PRIVATE_FOLDER}/plans/{name}"
+        yield Problem("unreadable-record", key, None, DAMAGED_PLAN, *aside.put(key))
 
 
 # -- names, and items ----------------------------------------------------------------------

@@ -74,6 +74,7 @@ class BucketCommit(Commit):
         self._id = new_commit_id(write_id)
         what = f"{self._layout.root}: the commit could not be written"
         try:
+            self._sent_at = time.time()
             self._send()
             with self._contents.asked_at_once(self._names_asked()):
                 added = self._log.append(
@@ -107,7 +108,6 @@ class BucketCommit(Commit):
 
     def _send(self) -> None:
         """Sends the new contents, and keeps old ones, where nobody looks before the entry is."""
-        self._sent_at = time.time()
         work: list[Callable[[], None]] = []
         for staged in self._staging.samples.values():
             in_place = staged.origin is not None and staged.is_in_place(self._layout)

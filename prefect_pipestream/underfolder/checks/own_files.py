@@ -16,12 +16,14 @@ from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger, read_arrays
 from prefect_pipestream.underfolder.ledger.records import CommitRecord
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
-from prefect_pipestream.underfolder.runs.kept_plan import is_sound_plan
+from prefect_pipestream.underfolder.runs.kept_plan import damaged_plans
 from prefect_pipestream.underfolder.runs.retiring import Intent, forget_undoing
 from prefect_pipestream.underfolder.runs.undo import undo_run
 
 _DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+DAMAGED_PLAN = "This plan of a run is damaged; plan the run again."
+"""What is said of a plan that cannot be read."""
 _DAMAGED = "This record of a commit is damaged."
 _DEAD = "A process that died staged it for a commit that it did not make."
 
@@ -222,12 +224,9 @@ def _check_catalog(layout: Layout, aside: Aside) -> Iterator[Problem]:
 
 def _check_plans(layout: Layout, aside: Aside) -> Iterator[Problem]:
     """Finds plans that cannot be read. A run that is to go by one says so, and does not begin."""
-    for name in sorted(names_in(layout.plans)):
+    for name in damaged_plans(layout.root):
         path = layout.at("plans", name)
-        with suppress(FileNotFoundError):  # swept meanwhile
-            if not is_sound_plan(path):
-                message = "This plan of a run is damaged; plan the run again."
-                yield _put_aside(layout, aside, "unreadable-record", path, message)
+        yield _put_aside(layout, aside, "unreadable-record", path, DAMAGED_PLAN)
 
 
 def _check_thumbnails(layout: Layout, aside: Aside) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ one that a stranger wrote can do no more.
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from prefect_pipestream.errors import DatasetError, PlanError
 from prefect_pipestream.storage.asking import is_of_disk
+from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.underfolder.format.documents import Documents, documents_of
 from prefect_pipestream.underfolder.format.layout import Folder, folder_of
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.format.run_key import is_run_key, new_run_key
-from prefect_pipestream.underfolder.ledger.packed import arrays_in, read_arrays
+from prefect_pipestream.underfolder.ledger.packed import arrays_in
 
 KEPT_DAYS = 14
 """How long a plan is kept."""
@@ -133,17 +134,26 @@ def kept_plan(folder: Folder, key: str) -> KeptPlan | None:
     return plan if plan.target != _IN_PLACE else replace(plan, target=documents.root)
 
 
-def is_sound_plan(path: str) -> bool:
-    """Whether the file at a path can be read as a plan.
+def damaged_plans(folder: Folder) -> Iterator[str]:
+    """The names of the documents among the plans of a dataset that cannot be read as one.
+
+    Args:
+        folder: The dataset's root, or its address.
 
     Raises:
-        FileNotFoundError: If it is not there (any more).
+        OSError: If a file cannot be read.
+        StoreError: If a store cannot be asked.
     """
-    try:
-        _plan_of(read_arrays(path))
-    except (DatasetError, ValueError, KeyError, TypeError, RecursionError):
-        return False
-    return True
+    documents = documents_of(folder)
+    for name in sorted(documents.names_in(_PLANS)):
+        try:
+            content = documents.read(_PLANS, name)
+            if content is not None:  # else it was swept meanwhile
+                _plan_of(arrays_in(content))
+        except Exception as error:  # damaged content makes its decoders raise anything
+            if is_of_disk(error) or isinstance(error, StoreError):
+                raise
+            yield name
 
 
 def _plan_of(found: Mapping[str, npt.NDArray[Any]]) -> KeptPlan:
