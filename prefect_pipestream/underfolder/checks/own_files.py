@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -24,6 +25,7 @@ _DEEPEST = 4  # as ``runs/<run>/undo/<commit>``
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 DAMAGED_PLAN = "This plan of a run is damaged; plan the run again."
 """What is said of a plan that cannot be read."""
+_TAKING_HOLD_S = 0.2
 _DAMAGED = "This record of a commit is damaged."
 _DEAD = "A process that died staged it for a commit that it did not make."
 
@@ -154,7 +156,14 @@ def _dead_stagings(layout: Layout, needed: Collection[str]) -> list[str]:
     writers = {name for name in names_in(staged) if not name.endswith(".alive")}
     writers -= {name.partition("/")[0] for name in needed}
     paths = [f"{staged}/{writer}" for writer in sorted(writers)]
-    return [path for path in paths if is_dead(path)]
+    return [path for path in paths if is_dead(path) and _stays(path)]
+
+
+def _stays(path: str) -> bool:
+    """Whether what nobody holds is there still: its maker may be about to hold, or to rename it."""
+    if path.endswith(TEMPORARY):
+        time.sleep(_TAKING_HOLD_S)
+    return is_there(path) and is_dead(path)
 
 
 def _report_recovered(
