@@ -14,9 +14,11 @@ from prefect_pipestream.underfolder.bucket import dataset as bucket
 from prefect_pipestream.underfolder.format.caches import CACHE_VARIABLE
 from tests.dataset_files import KINDS, new_address
 
-# To explain a failure Hypothesis watches every line from Python 3.12 on: minutes for our machines.
-settings.register_profile("unwatched", phases=[p for p in Phase if p is not Phase.explain])
-settings.load_profile("unwatched")
+# To explain a failure Hypothesis watches every line from Python 3.12 on: minutes for our machines;
+# and how long an example takes says how much else they do.
+_UNEXPLAINED = [phase for phase in Phase if phase is not Phase.explain]
+settings.register_profile("ours", phases=_UNEXPLAINED, deadline=None)
+settings.load_profile("ours")
 
 # A shell that runs the tests in the background ignores Ctrl-C for them, which some of them press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
