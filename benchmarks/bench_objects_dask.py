@@ -9,20 +9,48 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from _bucket import IN_FLIGHT, Server, fill, use
-from _prefect import own_prefect
+from _bucket import IN_FLIGHT, Server, fill, free_port, use
 from _report import figure, parser, ratio, temporary_folder, title
 
 WORKERS = 2
 _RUN = "the run"
+
+
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[None]:
+    """A server for the flow and all of its worker processes, away from the user's."""
+    port = free_port()
+    os.environ |= {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(
+        [sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.2)
+        yield
+    finally:
+        server.kill()
+        server.wait()
 
 
 def flow(name: str) -> None:
@@ -149,11 +177,11 @@ def main() -> None:
     options.add_argument("--size", type=int, default=128)
     options.add_argument("--flow", metavar="NAME", help="only run the flow on this dataset")
     given = options.parse_args()
-    with temporary_folder(given.temporary_folder) as folder, own_prefect(folder):
-        if given.flow is None:
-            measure(folder, given.samples, given.size)
-        else:
-            flow(given.flow)
+    if given.flow is not None:
+        flow(given.flow)
+        return
+    with temporary_folder(given.temporary_folder) as folder, prefect_server(folder):
+        measure(folder, given.samples, given.size)
 
 
 if __name__ == "__main__":
