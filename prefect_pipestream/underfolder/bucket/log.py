@@ -53,7 +53,7 @@ from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOL
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, is_time
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.taken_back import PARTS, PartNote
-from prefect_pipestream.underfolder.runs.imported import add_lines
+from prefect_pipestream.underfolder.runs.imported import add_lines, drop_lines
 from prefect_pipestream.underfolder.runs.pruning import prune
 from prefect_pipestream.underfolder.runs.retiring import retire
 
@@ -375,7 +375,7 @@ class BucketLog:
         if entry.imported:
             add_lines(layout, entry.imported, durable=False)
         for name in entry.pruned:
-            prune(doomed := Run(layout, name))
+            prune(doomed := Run(layout, name), partial(drop_lines, durable=False))
             remove(doomed.at(_ENTRIES))  # of one that stays for its moves
 
     def _in_order(self, entry: Entry) -> CommitRecord | None:
