@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from prefect.task_runners import ProcessPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from prefect_pipestream import cli, list_runs, plan_of
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
@@ -31,10 +31,13 @@ from prefect_pipestream.flows import (
 from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.reporting.plans import RunPlan
 from prefect_pipestream.sequences import REMOVE, DataStream, Sample
-from prefect_pipestream.underfolder.ledger.run import Run
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.underfolder.format.documents import documents_of
 from prefect_pipestream.validation import FieldRule, ItemRule
 from tests.bad_input.test_folders import read_only_mount
+from tests.dataset_files import Files, beside, has_private_files, made_at
 from tests.layouts.photos import files_below, make_image, make_photos
+from tests.underfolder.conftest import run_of
 
 from .artifacts import artifact_texts
 from .datasets import count_runs, files_of, image_of, make_dataset, runs_of, truncate_image
@@ -45,30 +48,32 @@ N = 12
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "set", N)
+def folder(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset, N)
 
 
-def planned(folder: Path, transform: Any = count_runs, **arguments: Any) -> RunPlan:
+def planned(folder: Place, transform: Any = count_runs, **arguments: Any) -> RunPlan:
     arguments = {"artifacts": False, **arguments}
     return plan_of(process_samples, ReadWriteUnderfolder(folder=folder), transform, **arguments)
 
 
-def process(folder: Path, transform: Any = count_runs, **arguments: Any) -> Any:
+def process(
+    folder: Place, transform: Any = count_runs, flow: Any = process_samples, **arguments: Any
+) -> Any:
     arguments = {"sample_retries": 0, "artifacts": False, "max_failed": 1.0, **arguments}
-    return process_samples(ReadWriteUnderfolder(folder=folder), transform, **arguments)
+    return flow(ReadWriteUnderfolder(folder=folder), transform, **arguments)
 
 
-def rewrite(folder: Path, *indices: int) -> None:
+def rewrite(folder: Place, *indices: int) -> None:
     """Somebody changes samples by hand."""
     for idx in indices:
         text = f"number: {idx}\nruns: 0\nby_hand: true\n"
-        (folder / f"data/{idx:03d}_metadata.yaml").write_text(text)
+        Files(folder)[f"data/{idx:03d}_metadata.yaml"] = text.encode()
 
 
-def remove(folder: Path, idx: int) -> None:
-    for path in (folder / "data").glob(f"{idx:03d}_*"):
-        path.unlink()
+def remove(folder: Place, idx: int) -> None:
+    for name in Files(folder).of_sample(idx):
+        del Files(folder)[f"data/{name}"]
 
 
 def states_of(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -87,6 +92,7 @@ def private_files(folder: Path) -> set[str]:
 # -- what a plan says --------------------------------------------------------------------------
 
 
+@pytest.mark.about_files
 def test_a_plan_writes_nothing_but_itself(folder: Path) -> None:
     before = states_of(folder)
 
@@ -100,7 +106,7 @@ def test_a_plan_writes_nothing_but_itself(folder: Path) -> None:
     assert RunPlan.model_validate_json(plan.model_dump_json()) == plan
 
 
-def test_samples_are_counted_by_why_they_would_be_processed(folder: Path) -> None:
+def test_samples_are_counted_by_why_they_would_be_processed(folder: Place) -> None:
     process(folder, ["verify-items"], indices=range(4, N))
     truncate_image(folder, 5)
     process(folder, ["verify-items"], select="changed", indices=range(4, N))
@@ -116,7 +122,7 @@ def test_samples_are_counted_by_why_they_would_be_processed(folder: Path) -> Non
     assert planned(folder, ["invert"], select="changed").counts == {"never_seen": N}
 
 
-def test_what_indices_and_where_chose_is_counted(folder: Path) -> None:
+def test_what_indices_and_where_chose_is_counted(folder: Place) -> None:
     plan = planned(folder, where="metadata.number >= 3", indices=[0, 1, 2, 3, 4])
 
     assert plan.indices == [3, 4]
@@ -125,7 +131,7 @@ def test_what_indices_and_where_chose_is_counted(folder: Path) -> None:
     assert "7 not among `indices`, 3 not as `where` says" in plan.summary()
 
 
-def test_the_rest_of_a_run_can_be_planned(folder: Path) -> None:
+def test_the_rest_of_a_run_can_be_planned(folder: Place) -> None:
     process(folder, run_key="r", indices=range(4))
 
     plan = planned(folder, run_key="r")
@@ -136,7 +142,7 @@ def test_the_rest_of_a_run_can_be_planned(folder: Path) -> None:
     assert runs_of(folder, range(N)) == [1] * N
 
 
-def test_samples_that_fail_when_tried_are_told_and_not_raised(folder: Path) -> None:
+def test_samples_that_fail_when_tried_are_told_and_not_raised(folder: Place) -> None:
     truncate_image(folder, 3)
 
     plan = planned(folder, ["verify-items", "invert"])
@@ -148,6 +154,7 @@ def test_samples_that_fail_when_tried_are_told_and_not_raised(folder: Path) -> N
     assert [change.idx for change in plan.changes] == [0, 1, 2, *range(4, N)]
 
 
+@pytest.mark.about_files
 def test_samples_that_hang_or_crash_when_tried_fail_within_their_limits(folder: Path) -> None:
     def some_break(sample: Sample) -> Sample:
         number = sample["metadata"]()["number"]
@@ -168,14 +175,12 @@ def test_samples_that_hang_or_crash_when_tried_fail_within_their_limits(folder: 
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_samples_that_would_not_be_valid_are_told(
-    elsewhere: bool, folder: Path, tmp_path: Path
-) -> None:
+def test_samples_that_would_not_be_valid_are_told(elsewhere: bool, folder: Place) -> None:
     rules = [
         {"key": "image", "channels": [3]},
         {"key": "metadata", "required_fields": [{"path": "number", "maximum": 9}]},
     ]
-    target = CreateNewUnderfolder(folder=tmp_path / "new") if elsewhere else None
+    target = CreateNewUnderfolder(folder=beside(folder, "new")) if elsewhere else None
 
     plan = planned(folder, ["invert"], rules=rules, target=target)
 
@@ -186,7 +191,7 @@ def test_samples_that_would_not_be_valid_are_told(
     assert report.counts["written"] == 10
 
 
-def test_the_trial_tells_what_would_become_of_samples(folder: Path) -> None:
+def test_the_trial_tells_what_would_become_of_samples(folder: Place) -> None:
     def some_of_each(sample: Sample) -> Any:
         number = sample["metadata"]()["number"]
         if number % 4 == 0:
@@ -205,7 +210,7 @@ def test_the_trial_tells_what_would_become_of_samples(folder: Path) -> None:
     assert process(folder, some_of_each).counts == outcomes
 
 
-def test_the_space_that_undo_will_hold_is_that_of_the_items_that_change(folder: Path) -> None:
+def test_the_space_that_undo_will_hold_is_that_of_the_items_that_change(folder: Place) -> None:
     plan = planned(folder)
 
     process(folder, run_key="r")
@@ -213,14 +218,14 @@ def test_the_space_that_undo_will_hold_is_that_of_the_items_that_change(folder: 
     assert plan.undo_bytes == run.undo_bytes > 0
 
 
-def test_no_plan_says_that_its_run_takes_no_time(folder: Path) -> None:
+def test_no_plan_says_that_its_run_takes_no_time(folder: Place) -> None:
     plan = planned(folder).model_copy(update={"seconds_per_sample": 1e-6, "workers": 2})
 
     assert plan.time() == "0.1 s with 2 workers"
 
 
 def test_plan_links_to_the_form_of_a_run_with_all_that_was_given_and_a_saved_block_as_its_folder(
-    folder: Path,
+    folder: Place,
 ) -> None:
     clean_dataset.to_deployment("now").apply()
     ReadWriteUnderfolder(folder=folder).save("saved", overwrite=True)
@@ -234,7 +239,7 @@ def test_plan_links_to_the_form_of_a_run_with_all_that_was_given_and_a_saved_blo
         rules=rules,
     )
 
-    text = artifact_texts("plan-set")[0]
+    text = artifact_texts("plan-dataset")[0]
     (address,) = re.findall(r"\[Run just this\]\((.*)\)", text)
     (filled,) = parse_qs(urlsplit(address).query)["parameters"]
     given = json.loads(filled)
@@ -249,8 +254,8 @@ def test_plan_links_to_the_form_of_a_run_with_all_that_was_given_and_a_saved_blo
     assert list_runs(folder)[-1].counts["written"] == N
 
 
-def test_only_some_of_many_samples_are_tried(tmp_path: Path) -> None:
-    folder = make_dataset(tmp_path / "many", 190)
+def test_only_some_of_many_samples_are_tried(new_place: Place) -> None:
+    folder = made_at(new_place, make_dataset, 190)
     seen: list[int] = []
 
     def note(sample: Sample) -> Sample:
@@ -269,23 +274,24 @@ def test_only_some_of_many_samples_are_tried(tmp_path: Path) -> None:
     assert least * plan.workers == pytest.approx(alone)
 
 
-def test_a_transform_that_writes_a_shared_item_leaves_the_dataset_alone(folder: Path) -> None:
+def test_a_transform_that_writes_a_shared_item_leaves_the_dataset_alone(folder: Place) -> None:
     def note_shared(sample: Sample) -> Sample:
         return sample.set_item("notes", YamlMetadataItem({"a": 1}, shared=True))
 
     planned(folder, note_shared)
 
-    assert not (folder / "notes.yaml").exists()
+    assert "notes.yaml" not in Files(folder)
 
 
-def test_a_wrong_transform_or_query_is_refused_as_by_the_run(folder: Path) -> None:
+def test_a_wrong_transform_or_query_is_refused_as_by_the_run(folder: Place) -> None:
     with pytest.raises(QueryError, match="column"):
         planned(folder, where="metadata.number = 3")
     with pytest.raises(PlanError, match="give one of them"):
         planned(folder, follow="plan-20260101T000000-000000")
-    assert private_files(folder) == set()
+    assert not has_private_files(folder)
 
 
+@pytest.mark.about_files
 def test_a_read_only_dataset_can_be_planned_and_the_plan_says_that_it_is_not_kept(
     folder: Path,
 ) -> None:
@@ -298,12 +304,12 @@ def test_a_read_only_dataset_can_be_planned_and_the_plan_says_that_it_is_not_kep
         process(folder, follow=plan.key)
 
 
-def test_the_artifact_shows_reasons_costs_and_pictures(folder: Path) -> None:
+def test_the_artifact_shows_reasons_costs_and_pictures(folder: Place) -> None:
     truncate_image(folder, 2)
 
     clean_dataset(folder, ["verify-items", "invert"], plan=True)
 
-    text = artifact_texts("plan-set")[0]
+    text = artifact_texts("plan-dataset")[0]
     for part in (
         "12 samples would be processed",
         "| 12 | never seen by this transform | 0-11 |",
@@ -320,7 +326,7 @@ def test_the_artifact_shows_reasons_costs_and_pictures(folder: Path) -> None:
 # -- a run that goes by a plan -----------------------------------------------------------------
 
 
-def test_a_run_does_just_what_was_planned_and_names_what_changed_since(folder: Path) -> None:
+def test_a_run_does_just_what_was_planned_and_names_what_changed_since(folder: Place) -> None:
     plan = planned(folder, where="metadata.number < 10 and metadata.runs == 0")
     rewrite(folder, 3, 4)
     remove(folder, 6)
@@ -336,23 +342,24 @@ def test_a_run_does_just_what_was_planned_and_names_what_changed_since(folder: P
     assert "2 samples were changed since and left as they are: 3-4" in changed
     assert "1 sample is gone since: 6" in gone
     assert "1 sample is chosen now and was not planned and left as it is: 12" in came
-    assert Run.of(folder, "r").facts()["plan"] == plan.key
+    assert run_of(folder, "r").facts()["plan"] == plan.key
 
 
-def test_a_plan_can_be_named_as_the_run(folder: Path) -> None:
+def test_a_plan_can_be_named_as_the_run(folder: Place) -> None:
     plan = planned(folder, indices=[1, 2])
 
     assert process(folder, run_key=plan.key).counts["written"] == 2
 
     assert runs_of(folder, range(4)) == [0, 1, 1, 0]
-    for path in (folder / ".pipestream/plans").iterdir():
-        path.unlink()
+    plans = documents_of(folder)
+    for name in plans.names_in("plans"):
+        plans.remove("plans", name)
     with pytest.raises(PlanError, match="there is no plan"):
         process(folder, run_key=plan.key)
     assert runs_of(folder, range(4)) == [0, 1, 1, 0]
 
 
-def test_another_transform_other_keys_or_samples_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_another_transform_other_keys_or_samples_are_refused(folder: Place) -> None:
     plan = planned(folder, ["invert"], indices=[1, 2])
     before = files_of(folder)
 
@@ -367,8 +374,8 @@ def test_another_transform_other_keys_or_samples_are_refused(folder: Path, tmp_p
         follow(indices=[1])
     with pytest.raises(QueryError, match="was made without a query"):
         follow(where="metadata.number == 1")
-    with pytest.raises(PlanError, match=r"writes .*set, and this one writes .*other"):
-        follow(target=CreateNewUnderfolder(folder=tmp_path / "other"))
+    with pytest.raises(PlanError, match=r"writes .*dataset, and this one writes .*other"):
+        follow(target=CreateNewUnderfolder(folder=beside(folder, "other")))
     with pytest.raises(PlanError, match="there is no plan 'other'"):
         process(folder, ["invert"], follow="other")
     with pytest.raises(RunKeyError):
@@ -378,7 +385,7 @@ def test_another_transform_other_keys_or_samples_are_refused(folder: Path, tmp_p
     follow(indices=[2, 1])
 
 
-def test_a_run_that_is_gone_on_with_keeps_to_its_plan(folder: Path) -> None:
+def test_a_run_that_is_gone_on_with_keeps_to_its_plan(folder: Place) -> None:
     shared = YamlMetadataItem({"a": 1}, shared=True)
     full = [True]  # what is in a list is no part of a transform's fingerprint
 
@@ -389,8 +396,9 @@ def test_a_run_that_is_gone_on_with_keeps_to_its_plan(folder: Path) -> None:
         return count_runs(sample).set_item("notes", shared)
 
     plan = planned(folder, stops_at_four, where="metadata.number >= 2")
+    one_by_one = process_samples.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))
     with pytest.raises(DatasetWriteError):
-        process(folder, stops_at_four, follow=plan.key, run_key="r", chunk_size=1)
+        process(folder, stops_at_four, one_by_one, follow=plan.key, run_key="r", chunk_size=1)
     assert 0 < sum(runs_of(folder, range(N))) < N - 2
     rewrite(folder, 9)
     full.clear()
@@ -402,9 +410,9 @@ def test_a_run_that_is_gone_on_with_keeps_to_its_plan(folder: Path) -> None:
     assert [warning for warning in report.warnings if "changed since" in warning]
 
 
-def test_shared_items_that_changed_count_for_all_samples(folder: Path) -> None:
+def test_shared_items_that_changed_count_for_all_samples(folder: Place) -> None:
     plan = planned(folder)
-    (folder / "camera.yaml").write_text("camera: another one\n")
+    Files(folder)["camera.yaml"] = b"camera: another one\n"
 
     report = process(folder, follow=plan.key)
 
@@ -412,11 +420,11 @@ def test_shared_items_that_changed_count_for_all_samples(folder: Path) -> None:
     assert "12 samples were changed since, as the shared items were," in report.warnings[0]
 
 
-def test_failed_samples_are_planned_and_processed_again(folder: Path) -> None:
-    whole = (folder / "data/002_image.png").read_bytes()
-    path = truncate_image(folder, 2)
+def test_failed_samples_are_planned_and_processed_again(folder: Place) -> None:
+    whole = Files(folder)["data/002_image.png"]
+    truncate_image(folder, 2)
     process(folder, ["verify-items", "invert"], run_key="r")
-    path.write_bytes(whole)
+    Files(folder)["data/002_image.png"] = whole
 
     plan = plan_of(reprocess_failed, folder, ["verify-items", "invert"])
     assert (plan.samples, plan.tried) == ({"failed": [2]}, 1)
@@ -427,14 +435,12 @@ def test_failed_samples_are_planned_and_processed_again(folder: Path) -> None:
     assert np.array_equal(image, 255 - image_of(2))
 
 
-def test_a_dataset_to_be_built_is_not_made_and_is_built_as_planned(
-    folder: Path, tmp_path: Path
-) -> None:
-    target = tmp_path / "built"
+def test_a_dataset_to_be_built_is_not_made_and_is_built_as_planned(folder: Place) -> None:
+    target = beside(folder, "built")
 
     plan = plan_of(build_dataset, folder, target, ["invert"], where="metadata.number < 3")
 
-    assert not target.exists()
+    assert not documents_of(target).is_dataset()
     assert (plan.total, plan.undo_bytes, plan.can_be_followed) == (3, 0, True)
     rewrite(folder, 1)
     report = build_dataset(folder, target, ["invert"], follow=plan.key)
@@ -451,13 +457,13 @@ def test_an_import_is_planned_and_done_as_planned(tmp_path: Path) -> None:
     assert (first.total, first.can_be_followed) == (2, False)
     import_dataset("images", photos, dataset)
     make_photos(photos, "a.jpg", "c.jpg")
-    before, noted = files_below(dataset), (dataset / ".pipestream/imported.jsonl").read_bytes()
+    before, noted = files_below(dataset), Files(dataset)[".pipestream/imported.jsonl"]
 
     plan = plan_of(import_dataset, "images", photos, dataset)
 
     assert plan.samples == {"new": [2, 3]}
     assert files_below(dataset) == before
-    assert (dataset / ".pipestream/imported.jsonl").read_bytes() == noted
+    assert Files(dataset)[".pipestream/imported.jsonl"] == noted
     (photos / "c.jpg").unlink()
     make_image(photos / "c.jpg", 77)
     make_photos(photos, "e.jpg")
@@ -468,6 +474,7 @@ def test_an_import_is_planned_and_done_as_planned(tmp_path: Path) -> None:
     assert import_dataset("images", photos, dataset).counts["written"] == 2
 
 
+@pytest.mark.about_files
 def test_worker_processes_do_what_was_planned(folder: Path) -> None:
     plan = planned(folder, ["invert"], indices=range(6))
     rewrite(folder, 5)
@@ -481,7 +488,7 @@ def test_worker_processes_do_what_was_planned(folder: Path) -> None:
 # -- the command line and the forms ------------------------------------------------------------
 
 
-def test_commands_plan_and_follow(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_plan_and_follow(folder: Place, capsys: pytest.CaptureFixture[str]) -> None:
     before = files_of(folder)
     truncated = truncate_image(folder, 2)
     clean = ["clean", str(folder), "--transform", '["verify-items", "invert"]']
@@ -509,6 +516,7 @@ def test_commands_plan_and_follow(folder: Path, capsys: pytest.CaptureFixture[st
     assert "there is no plan 'nothing'" in capsys.readouterr().err
 
 
+@pytest.mark.about_files
 def test_names_of_files_give_a_plan_no_command_to_the_terminal(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,5 @@
 """The index of imports: whatever happens to a dataset, a name stays with its own sample."""
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -12,18 +11,16 @@ from hypothesis import strategies as st
 
 from prefect_pipestream.errors import PipestreamError, UndoRefusedError
 from prefect_pipestream.items import JsonMetadataItem
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import (
-    Underfolder,
-    UnderfolderWriter,
     compact,
-    end_run,
     list_runs,
     prune_runs,
     undo_run,
 )
-from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.imported import assign
+from prefect_pipestream.underfolder.opening import assign, open_dataset, open_writer
+from tests.dataset_files import KINDS, Files, temporary_place
+from tests.underfolder.conftest import ended
 
 ORIGIN = "/photos"
 
@@ -31,7 +28,7 @@ ORIGIN = "/photos"
 class Dataset:
     """A dataset to which names are imported, without Prefect."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.folder = folder
         self._number = 0
 
@@ -41,9 +38,9 @@ class Dataset:
 
     def names(self) -> dict[int, str]:
         """The name of each sample."""
-        if not (self.folder / "data").exists():
+        if not any(name.startswith("data/") for name in Files(self.folder)):
             return {}
-        there = Underfolder(self.folder)
+        there = open_dataset(self.folder)
         return {i: there.read(i)["metadata"]()["file"] for i in there.indices().tolist()}
 
     def imported(self, names: Sequence[str], failing: Sequence[str] = ()) -> dict[str, int]:
@@ -52,14 +49,14 @@ class Dataset:
         indices = assign(self.folder, key, ORIGIN, names).indices.tolist()
         given = {name: idx for name, idx in zip(names, indices, strict=True) if idx >= 0}
         self.assert_each_is_its_own(before, given)
-        writer = UnderfolderWriter(self.folder, exists_ok=True, run_key=key)
+        writer = open_writer(self.folder, exists_ok=True, run_key=key)
         with writer.staging() as staging:
             for name, idx in given.items():
                 if name not in failing:
                     item = JsonMetadataItem({"file": name, "origin": ORIGIN})
                     staging.add(idx, {"metadata": item})
             writer.publish(staging)
-        end_run(Run.of(self.folder, key))
+        ended(self.folder, key)
         return given
 
     def assert_each_is_its_own(self, there: dict[int, str], given: dict[str, int]) -> None:
@@ -70,19 +67,19 @@ class Dataset:
             assert given.get(name, idx) == idx, f"{name} would be there twice"
 
     def removed(self, idx: int) -> None:
-        writer = UnderfolderWriter(self.folder, exists_ok=True, run_key=self.key())
+        writer = open_writer(self.folder, exists_ok=True, run_key=self.key())
         with writer.staging() as staging:
             staging.remove(idx)
             writer.publish(staging)
-        end_run(Run.of(self.folder, writer.run_key))
+        ended(self.folder, writer.run_key)
 
     def pruned(self) -> None:
         prune_runs(self.folder, timedelta(0))
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    return Dataset(tmp_path / "set")
+def dataset(new_place: Place) -> Dataset:
+    return Dataset(new_place)
 
 
 def test_a_name_has_one_index_after_an_undone_import_was_pruned(dataset: Dataset) -> None:
@@ -123,7 +120,6 @@ def test_a_compaction_that_was_pruned_is_still_known(dataset: Dataset) -> None:
     dataset.pruned()
     assert list_runs(dataset.folder) == []
     assert dataset.imported("bcde") == {"b": 0, "c": 1, "d": 2, "e": 3}
-    assert Layout.of(dataset.folder).at("runs", "nightly")
     with pytest.raises(PipestreamError, match="no run 'nightly'"):
         undo_run(dataset.folder, "nightly")
 
@@ -154,9 +150,10 @@ def test_of_two_compactions_the_first_is_not_undone_alone(dataset: Dataset) -> N
     assert dataset.imported("bde")["e"] == dataset.imported("bde")["e"]
 
 
+@pytest.mark.about_files
 def test_an_empty_index_is_none(dataset: Dataset) -> None:
     dataset.imported("ab")
-    (dataset.folder / ".pipestream/imported.jsonl").write_text("")
+    Path(dataset.folder, ".pipestream/imported.jsonl").write_text("")
     assert dataset.imported("abc") == {"a": 0, "b": 1, "c": 2}
 
 
@@ -178,11 +175,15 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(STEPS)
-def test_whatever_happens_a_name_stays_with_its_sample(steps: list[tuple]) -> None:  # type: ignore[type-arg]
-    with tempfile.TemporaryDirectory() as work:
-        dataset = Dataset(Path(work, "set"))
+@given(steps=STEPS)
+def test_whatever_happens_a_name_stays_with_its_sample(
+    kind: str,
+    steps: list[tuple],  # type: ignore[type-arg]
+) -> None:
+    with temporary_place(kind) as place:
+        dataset = Dataset(place)
         dataset.imported("abc")
         for what, *arguments in steps:
             match what, arguments:

@@ -18,7 +18,7 @@ from prefect_pipestream.underfolder.bucket.commit import (
     taken_over,
 )
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
-from prefect_pipestream.underfolder.bucket.entry import Entry, Ref, version_by
+from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Folder
@@ -206,7 +206,7 @@ def _entry(
     _refuse_others(dataset, before, leaving)
     placed = {new: before[old] for old, new in leaving.items()}
     samples = tuple(
-        _record(idx, target, names, before, placed, state, common)
+        _record(idx, target, names, before, placed, common)
         for (idx, target), names in renamed.items()
     )
     record = CommitRecord(
@@ -236,10 +236,9 @@ def _record(
     names: Mapping[str, str],
     before: Mapping[str, Ref],
     placed: Mapping[str, Ref],
-    state: State,
     common: Mapping[str, Version],
 ) -> SampleRecord:
-    was = {old: _version_before(state, old, before[old]) for old in names}
+    was = {old: before[old].version() for old in names}
     now = {new: placed[new].version() for new in names.values()}
     return SampleRecord(
         idx,
@@ -251,8 +250,3 @@ def _record(
         removes=tuple(old for old in names if old not in placed),
         before=signature_of([*was.items(), *common.items()]),
     )
-
-
-def _version_before(state: State, name: str, ref: Ref) -> Version:
-    """The version that a file had as it was read last: of one of others, by the store's name."""
-    return ref.version() if state.refs.get(name) == ref else version_by(ref.etag, ref.size)

@@ -12,6 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from prefect_pipestream.errors import DatasetError
@@ -29,7 +30,7 @@ from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, is_time
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.taken_back import PARTS, PartNote
-from prefect_pipestream.underfolder.runs.imported import add_lines
+from prefect_pipestream.underfolder.runs.imported import add_lines, drop_lines
 from prefect_pipestream.underfolder.runs.pruning import prune
 from prefect_pipestream.underfolder.runs.retiring import retire
 
@@ -100,7 +101,7 @@ class Ledgers(Layout):
         if entry.imported:
             add_lines(self, entry.imported, durable=False)
         for name in entry.pruned:
-            prune(doomed := Run(self, name))
+            prune(doomed := Run(self, name), partial(drop_lines, durable=False))
             remove(doomed.at(_ENTRIES))  # of one that stays for its moves
 
     def _keep_facts(self, entry: Entry) -> None:

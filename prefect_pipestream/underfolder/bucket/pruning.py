@@ -25,6 +25,7 @@ from prefect_pipestream.underfolder.format.documents import documents_of
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
+from prefect_pipestream.underfolder.runs.imported import ImportLine, told_instead
 from prefect_pipestream.underfolder.runs.keeping import (
     RELEASED,
     any_run,
@@ -158,7 +159,7 @@ def prune_runs_in_bucket(
             return None
         contents = _unneeded(log, doomed)
         names = tuple(info.folder for info in doomed)
-        return fact_entry(doomed[0].run_key, {}, pruned=names)
+        return fact_entry(doomed[0].run_key, {}, pruned=names, imported=_told_instead(log, names))
 
     with _writing(log, "removed"):
         added = log.append(remove)
@@ -180,6 +181,13 @@ def _known(dataset: Bucket) -> Known:
     ]
     reviews = documents_of(dataset.address).names_in(REVIEWS)
     return Known(layout, runs, space, lambda: needed_with(layout, files), reviews)
+
+
+def _told_instead(log: BucketLog, names: Iterable[str]) -> tuple[ImportLine, ...]:
+    """What samples tell that are there although the runs were undone that assigned their names."""
+    samples = Bucket(log.root, must_exist=False, merge_root_items=False, log=log)
+    runs = [run for name in names if (run := Run(log.ledgers(), name)).is_undone()]
+    return tuple(line for run in runs for line in told_instead(run, samples))
 
 
 def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:

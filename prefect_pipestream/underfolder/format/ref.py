@@ -1,5 +1,6 @@
 """A content of a bucket that is kept under a key of its own, and never changed."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,6 +9,8 @@ from pydantic import ConfigDict, Field
 
 from prefect_pipestream.storage.untrusted import is_name
 from prefect_pipestream.storage.version import Version
+
+_OF_OTHERS = re.compile(r"/before(-\d+)?\.")  # what others had put there is kept by that name
 
 
 def _is_object(key: str) -> bool:
@@ -36,11 +39,14 @@ class Ref:
     def version(self, *, is_read: bool = False) -> Version:
         """The version of a file with this content.
 
+        What others had put there has the version again that it had then, so that who saw it then
+        takes it for seen where an undo put it back.
+
         Args:
             is_read: Whether the content was read or written, and not only heard of.
         """
-        digest = bytes.fromhex(self.digest)
-        return version_by(self.digest, self.size, digest if is_read else None)
+        name = self.etag if _OF_OTHERS.search(self.object) else self.digest
+        return version_by(name, self.size, bytes.fromhex(self.digest) if is_read else None)
 
 
 def version_by(name: str, size: int, digest: bytes | None = None) -> Version:

@@ -340,12 +340,31 @@ def forget_imports(run: Run) -> None:
     if not is_there(layout.imported):
         return
     with commit_lock(layout):
-        lines = _read(layout)
-        gone = [line for line in lines if _took_back(run, line)]
-        if gone:
-            names = {(line.origin, name) for line in gone for name in line.names}
-            kept = [line for line in lines if line not in gone]
-            _write(layout, [*kept, *_Metadata(_in_folder(layout), "metadata").lines(names)])
+        drop_lines(run, told_instead(run, _in_folder(layout)))
+
+
+def told_instead(run: Run, samples: Underfolder) -> list[ImportLine]:
+    """What samples tell of the names that a run assigned that was undone.
+
+    Raises:
+        DatasetError: If the index, or the dataset, cannot be read.
+    """
+    gone = [line for line in _read(run.layout) if _took_back(run, line)]
+    names = {(line.origin, name) for line in gone for name in line.names}
+    return _Metadata(samples, "metadata").lines(names) if names else []
+
+
+def drop_lines(run: Run, instead: Sequence[ImportLine] = (), *, durable: bool = True) -> None:
+    """Drops what a run assigned that was undone, and notes other lines instead.
+
+    Raises:
+        DatasetError: If the index cannot be read.
+        OSError: If it cannot be written.
+    """
+    lines = _read(run.layout)
+    kept = [line for line in lines if not _took_back(run, line)]
+    if len(kept) < len(lines):
+        _write(run.layout, [*kept, *instead], durable=durable)
 
 
 def _in_folder(layout: Layout) -> Underfolder:

@@ -105,8 +105,12 @@ def prune_runs(
     return doomed
 
 
-def prune(run: Run) -> None:
+def prune(run: Run, forget: Callable[[Run], None] = forget_imports) -> None:
     """Removes a run from the ledgers, but for what later runs have to know of it.
+
+    Args:
+        run: The run.
+        forget: Forgets what it assigned to names, where it was undone.
 
     Raises:
         OSError: If it cannot be removed.
@@ -118,7 +122,7 @@ def prune(run: Run) -> None:
         run.update(pruned=time.time())
     settle_parts(run)
     if is_undone:
-        forget_imports(run)
+        forget(run)
     if run.is_compaction:  # it says which sample an index meant before
         _remove(layout, run.undo)
         run.update(pruned=time.time())
