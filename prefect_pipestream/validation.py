@@ -17,6 +17,7 @@ from prefect_pipestream.items import Item, UnknownItem
 from prefect_pipestream.sequences import Sample
 from prefect_pipestream.sequences.paths import split_path
 from prefect_pipestream.sequences.sources.text_files import text_of
+from prefect_pipestream.storage.address import PlaceField
 from prefect_pipestream.underfolder import Underfolder
 
 ItemClassName = Literal[
@@ -316,7 +317,7 @@ class ValidationReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    folder: Path = Field(description="The dataset.")
+    folder: PlaceField = Field(description="The dataset.")
     checked: int = Field(description="How many samples were checked.")
     invalid: list[InvalidSample] = Field(description="Those with problems, by index.")
 

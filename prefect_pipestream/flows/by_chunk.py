@@ -17,11 +17,10 @@ from prefect_pipestream.flows.runner import (
     Workers,
     in_flight,
     reachable_api,
-    task_runner,
+    workers_on,
 )
 from prefect_pipestream.reporting.progress import Advance
 from prefect_pipestream.reporting.reports import ChunkReport, describe_indices
-from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import SampleFailure, SampleRecord
 from prefect_pipestream.work.chunk import Indices
 from prefect_pipestream.work.chunk_task import Stop
@@ -41,8 +40,7 @@ def run_by_chunk(
     Raises:
         DatasetError: If the dataset cannot be written; what was done until then is kept.
     """
-    places = (run.source.input_folder, run.target.output_folder)
-    workers = Workers(task_runner(), waits=any(map(is_address, places)))
+    workers = workers_on(run.source.input_folder, run.target.output_folder)
     chunks = _Chunks(run, todo, chunk_size, workers)
     try:
         chunks.process(advance)

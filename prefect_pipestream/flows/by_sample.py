@@ -11,7 +11,7 @@ from prefect.futures import PrefectFuture
 from prefect_pipestream import tasks
 from prefect_pipestream.errors import ConflictError, InvalidSampleError
 from prefect_pipestream.flows.process_run import ProcessRun
-from prefect_pipestream.flows.runner import Workers, in_flight, reachable_api, task_runner
+from prefect_pipestream.flows.runner import in_flight, reachable_api, workers_on
 from prefect_pipestream.reporting.progress import Advance
 from prefect_pipestream.underfolder import SampleFailure
 from prefect_pipestream.work.chunk import FIRST_RETRY_S, MOST_ROUNDS, is_of_dataset
@@ -81,7 +81,8 @@ class _SampleTasks:
         self._read = tasks.read_sample.with_options(**options)
         self._transform = tasks.transform_sample.with_options(**options)
         self._write = tasks.set_output.with_options(**options, retry_condition_fn=_may_pass)
-        self._limit = _SAMPLES_PER_WORKER * Workers(task_runner()).number
+        workers = workers_on(run.source.input_folder, run.target.output_folder)
+        self._limit = _SAMPLES_PER_WORKER * workers.number
 
     def run(self, indices: list[int]) -> Iterator[tuple[int, BaseException | None]]:
         """Processes samples.

@@ -12,7 +12,7 @@ from prefect_pipestream.errors import DatasetError, DatasetWriteError, PlanError
 from prefect_pipestream.flows.following import Identity, homes_of
 from prefect_pipestream.flows.looking import Looks
 from prefect_pipestream.flows.process_run import ProcessRun
-from prefect_pipestream.flows.runner import Workers, task_runner
+from prefect_pipestream.flows.runner import workers_on
 from prefect_pipestream.flows.selection import (
     Choice,
     Selection,
@@ -114,7 +114,7 @@ def plan_run(
             for one in trial.changes
         ],
         seconds_per_sample=float(np.mean(trial.seconds)) if trial.seconds else None,
-        workers=Workers(task_runner()).number,
+        workers=workers_on(run.source.input_folder, run.target.output_folder).number,
         undo_bytes=_undo_bytes(run.target, selection.todo, trial),
         warnings=run.warnings,
     )

@@ -13,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from prefect_pipestream.errors import WorkerDiedError
+from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.storage.cores import usable_cores
 
 CHUNK_S = 3.0
@@ -158,6 +159,11 @@ def task_runner() -> TaskRunner[Any] | None:
     """The task runner of the flow run; None outside of one."""
     context = FlowRunContext.get()
     return None if context is None else context.task_runner
+
+
+def workers_on(*places: Place | None) -> Workers:
+    """What the flow's task runner can do at once with datasets, by where these are."""
+    return Workers(task_runner(), waits=any(map(is_address, places)))
 
 
 @contextmanager

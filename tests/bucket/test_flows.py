@@ -10,15 +10,22 @@ import pytest
 from prefect import flow, task
 from prefect.transactions import transaction
 
-from prefect_pipestream import REMOVE, cli, list_runs, undo_run
+from prefect_pipestream import REMOVE, cli, list_runs, plan_of, undo_run
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
 from prefect_pipestream.errors import DatasetError, PipeBuildingError, UndoRefusedError
-from prefect_pipestream.flows import build_dataset, clean_dataset, compact_dataset, prune_runs
+from prefect_pipestream.flows import (
+    build_dataset,
+    clean_dataset,
+    compact_dataset,
+    prune_runs,
+    validate_dataset,
+)
 from prefect_pipestream.flows import undo_run as undo_flow
 from prefect_pipestream.flows.processing import TooManyFailedError, process_samples
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.storage.address import Address
+from prefect_pipestream.storage.cores import usable_cores
 from prefect_pipestream.tasks import set_output
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -128,6 +135,26 @@ def test_a_flow_takes_an_address_as_a_form_gives_it(address: Address) -> None:
     report = clean_dataset(str(address), ["invert"])  # type: ignore[arg-type]
     assert report.counts["written"] == SAMPLES
     assert pixels(address) == INVERTED
+
+
+def test_what_is_told_of_a_run_tells_the_address(
+    address: Address, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = ReadWriteUnderfolder(folder=address)
+    process_samples(dataset, ["invert"], run_key="before")
+    process_samples(dataset, ["invert"], run_key="run")
+    source = list_runs(address)[-1].provenance.source  # type: ignore[union-attr]
+    assert source is not None
+    assert (source.folder, source.samples, source.last_run) == (address, SAMPLES, "before")
+    report = validate_dataset(dataset)
+    assert report.folder == address
+    assert report.model_dump(mode="json")["folder"] == str(address)
+    assert cli.main(["validate", address]) == 0
+    assert f"{address}: {SAMPLES} valid, 0 invalid" in capsys.readouterr().out
+
+
+def test_a_plan_counts_the_workers_of_a_run_in_a_bucket(address: Address) -> None:
+    assert plan_of(process_samples, address, ["invert"]).workers == max(8, usable_cores())
 
 
 def test_a_failed_transaction_takes_back_what_its_tasks_wrote(address: Address) -> None:
