@@ -23,7 +23,7 @@ from prefect_pipestream.storage.store import AT_ONCE, Stat, StoreError, at_once,
 from prefect_pipestream.underfolder.bucket.commit import LEFT_AFTER_S, kept_aside
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
-from prefect_pipestream.underfolder.bucket.keys import APPLIED, object_of, view_of
+from prefect_pipestream.underfolder.bucket.keys import APPLIED, entry_key, object_of, view_of
 from prefect_pipestream.underfolder.bucket.ledgers import entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State
@@ -255,7 +255,7 @@ def _check_places(log: BucketLog, suspects: Sequence[str], fix: bool) -> Iterato
         with _mending(log):
             log.placing.put_again(names)
     for number, entry in unapplied.items():
-        own = [name for name in (*entry.placed, *entry.removed) if name in names]
+        own = [name for name in entry.names if name in names]
         if own:
             yield _pending(log, number, entry, own, fix)
         for name in own:
@@ -294,7 +294,7 @@ def _still_out_of_place(
         still = zip(left, at_once(log.placing.is_out_of_place, left), strict=True)
         left = dict.fromkeys(name for name, is_so in still if is_so)
         unapplied = log.placing.unapplied() if left else {}
-        fresh = {name for one in unapplied.values() for name in (*one.placed, *one.removed)}
+        fresh = {name for one in unapplied.values() for name in one.names}
         if fresh.isdisjoint(left):
             break
         time.sleep(wait_s)
@@ -306,7 +306,7 @@ def _pending(log: BucketLog, number: int, entry: Entry, names: Sequence[str], fi
     samples = {index_in(name) for name in names}
     return Problem(
         "pending",
-        f"{PRIVATE_FOLDER}/log/{number:012d}.json",
+        entry_key(number),
         None,
         f"A commit of run {entry.run_key!r} was logged, and not all of its files are in place: "
         f"those of {len(samples)} samples.",
@@ -354,7 +354,7 @@ def _check_contents(dataset: Bucket, fix: bool) -> Iterator[Problem]:
     known = _Hashes(object_of(ref) for ref in log.state.refs.values() if ref is not None)
     runs = runs_of(log.ledgers())
     for _, entry in entries_of(runs):
-        known.add(map(object_of, _refs_in(entry)))
+        known.add(map(object_of, entry.refs))
     listed = log.store.objects_in(_OBJECTS)
     while some := list(islice(listed, _LOT)):
         there.add(f"{stat.size}:{stat.key}" for stat in some)
@@ -383,11 +383,6 @@ def _is_left(stat: Stat, before: float) -> bool:
     """Whether an object is old enough, and is in the folder of a commit."""
     match = _SENT.fullmatch(stat.key)
     return match is not None and stat.at < before and int(match[1], 16) / 1e9 < before
-
-
-def _refs_in(entry: Entry) -> Iterator[Ref]:
-    yield from entry.placed.values()
-    yield from entry.before.values()
 
 
 def _check_needed(
@@ -455,7 +450,7 @@ def _check_left(log: BucketLog, sent: Sequence[Stat], fix: bool) -> Iterator[Pro
     """Finds contents that were sent for commits that were not made, and removes them."""
     keys = {stat.key for stat in sent}
     for entry in log.all_entries():
-        keys.difference_update(map(object_of, _refs_in(entry)))
+        keys.difference_update(map(object_of, entry.refs))
     by_commit: dict[str, list[str]] = {}
     for key in sorted(keys):
         by_commit.setdefault(key.rpartition("/")[0], []).append(key)

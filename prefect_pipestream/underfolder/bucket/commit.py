@@ -336,7 +336,7 @@ def forget_unused(log: BucketLog, sent: Iterable[Ref], entry: Entry | None) -> N
         sent: The contents.
         entry: The entry; None: none was made.
     """
-    used = set() if entry is None else {*entry.placed.values(), *entry.before.values()}
+    used = set() if entry is None else set(entry.refs)
     try:
         at_once(log.store.delete, [object_of(ref) for ref in sent if ref not in used])
     except StoreError as error:

@@ -165,7 +165,7 @@ class Bucket(Underfolder):
 
     def _hear(self, entry: Entry) -> None:
         """Takes over what an entry of the log says of names."""
-        for name in (*entry.placed, *entry.removed):
+        for name in entry.names:
             self._listed.pop(name, None)  # it was listed before
             self.contents.foreign.pop(name, None)
         for index in (self._names, self._part):
@@ -174,7 +174,7 @@ class Bucket(Underfolder):
                     self._take(index, name, is_there=True)
                 for name in entry.removed:
                     self._take(index, name, is_there=False)
-        if any(map(is_shared, (*entry.placed, *entry.removed))):
+        if any(map(is_shared, entry.names)):
             self._root_files = None
 
     def _take(self, index: UnderfolderIndex, name: str, *, is_there: bool) -> None:

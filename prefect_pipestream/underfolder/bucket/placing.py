@@ -115,7 +115,7 @@ class Placing:
         if not missing:
             return
         entries = self._log.entries_at(missing)
-        self._place_again(name for entry in entries for name in (*entry.placed, *entry.removed))
+        self._place_again(name for entry in entries for name in entry.names)
         self._applied = max(self._applied, number)
         self._note_applied(number)
 

@@ -111,8 +111,8 @@ def _space(log: BucketLog, runs: Iterable[Run]) -> UndoSpace:
     for run in runs:
         contents = held.setdefault(run.name, {})
         for entry in all_entries_of(run):
-            refs = (*entry.placed.values(), *entry.before.values())
-            contents.update((ref.object, ref.size) for ref in refs if ref.object not in in_place)
+            known = (ref for ref in entry.refs if ref.object not in in_place)
+            contents.update((ref.object, ref.size) for ref in known)
     return UndoSpace.of_contents(held)
 
 
@@ -181,14 +181,13 @@ def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
     layout = log.ledgers()
     gone = {info.folder for info in doomed}
     staying = (run for run in runs_of(layout) if run.name not in gone)
-    needed = _in_place(log.state).union(ref for run in staying for ref in _objects_of(run))
-    theirs = {ref for name in gone for ref in _objects_of(Run(layout, name))}
+    needed = _in_place(log.state).union(one for run in staying for one in _objects_of(run))
+    theirs = {one for name in gone for one in _objects_of(Run(layout, name))}
     return {f"{PRIVATE_FOLDER}/{one}" for one in theirs - needed}
 
 
 def _objects_of(run: Run) -> Iterator[str]:
-    for entry in all_entries_of(run):
-        yield from (ref.object for ref in (*entry.placed.values(), *entry.before.values()))
+    return (ref.object for entry in all_entries_of(run) for ref in entry.refs)
 
 
 @contextmanager
