@@ -1,7 +1,6 @@
 """Gaps closed in a bucket: entries of the log place contents that are there under new names."""
 
 import os
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,11 +19,12 @@ from prefect_pipestream.underfolder.bucket.commit import (
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref, version_by
 from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.commits.attempts import new_attempt
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.format.run_key import new_run_key
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
+from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import (
     CommitRecord,
     SampleRecord,
@@ -104,7 +104,7 @@ class _Compaction:
         self._dataset = dataset
         self._log = dataset.log
         self._key = key
-        self._attempt = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+        self._attempt = new_attempt()
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Notes the run, and that this attempt has it to itself."""
@@ -112,8 +112,7 @@ class _Compaction:
         def make(state: State) -> Entry:
             run = Run.of(self._log.ledgers(), self._key)
             refuse_other_kind(run)
-            known = {"started": time.time(), **who(), PROVENANCE: software(), "compacts": True}
-            noted = {} if run.is_compaction else {**known, **facts}
+            noted = {} if run.is_compaction else {**beginning(), "compacts": True, **facts}
             return fact_entry(self._key, noted, attempt=self._attempt)
 
         self._log.store.require_create(PRIVATE_FOLDER)

@@ -12,7 +12,7 @@ from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
+from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, SampleRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.part_undo import Taken
@@ -78,10 +78,10 @@ def restoring_entry(
     )
     if not (contents or run.drops or run.taken):
         return entry  # then there is no run of it
-    now = time.time()
     facts: dict[str, Any] = {}
     if "started" not in Run.of(dataset.log.ledgers(), run.key).facts():
-        facts = {"started": now, **who(), PROVENANCE: software(), **run.facts}
+        facts = {**beginning(), **run.facts}
+    now = time.time()
     if run.has_ended:
         facts["finished"] = now
     if not (contents or run.drops):

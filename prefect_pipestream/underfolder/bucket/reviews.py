@@ -32,7 +32,7 @@ from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.documents import BucketDocuments
 from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
+from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import new_commit_id
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.review_decisions import end_review, gone
@@ -157,7 +157,7 @@ def apply_review_in_bucket(
     writer = BucketWriter(str(review.folder), exists_ok=True)
     log = writer.dataset.log
     if not Run.of(log.ledgers(), review.id).exists():
-        known = {"started": time.time(), **who(), PROVENANCE: software(), **facts}
+        known = {**beginning(), **facts}
         log.store.require_create(PRIVATE_FOLDER)
         log.placing.recover()
         _commit(review, decisions.approved, known, writer)

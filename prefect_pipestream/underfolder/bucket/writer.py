@@ -1,7 +1,6 @@
 """Writing a dataset in a bucket: every write is a commit, alone or in a batch."""
 
 import copy
-import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,13 +14,13 @@ from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.bucket.staging import BucketStaging
 from prefect_pipestream.underfolder.bucket.state import State
-from prefect_pipestream.underfolder.commits.attempts import moved_since
+from prefect_pipestream.underfolder.commits.attempts import moved_since, new_attempt
 from prefect_pipestream.underfolder.commits.commit import Rules
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter, dataset_exists
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
+from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.run_names import key_meant
 
 
@@ -56,7 +55,7 @@ class BucketWriter(UnderfolderWriter):
     def for_attempt(self) -> "BucketWriter":
         """Returns a writer of the same run that has the run to itself, with its copies."""
         other = copy.copy(self)
-        other.attempt = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+        other.attempt = new_attempt()
         exists = self.run.exists()
         other._knows = self.dataset.log.state.position
         if exists or self.run_key in self.dataset.log.state.attempts:
@@ -66,7 +65,7 @@ class BucketWriter(UnderfolderWriter):
     def begin_run(self, facts: Mapping[str, Any]) -> None:
         """Creates the dataset where there is none, and notes facts on the run."""
         self._prepare()
-        known = {"started": time.time(), **who(), PROVENANCE: software(), **facts}
+        known = {**beginning(), **facts}
         noted = self.run.facts()
         if "fingerprint" not in noted:
             self._note({**known, "started": noted.get("started", known["started"])})
@@ -172,8 +171,7 @@ class BucketWriter(UnderfolderWriter):
         if is_others or self.run_key in state.runs or self.run.exists():
             return None
         self._refuse_moved(state)
-        facts = {"started": time.time(), **who(), PROVENANCE: software()}
-        return fact_entry(self.run_key, facts, attempt=self.attempt)
+        return fact_entry(self.run_key, beginning(), attempt=self.attempt)
 
     @contextmanager
     def staging(self) -> Iterator[Staging]:
