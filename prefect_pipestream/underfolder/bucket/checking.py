@@ -7,7 +7,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.file_source import new_digest
 from prefect_pipestream.storage.store import AT_ONCE, Stat, StoreError, at_once, open_store
@@ -107,13 +107,8 @@ def check_in_bucket(
     )
 
 
-@contextmanager
-def _mending(log: BucketLog) -> Iterator[None]:
-    """Raises `DatasetWriteError` where a dataset cannot be mended."""
-    try:
-        yield
-    except StoreError as error:
-        raise DatasetWriteError(None, f"{log.root} could not be mended ({error})") from error
+def _mending(log: BucketLog) -> AbstractContextManager[None]:
+    return StoreError.explaining_writes(f"{log.root} could not be mended")
 
 
 def _to_do(what: str) -> str:
@@ -170,11 +165,10 @@ class _Aside:
 
         with _mending(self._log):
             target = self._copied(view_of(name)) or self._copied(object_of(was))
-            self._store.require_create(PRIVATE_FOLDER)
             added = self._log.append(make)
             if added is None or target is None:
                 return False, _CHANGED
-            self._log.placing.put(added[1], added[0])
+            self._log.placing.put(*added)
         return True, f"Put aside: {target}"
 
     def _copied(self, key: str) -> str | None:

@@ -89,7 +89,7 @@ class BucketCommit(Commit):
             for staged in committed:
                 staged.commit_id = entry.id
             self._take_over(committed)
-            self._place(number, entry)
+            self._log.placing.put(number, entry)
         staging.discard()
         if self._conflicts:
             raise self._conflict(self._conflicts)
@@ -256,17 +256,6 @@ class BucketCommit(Commit):
 
     def _exists(self, name: str) -> bool:
         return self._contents.version_now(name) is not None
-
-    def _place(self, number: int, entry: Entry) -> None:
-        """Puts the files in place; if that fails, the next writer does it: the commit is made."""
-        try:
-            self._log.placing.put(entry, number)
-        except (StoreError, FileNotFoundError) as error:
-            raise DatasetWriteError(
-                None,
-                f"{self._layout.root}: commit {entry.id} is made, and some of its files could not "
-                f"be put in place ({error}). The next writer does it",
-            ) from error
 
 
 def sent(store: Store, folder: str, file: StagedFile) -> Ref:

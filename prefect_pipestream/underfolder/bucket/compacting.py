@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
+from prefect_pipestream.errors import ConflictError, DatasetError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.storage.version import Version, signature_of
 from prefect_pipestream.underfolder.bucket.commit import (
@@ -22,7 +22,6 @@ from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.attempts import new_attempt
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Folder
-from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.format.run_key import new_run_key
 from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import (
@@ -81,13 +80,10 @@ def compact_in_bucket(
     is_over = "finished" in run.facts()
     if not is_over and (run.exists() or len(moves_left(dataset.indices()))):
         compaction = _Compaction(dataset, key)
-        try:
+        with StoreError.explaining_writes(f"{dataset.address}: it could not be compacted"):
             compaction.begin(facts or {})
             move_all(dataset, compaction.move, on_progress)
             compaction.end()
-        except StoreError as error:
-            what = f"{dataset.address}: it could not be compacted ({error})"
-            raise DatasetWriteError(None, what) from error
     moved = len(Run.of(dataset.log.ledgers(), key).moves().at)
     return CompactReport(key, len(dataset.indices()), moved)
 
@@ -115,7 +111,6 @@ class _Compaction:
             noted = {} if run.is_compaction else {**beginning(), "compacts": True, **facts}
             return fact_entry(self._key, noted, attempt=self._attempt)
 
-        self._log.store.require_create(PRIVATE_FOLDER)
         self._log.placing.recover()
         self._log.append(make)
 
@@ -148,7 +143,7 @@ class _Compaction:
             raise
         if added is not None:
             forget_unused(self._log, kept.values(), added[1])
-            self._place(*added)
+            self._log.placing.put(*added)
         return moves
 
     def _index(self) -> UnderfolderIndex:
@@ -158,16 +153,6 @@ class _Compaction:
             return index
         self._dataset.settle()
         return self._dataset.index()
-
-    def _place(self, number: int, entry: Entry) -> None:
-        try:
-            self._log.placing.put(entry, number)
-        except StoreError as error:
-            raise DatasetWriteError(
-                None,
-                f"{self._dataset.address}: samples have moved, and some of their files could not "
-                f"be put in place ({error}). The next writer does it",
-            ) from error
 
     def _refuse_if_taken_over(self, state: State) -> None:
         if state.attempts.get(self._key) != self._attempt:

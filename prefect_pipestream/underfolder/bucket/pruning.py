@@ -7,12 +7,11 @@ they say what is in the files.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.store import StoreError, at_once
 from prefect_pipestream.underfolder.bucket.commit import fact_entry
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
@@ -50,7 +49,7 @@ def keep_run_in_bucket(folder: Folder, run_key: str, name: str | None = None) ->
         run, facts = to_be_kept(log.ledgers(), run_key, name)
         return fact_entry(run.key, {}, notes={run.name: facts})
 
-    with _writing(log, "noted"):
+    with StoreError.explaining_writes(f"{log.root}: that a run is kept could not be noted"):
         log.append(note)
     return any_run(log.ledgers(), run_key)
 
@@ -66,7 +65,7 @@ def release_run_in_bucket(folder: Folder, run_key: str) -> Run:
         found.append(run)
         return fact_entry(run.key, {}, notes={run.name: RELEASED}) if run.is_kept() else None
 
-    with _writing(log, "noted"):
+    with StoreError.explaining_writes(f"{log.root}: that a run is released could not be noted"):
         log.append(note)
     return found[-1]
 
@@ -142,20 +141,21 @@ def prune_runs_in_bucket(
     retention = Retention(older_than, larger_than, keep_last)
     dataset = Bucket(os.fspath(folder), watch=True)
     log = dataset.log
+    if plan:
+        return list(doomed_runs(_known(dataset), retention))
     doomed: list[RunInfo] = []
     contents: set[str] = set()
 
     def remove(state: State) -> Entry | None:
         nonlocal doomed, contents
-        known = _known(dataset)
-        doomed = list(doomed_runs(known, retention))
-        if plan or not doomed:
+        doomed = list(doomed_runs(_known(dataset), retention))
+        if not doomed:
             return None
         contents = _unneeded(log, doomed)
         names = tuple(info.folder for info in doomed)
         return fact_entry(doomed[0].run_key, {}, pruned=names)
 
-    with _writing(log, "removed"):
+    with StoreError.explaining_writes(f"{log.root}: runs could not be removed, or not whole"):
         added = log.append(remove)
         if added is not None:
             at_once(log.store.delete, sorted(contents))
@@ -188,14 +188,3 @@ def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
 
 def _objects_of(run: Run) -> Iterator[str]:
     return (ref.object for entry in all_entries_of(run) for ref in entry.refs)
-
-
-@contextmanager
-def _writing(log: BucketLog, what: str) -> Iterator[None]:
-    try:
-        log.store.require_create(PRIVATE_FOLDER)
-        yield
-    except StoreError as error:
-        raise DatasetWriteError(
-            None, f"{log.root}: this could not be {what}, at least not all ({error})"
-        ) from error

@@ -4,10 +4,9 @@ import copy
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, taken_over
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
@@ -19,7 +18,7 @@ from prefect_pipestream.underfolder.commits.commit import Rules
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter, dataset_exists
 from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.run_names import key_meant
 
@@ -110,13 +109,8 @@ class BucketWriter(UnderfolderWriter):
             entry = fact_entry(self.run_key, facts or {}, **others)
             self.dataset.log.append(lambda _: entry)
 
-    @contextmanager
-    def _explained_store(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError as error:
-            what = f"{self.dataset.address} cannot be opened for writing ({error})"
-            raise DatasetWriteError(None, what) from error
+    def _explained_store(self) -> AbstractContextManager[None]:
+        return StoreError.explaining_writes(f"{self.dataset.address} cannot be opened for writing")
 
     # -- opening -----------------------------------------------------------------------
 
@@ -157,7 +151,6 @@ class BucketWriter(UnderfolderWriter):
                 return
             log = self.dataset.log
             with self._explained_store():
-                log.store.require_create(PRIVATE_FOLDER)
                 self.claim()
                 if not log.is_part:  # whose whole did it
                     log.placing.recover()
