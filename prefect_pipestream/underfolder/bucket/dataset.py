@@ -21,6 +21,7 @@ from prefect_pipestream.underfolder.bucket.reading_ahead import MOST
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
+from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import (
     DATA_FOLDER,
     Kind,
@@ -112,6 +113,11 @@ class Bucket(Underfolder):
     def address(self) -> Address:
         """The dataset's address."""
         return self._address
+
+    @property
+    def ledgers(self) -> Layout:
+        """Where the ledgers of its runs are, as of now, to be read."""
+        return self.log.ledgers()
 
     # -- the index ---------------------------------------------------------------------
 

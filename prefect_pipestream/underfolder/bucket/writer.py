@@ -17,10 +17,8 @@ from prefect_pipestream.underfolder.commits.attempts import moved_since, new_att
 from prefect_pipestream.underfolder.commits.commit import Rules
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter, dataset_exists
-from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.underfolder.ledger.provenance import beginning
-from prefect_pipestream.underfolder.ledger.run_names import key_meant
 
 
 class BucketWriter(UnderfolderWriter):
@@ -39,17 +37,9 @@ class BucketWriter(UnderfolderWriter):
             dataset = Bucket(address, must_exist=False, watch=True)
         super().__init__(address, dataset=dataset, **options)
 
-    def _meant(self, run_key: str) -> str:
-        return key_meant(self.ledgers, run_key)
-
     def _reset(self) -> None:
         super()._reset()
         self._is_prepared = False
-
-    @property
-    def ledgers(self) -> Layout:
-        """Where the ledgers of the dataset's runs are, as of now: not to be changed."""
-        return self.dataset.log.ledgers()
 
     def for_attempt(self) -> "BucketWriter":
         """Returns a writer of the same run that has the run to itself, with its copies."""
