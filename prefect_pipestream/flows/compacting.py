@@ -1,15 +1,11 @@
 """The flow that closes the gaps of removed samples."""
 
-from pathlib import Path
-
 from prefect import flow, get_run_logger
 
-from prefect_pipestream.flows.dataset import Dataset, block_of
+from prefect_pipestream.flows.dataset import Dataset, absolute, block_of
 from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.reporting.artifacts import publish_compaction
-from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import compact
-from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.work.streams import run_key_in_force
 
 
@@ -30,8 +26,7 @@ def compact_dataset(dataset: Dataset, run_key: str | None = None, durable: bool 
         ConflictError: If other writers got in the way again and again.
     """
     log = get_run_logger()
-    given = block_of(dataset).folder
-    folder = given if is_address(given) else Path(Layout.of(given).root)
+    folder = absolute(block_of(dataset).folder)
     key = run_key or run_key_in_force()
     facts = provenance_fact(code_in_force(None, [folder]))
     report = compact(folder, key, durable=durable, facts=facts)

@@ -9,7 +9,7 @@ from prefect_pipestream.blocks import (
 )
 from prefect_pipestream.errors import RunNotFoundError
 from prefect_pipestream.reporting.reports import describe_counts
-from prefect_pipestream.storage.address import Address, Place
+from prefect_pipestream.storage.address import Place, is_address
 from prefect_pipestream.underfolder import RunInfo, list_runs
 from prefect_pipestream.underfolder.format.layout import Layout
 
@@ -24,10 +24,9 @@ def block_of(dataset: Dataset) -> ReadWriteUnderfolder:
     return ReadWriteUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
 
 
-def place_in(block: ReadWriteUnderfolder) -> Place:
-    """Where the dataset of a block is: its address, or its folder, from the root on."""
-    folder = block.folder
-    return folder if isinstance(folder, Address) else Path(Layout.of(folder).root)
+def absolute(place: Place) -> Place:
+    """Where a dataset is: its address, or the path of its folder, from the root on."""
+    return place if is_address(place) else Path(Layout.of(place).root)
 
 
 @contextmanager

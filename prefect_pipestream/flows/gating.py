@@ -10,7 +10,6 @@ from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.underfolder import opening
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.undo import undo_own_run
@@ -103,8 +102,7 @@ def take_back(
     writer = run.target
     changes = shown_changes(run.source, writer, run.log) if with_artifacts else []
     try:
-        if not is_address(writer.output_folder):
-            write_failures(writer.run, report)  # moves with the run's folder
+        write_failures(writer.run, report)  # moves with the run's folder
         pack_ledger(writer, run.log)
         undone = opening.undo_own_run(writer.output_folder, writer.run, writer.attempt, _facts(run))
     except RunTakenOverError:

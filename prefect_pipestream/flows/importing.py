@@ -10,6 +10,7 @@ from pydantic import Field
 
 from prefect_pipestream.blocks import OutputUnderfolder
 from prefect_pipestream.errors import DatasetError, PipeBuildingError
+from prefect_pipestream.flows.dataset import absolute
 from prefect_pipestream.flows.gating import OnInvalid, gate
 from prefect_pipestream.flows.planning import as_report, check_planning, plan_run
 from prefect_pipestream.flows.process_run import ProcessRun, identity_of
@@ -27,8 +28,7 @@ from prefect_pipestream.sequences.sources.from_image_folder import FromImageFold
 from prefect_pipestream.sequences.sources.from_underfolder import FromUnderfolder
 from prefect_pipestream.sequences.sources.import_source import CATEGORIES, ImportSource, Items
 from prefect_pipestream.sequences.stage import REMOVE, StageResult
-from prefect_pipestream.storage.address import Place, is_address
-from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER
 from prefect_pipestream.underfolder.format.run_key import check_run_key, new_run_key
 from prefect_pipestream.underfolder.ledger.provenance import SourceState
@@ -120,7 +120,7 @@ def import_dataset(
     if where:
         parse_where(where)
     block = OutputUnderfolder(folder=dataset) if isinstance(dataset, Path) else dataset
-    folder = _absolute(block.folder)
+    folder = absolute(block.folder)
     given = SampleRules.gate(rules, allow_other_items)
     known = _known_categories(folder)
     classes = _classes_in(known)
@@ -178,10 +178,6 @@ def import_dataset(
         on_invalid=on_invalid,
         imported_from=found.origin_name,
     )
-
-
-def _absolute(place: Place) -> Place:
-    return place if is_address(place) else Path(Layout.of(place).root)
 
 
 def _refuse_to_remove_all(

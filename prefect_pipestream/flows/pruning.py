@@ -6,7 +6,7 @@ from typing import Annotated
 from prefect import flow, get_run_logger
 from pydantic import Field
 
-from prefect_pipestream.flows.dataset import Dataset, block_of, place_in
+from prefect_pipestream.flows.dataset import Dataset, absolute, block_of
 from prefect_pipestream.reporting.artifacts import publish_pruning
 from prefect_pipestream.storage.space import size_of
 from prefect_pipestream.underfolder import prune_runs as prune
@@ -41,7 +41,7 @@ def prune_runs(
         DatasetError: If the dataset is not there, or cannot be read or written.
     """
     log = get_run_logger()
-    folder = place_in(block_of(dataset))
+    folder = absolute(block_of(dataset).folder)
     runs = prune(
         folder,
         None if older_than_days is None else timedelta(days=older_than_days),

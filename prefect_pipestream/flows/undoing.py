@@ -2,7 +2,7 @@
 
 from prefect import flow, get_run_logger
 
-from prefect_pipestream.flows.dataset import Dataset, block_of, listing_runs, place_in
+from prefect_pipestream.flows.dataset import Dataset, absolute, block_of, listing_runs
 from prefect_pipestream.flows.provenance import code_in_force, provenance_fact
 from prefect_pipestream.reporting.artifacts import publish_undo
 from prefect_pipestream.sequences.where import samples_to_undo
@@ -48,8 +48,7 @@ def undo_run(
     """
     gate = SampleRules.gate(rules, allow_other_items)
     check = None if gate is None else gate.problems
-    block = block_of(dataset)
-    folder = block.folder
+    folder = block_of(dataset).folder
     with listing_runs(folder):
         key = run_key or needed_last_run(ledgers_of(folder))
         some = samples_to_undo(folder, indices or None, where or None)
@@ -63,5 +62,5 @@ def undo_run(
         report.files,
         report.undo_run_key,
     )
-    publish_undo(report, place_in(block), log)
+    publish_undo(report, absolute(folder), log)
     return report.undo_run_key

@@ -77,7 +77,7 @@ def publish_report(
     try:
         links = _links_to_forms(report, target)
         ledger = target.run if taken_back is None else taken_back.ledger
-        full_list = None if is_address(folder) else write_failures(ledger, report)
+        full_list = write_failures(ledger, report)
         text = report_markdown(report, source, target, chunks, full_list, links, taken_back)
         add_markdown(text, artifact_key("report", folder), f"What became of {folder.name}")
         resumed = _other_flow_run(report.run_key)
@@ -192,8 +192,10 @@ def write_failures(run: Run, report: RunReport) -> Path | None:
         report: The run's report.
 
     Returns:
-        The file; None if no sample failed.
+        The file; None if no sample failed, or the ledger is one of a bucket.
     """
+    if is_address(run.layout.root):  # it is no place to write
+        return None
     path = Path(run.failures_table)
     if not report.failures:
         path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from prefect_pipestream.underfolder.catalog.catalog import ItemCatalog
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.ledger.records import OUTCOMES
-from prefect_pipestream.underfolder.opening import ledgers_of, ledgers_of_open, open_dataset
+from prefect_pipestream.underfolder.opening import ledgers_of, open_dataset
 from prefect_pipestream.underfolder.runs.listing import existing_run
 
 
@@ -173,7 +173,7 @@ def _refuse_foreign(catalog: ItemCatalog, query: Query, paths: Sequence[str]) ->
 def _ledgers(dataset: Underfolder, ledger: str | os.PathLike[str] | None) -> Layout:
     """The ledgers of the runs that are asked for: those of a dataset, or of another one."""
     is_same = ledger is None or os.fspath(ledger) == os.fspath(dataset.folder)
-    return ledgers_of_open(dataset) if is_same else ledgers_of(place_of(ledger))
+    return dataset.ledgers if is_same else ledgers_of(place_of(ledger))
 
 
 def _outcomes(layout: Layout, run_key: str, samples: npt.NDArray[np.int64]) -> Coded:

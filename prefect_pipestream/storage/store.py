@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from prefect_pipestream.errors import DatasetError, MissingExtraError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError, MissingExtraError
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.credentials import (
     StoreOptions,
@@ -48,6 +48,19 @@ _LARGEST_COPY = 5 << 30  # bytes: what S3 and its like copy in one request
 
 class StoreError(DatasetError):
     """An object store cannot be asked, or does not answer as it has to."""
+
+    @classmethod
+    @contextmanager
+    def explaining_writes(cls, what: str) -> Iterator[None]:
+        """Raises `DatasetWriteError` in place of one inside.
+
+        Args:
+            what: What cannot be done, and to which dataset.
+        """
+        try:
+            yield
+        except cls as error:
+            raise DatasetWriteError(None, f"{what} ({error})") from error
 
 
 class ObjectExistsError(StoreError, FileExistsError):

@@ -85,21 +85,7 @@ def ledgers_of(place: Folder | Layout) -> Layout:
         return Layout.of(place)
     from prefect_pipestream.underfolder.bucket.dataset import Bucket
 
-    return Bucket(os.fspath(place)).log.ledgers()
-
-
-def ledgers_of_open(dataset: Underfolder) -> Layout:
-    """Where the ledgers are of a dataset that is open: its log is not read from the beginning.
-
-    Raises:
-        StoreError: If a store cannot be asked.
-    """
-    if not is_address(dataset.folder):
-        return Layout.of(dataset.folder)
-    from prefect_pipestream.underfolder.bucket.dataset import Bucket
-
-    assert isinstance(dataset, Bucket)
-    return dataset.log.ledgers()
+    return Bucket(os.fspath(place)).ledgers
 
 
 # -- what is asked of ledgers, or done in two ways -------------------------------------------

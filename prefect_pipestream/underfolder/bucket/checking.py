@@ -7,7 +7,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
@@ -16,14 +16,14 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.file_source import new_digest
 from prefect_pipestream.storage.store import AT_ONCE, Stat, StoreError, at_once, open_store
 from prefect_pipestream.underfolder.bucket.commit import LEFT_AFTER_S, kept_aside
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
-from prefect_pipestream.underfolder.bucket.keys import APPLIED, object_of, view_of
+from prefect_pipestream.underfolder.bucket.keys import APPLIED, entry_key, object_of, view_of
 from prefect_pipestream.underfolder.bucket.ledgers import entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State
@@ -110,13 +110,8 @@ def check_in_bucket(
     )
 
 
-@contextmanager
-def _mending(log: BucketLog) -> Iterator[None]:
-    """Raises `DatasetWriteError` where a dataset cannot be mended."""
-    try:
-        yield
-    except StoreError as error:
-        raise DatasetWriteError(None, f"{log.root} could not be mended ({error})") from error
+def _mending(log: BucketLog) -> AbstractContextManager[None]:
+    return StoreError.explaining_writes(f"{log.root} could not be mended")
 
 
 def _to_do(what: str) -> str:
@@ -173,11 +168,10 @@ class _Aside:
 
         with _mending(self._log):
             target = self._copied(view_of(name)) or self._copied(object_of(was))
-            self._store.require_create(PRIVATE_FOLDER)
             added = self._log.append(make)
             if added is None or target is None:
                 return False, _CHANGED
-            self._log.placing.put(added[1], added[0])
+            self._log.placing.put(*added)
         return True, f"Put aside: {target}"
 
     def _copied(self, key: str) -> str | None:
@@ -258,7 +252,7 @@ def _check_places(log: BucketLog, suspects: Sequence[str], fix: bool) -> Iterato
         with _mending(log):
             log.placing.put_again(names)
     for number, entry in unapplied.items():
-        own = [name for name in (*entry.placed, *entry.removed) if name in names]
+        own = [name for name in entry.names if name in names]
         if own:
             yield _pending(log, number, entry, own, fix)
         for name in own:
@@ -297,7 +291,7 @@ def _still_out_of_place(
         still = zip(left, at_once(log.placing.is_out_of_place, left), strict=True)
         left = dict.fromkeys(name for name, is_so in still if is_so)
         unapplied = log.placing.unapplied() if left else {}
-        fresh = {name for one in unapplied.values() for name in (*one.placed, *one.removed)}
+        fresh = {name for one in unapplied.values() for name in one.names}
         if fresh.isdisjoint(left):
             break
         time.sleep(wait_s)
@@ -309,7 +303,7 @@ def _pending(log: BucketLog, number: int, entry: Entry, names: Sequence[str], fi
     samples = {index_in(name) for name in names}
     return Problem(
         "pending",
-        f"{PRIVATE_FOLDER}/log/{number:012d}.json",
+        entry_key(number),
         None,
         f"A commit of run {entry.run_key!r} was logged, and not all of its files are in place: "
         f"those of {len(samples)} samples.",
@@ -357,7 +351,7 @@ def _check_contents(dataset: Bucket, fix: bool) -> Iterator[Problem]:
     known = _Hashes(object_of(ref) for ref in log.state.refs.values() if ref is not None)
     runs = runs_of(log.ledgers())
     for _, entry in entries_of(runs):
-        known.add(map(object_of, _refs_in(entry)))
+        known.add(map(object_of, entry.refs))
     listed = log.store.objects_in(_OBJECTS)
     while some := list(islice(listed, _LOT)):
         there.add(f"{stat.size}:{stat.key}" for stat in some)
@@ -386,11 +380,6 @@ def _is_left(stat: Stat, before: float) -> bool:
     """Whether an object is old enough, and is in the folder of a commit."""
     match = _SENT.fullmatch(stat.key)
     return match is not None and stat.at < before and int(match[1], 16) / 1e9 < before
-
-
-def _refs_in(entry: Entry) -> Iterator[Ref]:
-    yield from entry.placed.values()
-    yield from entry.before.values()
 
 
 def _check_needed(
@@ -458,7 +447,7 @@ def _check_left(log: BucketLog, sent: Sequence[Stat], fix: bool) -> Iterator[Pro
     """Finds contents that were sent for commits that were not made, and removes them."""
     keys = {stat.key for stat in sent}
     for entry in log.all_entries():
-        keys.difference_update(map(object_of, _refs_in(entry)))
+        keys.difference_update(map(object_of, entry.refs))
     by_commit: dict[str, list[str]] = {}
     for key in sorted(keys):
         by_commit.setdefault(key.rpartition("/")[0], []).append(key)

@@ -90,7 +90,7 @@ class BucketCommit(Commit):
             for staged in committed:
                 staged.commit_id = entry.id
             self._take_over(committed)
-            self._place(number, entry)
+            self._log.placing.put(number, entry)
         staging.discard()
         if self._conflicts:
             raise self._conflict(self._conflicts)
@@ -262,17 +262,6 @@ class BucketCommit(Commit):
     def _exists(self, name: str) -> bool:
         return self._contents.version_now(name) is not None
 
-    def _place(self, number: int, entry: Entry) -> None:
-        """Puts the files in place; if that fails, the next writer does it: the commit is made."""
-        try:
-            self._log.placing.put(entry, number)
-        except (StoreError, FileNotFoundError) as error:
-            raise DatasetWriteError(
-                None,
-                f"{self._layout.root}: commit {entry.id} is made, and some of its files could not "
-                f"be put in place ({error}). The next writer does it",
-            ) from error
-
 
 def sent(store: Store, folder: str, file: StagedFile) -> Ref:
     """Sends a staged file to where nobody looks.
@@ -341,7 +330,7 @@ def forget_unused(log: BucketLog, sent: Iterable[Ref], entry: Entry | None) -> N
         sent: The contents.
         entry: The entry; None: none was made.
     """
-    used = set() if entry is None else {*entry.placed.values(), *entry.before.values()}
+    used = set() if entry is None else set(entry.refs)
     try:
         at_once(log.store.delete, [object_of(ref) for ref in sent if ref not in used])
     except StoreError as error:

@@ -1,14 +1,13 @@
 """Gaps closed in a bucket: entries of the log place contents that are there under new names."""
 
 import os
-import secrets
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from prefect_pipestream.errors import ConflictError, DatasetError, DatasetWriteError
+from prefect_pipestream.errors import ConflictError, DatasetError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.storage.version import Version, signature_of
 from prefect_pipestream.underfolder.bucket.commit import (
@@ -20,11 +19,11 @@ from prefect_pipestream.underfolder.bucket.commit import (
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.state import State
+from prefect_pipestream.underfolder.commits.attempts import new_attempt
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
 from prefect_pipestream.underfolder.format.layout import Folder
-from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.format.run_key import new_run_key
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
+from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import (
     CommitRecord,
     SampleRecord,
@@ -81,13 +80,10 @@ def compact_in_bucket(
     is_over = "finished" in run.facts()
     if not is_over and (run.exists() or len(moves_left(dataset.indices()))):
         compaction = _Compaction(dataset, key)
-        try:
+        with StoreError.explaining_writes(f"{dataset.address}: it could not be compacted"):
             compaction.begin(facts or {})
             move_all(dataset, compaction.move, on_progress)
             compaction.end()
-        except StoreError as error:
-            what = f"{dataset.address}: it could not be compacted ({error})"
-            raise DatasetWriteError(None, what) from error
     moved = len(Run.of(dataset.log.ledgers(), key).moves().at)
     return CompactReport(key, len(dataset.indices()), moved)
 
@@ -104,7 +100,7 @@ class _Compaction:
         self._dataset = dataset
         self._log = dataset.log
         self._key = key
-        self._attempt = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+        self._attempt = new_attempt()
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Notes the run, and that this attempt has it to itself."""
@@ -112,11 +108,9 @@ class _Compaction:
         def make(state: State) -> Entry:
             run = Run.of(self._log.ledgers(), self._key)
             refuse_other_kind(run)
-            known = {"started": time.time(), **who(), PROVENANCE: software(), "compacts": True}
-            noted = {} if run.is_compaction else {**known, **facts}
+            noted = {} if run.is_compaction else {**beginning(), "compacts": True, **facts}
             return fact_entry(self._key, noted, attempt=self._attempt)
 
-        self._log.store.require_create(PRIVATE_FOLDER)
         self._log.placing.recover()
         self._log.append(make)
 
@@ -149,7 +143,7 @@ class _Compaction:
             raise
         if added is not None:
             forget_unused(self._log, kept.values(), added[1])
-            self._place(*added)
+            self._log.placing.put(*added)
         return moves
 
     def _index(self) -> UnderfolderIndex:
@@ -159,16 +153,6 @@ class _Compaction:
             return index
         self._dataset.settle()
         return self._dataset.index()
-
-    def _place(self, number: int, entry: Entry) -> None:
-        try:
-            self._log.placing.put(entry, number)
-        except StoreError as error:
-            raise DatasetWriteError(
-                None,
-                f"{self._dataset.address}: samples have moved, and some of their files could not "
-                f"be put in place ({error}). The next writer does it",
-            ) from error
 
     def _refuse_if_taken_over(self, state: State) -> None:
         if state.attempts.get(self._key) != self._attempt:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import TypeVar
 
 from prefect_pipestream.errors import DatasetError, DatasetExistsError
@@ -113,7 +113,7 @@ class _Copying:
         for name, ref in entry.before.items():
             if is_new and name not in self._mentioned:
                 self._originals[name] = ref
-        self._mentioned.update(entry.before, entry.placed)
+        self._mentioned.update(entry.names)
 
     def done(self) -> CopyReport:
         """Does it."""
@@ -247,7 +247,7 @@ class _Copying:
         contents = [self._found(number, one) for number, one in zip(numbers, read, strict=True)]
         entries = [self._log.parsed(n, one) for n, one in zip(numbers, contents, strict=True)]
         there = self._contents_there(entries) if is_resumed else {}
-        wanted = {ref.object: (entry, ref) for entry in entries for ref in _refs_of(entry)}
+        wanted = {ref.object: (entry, ref) for entry in entries for ref in entry.refs}
         self._refuse_lost(_in_chunks(partial(self._copy_content, there), wanted.values()))
         for number, content in zip(numbers, contents, strict=True):
             self._create(number, content)
@@ -336,10 +336,6 @@ def _in_chunks(work: Callable[[T], R | None], things: Iterable[T]) -> list[R]:
     while some := list(islice(rest, _FILES)):
         found += [one for one in at_once(work, some) if one is not None]
     return found
-
-
-def _refs_of(entry: Entry) -> Iterator[Ref]:
-    return chain(entry.placed.values(), entry.before.values())
 
 
 def _files_of(store: Store) -> Iterator[tuple[str, Stat]]:

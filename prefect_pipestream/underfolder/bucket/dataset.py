@@ -21,6 +21,7 @@ from prefect_pipestream.underfolder.bucket.reading_ahead import MOST
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.commits.reader import Underfolder
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex
+from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import (
     DATA_FOLDER,
     Kind,
@@ -113,6 +114,11 @@ class Bucket(Underfolder):
         """The dataset's address."""
         return self._address
 
+    @property
+    def ledgers(self) -> Layout:
+        """Where the ledgers of its runs are, as of now, to be read."""
+        return self.log.ledgers()
+
     # -- the index ---------------------------------------------------------------------
 
     def index(self) -> UnderfolderIndex:
@@ -165,7 +171,7 @@ class Bucket(Underfolder):
 
     def _hear(self, entry: Entry) -> None:
         """Takes over what an entry of the log says of names."""
-        for name in (*entry.placed, *entry.removed):
+        for name in entry.names:
             self._listed.pop(name, None)  # it was listed before
             self.contents.foreign.pop(name, None)
         for index in (self._names, self._part):
@@ -174,7 +180,7 @@ class Bucket(Underfolder):
                     self._take(index, name, is_there=True)
                 for name in entry.removed:
                     self._take(index, name, is_there=False)
-        if any(map(is_shared, (*entry.placed, *entry.removed))):
+        if any(map(is_shared, entry.names)):
             self._root_files = None
 
     def _take(self, index: UnderfolderIndex, name: str, *, is_there: bool) -> None:

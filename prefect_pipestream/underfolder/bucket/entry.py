@@ -83,6 +83,16 @@ class Entry:
         """The names of files that were there, and are not from here on."""
         return [name for name in self.before if name not in self.placed]
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all files that have another content from here on, or none."""
+        return [*self.placed, *self.removed]
+
+    @property
+    def refs(self) -> list[Ref]:
+        """All contents that it names."""
+        return [*self.placed.values(), *self.before.values()]
+
     def to_bytes(self) -> bytes:
         """The entry as JSON."""
         values = {"format": FORMAT, **_ENTRY.dump_python(self, exclude_defaults=True)}

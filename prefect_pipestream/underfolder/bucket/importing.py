@@ -3,13 +3,12 @@
 import os
 from collections.abc import Sequence
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.format.layout import Folder
-from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.records import new_commit_id
 from prefect_pipestream.underfolder.runs.imported import Asked, Assigned
 
@@ -42,12 +41,9 @@ def assign_in_bucket(
         found.append(assigned)
         return Entry(new_commit_id(), run_key, imported=tuple(added)) if added else None
 
-    try:
-        dataset.log.store.require_create(PRIVATE_FOLDER)
+    what = f"{dataset.address}: which sample came from what cannot be noted"
+    with StoreError.explaining_writes(what):
         dataset.log.append(make)
-    except StoreError as error:
-        what = f"{dataset.address}: which sample came from what cannot be noted ({error})"
-        raise DatasetWriteError(None, what) from error
     return found[-1]
 
 

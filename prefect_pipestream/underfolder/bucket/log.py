@@ -30,6 +30,7 @@ from prefect_pipestream.underfolder.bucket.packs import LENGTH, make_pack, packe
 from prefect_pipestream.underfolder.bucket.placing import Placing
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.format.layout import Layout
+from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 
 _SHOWN = 3
 _SOME = 64
@@ -240,10 +241,12 @@ class BucketLog:
             The entry, with its number.
 
         Raises:
-            DatasetWriteError: If it cannot be added.
+            DatasetWriteError: If it cannot be added, as far as is known.
+            StoreError: If the store cannot be asked, or is not to be written.
             DatasetError: If nobody could read it.
         """
         with self.writing:
+            self.store.require_create(PRIVATE_FOLDER)
             self.placing.catch_up()
             while True:
                 self.refresh()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.storage.file_source import new_digest
 from prefect_pipestream.storage.store import Store, StoreError, at_once
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
@@ -42,21 +43,26 @@ class Placing:
         """Takes an entry for done that has no files."""
         self._in_place.add(number)
 
-    def put(self, entry: Entry, number: int) -> None:
+    def put(self, number: int, entry: Entry, what: str | None = None) -> None:
         """Puts the files of an entry in their places.
 
         Args:
-            entry: The entry.
             number: Its number.
+            entry: The entry.
+            what: What it is called in errors; None: a commit.
 
         Raises:
-            StoreError: If one cannot be put there. The next writer does it.
+            DatasetWriteError: If one cannot be put there. The next writer does it.
         """
         try:
             self._place({**entry.placed, **dict.fromkeys(entry.removed)})
-        except StoreError:
+        except StoreError as error:
             self._is_behind = True
-            raise
+            raise DatasetWriteError(
+                None,
+                f"{self._log.root}: {what or f'commit {entry.id}'} is made, and some of its files "
+                f"could not be put in place ({error}). The next writer does it",
+            ) from error
         with self._log.guard:
             self._in_place.add(number)
         try:
@@ -115,7 +121,7 @@ class Placing:
         if not missing:
             return
         entries = self._log.entries_at(missing)
-        self._place_again(name for entry in entries for name in (*entry.placed, *entry.removed))
+        self._place_again(name for entry in entries for name in entry.names)
         self._applied = max(self._applied, number)
         self._note_applied(number)
 

@@ -7,12 +7,11 @@ they say what is in the files.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.store import StoreError, at_once
 from prefect_pipestream.underfolder.bucket.commit import fact_entry
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
@@ -56,7 +55,7 @@ def keep_run_in_bucket(folder: Folder, run_key: str, name: str | None = None) ->
         key = run.key
         return fact_entry(run.key, {}, notes={run.name: facts})
 
-    with _writing(log, "noted"):
+    with StoreError.explaining_writes(f"{log.root}: that a run is kept could not be noted"):
         log.append(note)
     return any_run(log.ledgers(), key)
 
@@ -72,7 +71,7 @@ def release_run_in_bucket(folder: Folder, run_key: str) -> Run:
         found.append(run)
         return fact_entry(run.key, {}, notes={run.name: RELEASED}) if run.is_kept() else None
 
-    with _writing(log, "noted"):
+    with StoreError.explaining_writes(f"{log.root}: that a run is released could not be noted"):
         log.append(note)
     return found[-1]
 
@@ -117,8 +116,8 @@ def _space(log: BucketLog, runs: Iterable[Run]) -> UndoSpace:
     for run in runs:
         contents = held.setdefault(run.name, {})
         for entry in all_entries_of(run):
-            refs = (*entry.placed.values(), *entry.before.values())
-            contents.update((ref.object, ref.size) for ref in refs if ref.object not in in_place)
+            known = (ref for ref in entry.refs if ref.object not in in_place)
+            contents.update((ref.object, ref.size) for ref in known)
     return UndoSpace.of_contents(held)
 
 
@@ -148,20 +147,21 @@ def prune_runs_in_bucket(
     retention = Retention(older_than, larger_than, keep_last)
     dataset = Bucket(os.fspath(folder), watch=True)
     log = dataset.log
+    if plan:
+        return list(doomed_runs(_known(dataset), retention))
     doomed: list[RunInfo] = []
     contents: set[str] = set()
 
     def remove(state: State) -> Entry | None:
         nonlocal doomed, contents
-        known = _known(dataset)
-        doomed = list(doomed_runs(known, retention))
-        if plan or not doomed:
+        doomed = list(doomed_runs(_known(dataset), retention))
+        if not doomed:
             return None
         contents = _unneeded(log, doomed)
         names = tuple(info.folder for info in doomed)
         return fact_entry(doomed[0].run_key, {}, pruned=names, imported=_told_instead(log, names))
 
-    with _writing(log, "removed"):
+    with StoreError.explaining_writes(f"{log.root}: runs could not be removed, or not whole"):
         added = log.append(remove)
         if added is not None:
             at_once(log.store.delete, sorted(contents))
@@ -195,22 +195,10 @@ def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
     layout = log.ledgers()
     gone = {info.folder for info in doomed}
     staying = (run for run in runs_of(layout) if run.name not in gone)
-    needed = _in_place(log.state).union(ref for run in staying for ref in _objects_of(run))
-    theirs = {ref for name in gone for ref in _objects_of(Run(layout, name))}
+    needed = _in_place(log.state).union(one for run in staying for one in _objects_of(run))
+    theirs = {one for name in gone for one in _objects_of(Run(layout, name))}
     return {f"{PRIVATE_FOLDER}/{one}" for one in theirs - needed}
 
 
 def _objects_of(run: Run) -> Iterator[str]:
-    for entry in all_entries_of(run):
-        yield from (ref.object for ref in (*entry.placed.values(), *entry.before.values()))
-
-
-@contextmanager
-def _writing(log: BucketLog, what: str) -> Iterator[None]:
-    try:
-        log.store.require_create(PRIVATE_FOLDER)
-        yield
-    except StoreError as error:
-        raise DatasetWriteError(
-            None, f"{log.root}: this could not be {what}, at least not all ({error})"
-        ) from error
+    return (ref.object for entry in all_entries_of(run) for ref in entry.refs)

@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.underfolder.bucket.commit import kept_aside
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.state import State
-from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
+from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, SampleRecord
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.runs.part_undo import Taken
@@ -78,10 +76,10 @@ def restoring_entry(
     )
     if not (contents or run.drops or run.taken):
         return entry  # then there is no run of it
-    now = time.time()
     facts: dict[str, Any] = {}
     if "started" not in Run.of(dataset.log.ledgers(), run.key).facts():
-        facts = {"started": now, **who(), PROVENANCE: software(), **run.facts}
+        facts = {**beginning(), **run.facts}
+    now = time.time()
     if run.has_ended:
         facts["finished"] = now
     if not (contents or run.drops):
@@ -129,18 +127,7 @@ def put_back(dataset: Bucket, make: Callable[[State], Entry | None], what: str) 
     Raises:
         DatasetWriteError: If it cannot be added, or some of its files not be put in place.
     """
-    try:
-        dataset.log.store.require_create(PRIVATE_FOLDER)
+    with StoreError.explaining_writes(f"{dataset.address}: {what} could not be written"):
         added = dataset.log.append(make)
-    except StoreError as error:
-        problem = f"{dataset.address}: {what} could not be written ({error})"
-        raise DatasetWriteError(None, problem) from error
-    try:
-        if added is not None:
-            dataset.log.placing.put(added[1], added[0])
-    except StoreError as error:
-        problem = (
-            f"{dataset.address}: {what} is made, and some of its files could not be put in place "
-            f"({error}). The next writer does it"
-        )
-        raise DatasetWriteError(None, problem) from error
+    if added is not None:
+        dataset.log.placing.put(*added, what)

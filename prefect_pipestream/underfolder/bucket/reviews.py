@@ -4,7 +4,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from prefect_pipestream.errors import (
     ConflictError,
     DatasetError,
-    DatasetWriteError,
     ReviewNotFoundError,
 )
 from prefect_pipestream.storage.address import Address
@@ -32,7 +31,7 @@ from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter
 from prefect_pipestream.underfolder.format.documents import BucketDocuments
 from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
+from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import new_commit_id
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 from prefect_pipestream.underfolder.runs.review_decisions import end_review, gone
@@ -107,13 +106,8 @@ def keep_review_in_bucket(review: Review, staging: Staging) -> Review:
     return other
 
 
-@contextmanager
-def _explained(documents: BucketDocuments) -> Iterator[None]:
-    try:
-        yield
-    except StoreError as error:
-        what = f"{documents.root}: the review could not be kept ({error})"
-        raise DatasetWriteError(None, what) from error
+def _explained(documents: BucketDocuments) -> AbstractContextManager[None]:
+    return StoreError.explaining_writes(f"{documents.root}: the review could not be kept")
 
 
 def staged_source_in_bucket(review: Review, name: str) -> KeptSource:
@@ -157,8 +151,7 @@ def apply_review_in_bucket(
     writer = BucketWriter(str(review.folder), exists_ok=True)
     log = writer.dataset.log
     if not Run.of(log.ledgers(), review.id).exists():
-        known = {"started": time.time(), **who(), PROVENANCE: software(), **facts}
-        log.store.require_create(PRIVATE_FOLDER)
+        known = {**beginning(), **facts}
         log.placing.recover()
         _commit(review, decisions.approved, known, writer)
     return outcome_of(review, Run.of(log.ledgers(), review.id))

@@ -1,28 +1,24 @@
 """Writing a dataset in a bucket: every write is a commit, alone or in a batch."""
 
 import copy
-import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from prefect_pipestream.errors import DatasetWriteError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, taken_over
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.bucket.staging import BucketStaging
 from prefect_pipestream.underfolder.bucket.state import State
-from prefect_pipestream.underfolder.commits.attempts import moved_since
+from prefect_pipestream.underfolder.commits.attempts import moved_since, new_attempt
 from prefect_pipestream.underfolder.commits.commit import Rules
 from prefect_pipestream.underfolder.commits.staging import Staging
 from prefect_pipestream.underfolder.commits.writer import UnderfolderWriter, dataset_exists
-from prefect_pipestream.underfolder.format.layout import Layout
-from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
-from prefect_pipestream.underfolder.ledger.provenance import PROVENANCE, software, who
-from prefect_pipestream.underfolder.ledger.run_names import key_meant
+from prefect_pipestream.underfolder.format.names import DATA_FOLDER
+from prefect_pipestream.underfolder.ledger.provenance import beginning
 
 
 class BucketWriter(UnderfolderWriter):
@@ -41,22 +37,14 @@ class BucketWriter(UnderfolderWriter):
             dataset = Bucket(address, must_exist=False, watch=True)
         super().__init__(address, dataset=dataset, **options)
 
-    def _meant(self, run_key: str) -> str:
-        return key_meant(self.ledgers, run_key)
-
     def _reset(self) -> None:
         super()._reset()
         self._is_prepared = False
 
-    @property
-    def ledgers(self) -> Layout:
-        """Where the ledgers of the dataset's runs are, as of now: not to be changed."""
-        return self.dataset.log.ledgers()
-
     def for_attempt(self) -> "BucketWriter":
         """Returns a writer of the same run that has the run to itself, with its copies."""
         other = copy.copy(self)
-        other.attempt = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+        other.attempt = new_attempt()
         exists = self.run.exists()
         other._knows = self.dataset.log.state.position
         if exists or self.run_key in self.dataset.log.state.attempts:
@@ -66,7 +54,7 @@ class BucketWriter(UnderfolderWriter):
     def begin_run(self, facts: Mapping[str, Any]) -> None:
         """Creates the dataset where there is none, and notes facts on the run."""
         self._prepare()
-        known = {"started": time.time(), **who(), PROVENANCE: software(), **facts}
+        known = {**beginning(), **facts}
         noted = self.run.facts()
         if "fingerprint" not in noted:
             self._note({**known, "started": noted.get("started", known["started"])})
@@ -111,13 +99,8 @@ class BucketWriter(UnderfolderWriter):
             entry = fact_entry(self.run_key, facts or {}, **others)
             self.dataset.log.append(lambda _: entry)
 
-    @contextmanager
-    def _explained_store(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError as error:
-            what = f"{self.dataset.address} cannot be opened for writing ({error})"
-            raise DatasetWriteError(None, what) from error
+    def _explained_store(self) -> AbstractContextManager[None]:
+        return StoreError.explaining_writes(f"{self.dataset.address} cannot be opened for writing")
 
     # -- opening -----------------------------------------------------------------------
 
@@ -158,7 +141,6 @@ class BucketWriter(UnderfolderWriter):
                 return
             log = self.dataset.log
             with self._explained_store():
-                log.store.require_create(PRIVATE_FOLDER)
                 self.claim()
                 if not log.is_part:  # whose whole did it
                     log.placing.recover()
@@ -172,8 +154,7 @@ class BucketWriter(UnderfolderWriter):
         if is_others or self.run_key in state.runs or self.run.exists():
             return None
         self._refuse_moved(state)
-        facts = {"started": time.time(), **who(), PROVENANCE: software()}
-        return fact_entry(self.run_key, facts, attempt=self.attempt)
+        return fact_entry(self.run_key, beginning(), attempt=self.attempt)
 
     @contextmanager
     def staging(self) -> Iterator[Staging]:

@@ -18,6 +18,11 @@ from prefect_pipestream.underfolder.ledger.compactions import compactions
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
 
 
+def new_attempt() -> str:
+    """The name of a new attempt: later ones are greater."""
+    return f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+
+
 def begin_attempt(run: Run) -> str:
     """Gives a new attempt's name; from here on earlier attempts at the run write nothing more.
 
@@ -26,7 +31,7 @@ def begin_attempt(run: Run) -> str:
     Raises:
         DatasetWriteError: If that cannot be noted.
     """
-    attempt = f"{time.time_ns():016x}-{secrets.token_hex(4)}"
+    attempt = new_attempt()
     if run.exists():
         try:
             with _explaining(run), commit_lock(run.layout):

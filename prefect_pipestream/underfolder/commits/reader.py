@@ -203,6 +203,15 @@ class Underfolder:
             sources[key] = FileSource(self.data_prefix + name)
         return sources
 
+    @property
+    def ledgers(self) -> Layout:
+        """Where the ledgers of its runs are, as of now, to be read.
+
+        Raises:
+            StoreError: If a store cannot be asked.
+        """
+        return Layout(self._root)
+
     def sources_elsewhere(self, names: Iterable[str]) -> list[FileSource | None] | None:
         """Sources of files that are on no disk; None: they are, and found by their paths.
 

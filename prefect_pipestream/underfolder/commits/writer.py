@@ -94,7 +94,9 @@ class UnderfolderWriter:
             dataset = Underfolder(folder, must_exist=False, watch=True)
         self.dataset = dataset
         self._layout = Layout(str(self.dataset.folder))
-        self.run_key = new_run_key("stream") if run_key is None else self._meant(run_key)
+        self.run_key = (
+            new_run_key("stream") if run_key is None else key_meant(self.ledgers, run_key)
+        )
         self._zfill = zfill
         self._exists_ok = exists_ok
         self._length = length
@@ -127,13 +129,10 @@ class UnderfolderWriter:
         self.__dict__.update(state)
         self._reset()
 
-    def _meant(self, run_key: str) -> str:
-        return key_meant(self._layout, run_key)
-
     @property
     def ledgers(self) -> Layout:
-        """Where the ledgers of the dataset's runs are, to be read."""
-        return self._layout
+        """Where the ledgers of the dataset's runs are, as of now, to be read."""
+        return self.dataset.ledgers
 
     @property
     def run(self) -> Run:
@@ -162,7 +161,7 @@ class UnderfolderWriter:
             DatasetExistsError: If it exists, may not, and was not created by that run.
         """
         other = copy.copy(self)
-        other.run_key = self._meant(run_key)
+        other.run_key = key_meant(self.ledgers, run_key)
         if not other._exists_ok:
             other._refuse_others()
         return other

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -141,6 +142,11 @@ def described_code(code: Checkout) -> str:
     """A checkout in words."""
     states = {True: "clean", False: "with changes that are not committed", None: "maybe not clean"}
     return f"commit {code.commit} of {code.folder}, {states[code.is_clean]}"
+
+
+def beginning() -> dict[str, Any]:
+    """What every run notes as it begins, whatever it is: when that was, who did it, by what."""
+    return {"started": time.time(), **who(), PROVENANCE: software()}
 
 
 def who() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
@@ -22,12 +21,7 @@ from prefect_pipestream.underfolder.format.layout import (
 )
 from prefect_pipestream.underfolder.format.run_key import is_run_key, is_run_name
 from prefect_pipestream.underfolder.ledger.packed import PackedLedger
-from prefect_pipestream.underfolder.ledger.provenance import (
-    PROVENANCE,
-    Provenance,
-    software,
-    who,
-)
+from prefect_pipestream.underfolder.ledger.provenance import Provenance, beginning
 from prefect_pipestream.underfolder.ledger.records import (
     CommitRecord,
     Outcome,
@@ -198,8 +192,8 @@ class Run:
             return
         for folder in (self.done, self.layout.staged):
             os.makedirs(folder, exist_ok=True)
-        known = {"run_key": self.key, "started": time.time(), **who(), PROVENANCE: software()}
-        self.layout.write_json(self.at("run.json"), {**noted, **known, **facts})
+        known = {**noted, "run_key": self.key, **beginning(), **facts}
+        self.layout.write_json(self.at("run.json"), known)
 
     def provenance(self) -> Provenance | None:
         """Where it came from, as its beginning noted it; None where it did not."""
