@@ -19,7 +19,7 @@ from prefect_pipestream.storage.asking import names_in
 from prefect_pipestream.storage.file_source import FileSource
 from prefect_pipestream.storage.removing import remove
 from prefect_pipestream.storage.store import Store
-from prefect_pipestream.storage.untrusted import inside
+from prefect_pipestream.storage.untrusted import inside, write_anew
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.kept_source import KeptSource, look_at_all
 from prefect_pipestream.underfolder.bucket.keys import DIGITS
@@ -117,12 +117,11 @@ class Ledgers(Layout):
     def _keep_commit(self, number: int, commit: CommitRecord, content: bytes) -> None:
         run = Run.of(self, commit.run_key)
         os.makedirs(run.at(_ENTRIES), exist_ok=True)
-        with open(_entry_at(run.folder, number), "wb") as file:
-            file.write(content)
+        write_anew(_entry_at(run.folder, number), content, self.staged)
         self._numbers[commit.id] = number
         os.makedirs(run.at("done", commit.tag), exist_ok=True)
-        with open(run.at("done", commit.tag, f"{commit.id}.json"), "wb") as file:
-            file.write(commit.to_bytes())
+        record = run.at("done", commit.tag, f"{commit.id}.json")
+        write_anew(record, commit.to_bytes(), self.staged)
         drop_commits(self, commit.drops)
 
     def _in_order(self, entry: Entry) -> CommitRecord | None:
@@ -163,11 +162,9 @@ class Ledgers(Layout):
         path = _entry_at(run, number)
         last, entry = self._last
         if last != path:
-            try:
-                entry = _read_entry(path)
-            except FileNotFoundError:  # it is one of another run
-                return None
-            self._last = path, entry
+            entry = _read_entry(path)
+            if entry is not None:  # else it is one of another run
+                self._last = path, entry
         return entry
 
     def look_at(self, sources: Iterable[FileSource]) -> None:
@@ -196,23 +193,27 @@ def entries_of(runs: Iterable[Run]) -> Iterator[tuple[Run, Entry]]:
         numbered += [(name, run) for name in names_in(run.at(_ENTRIES))]
     for name, run in sorted(numbered, key=lambda one: one[0]):
         entry = _read_entry(run.at(_ENTRIES, name))
-        if entry.id not in dropped[run.name]:
+        if entry is not None and entry.id not in dropped[run.name]:
             yield run, entry
 
 
 def all_entries_of(run: Run) -> Iterator[Entry]:
     """All commits of a run, also those that were taken back."""
-    for name in sorted(names_in(run.at(_ENTRIES))):
-        yield _read_entry(run.at(_ENTRIES, name))
+    read = (_read_entry(run.at(_ENTRIES, name)) for name in sorted(names_in(run.at(_ENTRIES))))
+    yield from (entry for entry in read if entry is not None)
 
 
 def _entry_at(run: str, number: int) -> str:
     return inside(run, _ENTRIES, f"{number:0{DIGITS}d}")
 
 
-def _read_entry(path: str) -> Entry:
-    with open(path, "rb") as file:
-        return Entry.from_bytes(file.read())
+def _read_entry(path: str) -> Entry | None:
+    """An entry of a run; None where it has it no more, undone or pruned as another thread reads."""
+    try:
+        with open(path, "rb") as file:
+            return Entry.from_bytes(file.read())
+    except FileNotFoundError:
+        return None
 
 
 # The folders that nobody knows any more, and whose they are. They are not removed by what is called
