@@ -144,9 +144,13 @@ def test_a_copy_is_brought_up_to_date_by_what_came_since(md5: bool) -> None:
 
 
 @md5
-@pytest.mark.parametrize("is_sync", [False, True], ids=["new", "brought up to date"])
+@pytest.mark.parametrize(
+    ("is_sync", "is_known"),
+    [(False, False), (False, True), (True, False)],
+    ids=["new", "new, of a log that the process knows", "brought up to date"],
+)
 def test_a_copy_that_is_killed_at_any_request_is_a_dataset_and_is_gone_on_with(
-    md5: bool, is_sync: bool
+    md5: bool, is_sync: bool, is_known: bool
 ) -> None:
     objects, copied_before = history(), another_memory()
     allowed = [AS_MADE]
@@ -159,7 +163,7 @@ def test_a_copy_that_is_killed_at_any_request_is_a_dataset_and_is_gone_on_with(
     else:
         allowed += EARLIER
     outcomes = set()
-    for copied in killed_at_each(objects, copied_before, md5):
+    for copied in killed_at_each(objects, copied_before, md5, is_known):
         with both(objects, copied, md5) as (source, target):
             log = whole_log(open_store(COPY))
             log.refresh()
@@ -174,12 +178,16 @@ def test_a_copy_that_is_killed_at_any_request_is_a_dataset_and_is_gone_on_with(
     assert len(outcomes) >= 3
 
 
-def killed_at_each(objects: MemoryStore, before: MemoryStore, md5: bool) -> Iterator[MemoryStore]:
+def killed_at_each(
+    objects: MemoryStore, before: MemoryStore, md5: bool, is_known: bool
+) -> Iterator[MemoryStore]:
     """What a copy leaves that dies before its n-th request to the target, for each n."""
     for number in itertools.count(1):
         copied, dead = same_as(before), Dead(after=False)
         with both(objects, copied, md5, at=number, happens=dead) as (_, target):
             dying(target, dead)
+            if is_known:
+                list_runs(ROOT)
             with suppress(KilledError):
                 copy_dataset(ROOT, COPY)
         if not dead.is_dead:

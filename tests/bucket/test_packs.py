@@ -69,10 +69,17 @@ def forged(store: HostStore) -> None:
     store.put(FIRST, gzip.compress(b"\n".join([b"{}"] * (LENGTH - 1) + [last])))
 
 
+def damaged(store: HostStore) -> None:
+    """Some bits in the middle are other ones, with which it cannot be decompressed."""
+    content = store.read(FIRST).data
+    store.put(FIRST, content[:100] + bytes(100) + content[200:])
+
+
 CHANGES: dict[str, Change] = {
     "the first is gone": lambda store: store.delete(FIRST),
     "the second is gone": lambda store: store.delete(SECOND),
     "cut off": lambda store: store.put(FIRST, store.read(FIRST).data[:-20]) and None,
+    "damaged": damaged,
     "no gzip": lambda store: store.put(SECOND, b"entries") and None,
     "empty": lambda store: store.put(FIRST, b"") and None,
     "others": forged,

@@ -28,7 +28,7 @@ from prefect_pipestream.storage.store import (
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.keys import LOG, entry_key, object_of, view_of
-from prefect_pipestream.underfolder.bucket.log import whole_log
+from prefect_pipestream.underfolder.bucket.log import BucketLog, whole_log
 from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
 
@@ -98,7 +98,7 @@ class _Copying:
         self._from, self._to = source, target
         self._source, self._target = open_store(source), open_store(target)
         self._there = list(self._target.objects_in(LOG))  # before the source's is read
-        self._log = whole_log(open_store(source))
+        self._log = BucketLog(open_store(source))  # all of its entries are heard of, here alone
         self._originals: dict[str, Ref] = {}
         self._mentioned: set[str] = set()
         self._heard = 0

@@ -291,7 +291,7 @@ class Bucket(Underfolder):
             if refs.get("/" + name, ...) is not None
             or self.contents.version_of("/" + name, stat) is not None
         }
-        there.update(name[1:] for name in state.shared if refs[name] is not None)
+        there.update(name[1:] for name in tuple(state.shared) if refs[name] is not None)
         return sorted(name for name in there if parse_root_name(name) is not None)
 
     def _shared_sources(self) -> dict[str, BucketSource]:  # type: ignore[override]

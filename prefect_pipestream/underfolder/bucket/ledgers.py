@@ -169,11 +169,9 @@ class Ledgers(Layout):
         path = _entry_at(run, number)
         last, entry = self._last
         if last != path:
-            try:
-                entry = _read_entry(path)
-            except FileNotFoundError:  # it is one of another run
-                return None
-            self._last = path, entry
+            entry = _read_entry(path)
+            if entry is not None:  # else it is one of another run
+                self._last = path, entry
         return entry
 
     def look_at(self, sources: Iterable[FileSource]) -> None:
@@ -202,23 +200,27 @@ def entries_of(runs: Iterable[Run]) -> Iterator[tuple[Run, Entry]]:
         numbered += [(name, run) for name in names_in(run.at(_ENTRIES))]
     for name, run in sorted(numbered, key=lambda one: one[0]):
         entry = _read_entry(run.at(_ENTRIES, name))
-        if entry.id not in dropped[run.name]:
+        if entry is not None and entry.id not in dropped[run.name]:
             yield run, entry
 
 
 def all_entries_of(run: Run) -> Iterator[Entry]:
     """All commits of a run, also those that were taken back."""
-    for name in sorted(names_in(run.at(_ENTRIES))):
-        yield _read_entry(run.at(_ENTRIES, name))
+    read = (_read_entry(run.at(_ENTRIES, name)) for name in sorted(names_in(run.at(_ENTRIES))))
+    yield from (entry for entry in read if entry is not None)
 
 
 def _entry_at(run: str, number: int) -> str:
     return inside(run, _ENTRIES, f"{number:0{DIGITS}d}")
 
 
-def _read_entry(path: str) -> Entry:
-    with open(path, "rb") as file:
-        return Entry.from_bytes(file.read())
+def _read_entry(path: str) -> Entry | None:
+    """An entry of a run; None where it has it no more, undone or pruned as another thread reads."""
+    try:
+        with open(path, "rb") as file:
+            return Entry.from_bytes(file.read())
+    except FileNotFoundError:
+        return None
 
 
 # The folders that nobody knows any more, and whose they are. They are not removed by what is called

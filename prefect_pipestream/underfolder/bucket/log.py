@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
+from prefect_pipestream.storage.file_source import new_digest
 from prefect_pipestream.storage.store import (
     ObjectExistsError,
     Stat,
@@ -51,6 +52,7 @@ class BucketLog:
     Args:
         store: The store, below the dataset's address.
         part: What is known of some samples by then; None: the log is read from its beginning.
+        last: The digest of the entry that this ends with.
 
     Attributes:
         store: The store.
@@ -62,7 +64,7 @@ class BucketLog:
         placing: What puts the dataset's files in their places.
     """
 
-    def __init__(self, store: Store, part: State | None = None) -> None:
+    def __init__(self, store: Store, part: State | None = None, last: bytes = b"") -> None:
         self.store = store
         self.root = store.root
         self.state = part or State()
@@ -71,7 +73,8 @@ class BucketLog:
         self.writing = threading.RLock()
         self.placing = Placing(self)
         self._ledgers = None if self.is_part else Ledgers(store)
-        self._last = b""  # the entry that was read last
+        self._last = last
+        self._seen = ("", "")  # the key and etag of an entry that is known to be that
         self._heard: list[weakref.WeakMethod[Callable[[Entry], None]]] = []
 
     def when_added(self, hear: Callable[[Entry], None]) -> None:
@@ -86,32 +89,57 @@ class BucketLog:
         """Reads the entries that came since: one request, where there are none.
 
         Raises:
-            DatasetError: If one cannot be read.
+            DatasetError: If one cannot be read, or they are those of another dataset.
         """
         with self.guard:
             is_first = self.state.position == 0
             while (read := self._read(self.state.position + 1)) is not None:
                 if self.state.position == 0 and self._read_packed():
                     continue
+                if not (is_first or self.is_of_now()):
+                    raise self._is_another()
                 self._add(*read)
                 self._read_listed()
             if is_first:
                 self._refuse_gap()
 
     def _refuse_gap(self) -> None:
-        """Checks that no later entry is there than the last one that was read.
+        """Checks that the entry that was read last is there, and no later one than the next.
 
         Raises:
-            DatasetError: If there is one: what it was made after is not known.
+            DatasetError: If there is a later one: what it was made after is not known. If it is not
+                the one that was read.
         """
-        number = self.state.position + 1
-        later = next(self.store.objects_in(LOG, entry_key(number - 1)), None)
+        with self.guard:
+            number, last = self.state.position + 1, self._last
+        listed = self.store.objects_in(LOG, entry_key(number - 2))
+        if number > 1:
+            there = next((stat for stat in listed if stat.key >= entry_key(number - 1)), None)
+            self._refuse_other(number - 1, last, there)
+        later = next(listed, None)
         if later is not None and self._read(number) is None:
             raise DatasetError(
                 f"{self.root / entry_key(number)}: this entry of the log is missing, and later "
                 f"ones are there ({later.name}). What was done is not known without it; restore "
                 "the object."
             )
+
+    def _refuse_other(self, number: int, digest: bytes, there: Stat | None) -> None:
+        """Checks that an entry has this content: mostly it is told by what was listed."""
+        now = ("", "") if there is None else (there.key, there.etag)
+        if there is not None and now == self._seen:
+            return
+        if not self._has_digest(number, digest):
+            raise self._is_another()
+        if now[0] == entry_key(number):
+            self._seen = now
+
+    def _is_another(self) -> DatasetError:
+        return DatasetError(
+            f"{self.root}: the last entry of the log is not the one that was read, or it is gone: "
+            "the dataset was removed, or another one was made in its place. Nothing was written; "
+            "open it anew."
+        )
 
     def _read_packed(self) -> bool:
         """Reads the first entries that are packed; tells whether there were some."""
@@ -165,7 +193,7 @@ class BucketLog:
         if self._ledgers is not None:
             self._ledgers.keep(number, entry, content)  # may fail: then it is read again
         self.state.add(entry)
-        self._last = content
+        self._last = new_digest(content).digest()
         if not (entry.placed or entry.before):
             self.placing.note_empty(number)
         for one in self._heard:
@@ -252,13 +280,23 @@ class BucketLog:
                 self.refresh()
                 self._refuse_gap()
                 number = self.state.position + 1
-                entry = make(self.state)
+                try:
+                    entry = make(self.state)
+                except Exception:
+                    if self._has_gone_on(number):
+                        continue
+                    raise
                 if entry is None:
                     return None
                 content = self._readable(entry)
                 if self._is_created(number, entry, content):
                     self._add_next(number, entry, content)
                     return number, entry
+
+    def _has_gone_on(self, number: int) -> bool:
+        """Whether what is made as this entry was made while another thread read it."""
+        with self.guard:
+            return self.state.position >= number
 
     def _add_next(self, number: int, entry: Entry, content: bytes) -> None:
         """Goes on by an entry that was created, unless that was read meanwhile."""
@@ -285,8 +323,9 @@ class BucketLog:
         return content
 
     def _is_created(self, number: int, entry: Entry, content: bytes) -> bool:
+        key = entry_key(number)
         try:
-            self.store.create(entry_key(number), content)
+            self._seen = key, self.store.create(key, content)
         except ObjectExistsError:  # it may be this one: it was made, and asked for again
             try:
                 return self._is_there(number, entry)
@@ -322,24 +361,28 @@ class BucketLog:
     def restricted_to(self, indices: Iterable[int]) -> "BucketLog":
         """The same log, of which only what is about some samples is known."""
         with self.guard:
-            return BucketLog(self.store, self.state.restricted_to(indices))
+            return BucketLog(self.store, self.state.restricted_to(indices), self._last)
 
     def of_file(self, name: str) -> "BucketLog":
         """The same log, of which only what is about one file is known."""
         with self.guard:
-            return BucketLog(self.store, self.state.of_names([name]))
+            return BucketLog(self.store, self.state.of_names([name]), self._last)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.is_part:
             return whole_log, (self.store,)
         with self.guard:
-            return BucketLog, (self.store, self.state)
+            return BucketLog, (self.store, self.state.of_names(self.state.refs), self._last)
 
     def is_of_now(self) -> bool:
         """Whether the dataset is the one that was read: not another one made in its place."""
         with self.guard:
             number, last = self.state.position, self._last
-        return number == 0 or self.content_of(number) == last
+        return number == 0 or self._has_digest(number, last)
+
+    def _has_digest(self, number: int, digest: bytes) -> bool:
+        content = self.content_of(number)
+        return content is not None and new_digest(content).digest() == digest
 
 
 # -- one log of each dataset in a process ------------------------------------------------------

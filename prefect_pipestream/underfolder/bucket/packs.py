@@ -6,6 +6,7 @@ missing or damaged, the entries are read one by one.
 
 import gzip
 import logging
+import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from itertools import islice
@@ -64,7 +65,7 @@ def _read(store: Store, stat: Stat) -> Packed | None:
         if store.read(last).data != lines[-1]:
             return None
         return [(Entry.from_bytes(line), line) for line in lines]
-    except (FileNotFoundError, EOFError, OSError, ValueError) as error:
+    except (FileNotFoundError, EOFError, OSError, ValueError, zlib.error) as error:
         if isinstance(error, StoreError):
             raise
         _log.info("%s: the pack %s cannot be read: %s", store.root, stat.key, error)

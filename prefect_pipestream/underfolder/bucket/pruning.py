@@ -122,7 +122,7 @@ def _space(log: BucketLog, runs: Iterable[Run]) -> UndoSpace:
 
 
 def _in_place(state: State) -> set[str]:
-    return {ref.object for ref in state.refs.values() if ref is not None}
+    return {ref.object for ref in list(state.refs.values()) if ref is not None}
 
 
 # -- removing ----------------------------------------------------------------------------------

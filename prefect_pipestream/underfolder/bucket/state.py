@@ -41,8 +41,7 @@ class State:
             self._older.setdefault(name, set()).add(ref.digest)
             if ref != self.refs.get(name):
                 self._aside.setdefault(name, {})[ref.etag] = ref
-            self.refs[name] = None
-        self.refs.update(entry.placed)
+        self.refs.update({**dict.fromkeys(entry.removed), **entry.placed})
         self.shared.update(filter(is_shared, entry.names))
         if entry.attempt is not None:
             self.attempts[entry.run_key] = entry.attempt
@@ -87,8 +86,8 @@ class State:
             if name in self.refs:
                 part.refs[name] = self.refs[name]
                 part.shared.update(filter(is_shared, [name]))
-                part._aside[name] = self._aside.get(name, {})
-                part._older[name] = self._older.get(name, set())
+                part._aside[name] = dict(self._aside.get(name, {}))
+                part._older[name] = set(self._older.get(name, ()))
         part.attempts = dict(self.attempts)
         part.moved, part.moved_by = self.moved, dict(self.moved_by)
         part.claimed_by = self.claimed_by
