@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 SCHEMES = ("s3", "gs", "az", "memory")
 """The schemes of addresses: Amazon S3 and what speaks like it, Google, Azure; a process' memory."""
 
+_KNOWN = "s3a?|gc?s|azure|abfss?|az|memory"
+# Characters that would be others, or none, once they are part of a URL.
+_NONE_OF = r"?#\\\x00-\x1f\x7f"
 # One slash as well: that is what a `Path` makes of an address.
-_FORM = re.compile(r"(s3a?|gc?s|azure|abfss?|az|memory):/{1,2}([^/?#]+)(?:/([^?#]*))?", re.ASCII)
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # no drive of Windows
+_FORM = re.compile(rf"({_KNOWN}):/{{1,2}}([^/{_NONE_OF}]+)(?:/([^{_NONE_OF}]*))?")
+_MEANT = re.compile(rf"\s*([a-z][a-z0-9+.-]*://|({_KNOWN}):)", re.IGNORECASE)
+_MEANT_AS_PATH = re.compile(rf"\s*([a-z][a-z0-9+.-]+:/|({_KNOWN}):)", re.I)  # no drive of Windows
+_ONE_SLASH = re.compile(r"(?<=:)/(?!/)")
 _SAME = {"s3a": "s3", "gcs": "gs", "azure": "az", "abfs": "az", "abfss": "az"}
 
 
@@ -39,9 +43,11 @@ class Address(str):
         match = _FORM.fullmatch(given)
         parts = [part for part in (match[3] or "").split("/") if part] if match else []
         if match is None or {".", ".."}.intersection(parts):
+            typed = given if isinstance(text, str) else _ONE_SLASH.sub("//", given, count=1)
             raise DatasetError(
-                f"{given!r} is no address of a dataset: expected <scheme>://<bucket>/<path>, where "
-                f"the scheme is one of {', '.join(SCHEMES[:-1])}."
+                f"{typed!r} is no address of a dataset: expected <scheme>://<bucket>/<path>, where "
+                f"the scheme is one of {', '.join(SCHEMES[:-1])}, and the path has no `?`, `#` or "
+                "`\\`, and no part that is `.` or `..`."
             )
         return cls("/".join([f"{_SAME.get(match[1], match[1])}://{match[2]}", *parts]))
 
@@ -92,10 +98,10 @@ def place_of(given: Any) -> Any:
         DatasetError: If it looks like an address, and is none: it is no folder, either.
     """
     if isinstance(given, str):
-        is_url = _URL.match(given) is not None
+        is_meant = _MEANT.match(given) is not None
     else:
-        is_url = isinstance(given, Path) and _URL_AS_PATH.match(str(given)) is not None
-    return Address.of(given) if is_url or is_address(given) else given
+        is_meant = isinstance(given, Path) and _MEANT_AS_PATH.match(str(given)) is not None
+    return Address.of(given) if is_meant or is_address(given) else given
 
 
 Place = Path | Address

@@ -21,6 +21,7 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError, MissingExtraError
 from prefect_pipestream.storage.address import Address
@@ -406,11 +407,15 @@ def _connect(root: Address, options: StoreOptions | None) -> Any:
     retries = {"max_retries": 1000, "retry_timeout": patience, "backoff": waits}
     how = connection(root, options)
     try:
-        # It takes a URL, and an address is none.
-        return opening.from_url(root.replace("%", "%25"), retry_config=retries, **how)
+        return opening.from_url(_url_of(root), retry_config=retries, **how)
     except Exception as error:  # of many kinds, as where credentials cannot be understood
         said = str(error).partition("\n")[0]
         raise StoreError(f"{root}: this store cannot be opened ({said}).") from error
+
+
+def _url_of(root: Address) -> str:
+    """The URL that has just the key of an address as its path: an address is none."""
+    return f"{root.bucket}/{quote(root.key)}" if root.key else root.bucket
 
 
 def _reason_of(error: Exception) -> str:

@@ -273,6 +273,8 @@ def test_an_address_is_known_in_each_of_its_spellings() -> None:
     "given",
     [
         *("S3://b/x", "s3://b/x?v=1", "s3://b/a#b", "https://h/x", "s3://b/../x", "s3:///x"),
+        *(" s3://b/x", "s3:b/x", "s3://", r"s3://b/a\b", "s3://b/a\tb"),
+        *(Path("s3:b/x"), Path("s3://"), Path(" s3://b/x"), Path(r"s3://b/a\b")),
         *(Path("S3://b/x"), Path("http://h/x"), Path("memory://b/x?y")),
     ],
     ids=repr,
@@ -281,7 +283,7 @@ def test_what_looks_like_an_address_is_never_made_a_folder(
     given: str | Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((DatasetError, ValueError)):
+    with pytest.raises((DatasetError, ValueError), match="no address of a dataset: expected"):
         DataStream.create_new_underfolder(given)
     assert os.listdir(tmp_path) == []
 

@@ -274,7 +274,9 @@ class TestMemory(StoreTests):
 class RemoteTests(StoreTests):
     """What is asked of a server, too."""
 
-    @pytest.mark.parametrize("name", ["my parts", "größe", "100%", "a%20b", "a+b", "semi;colon"])
+    @pytest.mark.parametrize(
+        "name", ["my parts", "größe", "100%", "a%20b", "a+b", "semi;colon", "space at its end "]
+    )
     def test_a_store_is_at_the_very_address(self, root: Address, name: str) -> None:
         open_store(root / name).put("data/a", b"1")
 
