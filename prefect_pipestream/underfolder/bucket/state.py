@@ -43,7 +43,7 @@ class State:
                 self._aside.setdefault(name, {})[ref.etag] = ref
             self.refs[name] = None
         self.refs.update(entry.placed)
-        self.shared.update(filter(is_shared, entry.names))
+        self.shared.update(filter(is_shared, (*entry.before, *entry.placed)))
         if entry.attempt is not None:
             self.attempts[entry.run_key] = entry.attempt
             self.moved_by.pop(entry.run_key, None)
