@@ -6,10 +6,10 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.address import Address
+from prefect_pipestream.storage.lots import lots
 from prefect_pipestream.storage.store import AT_ONCE, StoreError, at_once, open_store
 from prefect_pipestream.underfolder.bucket.checking_contents import check_contents
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
@@ -136,9 +136,9 @@ def _out_of_place(dataset: Bucket) -> list[str]:
     Those are read that the store calls otherwise than what the log gave them.
     """
     refs = dict(dataset.log.state.refs)
-    suspects = iter([name for name, ref in refs.items() if _may_be_older(dataset, name, ref)])
+    suspects = [name for name, ref in refs.items() if _may_be_older(dataset, name, ref)]
     found: list[str] = []
-    while some := list(islice(suspects, _LOT)):
+    for some in lots(suspects, _LOT):
         are_so = at_once(dataset.log.placing.is_out_of_place, some)
         found += [name for name, is_so in zip(some, are_so, strict=True) if is_so]
     return found

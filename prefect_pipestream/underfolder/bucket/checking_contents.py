@@ -6,12 +6,12 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from prefect_pipestream.storage.file_source import new_digest
+from prefect_pipestream.storage.lots import lots
 from prefect_pipestream.storage.store import Stat, at_once
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Ref
@@ -67,8 +67,7 @@ def check_contents(dataset: Bucket, fix: bool) -> Iterator[Problem]:
     runs = runs_of(log.ledgers())
     for _, entry in entries_of(runs):
         known.add(map(object_of, entry.refs))
-    listed = log.store.objects_in(_OBJECTS)
-    while some := list(islice(listed, _LOT)):
+    for some in lots(log.store.objects_in(_OBJECTS), _LOT):
         there.add(f"{stat.size}:{stat.key}" for stat in some)
         unknown = set(known.missing([stat.key for stat in some if _is_left(stat, before)]))
         sent += [stat for stat in some if stat.key in unknown]
@@ -102,9 +101,9 @@ def _check_needed(
 ) -> Iterator[Problem]:
     """Finds contents that files have by the log, or the undo of a run needs, and that are gone."""
     log = dataset.log
-    current = iter([(name, ref) for name, ref in log.state.refs.items() if ref is not None])
+    current = [(name, ref) for name, ref in log.state.refs.items() if ref is not None]
     restored: set[Ref] = set()
-    while some := list(islice(current, _LOT)):
+    for some in lots(current, _LOT):
         lost = set(_lost(log, there, [ref for _, ref in some]))
         for name, ref in some:
             if ref in lost:
