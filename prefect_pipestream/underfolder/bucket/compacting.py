@@ -10,14 +10,10 @@ import numpy as np
 from prefect_pipestream.errors import ConflictError, DatasetError
 from prefect_pipestream.storage.store import StoreError
 from prefect_pipestream.storage.version import Version, signature_of
-from prefect_pipestream.underfolder.bucket.commit import (
-    fact_entry,
-    forget_unused,
-    kept_aside,
-    taken_over,
-)
+from prefect_pipestream.underfolder.bucket.commit import taken_over
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
-from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
+from prefect_pipestream.underfolder.bucket.entry import Entry, Ref, fact_entry
+from prefect_pipestream.underfolder.bucket.sending import forget_unused, kept_aside
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.attempts import new_attempt
 from prefect_pipestream.underfolder.format.index import UnderfolderIndex

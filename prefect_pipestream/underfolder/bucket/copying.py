@@ -18,6 +18,7 @@ from typing import TypeVar
 from prefect_pipestream.errors import DatasetError, DatasetExistsError
 from prefect_pipestream.storage.address import Address, is_address, place_of
 from prefect_pipestream.storage.file_source import digest_at
+from prefect_pipestream.storage.lots import lots
 from prefect_pipestream.storage.store import (
     ObjectExistsError,
     Stat,
@@ -331,9 +332,8 @@ class _Copying:
 
 def _in_chunks(work: Callable[[T], R | None], things: Iterable[T]) -> list[R]:
     """Does some work on many things, of which a part waits at a time; what it gave for some."""
-    rest = iter(things)
     found: list[R] = []
-    while some := list(islice(rest, _FILES)):
+    for some in lots(things, _FILES):
         found += [one for one in at_once(work, some) if one is not None]
     return found
 

@@ -12,10 +12,10 @@ from prefect_pipestream.storage.untrusted import is_name
 from prefect_pipestream.underfolder.format.names import MAX_INDEX, is_shared, parse_item_name
 from prefect_pipestream.underfolder.format.ref import Ref, version_by
 from prefect_pipestream.underfolder.format.run_key import is_run_key
-from prefect_pipestream.underfolder.ledger.records import CommitRecord
+from prefect_pipestream.underfolder.ledger.records import CommitRecord, new_commit_id
 from prefect_pipestream.underfolder.runs.imported import ImportLine
 
-__all__ = ["FORMAT", "Entry", "Ref", "version_by"]
+__all__ = ["FORMAT", "Entry", "Ref", "fact_entry", "version_by"]
 
 FORMAT = 1
 _LONGEST = 255
@@ -131,6 +131,11 @@ class Entry:
 
 
 _ENTRY = TypeAdapter(Entry)
+
+
+def fact_entry(run_key: str, facts: Mapping[str, Any], **others: Any) -> Entry:
+    """An entry that notes something of a run, and changes no file."""
+    return Entry(new_commit_id(), run_key, facts=facts, **others)
 
 
 def _lines_in(said: Any) -> tuple[ImportLine, ...]:

@@ -11,11 +11,11 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any, NamedTuple
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.file_source import new_digest
+from prefect_pipestream.storage.lots import lots
 from prefect_pipestream.storage.store import (
     ObjectExistsError,
     Stat,
@@ -150,8 +150,7 @@ class BucketLog:
 
     def _read_listed(self) -> None:
         """Reads the entries after the last one that are listed, many at a time."""
-        listed = self.store.objects_in(LOG, entry_key(self.state.position))
-        while some := list(islice(listed, _SOME)):
+        for some in lots(self.store.objects_in(LOG, entry_key(self.state.position)), _SOME):
             begin = self.state.position + 1
             for read in at_once(self._read, range(begin, begin + len(some))):
                 if read is None:
@@ -223,8 +222,7 @@ class BucketLog:
     def all_entries(self) -> Iterator[Entry]:
         """All entries, read anew, some at a time."""
         self.refresh()
-        numbers = iter(range(1, self.state.position + 1))
-        while some := list(islice(numbers, _SOME)):
+        for some in lots(range(1, self.state.position + 1), _SOME):
             yield from self.entries_at(some)
 
     def damaged(self) -> Iterator[tuple[str, str, bool]]:
@@ -233,9 +231,8 @@ class BucketLog:
         Yields:
             The key of one, why it is, and whether it is an entry: others only are in the way.
         """
-        listed = self.store.objects_in(LOG)
         expected = 1
-        while some := list(islice(listed, _SOME)):
+        for some in lots(self.store.objects_in(LOG), _SOME):
             for stat, why in zip(some, at_once(self._why_unreadable, some), strict=True):
                 number = number_in(stat.key)
                 if number is None:

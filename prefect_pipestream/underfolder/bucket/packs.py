@@ -9,8 +9,8 @@ import logging
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
-from itertools import islice
 
+from prefect_pipestream.storage.lots import lots
 from prefect_pipestream.storage.store import Stat, Store, StoreError, at_once
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.bucket.keys import PACKS, entry_key, pack_key
@@ -44,9 +44,8 @@ def packed_entries(store: Store) -> Iterator[Packed]:
     Raises:
         StoreError: If they cannot be read.
     """
-    listed = store.objects_in(PACKS)
     number = 0
-    while some := list(islice(listed, _AT_ONCE)):
+    for some in lots(store.objects_in(PACKS), _AT_ONCE):
         for stat, entries in zip(some, at_once(lambda one: _read(store, one), some), strict=True):
             number += LENGTH
             if stat.key != pack_key(number) or entries is None:

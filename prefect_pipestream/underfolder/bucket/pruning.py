@@ -13,9 +13,8 @@ from functools import partial
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.store import StoreError, at_once
-from prefect_pipestream.underfolder.bucket.commit import fact_entry
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
-from prefect_pipestream.underfolder.bucket.entry import Entry
+from prefect_pipestream.underfolder.bucket.entry import Entry, fact_entry
 from prefect_pipestream.underfolder.bucket.ledgers import all_entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prefect_pipestream.storage.store import StoreError
-from prefect_pipestream.underfolder.bucket.commit import kept_aside
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
+from prefect_pipestream.underfolder.bucket.sending import kept_aside
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, SampleRecord

@@ -16,12 +16,13 @@ from prefect_pipestream.errors import (
 )
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.store import Store, StoreError, at_once, open_store
-from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, sent
+from prefect_pipestream.underfolder.bucket.commit import BucketCommit
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
-from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
+from prefect_pipestream.underfolder.bucket.entry import Entry, Ref, fact_entry
 from prefect_pipestream.underfolder.bucket.kept_source import KeptSource
 from prefect_pipestream.underfolder.bucket.keys import object_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog, whole_log
+from prefect_pipestream.underfolder.bucket.sending import sent
 from prefect_pipestream.underfolder.bucket.source import BucketSource
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.bucket.writer import BucketWriter

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from prefect_pipestream.storage.store import StoreError
-from prefect_pipestream.underfolder.bucket.commit import BucketCommit, fact_entry, taken_over
+from prefect_pipestream.underfolder.bucket.commit import BucketCommit, taken_over
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
-from prefect_pipestream.underfolder.bucket.entry import Entry
+from prefect_pipestream.underfolder.bucket.entry import Entry, fact_entry
 from prefect_pipestream.underfolder.bucket.staging import BucketStaging
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.commits.attempts import moved_since, new_attempt

@@ -6,7 +6,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from prefect_pipestream.storage.asking import (
     status_through_links,
 )
 from prefect_pipestream.storage.cores import usable_cores
+from prefect_pipestream.storage.lots import lots
 from prefect_pipestream.storage.new_dataset import is_old
 from prefect_pipestream.underfolder.checks.other_layouts import described, layouts_at
 from prefect_pipestream.underfolder.checks.own_files import (
@@ -339,16 +339,10 @@ def decode_all(
 
     with ThreadPoolExecutor(workers) as pool:
         # Some at a time: a million samples are not submitted at once.
-        for lot in _lots(indices, workers * 8 * _AT_ONCE):
-            for part in pool.map(look_at_some, _lots(lot, _AT_ONCE)):
+        for lot in lots(indices, workers * 8 * _AT_ONCE):
+            for part in pool.map(look_at_some, lots(lot, _AT_ONCE)):
                 found.add(part)
             done += len(lot)
             if on_progress is not None:
                 on_progress(done, len(indices))
     return found
-
-
-def _lots(values: Iterable[int], size: int) -> Iterator[list[int]]:
-    iterator = iter(values)
-    while lot := list(islice(iterator, size)):
-        yield lot

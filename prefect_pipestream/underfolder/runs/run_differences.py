@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.items import FileSource
+from prefect_pipestream.storage.lots import lots
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import check_index
 from prefect_pipestream.underfolder.ledger.records import CHANGING, Outcome
@@ -79,8 +80,7 @@ def _net(run: Run, some: frozenset[int] | None) -> _Net:
 
 
 def _differences(keepers: "_Keepers", net: _Net) -> Iterator[SampleDifference]:
-    indices = iter(sorted(net))
-    while some := list(islice(indices, _SOME)):
+    for some in lots(sorted(net), _SOME):
         keepers.look_at(step for idx in some for step in net[idx][1].values())
         for idx in some:
             outcome, steps = net[idx]
