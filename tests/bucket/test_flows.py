@@ -10,9 +10,9 @@ import pytest
 from prefect import flow, task
 from prefect.transactions import transaction
 
-from prefect_pipestream import REMOVE, cli, list_runs, plan_of, undo_run
+from prefect_pipestream import cli, list_runs, plan_of, undo_run
 from prefect_pipestream.blocks import CreateNewUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.errors import DatasetError, PipeBuildingError, UndoRefusedError
+from prefect_pipestream.errors import UndoRefusedError
 from prefect_pipestream.flows import (
     build_dataset,
     clean_dataset,
@@ -181,26 +181,6 @@ NONE: Any = {"key": "metadata"}
 SMALL: Any = {"key": "metadata", "required_fields": [{"path": "number", "maximum": 9}]}
 
 
-@pytest.mark.parametrize("tasks_per", ["chunk", "sample"])
-def test_a_run_writes_only_what_its_rules_allow(address: Address, tasks_per: Any) -> None:
-    dataset = ReadWriteUnderfolder(folder=address)
-    with pytest.raises(TooManyFailedError) as error:
-        process_samples(
-            dataset,
-            ["invert"],
-            run_key="run",
-            rules=[SMALL],
-            on_invalid="fail",
-            tasks_per=tasks_per,
-        )
-    assert [failure.idx for failure in error.value.report.failures] == [10, 11]
-    assert pixels(address) == INVERTED[:10] + AS_MADE[10:]
-    with pytest.raises(PipeBuildingError, match="begun with the rules"):
-        process_samples(dataset, ["invert"], run_key="run", rules=[{"key": "image"}])
-    with pytest.raises(TooManyFailedError):
-        process_samples(dataset, ["invert"], run_key="run")
-
-
 def test_samples_are_redone_and_undone_by_what_is_true_of_them(address: Address) -> None:
     dataset = ReadWriteUnderfolder(folder=address)
     process_samples(dataset, ["invert"], run_key="run")
@@ -235,13 +215,6 @@ def test_a_person_asks_what_an_undo_would_do_and_undoes_some(
     assert pixels(address) == [*AS_MADE[:4], *INVERTED[4:10], *AS_MADE[10:]]
 
 
-def test_a_run_of_invalid_samples_takes_itself_back(address: Address) -> None:
-    with pytest.raises(TooManyFailedError) as error:
-        clean_dataset(address, ["invert"], rules=[SMALL], on_invalid="undo")
-    assert error.value.report.taken_back
-    assert pixels(address) == AS_MADE
-
-
 def test_a_person_cleans_and_undoes_by_commands(
     address: Address, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,34 +245,6 @@ def seen(address: Address) -> dict[int, int]:
     stream = DataStream.read_write_underfolder(address)
     found = (stream[idx]["metadata"]() for idx in stream.indices().tolist())
     return {one["number"]: one.get("runs", 0) for one in found}
-
-
-def test_what_runs_noted_of_samples_moves_with_them(address: Address) -> None:
-    def remove_some(sample: Sample) -> Any:
-        return REMOVE if sample["metadata"]()["number"] in (0, 4) else sample
-
-    def fail_at_six(sample: Sample) -> Sample:
-        if sample["metadata"]()["number"] == 6:
-            raise ValueError("it is broken")
-        return sample
-
-    dataset = ReadWriteUnderfolder(folder=address)
-    process_samples(dataset, seen_once, select="changed", indices=[1, 2, 3])
-    begun = process_samples(dataset, fail_at_six, run_key="begun", max_failed=1.0)
-    assert begun.counts["failed"] == 1
-    process_samples(dataset, remove_some)
-    key = compact_dataset(dataset)
-    kept = [idx for idx in range(SAMPLES) if idx not in (0, 4)]
-    assert seen(address) == {idx: int(idx in (1, 2, 3)) for idx in kept}
-    assert process_samples(dataset, seen_once, select="changed").total == len(kept) - 3
-    assert seen(address) == dict.fromkeys(kept, 1)
-    assert process_samples(dataset, seen_once, select="changed").total == 0
-    for options in ({"run_key": "begun"}, {"select": "failed", "run_key": "begun"}):
-        with pytest.raises(DatasetError, match=f"began before run '{key}' moved samples"):
-            process_samples(dataset, fail_at_six, **options)
-    assert cli.main(["compact", str(address), "--json"]) == 0
-    with pytest.raises(UndoRefusedError):
-        undo_run(address, key)
 
 
 def test_an_undone_compaction_leaves_what_is_noted_later(address: Address) -> None:

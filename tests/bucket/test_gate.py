@@ -12,26 +12,21 @@ from obstore.store import MemoryStore
 from prefect_pipestream.errors import ConflictError, InvalidSampleError, UndoRefusedError
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
-from prefect_pipestream.storage.address import Address, Place
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import plan_undo, undo_run
 from prefect_pipestream.underfolder.commits.prospect import Items
 from prefect_pipestream.validation import FieldRule, ItemRule, SampleRules
 from tests.bucket.stores import ROOT, process
+from tests.dataset_files import new_address
 
 LOG = ".pipestream/log"
-NUMBERS = itertools.count()
 SMALL = ItemRule(key="metadata", required_fields=(FieldRule(path="number", maximum=9),))
 FACTOR = ItemRule(key="factor", required_fields=(FieldRule(path="by", maximum=3),))
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    in_bucket = request.param == "bucket"
-    return made_at(bucket() if in_bucket else tmp_path / "parts")
-
-
-def bucket() -> Address:
-    return Address.of(f"memory://gate-{next(NUMBERS)}/parts")
+@pytest.fixture
+def place(new_place: Place) -> Place:
+    return made_at(new_place)
 
 
 def made_at(place: Place) -> Place:
@@ -64,32 +59,6 @@ def set_number(stream: DataStream, idx: int, number: int) -> None:
 def numbers(place: Place) -> list[int]:
     stream = opened(place)
     return [stream[int(i)]["metadata"]()["number"] for i in stream.indices()]
-
-
-def test_a_sample_that_would_not_be_valid_is_not_written(place: Place) -> None:
-    stream = opened(place, SMALL)
-    with pytest.raises(InvalidSampleError) as raised:
-        set_number(stream, 2, 10)
-    assert str(raised.value) == (
-        "sample 2 is not written, for it would not be valid: "
-        "metadata.number: is 10, expected at most 9"
-    )
-    assert numbers(place) == [0, 1, 2]
-    set_number(stream, 2, 9)
-    assert numbers(place) == [0, 1, 9]
-
-
-def test_the_others_of_a_batch_are_written(place: Place) -> None:
-    stream = opened(place, SMALL)
-    with stream.commit_group() as batch:
-        for idx in range(3):
-            try:
-                sample = stream[idx].set_value("metadata", {"number": 8 + idx})
-                batch.set_output(idx, sample)
-            except InvalidSampleError:
-                batch.record(idx, "skipped")
-    assert numbers(place) == [8, 9, 2]
-    assert stream.run.counts()["written"] == 2
 
 
 def test_items_that_are_there_and_not_written_count(place: Place) -> None:
@@ -200,21 +169,6 @@ SOME = SampleRules.of(
 )
 
 
-def test_an_undo_is_refused_if_samples_would_not_be_valid_then(place: Place) -> None:
-    stream = opened(place)
-    for idx in range(3):
-        set_number(stream, idx, 0)
-    told = r"1 of the samples .*: 2 \(metadata.number: is 2"
-    with pytest.raises(UndoRefusedError, match=told) as raised:
-        undo_run(place, "run", check=SOME.problems)
-    assert raised.value.indices == [2]
-    assert plan_undo(place, "run", check=SOME.problems).refusal == str(raised.value)
-    assert numbers(place) == [0, 0, 0]
-    assert undo_run(place, "run", check=SOME.problems, indices=[0, 1]).samples == 2
-    assert undo_run(place, "run", check=SOME.problems, force=True).samples == 1
-    assert numbers(place) == [0, 1, 2]
-
-
 def test_an_undo_is_held_to_what_would_be_there(place: Place) -> None:
     stream = opened(place)
     stream.set_output(0, stream[0].set_value("metadata", {"number": 0}), removes=["image"])
@@ -232,7 +186,7 @@ def test_an_undo_is_held_to_what_would_be_there(place: Place) -> None:
 
 
 def test_what_others_change_while_an_undo_is_checked_counts() -> None:
-    place = made_at(bucket())
+    place = made_at(new_address())
     stream = opened(place)
     for idx in range(2):
         stream.set_output(idx, stream[idx].set_value("image", np.ones((2, 2), np.uint8)))

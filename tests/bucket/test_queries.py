@@ -1,8 +1,5 @@
 """Queries on a dataset in a bucket: as on one in a folder, and little is read for them twice."""
 
-import itertools
-from pathlib import Path
-
 import numpy as np
 import pytest
 from obstore.store import MemoryStore
@@ -11,14 +8,12 @@ from prefect_pipestream.errors import DatasetError, QueryError, RunNotFoundError
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.sequences.where import find
-from prefect_pipestream.storage.address import Address, Place
-from prefect_pipestream.storage.store import open_store
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import compact
 from prefect_pipestream.underfolder.opening import open_dataset
 from prefect_pipestream.views.item_thumbnails import Thumbnails
 from tests.bucket.stores import ROOT, HostStore, process
 
-NUMBERS = itertools.count()
 SAMPLES = 20
 
 
@@ -34,15 +29,11 @@ def make(place: Place) -> None:
             batch.set_output(number, Sample(items))
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+@pytest.fixture
+def place(new_place: Place) -> Place:
     """Samples with metadata, some of it shared."""
-    if request.param == "folder":
-        place: Place = tmp_path / "parts"
-    else:
-        place = Address.of(f"memory://queries-{next(NUMBERS)}/parts")
-    make(place)
-    return place
+    make(new_place)
+    return new_place
 
 
 def found(place: Place, query: str) -> list[int]:
@@ -52,28 +43,6 @@ def found(place: Place, query: str) -> list[int]:
 def renumber(place: Place, idx: int, number: int, run_key: str = "change") -> None:
     stream = DataStream.read_write_underfolder(place, run_key=run_key)
     stream.set_output(idx, stream[idx].set_value("metadata", {"number": number, "even": False}))
-
-
-def test_samples_are_found_by_metadata_and_what_changes_is_seen(place: Place) -> None:
-    for _ in range(2):
-        assert found(place, "metadata.number < 3") == [0, 1, 2]
-        assert found(place, "metadata.even == true AND metadata.number > 15") == [16, 18]
-        assert found(place, "common.site == 'here' AND metadata.number == 4") == [4]
-    renumber(place, 1, 100)
-    assert found(place, "metadata.number < 3") == [0, 2]
-    if isinstance(place, Address):
-        open_store(place).put("data/002_metadata.yaml", b"number: 50\n")
-        open_store(place).put("data/003_metadata.yaml", b"{")
-        open_store(place).put("data/030_metadata.yaml", b"number: 1\n")
-    else:
-        (place / "data/002_metadata.yaml").write_bytes(b"number: 50\n")
-        (place / "data/003_metadata.yaml").write_bytes(b"{")
-        (place / "data/030_metadata.yaml").write_bytes(b"number: 1\n")
-    for _ in range(2):
-        assert found(place, "metadata.number < 3") == [0, 30]
-        problems = find(open_dataset(place), "metadata.number < 3").problems
-        assert list(problems) == [3]
-        assert "003_metadata.yaml" in problems[3]
 
 
 def test_samples_are_found_by_what_became_of_them(place: Place) -> None:

@@ -3,9 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,18 +12,15 @@ from obstore.store import MemoryStore
 
 from prefect_pipestream import list_runs, undo_run
 from prefect_pipestream.errors import (
-    ConflictError,
     DatasetError,
     DatasetWriteError,
     ReviewNotFoundError,
 )
-from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
+from prefect_pipestream.items import PngImageItem, YamlMetadataItem
 from prefect_pipestream.review import (
     Review,
     apply_decided,
     apply_review,
-    changes_of_review,
-    comment_on,
     compute_review,
     decide,
     decide_rest,
@@ -35,7 +30,7 @@ from prefect_pipestream.review import (
     load_review,
     pending_reviews,
 )
-from prefect_pipestream.sequences import REMOVE, DataStream, Sample
+from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address, Place
 from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder import Run
@@ -43,8 +38,8 @@ from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.opening import ledgers_of
 from tests.bucket.stores import ROOT, process
 from tests.bucket.test_killed import killed_at_each
+from tests.dataset_files import new_address
 
-NUMBERS = itertools.count()
 SAMPLES = 6
 ALL = range(SAMPLES)
 FEW = 3
@@ -61,16 +56,14 @@ def make(place: Place, samples: int = SAMPLES) -> Place:
     return place
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "folder":
-        return make(tmp_path / "parts")
-    return make(Address.of(f"memory://reviews-{next(NUMBERS)}/parts"))
+@pytest.fixture
+def place(new_place: Place) -> Place:
+    return make(new_place)
 
 
 @pytest.fixture
 def bucket() -> Address:
-    address = Address.of(f"memory://reviews-{next(NUMBERS)}/parts")
+    address = new_address()
     make(address)
     return address
 
@@ -103,62 +96,6 @@ def objects_of(address: Address, below: str = "") -> set[str]:
 # -- in both places ----------------------------------------------------------------------------
 
 
-def test_computing_a_review_changes_no_sample(place: Place) -> None:
-    review = compute_review(place, counted, "r1")
-    assert [sample.idx for sample in review.changed] == list(ALL)
-    assert review.folder == place
-    assert runs_of(place) == [0] * SAMPLES
-    assert [run.run_key for run in list_runs(place)] == ["make"]
-    assert compute_review(place, ["invert"], "r1") == review == loaded(place)
-
-
-def test_only_what_is_approved_is_written_and_the_ledger_says_who_approved(place: Place) -> None:
-    compute_review(place, counted, "r1")
-    outcome = apply_review(review=loaded(place), approved={1, 4}, facts={"reviewed_by": "Ada"})
-    assert outcome.applied == (1, 4)
-    assert outcome.discarded == (0, 2, 3, 5)
-    assert runs_of(place) == [0, 1, 0, 0, 1, 0]
-    found = {idx: record.outcome for idx, record in ledger(place).outcomes().items()}
-    assert found == {idx: "written" if idx in (1, 4) else "skipped" for idx in ALL}
-    facts = ledger(place).facts()
-    assert facts["reviewed_by"] == "Ada"
-    assert {"user", "host", "started", "finished", "provenance"} <= set(facts)
-    assert [run.state for run in list_runs(place) if run.run_key == "r1"] == ["finished"]
-    undo_run(place, "r1")
-    assert runs_of(place) == [0] * SAMPLES
-
-
-def test_what_is_done_is_not_done_again_nor_undone_by_another_decision(place: Place) -> None:
-    review = compute_review(place, counted, "r1")
-    first = apply_review(review, {1, 4}, {})
-    assert apply_review(review, {1, 4}, {}) == first
-    if isinstance(place, Address):  # in a folder other samples are noted as skipped, likewise
-        assert apply_review(review, {2, 3}, {}) == first
-    assert runs_of(place) == [0, 1, 0, 0, 1, 0]
-
-
-def test_the_changes_are_shown_before_and_after(place: Place) -> None:
-    review = compute_review(place, counted, "r1", indices=[2])
-    (change,) = changes_of_review(loaded(place))
-    assert change.idx == 2
-    assert change.before.startswith("![before](data:image/png;base64,")
-    assert change.after != change.before
-    assert set(change.metadata) == {"metadata.runs: 0 → 1", "image: mean 2 → 253"}
-    assert review.changed[0].files
-
-
-def test_a_sample_that_was_changed_meanwhile_is_a_conflict(place: Place) -> None:
-    compute_review(place, counted, "r1")
-    other = DataStream.read_write_underfolder(place)
-    other.set_output(2, other[2].set_value("metadata", {"runs": 40}))
-    outcome = apply_review(loaded(place), ALL, {})
-    assert outcome.conflicts == (2,)
-    assert runs_of(place) == [1, 1, 40, 1, 1, 1]
-    failure = ledger(place).outcomes()[2].failure
-    assert failure is not None
-    assert failure.error_type == "ConflictError"
-
-
 def test_a_review_of_which_all_is_in_conflict_is_noted(place: Place) -> None:
     compute_review(place, counted, "r1", indices=[2])
     other = DataStream.read_write_underfolder(place)
@@ -168,111 +105,12 @@ def test_a_review_of_which_all_is_in_conflict_is_noted(place: Place) -> None:
     assert runs_of(place)[2] == 40
 
 
-def test_a_removal_is_shown_and_applied_where_it_is_approved(place: Place) -> None:
-    def drop_some(sample: Sample) -> Any:
-        return REMOVE if int(sample["image"]()[0, 0]) in (1, 3, 4) else sample
-
-    compute_review(place, drop_some, "r1")
-    review = loaded(place)
-    assert {sample.idx: sample.outcome for sample in review.changed} == dict.fromkeys(
-        (1, 3, 4), "removed"
-    )
-    assert [(one.idx, one.metadata) for one in changes_of_review(review)] == [
-        (idx, ("removed",)) for idx in (1, 3, 4)
-    ]
-    other = DataStream.read_write_underfolder(place)
-    other.set_output(3, counted(other[3]))
-    outcome = apply_review(review, {1, 3}, {})
-    assert (outcome.applied, outcome.discarded, outcome.conflicts) == ((1,), (4,), (3,))
-    assert DataStream.read_write_underfolder(place).indices().tolist() == [0, 2, 3, 4, 5]
-
-
-def test_shared_items_come_with_the_first_approved_sample(place: Place) -> None:
-    def tell(sample: Sample) -> Sample:
-        return counted(sample).set_item("site", JsonMetadataItem({"s": 1}, shared=True))
-
-    compute_review(place, tell, "r1")
-    assert "site" not in DataStream.read_write_underfolder(place)[0]
-    apply_review(loaded(place), {3}, {})
-    assert DataStream.read_write_underfolder(place)[0]["site"]() == {"s": 1}
-
-
-def test_bad_samples_are_noted_and_not_to_be_decided_about(place: Place) -> None:
-    def odd(sample: Sample) -> Sample | None:
-        number = int(sample["image"]()[0, 0])
-        if number == 3:
-            raise ValueError("it is broken")
-        return counted(sample) if number != 4 else None
-
-    review = compute_review(place, odd, "r1")
-    assert [sample.idx for sample in review.changed] == [0, 1, 2, 5]
-    apply_review(review, ALL, {})
-    records = ledger(place).outcomes()
-    assert (records[3].outcome, records[4].outcome) == ("failed", "skipped")
-    assert records[3].failure is not None
-    assert records[3].failure.message == "it is broken"
-
-
 def test_a_review_of_nothing_is_noted_too(place: Place) -> None:
     review = compute_review(place, counted, "r1", indices=[])
     outcome = apply_decided(review, "nothing", "nobody")
     done = decided_review(place, "r1")
     assert done is not None
     assert (done.decision, done.reviewed_by, done.outcome) == ("nothing", "nobody", outcome)
-
-
-def test_two_people_at_once_lose_no_decision(place: Place) -> None:
-    review = compute_review(place, counted, "r1")
-    with ThreadPoolExecutor(SAMPLES) as people:
-        list(people.map(lambda idx: decide(review, idx, idx % 3 > 0, f"p{idx}", seen=None), ALL))
-    found = decisions_of(loaded(place)).by_sample
-    assert {idx: one.by for idx, one in found.items()} == {idx: f"p{idx}" for idx in ALL}
-
-
-def test_what_somebody_decided_meanwhile_is_not_decided_otherwise_unseen(place: Place) -> None:
-    review = compute_review(place, counted, "r1")
-    decide(review, 4, False, "Bob", seen=None)
-    with pytest.raises(ConflictError, match="Bob rejected it meanwhile"):
-        decide(review, 4, True, "Ada", seen=None)
-    assert decide(review, 4, True, "Ada", seen=False).approved == {4}
-    assert comment_on(review, "The third is blurred.", "Bob").said() == ["The third is blurred."]
-    assert decide_rest(review, False, "Eve").approved == {4}
-    assert decide(review, 4, None, "Ada", seen=True).left(review) == [4]
-    with pytest.raises(IndexError, match="Sample 77 is not among the changes"):
-        decide(review, 77, True, "Ada", seen=None)
-
-
-def test_it_is_applied_once_all_is_decided_and_only_once(place: Place) -> None:
-    review = compute_review(place, counted, "r1")
-    decide(review, 1, True, "Ada", seen=None)
-    with pytest.raises(DatasetError, match="5 samples of the review 'r1' are left"):
-        apply_decided(review, "as decided")
-    assert runs_of(place) == [0] * SAMPLES
-    decide(review, 2, True, "Ada", seen=None)  # who is refused has ended nothing
-    decide_rest(review, False, "Bob")
-
-    def apply() -> bool:
-        try:
-            apply_decided(review, "as decided")
-        except ReviewNotFoundError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(4) as people:
-        assert any(people.map(lambda _: apply(), range(4)))
-    assert runs_of(place) == [0, 1, 1, 0, 0, 0]
-    assert pending_reviews(place) == ([], [])
-    for late in (
-        lambda: apply_decided(review, "as decided"),
-        lambda: decide(review, 2, True, "Ada", seen=False),
-        lambda: decide_rest(review, True, "Ada"),
-    ):
-        with pytest.raises(ReviewNotFoundError, match="It was decided meanwhile"):
-            late()
-    done = decided_review(place, "r1")
-    assert done is not None
-    assert (done.reviewed_by, done.decision) == ("Ada, Bob", "as decided")
-    assert (done.outcome.applied, len(done.outcome.discarded)) == ((1, 2), 4)
 
 
 def test_old_reviews_are_removed_when_another_is_computed(place: Place) -> None:

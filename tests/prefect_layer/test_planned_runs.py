@@ -42,7 +42,7 @@ from tests.underfolder.conftest import run_of
 from .artifacts import artifact_texts
 from .datasets import count_runs, files_of, image_of, make_dataset, runs_of, truncate_image
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = pytest.mark.usefixtures("prefect_api", "listed_at_once")
 
 N = 12
 
@@ -254,8 +254,8 @@ def test_plan_links_to_the_form_of_a_run_with_all_that_was_given_and_a_saved_blo
     assert list_runs(folder)[-1].counts["written"] == N
 
 
-def test_only_some_of_many_samples_are_tried(new_place: Place) -> None:
-    folder = made_at(new_place, make_dataset, 190)
+def test_only_some_of_many_samples_are_tried(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "many", 190)  # in a bucket there may be no time for so many
     seen: list[int] = []
 
     def note(sample: Sample) -> Sample:

@@ -82,6 +82,7 @@ def test_it_is_applied_once_all_is_decided_and_only_once(dataset: Place, review:
     with pytest.raises(DatasetError, match="11 samples of the review 'r1' are left"):
         apply_decided(review, "as decided")
     assert runs_of(dataset, range(12)) == [0] * 12
+    decide(review, 2, False, "Ada", seen=None)  # who is refused has ended nothing
     decide_rest(review, False, "Bob")
     assert apply_decided(review, "as decided").applied == (1,)
     assert runs_of(dataset, range(12)) == [0, 1] + [0] * 10

@@ -19,41 +19,48 @@ from prefect_pipestream.errors import PipeBuildingError, QueryError, RunNotFound
 from prefect_pipestream.items import YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, SamplesSequence
 from prefect_pipestream.sequences.where import find
-from prefect_pipestream.underfolder import Underfolder, check
+from prefect_pipestream.storage.address import Place, is_address
+from prefect_pipestream.underfolder import check
 from prefect_pipestream.underfolder.catalog import catalog as catalog_module
+from prefect_pipestream.underfolder.opening import open_dataset
+from tests.dataset_files import (
+    KINDS,
+    Files,
+    content_of,
+    has_private_files,
+    temporary_place,
+)
 
 
-def put(folder: Path, idx: int, value: Any, extension: str = "yaml", key: str = "metadata") -> Path:
-    path = folder / "data" / f"{idx:04d}_{key}.{extension}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value) if extension == "json" else yaml.safe_dump(value))
-    return path
+def put(
+    folder: Place, idx: int, value: Any, extension: str = "yaml", key: str = "metadata"
+) -> Place:
+    name = f"data/{idx:04d}_{key}.{extension}"
+    text = json.dumps(value) if extension == "json" else yaml.safe_dump(value)
+    Files(folder)[name] = text.encode()
+    return folder / name
 
 
-def age(folder: Path) -> None:
+def age(folder: Place) -> None:
     """Makes files as old as those are that nobody is writing just now."""
-    for at, path in enumerate(sorted((folder / "data").iterdir())):
+    for at, path in enumerate(sorted(Path(folder, "data").glob("*"))):
         os.utime(path, ns=(1_600_000_000_000_000_001 + at,) * 2)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(new_place: Place) -> Place:
     for idx in range(20):
-        put(
-            tmp_path / "set",
-            idx,
-            {"label": idx % 4, "name": f"n{idx}"},
-            "json" if idx % 3 else "yaml",
-        )
-    age(tmp_path / "set")
-    return tmp_path / "set"
+        value = {"label": idx % 4, "name": f"n{idx}"}
+        put(new_place, idx, value, "json" if idx % 3 else "yaml")
+    age(new_place)
+    return new_place
 
 
-def ask(folder: Path, query: str) -> list[int]:
-    return [int(idx) for idx in find(Underfolder(folder), query).indices]
+def ask(folder: Place, query: str) -> list[int]:
+    return [int(idx) for idx in find(open_dataset(folder), query).indices]
 
 
-def loop(folder: Path, query: str) -> list[int]:
+def loop(folder: Place, query: str) -> list[int]:
     dataset = SamplesSequence.from_underfolder(folder)
     return [int(idx) for idx in dataset.indices() if dataset[int(idx)].match(query)]
 
@@ -71,6 +78,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@pytest.mark.about_files
 def test_what_is_kept_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = reads(monkeypatch)
     assert ask(folder, "metadata.label == 3") == [3, 7, 11, 15, 19]
@@ -85,15 +93,17 @@ def test_what_is_kept_is_not_read_again(folder: Path, monkeypatch: pytest.Monkey
     assert len(seen) == 22
 
 
+@pytest.mark.about_files
 def test_only_items_that_are_named_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "data" / "0004_other.yaml").write_text("{")
-    (folder / "data" / "0004_image.png").write_bytes(b"no image")
+    Files(folder)["data/0004_other.yaml"] = b"{"
+    Files(folder)["data/0004_image.png"] = b"no image"
     seen = reads(monkeypatch)
     assert ask(folder, "has other and not has mask and has image") == [4]
     assert seen == []
     assert ask(folder, "not image and metadata.label == 0") == [0, 8, 12, 16]
 
 
+@pytest.mark.about_files
 def test_a_change_within_the_clocks_tick_is_seen(folder: Path) -> None:
     path = folder / "data" / "0005_metadata.json"
     for value in range(30):
@@ -101,6 +111,7 @@ def test_a_change_within_the_clocks_tick_is_seen(folder: Path) -> None:
         assert ask(folder, f"metadata.label == {value % 10 + 10}") == [5]
 
 
+@pytest.mark.about_files
 def test_a_file_of_the_same_size_and_time_in_another_ones_place_is_seen(folder: Path) -> None:
     assert ask(folder, "metadata.label == 1") == [1, 5, 9, 13, 17]
     path = folder / "data" / "0005_metadata.json"
@@ -119,7 +130,7 @@ def test_a_file_of_the_same_size_and_time_in_another_ones_place_is_seen(folder: 
     assert ask(folder, "metadata.label == 3") == loop(folder, "metadata.label == 3")
 
 
-def test_our_own_commits_are_seen(folder: Path) -> None:
+def test_our_own_commits_are_seen(folder: Place) -> None:
     stream = DataStream.read_write_underfolder(folder)
     assert stream.indices(where="metadata.label == 2").tolist() == [2, 6, 10, 14, 18]
     stream.set_output(6, stream[6].set_value("metadata", {"label": 5}))
@@ -129,28 +140,31 @@ def test_our_own_commits_are_seen(folder: Path) -> None:
     assert ask(folder, "metadata.label == 2") == [2, 14, 18, 25]
 
 
-def test_shared_items_count_where_a_sample_has_none_of_its_own(folder: Path) -> None:
-    (folder / "camera.yaml").write_text("model: X1\n")
+def test_shared_items_count_where_a_sample_has_none_of_its_own(folder: Place) -> None:
+    Files(folder)["camera.yaml"] = b"model: X1\n"
     put(folder, 3, {"model": "Z9"}, key="camera")
     assert ask(folder, "camera.model == 'X1'") == [n for n in range(20) if n != 3]
     assert ask(folder, "camera.model == 'Z9' and has camera") == [3]
-    (folder / "camera.yaml").write_text("model: Z9\n")
+    Files(folder)["camera.yaml"] = b"model: Z9\n"
     assert len(ask(folder, "camera.model == 'Z9'")) == 20
-    without = Underfolder(folder, merge_root_items=False)
+    without = open_dataset(folder, merge_root_items=False)
     assert find(without, "has camera").indices.tolist() == [3]
 
 
-def test_what_cannot_be_read_counts_as_no_value_and_is_told(folder: Path) -> None:
-    (folder / "data" / "0003_metadata.yaml").write_text("label: [3")
-    (folder / "data" / "0007_metadata.json").unlink()
-    (folder / "data" / "0007_metadata.json").symlink_to("nowhere.json")
+def test_what_cannot_be_read_counts_as_no_value_and_is_told(folder: Place) -> None:
+    Files(folder)["data/0003_metadata.yaml"] = b"label: [3"
+    if is_address(folder):
+        Files(folder)["data/0007_metadata.json"] = b"{"
+    else:
+        Path(folder, "data/0007_metadata.json").unlink()
+        Path(folder, "data/0007_metadata.json").symlink_to("nowhere.json")
     put(folder, 11, {"label": 3}, "toml")
     bomb = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
         f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 10)}]\n" for n in range(9)
     )
-    (folder / "data" / "0015_metadata.yaml").write_text(bomb)
+    Files(folder)["data/0015_metadata.yaml"] = bomb.encode()
     for _ in range(2):
-        found = find(Underfolder(folder), "metadata.label == 3")
+        found = find(open_dataset(folder), "metadata.label == 3")
         assert found.indices.tolist() == [19]
         assert set(found.problems) == {3, 7, 11, 15}
         assert "two files" in found.problems[11]
@@ -159,6 +173,7 @@ def test_what_cannot_be_read_counts_as_no_value_and_is_told(folder: Path) -> Non
         assert len(SamplesSequence.from_underfolder(folder).where("metadata.label == 3")) == 1
 
 
+@pytest.mark.about_files
 @pytest.mark.parametrize(
     ("one", "times"),
     [
@@ -172,12 +187,12 @@ def test_a_small_file_that_stands_for_a_large_value_is_not_searched(
 ) -> None:
     path = put(tmp_path, 0, None)
     path.write_text(f"label: &a {json.dumps(one)}\nothers: [{', '.join(['*a'] * times)}]\n")
-    found = find(Underfolder(tmp_path), "metadata.label")
+    found = find(open_dataset(tmp_path), "metadata.label")
     assert "takes more than" in found.problems[0]
 
 
-def test_looking_into_what_is_no_metadata_is_refused(folder: Path) -> None:
-    (folder / "data" / "0004_image.png").write_bytes(b"no image")
+def test_looking_into_what_is_no_metadata_is_refused(folder: Place) -> None:
+    Files(folder)["data/0004_image.png"] = b"no image"
     for query in ("image.shape == 3", "image == 3", "has image.shape"):
         with pytest.raises(QueryError, match=r"0004_image\.png, which is no metadata"):
             ask(folder, query)
@@ -186,10 +201,10 @@ def test_looking_into_what_is_no_metadata_is_refused(folder: Path) -> None:
             ask(folder, query)
         with pytest.raises(PipeBuildingError, match="column"):
             SamplesSequence.from_underfolder(folder).where(query)
-    assert not (folder / ".pipestream").exists()
+    assert not has_private_files(folder)
 
 
-def test_the_pipe_tells_the_sources_indices(folder: Path) -> None:
+def test_the_pipe_tells_the_sources_indices(folder: Place) -> None:
     chosen = SamplesSequence.from_underfolder(folder).where("metadata.label == 3")
     assert chosen.source_indices.tolist() == [3, 7, 11, 15, 19]  # type: ignore[attr-defined]
     assert [sample["metadata"]()["name"] for sample in chosen] == ["n3", "n7", "n11", "n15", "n19"]
@@ -197,15 +212,15 @@ def test_the_pipe_tells_the_sources_indices(folder: Path) -> None:
     assert again.source_indices.tolist() == [1, 5]  # type: ignore[attr-defined]
 
 
-def test_in_another_sequence_a_sample_that_does_not_decode_is_not_found(folder: Path) -> None:
-    (folder / "data" / "0003_metadata.yaml").write_text("[")
+def test_in_another_sequence_a_sample_that_does_not_decode_is_not_found(folder: Place) -> None:
+    Files(folder)["data/0003_metadata.yaml"] = b"["
     chosen = SamplesSequence.from_underfolder(folder)[:8].where("metadata.label == 3")
     with pytest.warns(UserWarning, match=r"1 samples .* sample 3"):
         assert len(chosen) == 1
     assert chosen.source_indices.tolist() == [7]  # type: ignore[attr-defined]
 
 
-def test_outcomes_in_a_run(folder: Path) -> None:
+def test_outcomes_in_a_run(folder: Place) -> None:
     stream = DataStream.read_write_underfolder(folder, run_key="night.1")
     for idx in (2, 4):
         stream.set_output(idx, stream[idx].set_value("metadata", {"label": 9}))
@@ -219,6 +234,7 @@ def test_outcomes_in_a_run(folder: Path) -> None:
 # -- forged and damaged ------------------------------------------------------------------------
 
 
+@pytest.mark.about_files
 @pytest.mark.parametrize("name", ["rows.npz", "documents.npz", "path"])
 def test_damaged_files_of_the_catalog_are_made_anew(folder: Path, name: str) -> None:
     expected = ask(folder, "metadata.label == 3")
@@ -241,6 +257,7 @@ def _forged(path: Path, **changes: Any) -> None:
         np.savez(file, **columns)
 
 
+@pytest.mark.about_files
 @pytest.mark.parametrize(
     ("name", "column", "content"),
     [
@@ -266,6 +283,7 @@ def test_forged_columns_are_made_anew(folder: Path, name: str, column: str, cont
     assert ask(folder, "metadata.name == 'n3'") == [3]
 
 
+@pytest.mark.about_files
 def test_forged_documents_of_the_right_lengths_are_read_anew(folder: Path) -> None:
     expected = ask(folder, "metadata.label == 3")
     (path,) = (folder / ".pipestream" / "catalog").rglob("documents.npz")
@@ -276,6 +294,7 @@ def test_forged_documents_of_the_right_lengths_are_read_anew(folder: Path) -> No
     assert ask(folder, "metadata.label == 3") == expected
 
 
+@pytest.mark.about_files
 def test_a_link_in_the_catalogs_place_is_not_followed(folder: Path, tmp_path: Path) -> None:
     away = tmp_path / "away"
     away.mkdir()
@@ -286,6 +305,7 @@ def test_a_link_in_the_catalogs_place_is_not_followed(folder: Path, tmp_path: Pa
     assert list(away.iterdir()) == []
 
 
+@pytest.mark.about_files
 def test_a_dataset_that_may_not_be_written_can_be_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,13 +321,14 @@ def test_a_dataset_that_may_not_be_written_can_be_asked(
 # -- many ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.about_files
 def test_processes_read_what_a_loop_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefect_pipestream.underfolder.catalog.reading._WORTH_A_PROCESS", 5)
     monkeypatch.setattr("prefect_pipestream.underfolder.catalog.reading.usable_cores", lambda: 3)
     put(folder, 2, {"label": datetime.date(2020, 1, 1), 3: {1, 2}, "b": b"\0"})
     (folder / "data" / "0002_metadata.json").unlink()
-    (folder / "data" / "0004_metadata.json").write_text("{")
-    found = find(Underfolder(folder), "metadata.label == 3")
+    Files(folder)["data/0004_metadata.json"] = b"{"
+    found = find(open_dataset(folder), "metadata.label == 3")
     assert found.indices.tolist() == [3, 7, 11, 15, 19]
     assert list(found.problems) == [4]
     assert ask(folder, "metadata.label < now and metadata.b == 'x'") == []
@@ -322,6 +343,7 @@ for n in range(15):
 """
 
 
+@pytest.mark.about_files
 def test_two_processes_at_once(folder: Path) -> None:
     queries = ["metadata.label == 3", "metadata.name == 'n3'"]
     command = [sys.executable, "-c", _ASK, str(folder)]
@@ -374,6 +396,7 @@ _QUERIES = st.recursive(
 )
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
 @given(
     rounds=st.lists(
@@ -383,20 +406,21 @@ _QUERIES = st.recursive(
     queries=st.lists(_QUERIES, min_size=1, max_size=4),
 )
 def test_the_answer_is_that_of_a_loop(
-    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
     rounds: list[dict[int, Any]],
     shared: Any,
     queries: list[str],
 ) -> None:
-    folder = tmp_path_factory.mktemp("set")
-    (folder / "data").mkdir()
-    if shared is not None:
-        YamlMetadataItem(shared).store(str(folder / "n.yaml"))
-    for changes in rounds:
-        for idx, value in changes.items():
-            path = folder / "data" / f"{idx}_{'n' if idx % 3 == 2 else 'm'}.yaml"
-            path.unlink(missing_ok=True)
-            if value is not None:
-                YamlMetadataItem(value).store(str(path))
-        for query in queries:
-            assert ask(folder, query) == loop(folder, query)
+    with temporary_place(kind) as folder:
+        files = Files(folder)
+        files["data/9_none.yaml"] = b"{}"  # where no object is, there is no dataset
+        if shared is not None:
+            files["n.yaml"] = content_of(YamlMetadataItem(shared))
+        for changes in rounds:
+            for idx, value in changes.items():
+                name = f"data/{idx}_{'n' if idx % 3 == 2 else 'm'}.yaml"
+                files.pop(name, None)
+                if value is not None:
+                    files[name] = content_of(YamlMetadataItem(value))
+            for query in queries:
+                assert ask(folder, query) == loop(folder, query)
