@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -31,6 +32,9 @@ _AWS_FILES = (
     ("AWS_CONFIG_FILE", "~/.aws/config"),
 )
 _ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_ROLE_OF_MACHINE = ("169.254.169.254", "metadata.google.internal")
 _ACCOUNT_KEYS = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_TOKEN")
 _ACCOUNT_FILES = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH")
 
@@ -117,6 +121,19 @@ def connection(address: Address, options: StoreOptions | None) -> dict[str, Any]
     return {name: value for name, value in connect(options or StoreOptions()).items() if value}
 
 
+def likely_cause(said: str) -> str | None:
+    """What is missing in the environment where a store cannot be asked, if that can be told.
+
+    Args:
+        said: What obstore says.
+    """
+    if "builder error" in said and "http://" in said:
+        return "a server without TLS is asked only with AWS_ALLOW_HTTP=true"
+    if any(server in said for server in _ROLE_OF_MACHINE):
+        return "no credentials were found, and the machine has no role that lends them"
+    return None
+
+
 # -- S3, and what speaks like it -----------------------------------------------------------
 
 
@@ -133,7 +150,41 @@ def _to_s3(options: StoreOptions) -> dict[str, Any]:
         client["allow_http"] = True
     elif client:  # which take the place of what the environment says of connections
         client.setdefault("allow_http", _is_on("AWS_ALLOW_HTTP"))
+    _refuse_what_cannot_be_sent(config, options)
     return {"config": config, "client_options": client, "credential_provider": provider}
+
+
+def _refuse_what_cannot_be_sent(config: Mapping[str, Any], options: StoreOptions) -> None:
+    """Checks what is part of each request, on which obstore's own library would panic.
+
+    Raises:
+        CredentialsError: If something of it can be no part of one.
+    """
+    variables = (*_ENDPOINTS, *_REGIONS, *(() if options.secrets else _KEYS))
+    given = {f"The variable {name}": os.environ.get(name, "") for name in variables}
+    given |= {f"{name!r} of the credentials": str(one) for name, one in config.items()}
+    given |= {f"{name!r} of the credentials": one for name, one in options.revealed().items()}
+    for what, value in given.items():
+        if value != value.strip() or not value.isprintable():
+            raise CredentialsError(
+                f"{what} has a space or a line break at its beginning or end, or a character that "
+                "cannot be printed: so would a file have that it was read from. Leave that out."
+            )
+        if value and what.endswith((*_ENDPOINTS, "'endpoint' of the credentials")):
+            _refuse_no_endpoint(what, value)
+
+
+def _refuse_no_endpoint(what: str, value: str) -> None:
+    try:
+        url = urlsplit(value)
+        is_endpoint = url.port != 0 and url.scheme in ("http", "https") and bool(url.hostname)
+    except ValueError:
+        is_endpoint = False
+    if not is_endpoint or " " in value:
+        raise CredentialsError(
+            f"{what} is {value!r}: expected the address of a server, such as https://s3.host:9000, "
+            "or with `http://` of one without TLS."
+        )
 
 
 def _is_on(variable: str) -> bool:

@@ -8,6 +8,7 @@ moment (429, 5xx, a broken connection), for half a minute, or as many seconds as
 ``PIPESTREAM_STORE_PATIENCE`` says.
 """
 
+import math
 import os
 import re
 import secrets
@@ -28,6 +29,7 @@ from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.credentials import (
     StoreOptions,
     connection,
+    likely_cause,
     options_for,
     to_be_pickled,
     use_options,
@@ -39,6 +41,8 @@ R = TypeVar("R")
 PATIENCE = "PIPESTREAM_STORE_PATIENCE"
 """The variable for how many seconds a request is tried again, where a store is away."""
 _PATIENCE_S = 30.0
+_LONGEST_PATIENCE_S = 1_000_000
+_PANIC = "PanicException"  # of Rust, in what obstore is made of; it is no `Exception`
 _PLAIN = re.compile(r"[\w./=+,@-]*", re.ASCII)
 AT_ONCE = 16
 """How many requests are under way at once, at most, where there are many to make."""
@@ -144,7 +148,10 @@ class Store:
             raise FileNotFoundError(2, "there is no such object", self.root / key) from error
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
             raise ObjectExistsError(f"{self.root / key}: there is one already.") from error
-        except (exceptions.BaseError, OSError, ValueError) as error:
+        except BaseException as error:
+            is_known = isinstance(error, exceptions.BaseError | OSError | ValueError)
+            if not is_known and type(error).__name__ != _PANIC:
+                raise
             raise StoreError(
                 f"{self.root / key}: could not be {verb} ({_reason_of(error)}). Check the address, "
                 "the credentials and the network; nothing is changed upon a guess."
@@ -403,8 +410,7 @@ def _connect(root: Address, options: StoreOptions | None) -> Any:
     if root.startswith("memory:"):
         return opening.MemoryStore()
     waits = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 2}
-    patience = timedelta(seconds=float(os.environ.get(PATIENCE, _PATIENCE_S)))
-    retries = {"max_retries": 1000, "retry_timeout": patience, "backoff": waits}
+    retries = {"max_retries": 1000, "retry_timeout": _patience(), "backoff": waits}
     how = connection(root, options)
     try:
         return opening.from_url(_url_of(root), retry_config=retries, **how)
@@ -413,14 +419,35 @@ def _connect(root: Address, options: StoreOptions | None) -> Any:
         raise StoreError(f"{root}: this store cannot be opened ({said}).") from error
 
 
+def _patience() -> timedelta:
+    """For how long what fails is tried again.
+
+    Raises:
+        StoreError: If the variable says no number of seconds.
+    """
+    given = os.environ.get(PATIENCE) or str(_PATIENCE_S)
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _LONGEST_PATIENCE_S:
+        raise StoreError(
+            f"The variable {PATIENCE} is {given!r}: expected a number of seconds from 0 to "
+            f"{_LONGEST_PATIENCE_S:,}."
+        )
+    return timedelta(seconds=seconds)
+
+
 def _url_of(root: Address) -> str:
     """The URL that has just the key of an address as its path: an address is none."""
     return f"{root.bucket}/{quote(root.key)}" if root.key else root.bucket
 
 
-def _reason_of(error: Exception) -> str:
+def _reason_of(error: BaseException) -> str:
     """What a store says of an error, in one line: its own code, where it gives one as XML."""
     text = str(error)
+    if (cause := likely_cause(text)) is not None:
+        return cause
     code, message = (re.search(f"<{tag}>([^<]+)</{tag}>", text) for tag in ("Code", "Message"))
     if not code:
         return text.partition("\n")[0]

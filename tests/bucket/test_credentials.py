@@ -402,6 +402,57 @@ def noted(folder: str, fields: dict[str, Any]) -> StoreOptions:
     return options
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_ACCESS_KEY_ID", f"{SECRET}\n", "AWS_ACCESS_KEY_ID has a space or a line break"),
+        ("AWS_SECRET_ACCESS_KEY", f" {SECRET}", "AWS_SECRET_ACCESS_KEY has a space"),
+        ("AWS_SESSION_TOKEN", f"{SECRET}\r", "AWS_SESSION_TOKEN has a space"),
+        ("AWS_REGION", "us-east-1\n", "AWS_REGION has a space or a line break"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "'127.0.0.1:9000': expected the address"),
+        ("AWS_ENDPOINT_URL", "minio", "'minio': expected the address"),
+        ("AWS_ENDPOINT_URL", "http://", "expected the address"),
+        ("AWS_ENDPOINT_URL", "http://minio:port", "expected the address"),
+        ("AWS_ENDPOINT_URL", "http://minio:99999", "expected the address"),
+        ("AWS_ENDPOINT", "http://minio/a b", "expected the address"),
+        ("AWS_ENDPOINT_URL_S3", "s3://minio", "expected the address"),
+        ("AWS_ALLOW_HTTP", "no", "a server without TLS is asked only with AWS_ALLOW_HTTP=true"),
+        (stores.PATIENCE, "soon", "'soon': expected a number of seconds"),
+        (stores.PATIENCE, "-1", "'-1': expected a number of seconds"),
+        (stores.PATIENCE, "nan", "expected a number of seconds"),
+    ],
+)
+def test_what_is_wrong_with_the_environment_is_told(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for usual, as_usual in environment("http://127.0.0.1:9").items():
+        monkeypatch.setenv(usual, as_usual)
+    monkeypatch.setenv(name, value)
+    address = Address.of(f"s3://bucket/wrong-{name}-{hash(value)}")
+
+    with pytest.raises(DatasetError, match=said) as error:
+        open_store(address).read("a")
+
+    assert SECRET not in str(error.getrepr(showlocals=False))
+
+
+def test_what_is_wrong_with_what_a_block_says_is_told() -> None:
+    keys = {"aws_access_key_id": "id", "aws_secret_access_key": SecretStr(f"{SECRET}\n")}
+    noted("s3://b/8", keys)
+    with pytest.raises(CredentialsError, match="'secret_access_key' of the credentials has a"):
+        open_store(Address.of("s3://b/8")).read("a")
+    noted("s3://b/9", {"aws_client_parameters": {"endpoint_url": "minio:9000"}})
+    with pytest.raises(CredentialsError, match="'minio:9000': expected the address"):
+        open_store(Address.of("s3://b/9")).read("a")
+
+
+def test_a_panic_of_the_library_is_an_error_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment("http://mi<nio").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match="could not be read"):
+        open_store(Address.of("s3://bucket/panic")).read("a")
+
+
 def test_what_aws_credentials_say(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(b"certificate")
     keys = {"aws_access_key_id": "id", "aws_secret_access_key": "secret"}
