@@ -10,9 +10,8 @@ from prefect_pipestream.reporting.events import emit_dataset_event
 from prefect_pipestream.reporting.progress import Log
 from prefect_pipestream.reporting.reports import RunReport
 from prefect_pipestream.sequences import DataStream
-from prefect_pipestream.underfolder import opening
 from prefect_pipestream.underfolder.ledger.run import Run
-from prefect_pipestream.underfolder.runs.undo import undo_own_run
+from prefect_pipestream.underfolder.opening import undo_own_run
 from prefect_pipestream.validation import SampleRules
 
 OnInvalid = Literal["fail", "undo"]
@@ -104,7 +103,7 @@ def take_back(
     try:
         write_failures(writer.run, report)  # moves with the run's folder
         pack_ledger(writer, run.log)
-        undone = opening.undo_own_run(writer.output_folder, writer.run, writer.attempt, _facts(run))
+        undone = undo_own_run(writer.run, writer.attempt, _facts(run))
     except RunTakenOverError:
         raise
     except (DatasetError, OSError) as error:

@@ -230,13 +230,10 @@ def end_run(writer: UnderfolderWriter) -> None:
     writer.end_run()
 
 
-def undo_own_run(
-    place: Place, run: Run, attempt: str | None, facts: Mapping[str, Any]
-) -> UndoReport:
+def undo_own_run(run: Run, attempt: str | None, facts: Mapping[str, Any]) -> UndoReport:
     """Undoes a run for the attempt that has it to itself, and has stopped; see `undo_own_run`.
 
     Args:
-        place: The dataset.
         run: The run.
         attempt: The attempt.
         facts: What the ledger is to say of the undo.
@@ -244,6 +241,6 @@ def undo_own_run(
     Raises:
         UndoRefusedError, DatasetError, DatasetWriteError: As for `undo_run`.
     """
-    if not is_address(place):
+    if not is_address(run.layout.root):
         return undo.undo_own_run(run, attempt, facts)
-    return undo_run(str(place), run.key, facts=facts)
+    return undo_run(run.layout.root, run.key, facts=facts)

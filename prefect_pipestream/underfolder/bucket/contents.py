@@ -170,6 +170,11 @@ class Contents:
         """
         return self.version_of(name, self._stat_now(name))
 
+    def mark_now(self, name: str) -> str | None:
+        """The mark of a file as it is now; see `version_now`."""
+        now = self.version_now(name)
+        return None if now is None else now.mark
+
     def etag_now(self, name: str) -> str:
         """What the store calls a file now; "" where there is none."""
         there = self._stat_now(name)

@@ -64,14 +64,9 @@ def restore_sample_in_bucket(
 def _todo(dataset: Bucket, idx: int, chosen: Mapping[str, Pair]) -> Todo:
     """What is to be done, given what is there: of all files it is asked at once."""
     contents = dataset.contents
-
-    def mark_of(name: str) -> str | None:
-        now = contents.version_now(name)
-        return None if now is None else now.mark
-
     names = [kind.name_of(idx) for kind in dataset.kinds_of(idx) if kind.key in chosen]
     with contents.asked_at_once(names):
-        return Todo.of(dataset, idx, chosen, mark_of)
+        return Todo.of(dataset, idx, chosen, contents.mark_now)
 
 
 def _contents_of(todo: Todo) -> dict[str, Ref | None]:

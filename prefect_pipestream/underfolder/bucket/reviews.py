@@ -131,16 +131,7 @@ def apply_review_in_bucket(
 ) -> ReviewOutcome:
     """Commits the approved samples, and notes the others as skipped: by one entry of the log.
 
-    A call that was interrupted is to be repeated: what is done is not done again, nor undone by
-    another decision.
-
-    Args:
-        review: The review.
-        approved: The indices of the samples to write, or to remove.
-        facts: What the ledger is to say of the run: who decided what.
-
-    Returns:
-        What became of the samples.
+    Args, Returns: As for a folder; see `apply_review`.
 
     Raises:
         ReviewNotFoundError: If the review is not there any more.

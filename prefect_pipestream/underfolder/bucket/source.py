@@ -117,8 +117,7 @@ class BucketSource(FileSource):
         Raises:
             StoreError: If that cannot be asked.
         """
-        now = self._contents.version_now(self.name)
-        return None if now is None else now.mark
+        return self._contents.mark_now(self.name)
 
     def size(self) -> int:
         """Returns how many bytes it has."""

@@ -43,8 +43,7 @@ class BucketStaging(Staging):
         return self.dataset.log.store.copies_from(source.store)
 
     def _shared_mark(self, name: str) -> str | None:
-        now = self.dataset.contents.version_now(name)
-        return None if now is None else now.mark
+        return self.dataset.contents.mark_now(name)
 
     def _shared_source(self, name: str) -> FileSource | None:
         return self.dataset.source_of(name)

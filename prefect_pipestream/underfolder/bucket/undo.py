@@ -72,8 +72,7 @@ class BucketFiles(Files):
 
     def mark(self, name: str) -> str | None:
         """The mark of a file as it is now; None where there is none."""
-        now = self.dataset.contents.version_now(name)
-        return None if now is None else now.mark
+        return self.dataset.contents.mark_now(name)
 
     def kept_mark(self, name: str, kept_in: str) -> str | None:
         """The mark of a file that a commit kept; None where it kept none."""
@@ -177,20 +176,10 @@ def undo_run_in_bucket(
     """Restores a dataset in a bucket to what it was before runs; see `undo_run`.
 
     It is one commit, whatever the number of samples. A run that is still running stops with its
-    next commit; if just some samples are taken back, it goes on.
+    next commit; if just some samples are taken back, it goes on. What others change while `check`
+    is asked is looked at anew.
 
-    Args:
-        folder: The dataset's address.
-        run_key: The run, by its key or the name that it was given, or several.
-        force: Whether to restore also what others changed since.
-        indices: Take back these samples alone; None is the whole run.
-        facts: What the ledger is to say of the undo, beside what it took back.
-        check: Says what is wrong with a sample as it would be. What others change while it is
-            asked is looked at anew.
-
-    Raises:
-        RunNotFoundError, UndoRefusedError, ItemNameError, DatasetError: As for a folder.
-        DatasetWriteError: If the dataset cannot be written.
+    Args, Returns, Raises: As for a folder; see `undo_run`.
     """
     keys = checked_keys(run_key)
     some = None if indices is None else chosen_samples(indices)
@@ -230,18 +219,7 @@ def plan_undo_in_bucket(
     indices: Iterable[int] | None = None,
     check: Check | None = None,
 ) -> UndoPlan:
-    """Says what `undo_run` would do now in a bucket, and writes nothing; see `plan_undo`.
-
-    Args:
-        folder: The dataset's address.
-        run_key: The run, or several.
-        force: Whether it would restore also what others changed since.
-        indices: The samples that would be taken back; None is the whole run.
-        check: Says what is wrong with a sample as it would be.
-
-    Raises:
-        RunKeyError, RunNotFoundError, ItemNameError, DatasetError: As for a folder.
-    """
+    """Says what `undo_run` would do now in a bucket, and writes nothing; see `plan_undo`."""
     keys = checked_keys(run_key)
     some = None if indices is None else chosen_samples(indices)
     files = BucketFiles(Bucket(os.fspath(folder), watch=True))
@@ -312,13 +290,7 @@ def undo_commit_in_bucket(
     force: bool = False,
     facts: Mapping[str, Any] | None = None,
 ) -> UndoReport:
-    """Takes one commit of a run back; see `undo_commit`.
-
-    Raises:
-        UndoRefusedError: If someone changed the samples since, or there is no such commit (any
-            more).
-        DatasetWriteError: If the dataset cannot be written.
-    """
+    """Takes one commit of a run back; see `undo_commit`."""
     address = os.fspath(folder)
     log = Bucket(address).log
     run_key = existing_run(log.ledgers(), run_key).key
