@@ -21,6 +21,7 @@ from prefect_pipestream.underfolder.bucket.ledgers import all_entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.bucket.undo import BucketFiles
+from prefect_pipestream.underfolder.format.documents import BucketDocuments
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
@@ -32,6 +33,7 @@ from prefect_pipestream.underfolder.runs.keeping import (
 )
 from prefect_pipestream.underfolder.runs.listing import RunInfo, runs_of_ledgers
 from prefect_pipestream.underfolder.runs.pruning import Known, Retention, doomed_runs, last_active
+from prefect_pipestream.underfolder.runs.staged_review import REVIEWS
 from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
 
 _ALIVE = timedelta(minutes=10)
@@ -173,7 +175,8 @@ def _known(dataset: Bucket) -> Known:
         else one
         for one in runs
     ]
-    return Known(layout, runs, space, lambda: needed_with(layout, files))
+    reviews = BucketDocuments(dataset.address).names_in(REVIEWS)
+    return Known(layout, runs, space, lambda: needed_with(layout, files), reviews)
 
 
 def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
