@@ -8,6 +8,7 @@ from obstore.store import MemoryStore
 
 from prefect_pipestream.errors import RunTakenOverError
 from prefect_pipestream.items import JsonMetadataItem
+from prefect_pipestream.review import apply_review, compute_review, discard_review
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address, Place, is_address
 from prefect_pipestream.storage.store import Store, open_store
@@ -24,6 +25,7 @@ from tests.dataset_files import new_address
 
 SAMPLES = 3
 AT_ONCE = timedelta(0)
+REVIEW = ".pipestream/review/looked-at"
 
 
 def make(place: Place) -> None:
@@ -184,3 +186,38 @@ def test_two_who_prune_at_once_agree() -> None:
             assert needed(store) <= set(contents(store))
         if not happened:
             return
+
+
+# -- reviews -----------------------------------------------------------------------------------
+
+
+def test_the_run_of_a_review_stays_as_long_as_the_review(place: Place) -> None:
+    review = compute_review(place, reviewed, "looked-at", indices=[0, 1])
+    apply_review(review, {0}, {})
+    undo_run(place, "looked-at")
+    prune_runs(place, AT_ONCE)
+    assert set(keys(place)) == {"looked-at"}
+    discard_review(place, "looked-at")
+    prune_runs(place, AT_ONCE)
+    assert keys(place) == []
+
+
+def reviewed(sample: Sample) -> Sample:
+    return sample.set_value("value", "reviewed")
+
+
+def test_a_review_whose_run_was_pruned_can_be_removed(address: Address) -> None:
+    store = open_store(address)
+    review = compute_review(address, reviewed, "looked-at", indices=[0, 1])
+    saved = [(one.key, store.read(one.key).data) for one in store.objects_in(REVIEW)]
+    apply_review(review, {0}, {})
+    saved += [(one.key, store.read(one.key).data) for one in store.objects_in(f"{REVIEW}/decided")]
+    discard_review(address, "looked-at")
+    prune_runs(address, AT_ONCE)
+    assert len(saved) == 2
+    for key, content in saved:  # as if whoever removed it had been killed, or slow
+        store.put(key, content)
+    discard_review(address, "looked-at")
+    assert list(store.objects_in(".pipestream/review")) == []
+    assert values(address) == ["reviewed", "second 1", "second 2"]
+    assert needed(store) <= set(contents(store))

@@ -277,8 +277,7 @@ def _unused(review: Review) -> list[Ref]:
         return []
     if decisions.end != "applied":
         return list(review.contents.values())
-    ledgers = whole_log(open_store(Address.of(review.folder))).ledgers()
-    if not any(run.key == review.id for run in runs_of(ledgers)):
+    if not _was_applied(review):
         raise DatasetError(
             f"{review.folder}: the review {review.id!r} is being applied, or that was interrupted. "
             "Apply it again, which finishes it."
@@ -287,6 +286,13 @@ def _unused(review: Review) -> list[Ref]:
     used = {name for one in review.changed if one.idx in approved for name in one.files}
     used.update(review.shared if approved else ())
     return [ref for name, ref in review.contents.items() if name not in used]
+
+
+def _was_applied(review: Review) -> bool:
+    """Whether an entry applied a review; the run that it is may be pruned since."""
+    log = whole_log(open_store(Address.of(review.folder)))
+    is_its_run = any(run.key == review.id for run in runs_of(log.ledgers()))
+    return is_its_run or any(entry.run_key == review.id for entry in log.all_entries())
 
 
 def _remove_expired(documents: BucketDocuments, name: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -158,14 +158,14 @@ class Known(NamedTuple):
         runs: Those that are not pruned.
         space: What undo holds.
         needed_by_kept: Tells the names of the folders of runs that are kept, and needed by those.
-        reviews: The names of the folders of runs whose review is there.
+        reviews: The names of the folders of reviews that are there: those of their runs.
     """
 
     layout: Layout
     runs: Sequence[RunInfo]
     space: UndoSpace
     needed_by_kept: Callable[[], set[str]]
-    reviews: Sequence[str]
+    reviews: Collection[str]
 
 
 def doomed_runs(known: Known, retention: Retention) -> Iterator[RunInfo]:
@@ -194,7 +194,7 @@ def _removable(known: Known, runs: Sequence[RunInfo], keep_last: int) -> list[Ru
     standing = [info for info in runs if info.undone is None]
     last = [Run(layout, info.folder) for info in standing[max(0, len(standing) - keep_last) :]]
     staying = {run.name for run in last} | taken_back_by(layout, last)
-    staying.update(known.reviews)
+    staying.update(info.folder for info in runs if folder_of(info.run_key) in known.reviews)
     staying |= _undos_under_way(layout, runs)
     busy = ("running", "undoing")
     found = [one for one in runs if one.folder not in staying and one.state not in busy]
