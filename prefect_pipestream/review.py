@@ -29,6 +29,12 @@ from prefect_pipestream.underfolder.opening import (
     staged_source,
     staging_of_review,
 )
+from prefect_pipestream.underfolder.runs.kept_review import (
+    Review,
+    ReviewedSample,
+    load_review,
+    review_ids,
+)
 from prefect_pipestream.underfolder.runs.review_decisions import (
     Decision,
     Decisions,
@@ -40,12 +46,8 @@ from prefect_pipestream.underfolder.runs.review_decisions import (
     settling,
 )
 from prefect_pipestream.underfolder.runs.staged_review import (
-    Review,
-    ReviewedSample,
     ReviewOutcome,
     is_conflict,
-    load_review,
-    review_ids,
     reviewed_samples,
 )
 from prefect_pipestream.views.differences import ShownChange, change_between, removal_of

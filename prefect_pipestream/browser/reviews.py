@@ -35,8 +35,10 @@ from prefect_pipestream.review import (
     refuse_undecided,
 )
 from prefect_pipestream.underfolder.format.documents import documents_of
+from prefect_pipestream.underfolder.runs.kept_review import (
+    review_file,
+)
 from prefect_pipestream.underfolder.runs.review_decisions import gone
-from prefect_pipestream.underfolder.runs.staged_review import review_file
 from prefect_pipestream.views.compared import Which, compared_picture
 
 ReviewId = Annotated[str, Query(min_length=1, max_length=1_000)]

@@ -35,19 +35,21 @@ from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.provenance import beginning
 from prefect_pipestream.underfolder.ledger.records import new_commit_id
 from prefect_pipestream.underfolder.ledger.run import Run, runs_of
-from prefect_pipestream.underfolder.runs.review_decisions import end_review, gone
-from prefect_pipestream.underfolder.runs.staged_review import (
+from prefect_pipestream.underfolder.runs.kept_review import (
     REVIEWS,
-    TAG,
     Review,
-    ReviewOutcome,
-    conflict_record,
     content_of,
     expired_reviews,
     load_review,
     named,
-    outcome_of,
     review_file,
+)
+from prefect_pipestream.underfolder.runs.review_decisions import end_review, gone
+from prefect_pipestream.underfolder.runs.staged_review import (
+    TAG,
+    ReviewOutcome,
+    conflict_record,
+    outcome_of,
     stage_decided,
 )
 

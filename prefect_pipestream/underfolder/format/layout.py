@@ -21,7 +21,7 @@
     runs/<run>/undoing.json     there as long as an undo of the run is under way
     runs/<run>/attempt.json     the attempt at the run that may write, where one has it to itself
     runs/<run>~undone-<time>/   a run that was undone
-    review/<id>/                changes that wait for a decision (see `staged_review`)
+    review/<id>/                changes that wait for a decision (see `kept_review`)
     imported.jsonl              which sample came from what (see `imported`)
     catalog/<item>/             what metadata says, for queries (see `catalog.kept`)
     thumbnails/<nn>/<file>      small pictures of items, bounded (see `views.item_thumbnails`)

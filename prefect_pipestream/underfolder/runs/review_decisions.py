@@ -29,7 +29,7 @@ from prefect_pipestream.errors import (
 from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder.format.documents import Documents, documents_of
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
-from prefect_pipestream.underfolder.runs.staged_review import (
+from prefect_pipestream.underfolder.runs.kept_review import (
     Review,
     named,
     review_file,
