@@ -30,9 +30,9 @@ from prefect_pipestream.underfolder.runs.keeping import (
     needed_with,
     to_be_kept,
 )
+from prefect_pipestream.underfolder.runs.kept_review import REVIEWS
 from prefect_pipestream.underfolder.runs.listing import RunInfo, runs_of_ledgers
 from prefect_pipestream.underfolder.runs.pruning import Known, Retention, doomed_runs, last_active
-from prefect_pipestream.underfolder.runs.staged_review import REVIEWS
 from prefect_pipestream.underfolder.runs.undo_space import UndoSpace
 
 _ALIVE = timedelta(minutes=10)
