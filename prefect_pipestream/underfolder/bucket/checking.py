@@ -2,7 +2,6 @@
 
 import os
 import re
-import secrets
 import time
 import warnings
 from array import array
@@ -369,13 +368,9 @@ def _now(log: BucketLog, fix: bool) -> float:
     """The time; by the clock of the store, where something is to be removed by it."""
     if not fix:
         return time.time()
-    key = f"{PRIVATE_FOLDER}/probe-{secrets.token_hex(8)}"
-    with _mending(log):
-        try:
-            log.store.put(key, b"")
-            probe = log.store.stat(key)
-        finally:
-            log.store.delete(key)
+    with _mending(log), log.store.trying(PRIVATE_FOLDER) as key:
+        log.store.put(key, b"")
+        probe = log.store.stat(key)
     return 0.0 if probe is None else min(probe.at, time.time())
 
 
