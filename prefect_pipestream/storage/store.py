@@ -16,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -359,24 +359,40 @@ class Store:
             folder: Where the object that is tried with is made, and removed.
 
         Raises:
-            StoreError: If a second `create` of one key is let through: it is not to be written.
+            StoreError: If a second `create` of one key is let through: it is not to be written;
+                or if objects cannot be created, or removed.
         """
         if self._keeps_to_create:
             return
+        with self.trying(folder) as key:
+            try:
+                self.create(key, b"first")  # refused where it was asked for again, its answer lost
+                self.create(key, b"second")
+            except ObjectExistsError:
+                self._keeps_to_create = True
+        if not self._keeps_to_create:
+            raise StoreError(
+                f"{self.root}: this store lets an object be created twice (it does not heed "
+                "`If-None-Match: *`), so that two writers would overwrite each other's commits. It "
+                "can be read, but not written. Ask whoever runs it for a version that heeds "
+                "conditions."
+            )
+
+    @contextmanager
+    def trying(self, folder: str) -> Iterator[str]:
+        """The key of an object to try something with, which is removed at the end of the block.
+
+        Raises:
+            StoreError: If it cannot be removed, and nothing was wrong before.
+        """
         key = f"{folder}/probe-{secrets.token_hex(8)}"
         try:
-            self.create(key, b"first")  # is refused where it was asked for again, its answer lost
-            self.create(key, b"second")
-        except ObjectExistsError:
-            self._keeps_to_create = True
-            return
-        finally:
-            self.delete(key)
-        raise StoreError(
-            f"{self.root}: this store lets an object be created twice (it does not heed "
-            "`If-None-Match: *`), so that two writers would overwrite each other's commits. It can "
-            "be read, but not written. Ask whoever runs it for a version that heeds conditions."
-        )
+            yield key
+        except StoreError:
+            with suppress(StoreError):  # who may not write may not remove; the first is told
+                self.delete(key)
+            raise
+        self.delete(key)
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"

@@ -22,6 +22,7 @@ from prefect_pipestream.storage.address import Address
 HOST = "127.0.0.1"
 UP_IN_S = 60
 ACCESS_KEY, SECRET_KEY = "tests", "of-the-tests"
+READER_KEY, READER_SECRET = "reader", "of-the-reader"
 
 # Without an identity SeaweedFS lets anybody in, but nobody once it was started again.
 _IDENTITIES = {
@@ -30,6 +31,11 @@ _IDENTITIES = {
             "name": "tests",
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
             "actions": ["Admin", "Read", "Write", "List"],
+        },
+        {
+            "name": "reader",
+            "credentials": [{"accessKey": READER_KEY, "secretKey": READER_SECRET}],
+            "actions": ["Read", "List"],
         },
         {"name": "anonymous", "actions": ["Admin", "Read", "Write", "List"]},  # makes the buckets
     ]
@@ -191,7 +197,7 @@ def weed_server(folder: Path, *, is_open: bool = True) -> Iterator[Server]:
     with _free_ports(len(of)) as ports:
         by_name = dict(zip(of, ports, strict=True))
     identities = folder / "identities.json"
-    known = _IDENTITIES["identities"][: 2 if is_open else 1]
+    known = _IDENTITIES["identities"][: 3 if is_open else 2]
     identities.write_text(json.dumps({"identities": known}))
     command = [
         _program("weed"),

@@ -18,10 +18,11 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 from pydantic import Field, SecretStr, ValidationError
 
 from prefect_pipestream.blocks import CreateNewUnderfolder, OutputUnderfolder, ReadWriteUnderfolder
-from prefect_pipestream.errors import DatasetError, MissingExtraError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError, MissingExtraError
 from prefect_pipestream.flows import undo_run, validate_dataset
 from prefect_pipestream.flows.processing import process_samples
-from prefect_pipestream.sequences import DataStream, SamplesSequence
+from prefect_pipestream.items import JsonMetadataItem
+from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.storage import store as stores
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.credentials import (
@@ -32,9 +33,20 @@ from prefect_pipestream.storage.credentials import (
     use_options,
 )
 from prefect_pipestream.storage.store import Store, StoreError, open_store
+from prefect_pipestream.underfolder import check, list_runs
+from prefect_pipestream.underfolder import undo_run as undo_dataset
 from prefect_pipestream.work.streams import opened
 from tests.bucket import work
-from tests.bucket.server import ACCESS_KEY, HOST, SECRET_KEY, Server, environment, new_root
+from tests.bucket.server import (
+    ACCESS_KEY,
+    HOST,
+    READER_KEY,
+    READER_SECRET,
+    SECRET_KEY,
+    Server,
+    environment,
+    new_root,
+)
 from tests.bucket.work import Working, incremented, put_around
 
 ENVIRONMENT = ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SKIP_SIGNATURE")
@@ -107,6 +119,28 @@ def test_a_dataset_is_opened_with_its_own_credentials_and_no_others(
 def test_without_credentials_nobody_is_let_in(root: Address, wrong: None) -> None:
     with pytest.raises(DatasetError):
         ReadWriteUnderfolder(folder=root).open()
+
+
+def test_who_may_only_read_reads_and_is_told_that_nothing_can_be_written(
+    root: Address, closed_weed: Server
+) -> None:
+    ReadWriteUnderfolder(folder=root, credentials=fields_of(closed_weed)).open().set_output(
+        0, Sample({"left": JsonMetadataItem(5)})
+    )
+    keys = {"aws_access_key_id": READER_KEY, "aws_secret_access_key": READER_SECRET}
+    reader = ReadWriteUnderfolder(folder=root, credentials=fields_of(closed_weed, **keys)).open()
+
+    assert reader[0]["left"]() == 5
+    (run,) = list_runs(root)
+    assert check(root).ok
+    refused = r"probe-\w+: could not be (created|written) \(AccessDenied"
+    with pytest.raises(DatasetWriteError, match=refused):
+        reader.set_output(0, incremented(reader[1]))
+    with pytest.raises(DatasetWriteError, match=refused):
+        undo_dataset(root, run.run_key)
+    with pytest.raises(DatasetWriteError, match=refused):
+        check(root, fix=True)
+    assert [sample["left"]() for sample in reader] == [5, 0]
 
 
 def test_credentials_that_are_given_anew_are_used(root: Address, closed_weed: Server) -> None:

@@ -1,7 +1,6 @@
 """The contents that the log of a bucket names are looked for, and those that nothing needs."""
 
 import re
-import secrets
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -80,13 +79,9 @@ def _now(log: BucketLog, fix: bool) -> float:
     """The time; by the clock of the store, where something is to be removed by it."""
     if not fix:
         return time.time()
-    key = f"{PRIVATE_FOLDER}/probe-{secrets.token_hex(8)}"
-    with mending(log):
-        try:
-            log.store.put(key, b"")
-            probe = log.store.stat(key)
-        finally:
-            log.store.delete(key)
+    with mending(log), log.store.trying(PRIVATE_FOLDER) as key:
+        log.store.put(key, b"")
+        probe = log.store.stat(key)
     return 0.0 if probe is None else min(probe.at, time.time())
 
 
