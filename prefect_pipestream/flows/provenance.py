@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -104,9 +103,7 @@ def state_of(source: DataStream) -> SourceState:
     folder, samples = source.input_folder, len(source.indices())
     if folder is None:
         return SourceState(samples=samples, pipe=_told(lambda: text(repr(source.input_sequence))))
-    if isinstance(folder, Path):
-        return state_of_folder(folder, samples)
-    return SourceState(str(folder), samples)
+    return state_of_folder(folder, samples)
 
 
 def state_of_folder(folder: Place, samples: int | None = None) -> SourceState:
