@@ -27,9 +27,13 @@ from prefect_pipestream.flows import (
     undo_run,
 )
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage
+from prefect_pipestream.storage.address import Address, Place, is_address
 from prefect_pipestream.storage.checkout import checkout_of
-from prefect_pipestream.underfolder import Provenance, Run, list_runs
+from prefect_pipestream.storage.store import open_store
+from prefect_pipestream.underfolder import Provenance, list_runs
+from tests.dataset_files import beside, made_at
 from tests.layouts.photos import make_photos
+from tests.underfolder.conftest import run_of
 from tests.underfolder.test_provenance import git
 
 from .artifacts import artifact_texts
@@ -47,8 +51,8 @@ def count(sample: Sample) -> Sample:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_dataset(tmp_path / "set", N)
+def folder(new_place: Place) -> Place:
+    return made_at(new_place, make_dataset, N)
 
 
 @pytest.fixture
@@ -78,21 +82,21 @@ def module_in(folder: Path) -> ModuleType:
     return module
 
 
-def noted(folder: Path, run_key: str | None = None) -> Provenance:
+def noted(folder: Place, run_key: str | None = None) -> Provenance:
     runs = [run for run in list_runs(folder) if run_key in (None, run.run_key)]
     found = runs[-1].provenance
     assert found is not None
     return found
 
 
-def process(folder: Path, transform: Any = ("invert",), **arguments: Any) -> Any:
+def process(folder: Place, transform: Any = ("invert",), **arguments: Any) -> Any:
     block = ReadWriteUnderfolder(folder=folder)
     transform = list(transform) if isinstance(transform, tuple) else transform
     return process_samples(block, transform, **{"sample_retries": 0, **arguments})
 
 
 def test_a_run_notes_what_it_did_by_what_and_to_what(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     process(folder, run_key="before")
     options = {"image": {"optimize": True}}
@@ -122,23 +126,24 @@ def test_a_run_notes_what_it_did_by_what_and_to_what(
     assert lines["run"] == "k"
     assert lines["keys"] == "image"
     assert lines["source"] == f"{folder}, {N} samples, last written by run before"
-    (report,) = artifact_texts("report-set")[:1]
+    (report,) = artifact_texts("report-dataset")[:1]
     assert "## Where it came from" in report
     assert found.flow_run.name in report
 
 
-def test_a_build_notes_its_source(folder: Path, tmp_path: Path) -> None:
+def test_a_build_notes_its_source(folder: Place) -> None:
     process(folder, run_key="before")
-    process(folder, target=CreateNewUnderfolder(folder=tmp_path / "new"), run_key="k")
-    source = noted(tmp_path / "new").source
+    new, part = beside(folder, "new"), beside(folder, "part")
+    process(folder, target=CreateNewUnderfolder(folder=new), run_key="k")
+    source = noted(new).source
     assert source is not None
     assert (source.folder, source.samples, source.last_run) == (str(folder), N, "before")
 
     pipe = DataStream.read_write_underfolder(folder).input_sequence
     assert pipe is not None
-    stream = DataStream(pipe.slice(0, 2), [{"to_underfolder": {"folder": tmp_path / "part"}}])
+    stream = DataStream(pipe.slice(0, 2), [{"to_underfolder": {"folder": part}}])
     process_samples(stream, ["identity"])
-    source = noted(tmp_path / "part").source
+    source = noted(part).source
     assert source is not None
     assert (source.folder, source.samples) == (None, 2)
     assert source.pipe is not None
@@ -146,7 +151,7 @@ def test_a_build_notes_its_source(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_code_is_that_of_the_transform_or_of_where_the_flow_runs(
-    folder: Path, outside: Path, tmp_path: Path
+    folder: Place, outside: Path, tmp_path: Path
 ) -> None:
     process(folder, run_key="none")
     assert noted(folder, "none").code is None
@@ -165,6 +170,7 @@ def test_the_code_is_that_of_the_transform_or_of_where_the_flow_runs(
     assert (code.commit, code.is_clean) == (here, False)
 
 
+@pytest.mark.about_files
 def test_a_checkout_that_came_with_the_dataset_is_not_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +180,7 @@ def test_a_checkout_that_came_with_the_dataset_is_not_asked(
     assert noted(folder).code is None
 
 
-def test_without_git_a_run_notes_the_rest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_a_run_notes_the_rest(folder: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder))
     assert process(folder).counts["written"] == N
     found = noted(folder)
@@ -184,7 +190,7 @@ def test_without_git_a_run_notes_the_rest(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_run_that_goes_on_by_other_code_warns_and_keeps_what_it_began_with(
-    folder: Path, outside: Path
+    folder: Place, outside: Path
 ) -> None:
     first = checkout_with(outside, CODE)
     truncate_image(folder, 2)
@@ -219,13 +225,23 @@ class StageThatLogsIn(SampleStage):
         return sample.deep_set("metadata.length", len(self.token.get()))
 
 
-def test_a_secret_is_written_nowhere(folder: Path) -> None:
+def private_files(place: Place) -> dict[str, bytes]:
+    """The files that this package has of a dataset for itself."""
+    if is_address(place):
+        store = open_store(Address.of(place))
+        return {s.key: store.read(s.key).data for s in store.objects_in(".pipestream")}
+    paths = Path(place, ".pipestream").rglob("*")
+    return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+
+def test_a_secret_is_written_nowhere(folder: Place) -> None:
     secret = Secret[str](value="hunter2")
     process(folder, StageThatLogsIn(token=secret, inside=Credentials(secret=secret)))
-    private = (folder / ".pipestream").rglob("*")
-    assert not [path for path in private if path.is_file() and b"hunter2" in path.read_bytes()]
+    private = private_files(folder)
+    assert private
+    assert not [name for name, content in private.items() if b"hunter2" in content]
     assert "StageThatLogsIn" in json.dumps(noted(folder).transform)
-    assert "hunter2" not in artifact_texts("report-set")[0]
+    assert "hunter2" not in artifact_texts("report-dataset")[0]
 
 
 class Untold:
@@ -238,26 +254,25 @@ class Untold:
         return sample.deep_set("metadata.runs", 1)
 
 
-def test_what_cannot_be_told_stops_no_run(folder: Path) -> None:
+def test_what_cannot_be_told_stops_no_run(folder: Place) -> None:
     assert process(folder, Untold()).counts["written"] == N
     assert noted(folder).transform == f"{__name__}:Untold"
 
 
-def test_an_argument_of_ten_megabytes_is_cut(folder: Path) -> None:
+def test_an_argument_of_ten_megabytes_is_cut(folder: Place) -> None:
     def big(sample: Sample, table: str) -> Sample:
         return sample
 
     process(folder, partial(big, table="x" * 10_000_000), run_key="k")
-    assert os.path.getsize(Run.of(folder, "k").at("run.json")) < 10_000
+    assert os.path.getsize(run_of(folder, "k").at("run.json")) < 10_000
     assert "cut: 10,000,000 characters" in json.dumps(noted(folder).transform)
 
 
-def test_undo_compaction_and_review_note_who_and_by_what(folder: Path, outside: Path) -> None:
+def test_undo_compaction_and_review_note_who_and_by_what(folder: Place, outside: Path) -> None:
     commit = checkout_with(outside, "")
     process(folder, run_key="k")
     undo = noted(folder, undo_run(folder, "k"))
-    (folder / "data" / "001_image.png").unlink()
-    (folder / "data" / "001_metadata.yaml").unlink()
+    DataStream.read_write_underfolder(folder, run_key="removal").remove(1)
     compacted = noted(folder, compact_dataset(folder))
     reviewed = noted(folder, review_changes(folder, ["identity"]).run_key)
 
@@ -272,7 +287,7 @@ def test_undo_compaction_and_review_note_who_and_by_what(folder: Path, outside: 
     assert reviewed.transform == {"identity": {}}
     assert reviewed.source is not None
     assert reviewed.source.samples == N - 1
-    for key in ("undo-set", "compact-set", "review-result-set"):
+    for key in ("undo-dataset", "compact-dataset", "review-result-dataset"):
         assert commit in artifact_texts(key)[0]
 
 
@@ -293,7 +308,7 @@ def test_import_and_export_note_their_layout_and_source(tmp_path: Path) -> None:
     assert "last written by run" in text
 
 
-def test_the_deployment_and_who_created_the_flow_run_are_noted(folder: Path) -> None:
+def test_the_deployment_and_who_created_the_flow_run_are_noted(folder: Place) -> None:
     deployment = clean_dataset.to_deployment("nightly").apply()
     parameters = {"dataset": str(folder), "transform": ["invert"]}
     with get_client(sync_client=True) as client:
