@@ -2,8 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from prefect_pipestream.errors import DecodeError
@@ -95,6 +94,7 @@ class PartOfFile(FileSource):
     """
 
     __slots__ = ("_container", "_read_part", "_size", "_version")
+    is_whole = False  # a link to the file is no copy of a part
 
     def __init__(
         self,
@@ -136,11 +136,6 @@ class PartOfFile(FileSource):
     def file(self) -> str:
         """The path of the file that it is a part of."""
         return self._container.path
-
-    @property
-    def is_whole(self) -> bool:
-        """It is not: a link to the file is no copy of a part."""
-        return False
 
     def anew(self) -> "PartOfFile":
         """Returns a source of the same part, of which nothing is known yet."""
@@ -189,11 +184,6 @@ class PartOfFile(FileSource):
         # The slot `version` of the base is not used: asking for it would read the content.
         names = ("path", "is_newer", *self.__slots__)
         return None, {name: getattr(self, name) for name in names}
-
-    @contextmanager
-    def opened(self) -> Iterator[Iterator[bytes]]:
-        """Gives the content, in one piece."""
-        yield iter((self.read(),))
 
     def is_current(self) -> bool:
         """Tells whether the file that it is in is still as it was when it was opened."""

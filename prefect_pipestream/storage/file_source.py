@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.storage.asking import is_link, is_there, status_through_links
@@ -51,9 +51,11 @@ class FileSource:
         version: What the file was like when it was taken, last decoded or written by us; None: not
             known, as of a link that leads nowhere.
         is_newer: Whether it changed between two looks at it.
+        is_whole: Whether the content is all of a file, so that a link to it has the same content.
     """
 
     __slots__ = ("is_newer", "path", "version")
+    is_whole: ClassVar[bool] = True
 
     def __init__(
         self, path: str, version: Version | None = None, *, is_newer: bool = False
@@ -84,11 +86,6 @@ class FileSource:
     def file(self) -> str:
         """The path of the file on disk that has the content, whole or as a part."""
         return self.path
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the content is all of the file, so that a link to it has the same content."""
-        return True
 
     def is_there(self) -> bool:
         """Tells whether there is such a file, links followed.
@@ -132,12 +129,15 @@ class FileSource:
 
     @contextmanager
     def opened(self) -> Iterator[Iterator[bytes]]:
-        """Gives the content in pieces, for a copy.
+        """Gives the content in pieces, for a copy; in one, where it is not all of a file.
 
         Raises:
             FileNotFoundError: If it is not there.
             DecodeError: If it is no regular file or cannot be read, also while pieces are taken.
         """
+        if not self.is_whole:
+            yield iter((self.read(),))
+            return
         with opened_fd(self.path) as fd:
             require_regular(os.fstat(fd), self.path)
             yield _chunks_in(fd, self.path)

@@ -1,7 +1,6 @@
 """A content that the log of a bucket keeps: a file as some commit found or left it."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from prefect_pipestream.errors import DecodeError
 from prefect_pipestream.items import FileSource
@@ -20,6 +19,7 @@ class KeptSource(FileSource):
     """
 
     __slots__ = ("_is_there", "_key", "_store", "ref")
+    is_whole = False  # no link leads into a bucket
 
     def __init__(self, store: Store, ref: Ref) -> None:
         self._key = object_of(ref)
@@ -27,11 +27,6 @@ class KeptSource(FileSource):
         self._store = store
         self._is_there: bool | None = None
         self.ref = ref
-
-    @property
-    def is_whole(self) -> bool:
-        """It is not: no link leads into a bucket."""
-        return False
 
     def anew(self) -> "KeptSource":
         """Returns a source of the same content, which is not known to be there yet."""
@@ -97,11 +92,6 @@ class KeptSource(FileSource):
                 "the object."
             )
         return data
-
-    @contextmanager
-    def opened(self) -> Iterator[Iterator[bytes]]:
-        """Gives the content, in one piece."""
-        yield iter((self.read(),))
 
     def is_current(self) -> bool:
         """Tells whether the content is there."""

@@ -1,7 +1,5 @@
 """One file of a dataset in a bucket, read as a sample has it that was taken at one time."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from prefect_pipestream.errors import DecodeError
@@ -26,6 +24,7 @@ class BucketSource(FileSource):
     """
 
     __slots__ = ("_contents", "_size", "_version", "etag", "name", "ref")
+    is_whole = False  # no link leads into a bucket
 
     def __init__(
         self, contents: "Contents", name: str, ref: Ref | None, etag: str = "", size: int = 0
@@ -89,11 +88,6 @@ class BucketSource(FileSource):
             return None
         is_so = self._version is None or self._version.may_be(ref.version(is_read=True))
         return ref if is_so else None
-
-    @property
-    def is_whole(self) -> bool:
-        """It is not: no link leads into a bucket."""
-        return False
 
     def anew(self) -> "BucketSource":
         """Returns a source of the same file, as it is now.
@@ -177,11 +171,6 @@ class BucketSource(FileSource):
         if version is not None and version is self._version:
             return data  # as where what a picture has beside its pixels is kept
         return self._contents.read(self.name, self.ref, self.etag)[0]
-
-    @contextmanager
-    def opened(self) -> Iterator[Iterator[bytes]]:
-        """Gives the content, in one piece."""
-        yield iter((self.read(),))
 
     def is_current(self) -> bool:
         """Tells whether the file is there and has the content that the sample had."""

@@ -221,9 +221,7 @@ class ItemCatalog:
         return found
 
     def _shared_source(self, name: str) -> FileSource:
-        elsewhere = self.dataset.sources_elsewhere(["/" + name])
-        source = None if elsewhere is None else elsewhere[0]
-        return source or FileSource(f"{self.dataset.folder}/{name}")
+        return self.dataset.source_of("/" + name) or FileSource(f"{self.dataset.folder}/{name}")
 
     def _documents(self, files: _Files, *, anew: bool = False) -> _Documents:
         """The documents of files; what is kept of them is not believed where they are read anew."""
