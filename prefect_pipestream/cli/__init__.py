@@ -18,7 +18,7 @@ from prefect_pipestream.cli.output import flush, write_line
 __all__ = ["main"]
 
 _HELP = (
-    "Clean, build, validate and undo datasets that are plain folders: every change atomic, applied "
+    "Clean, build, validate and undo datasets in folders and buckets: every change atomic, applied "
     "exactly once, and undoable."
 )
 _EPILOG = (

@@ -44,6 +44,7 @@ _PATIENCE_S = 30.0
 _LONGEST_PATIENCE_S = 1_000_000
 _PANIC = "PanicException"  # of Rust, in what obstore is made of; it is no `Exception`
 _PLAIN = re.compile(r"[\w./=+,@-]*", re.ASCII)
+_OF_SYSTEM = re.compile(r'(?:message|error): "([^"<]+)"')  # deep in what obstore says
 AT_ONCE = 16
 """How many requests are under way at once, at most, where there are many to make."""
 _IN_PARTS = 64 << 20  # bytes: larger files are sent in parts, of which there may be 10,000
@@ -466,7 +467,8 @@ def _reason_of(error: BaseException) -> str:
         return cause
     code, message = (re.search(f"<{tag}>([^<]+)</{tag}>", text) for tag in ("Code", "Message"))
     if not code:
-        return text.partition("\n")[0]
+        said, of_system = text.partition("\n")[0], _OF_SYSTEM.findall(text)
+        return f"{said}: {of_system[-1]}" if of_system else said
     return f"{code[1]}: {message[1]}" if message else code[1]
 
 

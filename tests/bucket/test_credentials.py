@@ -451,6 +451,7 @@ def noted(folder: str, fields: dict[str, Any]) -> StoreOptions:
         ("AWS_ENDPOINT", "http://minio/a b", "expected the address"),
         ("AWS_ENDPOINT_URL_S3", "s3://minio", "expected the address"),
         ("AWS_ALLOW_HTTP", "no", "a server without TLS is asked only with AWS_ALLOW_HTTP=true"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "error sending request: Connection refused"),
         (stores.PATIENCE, "soon", "'soon': expected a number of seconds"),
         (stores.PATIENCE, "-1", "'-1': expected a number of seconds"),
         (stores.PATIENCE, "nan", "expected a number of seconds"),
@@ -461,6 +462,7 @@ def test_what_is_wrong_with_the_environment_is_told(
 ) -> None:
     for usual, as_usual in environment("http://127.0.0.1:9").items():
         monkeypatch.setenv(usual, as_usual)
+    monkeypatch.setenv(stores.PATIENCE, "1")
     monkeypatch.setenv(name, value)
     address = Address.of(f"s3://bucket/wrong-{name}-{hash(value)}")
 
