@@ -120,12 +120,13 @@ def test_a_review_is_decided_sample_by_sample_and_applied_at_once(
 
 
 def test_what_a_flow_run_may_wait_for_is_not_applied_while_prefect_away(server: Asked) -> None:
+    if not isinstance(server, Served):
+        pytest.skip("it is in the tests' process, which may have a Prefect")
     name = str(uuid4())
     decide_rest(compute_review(server.dataset, dimmed, name, flow_run=name), True, "Ada")
     refused = post(server, "apply", id=name)
     assert refused.status == 502
-    why = "does not answer" if isinstance(server, Served) else "not configured"
-    assert why in refused.json()["error"]
+    assert "does not answer" in refused.json()["error"]
     assert get(server, "/api/review/flow-run", id=name).status == 502
     assert DataStream.read_write_underfolder(server.dataset)[3]["metadata"]()["label"] == 3
 

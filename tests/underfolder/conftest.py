@@ -12,6 +12,7 @@ from prefect_pipestream.items import PngImageItem, TxtNumpyItem, YamlMetadataIte
 from prefect_pipestream.storage.address import Address, Place, is_address
 from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder import Run, UndoReport, end_run, undo_commits
+from prefect_pipestream.underfolder.bucket import log as bucket_log
 from prefect_pipestream.underfolder.bucket.undo import undo_commits_in_bucket
 from prefect_pipestream.underfolder.opening import end_run as end_run_of
 from prefect_pipestream.underfolder.opening import ledgers_of, open_writer
@@ -103,6 +104,13 @@ def _backdate_entries(address: Address, run_key: str, seconds: float) -> None:
                 if times and name in times:
                     times[name] -= seconds
             store.put(stat.key, json.dumps(entry).encode())
+    forget_log(address)
+
+
+def forget_log(address: Address) -> None:
+    """Lets this process know no more of a log in which something was changed than a new one."""
+    for known in (bucket_log._kept, bucket_log._logs):
+        known.pop((os.getpid(), open_store(address)), None)
 
 
 def lose(place: Place, name: str) -> None:

@@ -45,7 +45,7 @@ from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.opening import open_dataset, open_writer
 from tests.dataset_files import KINDS, Files, beside, has_private_files, made_at, temporary_place
 
-from .conftest import backdate, contents, ended, make_dataset, run_of
+from .conftest import backdate, contents, ended, forget_log, make_dataset, run_of
 from .test_ledger import run_on
 
 ALL = timedelta(0)
@@ -171,6 +171,7 @@ def forge(folder: Place, run_key: str, **facts: object) -> None:
         key, entry = first_entry_of(Address.of(folder), run_key)
         entry["facts"].update(facts)
         open_store(Address.of(folder)).put(key, json.dumps(entry).encode())
+        forget_log(Address.of(folder))
         return
     path = Path(run_of(folder, run_key).folder) / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))

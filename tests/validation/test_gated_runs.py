@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,8 @@ def test_a_run_is_not_taken_back_over_what_others_changed_since(folder: Place) -
     def meddling(sample: Sample) -> Sample:
         number = sample["metadata"]()["number"]
         if number == 5:
+            while b"score" not in Files(folder)["data/000_metadata.yaml"]:
+                time.sleep(0.01)  # as long as the run has not written it
             Files(folder)["data/000_metadata.yaml"] = b"score: 1\n"
         return sample.deep_set("metadata.score", number)
 
