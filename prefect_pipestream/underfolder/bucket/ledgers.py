@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.asking import names_in
@@ -30,7 +31,7 @@ from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 from prefect_pipestream.underfolder.ledger.records import CommitRecord, is_time
 from prefect_pipestream.underfolder.ledger.run import Run
 from prefect_pipestream.underfolder.ledger.taken_back import PARTS, PartNote
-from prefect_pipestream.underfolder.runs.imported import add_lines, drop_lines
+from prefect_pipestream.underfolder.runs.imported import ImportLine, add_lines, drop_lines
 from prefect_pipestream.underfolder.runs.pruning import prune
 from prefect_pipestream.underfolder.runs.retiring import retire
 
@@ -44,14 +45,24 @@ class Ledgers(Layout):
         store: The dataset's store, by whose address it is named.
     """
 
-    __slots__ = ("__weakref__", "_folder", "_last", "_latest", "_moved_at", "_numbers", "_store")
+    __slots__ = (
+        "__weakref__",
+        "_folder",
+        "_last",
+        "_latest",
+        "_latest_of",
+        "_moved_at",
+        "_numbers",
+        "_store",
+    )
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.root)
         self._store = store
         self._numbers: dict[str, int] = {}  # of the entries, by the ids of their commits
         self._last: tuple[str, Entry | None] = ("", None)  # the one read last, by its path
-        self._latest = self._moved_at = 0.0  # of the commits that are kept
+        self._latest = self._moved_at = 0.0  # of all that is kept, and of what moved samples
+        self._latest_of: dict[str, float] = {}  # of each run, by its key
         _remove_left()
         self._folder = tempfile.mkdtemp(prefix="pipestream-")
         self.private = os.path.join(self._folder, PRIVATE_FOLDER)
@@ -88,16 +99,15 @@ class Ledgers(Layout):
     def _keep(self, number: int, entry: Entry, content: bytes) -> None:
         for folder in (self.staged, self.log, self.runs):
             os.makedirs(folder, exist_ok=True)
+        entry = self._in_order(entry)
         self._keep_facts(entry)
-        commit = self._in_order(entry)
-        if commit is not None:
-            self._keep_commit(number, commit, content)
+        if entry.commit is not None:
+            self._keep_commit(number, entry.commit, content)
         for name, commits in entry.taken_back.items():
             if Run(self, name).exists():  # a log may come from anybody
                 PartNote(self, name, entry.id).write(Run.of(self, entry.run_key).name, commits)
         for name, retired in entry.undone.items():
-            when = None if commit is None else commit.at
-            retire(Run(self, name), Run(self, retired), when)
+            retire(Run(self, name), Run(self, retired), self._latest)
         if entry.imported:
             add_lines(self, entry.imported, durable=False)
         for name in entry.pruned:
@@ -131,20 +141,26 @@ class Ledgers(Layout):
             file.write(content)
         os.replace(fresh, path)
 
-    def _in_order(self, entry: Entry) -> CommitRecord | None:
-        """The record of a commit; by its time it is known what was noted before samples were moved.
+    def _in_order(self, entry: Entry) -> Entry:
+        """The same with the times of this log: the clocks of writers differ.
 
-        The clocks of writers differ, and by time the ledgers are read.
+        By their times the ledgers tell what was there before samples were moved, or a run undone,
+        and what a run did after it had ended. Else a time is left as its writer noted it.
         """
-        commit: CommitRecord | None = entry.commit
-        if commit is None:
-            return None
         is_moving = entry.moves or bool(entry.undone)
-        least = self._latest if is_moving else self._moved_at
-        at = max(commit.at, math.nextafter(least, math.inf))
-        self._latest = max(self._latest, at)
+        least = max(
+            self._latest if is_moving else self._moved_at, self._latest_of.get(entry.run_key, 0.0)
+        )
+        commit = entry.commit and _not_before(entry.commit, least)
+        imported = [_not_before(line, least) for line in entry.imported]
+        at = max([least, *(line.at for line in imported), *([commit.at] if commit else [])])
+        facts, finished = entry.facts, entry.facts.get("finished")
+        if is_time(finished):  # a log may come from anybody
+            at = max(at, finished)
+            facts = {**facts, "finished": at}
+        self._latest, self._latest_of[entry.run_key] = max(self._latest, at), at
         self._moved_at = at if is_moving else self._moved_at
-        return replace(commit, at=at) if is_time(at) else commit  # a log may come from anybody
+        return replace(entry, commit=commit, imported=imported, facts=facts)
 
     # -- what commits found and left -----------------------------------------------------
 
@@ -185,6 +201,15 @@ class Ledgers(Layout):
     def order_of(self, commit_id: str) -> str:
         """What a commit is sorted by among others: by its entry's number, whatever its id says."""
         return f"{self._numbers.get(commit_id, 0):0{DIGITS}d}"
+
+
+_Timed = TypeVar("_Timed", CommitRecord, ImportLine)
+
+
+def _not_before(timed: _Timed, least: float) -> _Timed:
+    """The same with a later time than another one, where there is one."""
+    at = max(timed.at, math.nextafter(least, math.inf))
+    return replace(timed, at=at) if is_time(at) else timed
 
 
 def entries_of(runs: Iterable[Run]) -> Iterator[tuple[Run, Entry]]:
