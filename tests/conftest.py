@@ -63,6 +63,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[object]:
+    """Headless Chromium: Playwright can be started once at a time in a process."""
+    from tests.browser.screen import chromium
+
+    with chromium() as started:
+        yield started
+
+
 @pytest.fixture
 def listed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What others put into a bucket is seen at once, and not within two seconds."""

@@ -8,7 +8,7 @@ import pytest
 from prefect_pipestream.sequences import SamplesSequence
 from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder.format.caches import CACHE_VARIABLE
-from tests.browser.screen import Screen, chromium
+from tests.browser.screen import Screen
 from tests.browser.served import Asked, served_at
 
 
@@ -32,13 +32,6 @@ def served(dataset: Place) -> Iterator[Asked]:
     """The dataset, shown by a server of its own."""
     with served_at(dataset) as served:
         yield served
-
-
-@pytest.fixture(scope="session")
-def chrome() -> Iterator[object]:
-    """Headless Chromium."""
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from prefect_pipestream.sequences import DataStream, SamplesSequence
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.store import PATIENCE
 from prefect_pipestream.underfolder import list_runs, undo_run
-from tests.browser.screen import Screen, chromium
+from tests.browser.screen import Screen
 from tests.browser.served import Asked, Served, ServedHere
 from tests.bucket.server import Server, new_root
 from tests.bucket.stores import ROOT, HostStore, process
@@ -232,14 +232,10 @@ def test_a_store_that_is_away_is_told_of_and_what_was_done_is_there_when_it_is_b
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_pages_on_a_real_store_show_what_another_process_writes(
-    in_weed: Address, tmp_path: Path
+    in_weed: Address, chrome: object, tmp_path: Path
 ) -> None:
     stream = toy(in_weed)
-    with (
-        chromium() as chrome,
-        Served(in_weed) as served,
-        Screen.of(chrome, served, tmp_path) as screen,
-    ):
+    with Served(in_weed) as served, Screen.of(chrome, served, tmp_path) as screen:
         page = screen.page
         page.get_by_label("Your name").fill("Ada")
         before = page.locator('.cell[data-idx="3"] img').get_attribute("src")
