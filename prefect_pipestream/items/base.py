@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Generic, Literal, TypeVar, cast
 
-from prefect_pipestream.errors import DecodeError, EncodeError, ItemError
+from prefect_pipestream.errors import DatasetWriteError, DecodeError, EncodeError, ItemError
 from prefect_pipestream.items import loading, settings, storing
 from prefect_pipestream.items.options import Rule, check_options
 from prefect_pipestream.items.registry import (
@@ -26,6 +26,7 @@ from prefect_pipestream.items.settings import (  # noqa: F401 # where pipelime h
     set_item_disabled_serialization_modes,
     set_item_serialization_mode,
 )
+from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.storage.file_source import FileSource
 
 if TYPE_CHECKING:
@@ -444,9 +445,14 @@ class Item(ABC, Generic[T]):
 
         Raises:
             EncodeError: If the value cannot be encoded, or there is none.
-            DatasetWriteError: If a path cannot be written.
+            DatasetWriteError: If a path cannot be written, or is in an object store.
         """
         for path in paths:
+            if is_address(path):
+                raise DatasetWriteError(
+                    f"{os.fspath(path)}: an item is written to a file only. Write to a dataset in "
+                    "an object store by a stream: DataStream.set_output."
+                )
             target = Path(path)
             if class_for(target.name) is not type(self):
                 target = self.as_default_name(target)

@@ -198,6 +198,14 @@ def test_serialize_over_a_hard_link_of_the_same_file_leaves_no_stray(tmp_path: P
     assert sorted(os.listdir(tmp_path)) == ["a.bin", "b.bin"]
 
 
+def test_serialize_refuses_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    item = JsonMetadataItem({"a": 1})
+    with pytest.raises(DatasetWriteError, match="memory://bucket/0_a.json: .*set_output"):
+        item.serialize("memory://bucket/0_a.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_serialize_gives_a_foreign_extension_the_default_one(tmp_path: Path) -> None:
     item = JpegImageItem(IMAGE)
     item.serialize(tmp_path / "a", tmp_path / "b.jpg", tmp_path / "c.png")
