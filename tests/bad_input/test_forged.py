@@ -92,11 +92,11 @@ def test_the_bench_sees_what_must_not_be(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(1800)
 def test_no_forged_dataset_does_harm(folder: Path) -> None:
-    """Every fifth forgery, by all steps; ``python -m tests.bad_input.forged`` tries them all."""
+    """Every fortieth forgery, by all steps; ``python -m tests.bad_input.forged`` tries them all."""
     wrong = []
-    for forgery, outcomes in all_tried(FORGERIES[2::5], folder):
+    for forgery, outcomes in all_tried(FORGERIES[2::40], folder):
         line = row(forgery, outcomes)
         print(line)
         if not all(map(is_fine, (outcomes or {}).values())):

@@ -1,12 +1,13 @@
 """Runs of a bucket are pruned; contents stay there as long as they are needed."""
 
 import itertools
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from obstore.store import MemoryStore
 
-from prefect_pipestream.errors import RunTakenOverError
+from prefect_pipestream.errors import RunNotFoundError, RunTakenOverError
 from prefect_pipestream.items import JsonMetadataItem
 from prefect_pipestream.review import apply_review, compute_review, discard_review
 from prefect_pipestream.sequences import DataStream, Sample
@@ -186,6 +187,35 @@ def test_two_who_prune_at_once_agree() -> None:
             assert needed(store) <= set(contents(store))
         if not happened:
             return
+
+
+def test_who_is_held_up_while_what_it_wrote_is_undone_and_pruned_is_told_nothing() -> None:
+    outcomes = set()
+    for number in itertools.count(1):
+        objects = MemoryStore()
+        with process(objects):
+            make(ROOT)
+        did = []
+
+        def another(is_after: bool, objects: MemoryStore = objects, did: list[int] = did) -> None:
+            if not is_after:
+                with process(objects), suppress(RunNotFoundError):
+                    undo_run(ROOT, "held up")
+                    prune_runs(ROOT, AT_ONCE)
+                    did.append(1)
+
+        with process(objects, at=number, happens=another) as store:
+            change(ROOT, "held up", [0, 1])
+            happened = len(store.requests) >= number
+        with process(objects) as store:
+            was = ["first 0", "second 1", "second 2"]
+            now = ["held up 0", "held up 1", "second 2"]
+            assert values(ROOT) == now or (did and values(ROOT) == was), number
+            outcomes.add((bool(did), values(ROOT) == now))
+            assert needed(store) <= set(contents(store))
+        if not happened:
+            break
+    assert {(False, True), (True, False)} <= outcomes
 
 
 # -- reviews -----------------------------------------------------------------------------------

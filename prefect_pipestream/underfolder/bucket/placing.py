@@ -155,23 +155,31 @@ class Placing:
             is_lenient: Whether one whose content is gone is left out, with a warning.
         """
         while wanted:
-            at_once(partial(self._place_one, is_lenient), wanted.items())
+            missing = at_once(self._place_one, wanted.items())
             self._log.refresh()
             refs = self._state.refs
+            for (name, ref), key in zip(wanted.items(), missing, strict=True):
+                if key is not None and refs[name] == ref:
+                    self._miss(name, key, is_lenient)
             wanted = {name: refs[name] for name, ref in wanted.items() if refs[name] != ref}
 
-    def _place_one(self, is_lenient: bool, one: tuple[str, Ref | None]) -> None:
+    def _place_one(self, one: tuple[str, Ref | None]) -> str | None:
+        """Puts a file in place; gives the content's key where that is gone."""
         name, ref = one
+        if ref is None:
+            self._store.delete(view_of(name))
+            return None
         try:
-            if ref is None:
-                self._store.delete(view_of(name))
-            else:
-                self._store.copy(object_of(ref), view_of(name), ref.size)
-        except FileNotFoundError as error:
-            what = f"{self._log.root}: what {name} is to hold is gone ({error.filename})"
-            if not is_lenient:
-                raise StoreError(f"{what}. Restore the object.") from error
-            _log.warning("%s: it is left as it is.", what)
+            self._store.copy(object_of(ref), view_of(name), ref.size)
+        except FileNotFoundError:
+            return object_of(ref)
+        return None
+
+    def _miss(self, name: str, key: str, is_lenient: bool) -> None:
+        what = f"{self._log.root}: what {name} is to hold is gone ({key})"
+        if not is_lenient:
+            raise StoreError(f"{what}. Restore the object.")
+        _log.warning("%s: it is left as it is.", what)
 
     # -- what is wrong -----------------------------------------------------------------
 
