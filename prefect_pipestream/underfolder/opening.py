@@ -160,7 +160,7 @@ undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
 plan_undo = _by_place(undo.plan_undo, "undo:plan_undo_in_bucket")
 assign = _by_place(imported.assign, "importing:assign_in_bucket")
 would_assign = _by_place(imported.would_assign, "importing:would_assign_in_bucket")
-undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
+undo_commit = _by_place(undo_commits_.undo_commit, "undo_commits:undo_commit_in_bucket")
 staging_of_review = _by_place(
     staged_review.staging_of_review, "reviews:staging_of_review_in_bucket"
 )
@@ -210,7 +210,7 @@ def take_back(place: Place, run_key: str, tag: str) -> None:
     if not is_address(place):
         undo_commits_.undo_commits(Run.of(place, run_key), tag=tag)
         return
-    from prefect_pipestream.underfolder.bucket.undo import undo_commits_in_bucket
+    from prefect_pipestream.underfolder.bucket.undo_commits import undo_commits_in_bucket
 
     undo_commits_in_bucket(str(place), run_key, tag=tag)
 
