@@ -103,21 +103,27 @@ def _reading_ledgers(ask: Callable[P, R]) -> Callable[P, R]:
     return asked
 
 
-def _by_place(in_folder: Callable[P, R], in_bucket: str) -> Callable[P, R]:
+def _by_place(in_folder: Callable[P, R], module: str) -> Callable[P, R]:
     """What is done with a dataset, the first argument, in another way where it is in a bucket.
 
     In place of the dataset it may be something that has one, as its ``folder``.
 
     Args:
         in_folder: What does it in a folder.
-        in_bucket: What does it in a bucket, with the same arguments: ``<module>:<name>``.
+        module: The module of `bucket/` that does it in a bucket, by a function of the same
+            arguments, ``<name>_in_bucket``.
     """
+
+    def in_bucket() -> Callable[..., Any]:
+        found = import_module(f"prefect_pipestream.underfolder.bucket.{module}")
+        do: Callable[..., Any] = getattr(found, f"{in_folder.__name__}_in_bucket")
+        return do
 
     @wraps(in_folder)
     def done(*args: P.args, **kwargs: P.kwargs) -> R:
         place, rest = _place_in(args, kwargs)
         is_bucket = is_address(getattr(place, "folder", place))
-        do = _in_bucket(in_bucket) if is_bucket else in_folder
+        do = in_bucket() if is_bucket else in_folder
         result: R = do(place, *rest, **kwargs)
         return result
 
@@ -132,42 +138,32 @@ def _place_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple
     return kwargs.pop(named, None), ()
 
 
-def _in_bucket(named: str) -> Callable[..., Any]:
-    module, _, name = named.partition(":")
-    found: Callable[..., Any] = getattr(
-        import_module(f"prefect_pipestream.underfolder.bucket.{module}"), name
-    )
-    return found
-
-
-list_runs = _by_place(listing.list_runs, "pruning:list_runs_in_bucket")
-runs_and_space = _by_place(listing.runs_and_space, "pruning:runs_and_space_in_bucket")
-undo_bytes = _by_place(undo_space.undo_bytes, "pruning:undo_bytes_in_bucket")
-undo_bytes_of = _by_place(undo_space.undo_bytes_of, "pruning:undo_bytes_of_in_bucket")
-keep_run = _by_place(keeping.keep_run, "pruning:keep_run_in_bucket")
-release_run = _by_place(keeping.release_run, "pruning:release_run_in_bucket")
-prune_runs = _by_place(pruning.prune_runs, "pruning:prune_runs_in_bucket")
-check = _by_place(checks.check, "checking:check_in_bucket")
+list_runs = _by_place(listing.list_runs, "pruning")
+runs_and_space = _by_place(listing.runs_and_space, "pruning")
+undo_bytes = _by_place(undo_space.undo_bytes, "pruning")
+undo_bytes_of = _by_place(undo_space.undo_bytes_of, "pruning")
+keep_run = _by_place(keeping.keep_run, "pruning")
+release_run = _by_place(keeping.release_run, "pruning")
+prune_runs = _by_place(pruning.prune_runs, "pruning")
+check = _by_place(checks.check, "checking")
 compactions = _reading_ledgers(ledger_compactions.compactions)
-compact = _by_place(compacting.compact, "compacting:compact_in_bucket")
+compact = _by_place(compacting.compact, "compacting")
 failed_indices = _reading_ledgers(listing.failed_indices)
 last_run = _reading_ledgers(listing.last_run)
 signatures = _reading_ledgers(ledger_signatures.signatures)
 sample_history = _reading_ledgers(history.sample_history)
 run_differences = _reading_ledgers(run_differences_.run_differences)
-restore_sample = _by_place(restore.restore_sample, "restore:restore_sample_in_bucket")
-undo_run = _by_place(undo.undo_run, "undo:undo_run_in_bucket")
-plan_undo = _by_place(undo.plan_undo, "undo:plan_undo_in_bucket")
-assign = _by_place(imported.assign, "importing:assign_in_bucket")
-would_assign = _by_place(imported.would_assign, "importing:would_assign_in_bucket")
-undo_commit = _by_place(undo_commits_.undo_commit, "undo:undo_commit_in_bucket")
-staging_of_review = _by_place(
-    staged_review.staging_of_review, "reviews:staging_of_review_in_bucket"
-)
-keep_review = _by_place(staged_review.keep_review, "reviews:keep_review_in_bucket")
-staged_source = _by_place(staged_review.staged_source, "reviews:staged_source_in_bucket")
-apply_review = _by_place(staged_review.apply_review, "reviews:apply_review_in_bucket")
-discard_review = _by_place(staged_review.discard_review, "reviews:discard_review_in_bucket")
+restore_sample = _by_place(restore.restore_sample, "restore")
+undo_run = _by_place(undo.undo_run, "undo")
+plan_undo = _by_place(undo.plan_undo, "undo")
+assign = _by_place(imported.assign, "importing")
+would_assign = _by_place(imported.would_assign, "importing")
+undo_commit = _by_place(undo_commits_.undo_commit, "undo_commits")
+staging_of_review = _by_place(staged_review.staging_of_review, "reviews")
+keep_review = _by_place(staged_review.keep_review, "reviews")
+staged_source = _by_place(staged_review.staged_source, "reviews")
+apply_review = _by_place(staged_review.apply_review, "reviews")
+discard_review = _by_place(staged_review.discard_review, "reviews")
 
 
 def copy_dataset(source: Folder, target: Folder) -> "CopyReport":
@@ -210,7 +206,7 @@ def take_back(place: Place, run_key: str, tag: str) -> None:
     if not is_address(place):
         undo_commits_.undo_commits(Run.of(place, run_key), tag=tag)
         return
-    from prefect_pipestream.underfolder.bucket.undo import undo_commits_in_bucket
+    from prefect_pipestream.underfolder.bucket.undo_commits import undo_commits_in_bucket
 
     undo_commits_in_bucket(str(place), run_key, tag=tag)
 

@@ -20,6 +20,46 @@ class KilledError(BaseException):
     """The process is dead: no code of it can do anything about that."""
 
 
+class Dead:
+    """Kills the process at a request, before or after it is carried out.
+
+    From then on, none of its requests gets through, in whichever thread.
+    """
+
+    def __init__(self, *, after: bool) -> None:
+        self._after = after
+        self.is_dead = False
+
+    def __call__(self, is_after: bool) -> None:
+        if is_after == self._after:
+            self.is_dead = True
+            raise KilledError
+
+
+class Meanwhile:
+    """Holds the process up before a request, while another one does some work.
+
+    Args:
+        objects: The objects of both.
+        work: What is done meanwhile.
+        md5: As for `HostStore`.
+
+    Attributes:
+        did: What the work returned, each time that it was done.
+    """
+
+    def __init__(self, objects: MemoryStore, work: Callable[[], Any], *, md5: bool = False) -> None:
+        self._objects = objects
+        self._work = work
+        self._md5 = md5
+        self.did: list[Any] = []
+
+    def __call__(self, is_after: bool) -> None:
+        if not is_after:
+            with process(self._objects, md5=self._md5):
+                self.did.append(self._work())
+
+
 class HostStore(Store):
     """The store as one process sees it, over objects that all of them share.
 
@@ -49,6 +89,8 @@ class HostStore(Store):
 
     @contextmanager
     def _explained(self, verb: str, key: str) -> Iterator[None]:
+        if isinstance(self._happens, Dead) and self._happens.is_dead:
+            raise KilledError
         self.requests.append(f"{verb} {key}")
         is_now = len(self.requests) == self._at
         if is_now:
@@ -88,19 +130,6 @@ class HostStore(Store):
 
     def put_file(self, key: str, path: str) -> str:
         return self._named(key, super().put_file(key, path))
-
-
-class Dead:
-    """Kills the process at a request, before or after it is carried out, and from then on."""
-
-    def __init__(self, *, after: bool) -> None:
-        self._after = after
-        self.is_dead = False
-
-    def __call__(self, is_after: bool) -> None:
-        if is_after == self._after:
-            self.is_dead = True
-            raise KilledError
 
 
 @contextmanager

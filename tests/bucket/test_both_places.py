@@ -283,7 +283,7 @@ def test_what_is_done_in_two_ways_takes_the_same_arguments() -> None:
     }
     assert {"undo_run", "undo_commit", "restore_sample"} <= set(pairs)
     for name, in_folder in pairs.items():
-        in_bucket = inspect.signature(opening._in_bucket(in_folder.in_bucket))
+        in_bucket = inspect.signature(in_folder.in_bucket())
         there = [(p.name, p.kind, p.default) for p in in_bucket.parameters.values()]
         here = inspect.signature(in_folder).parameters.values()
         assert there == [(p.name, p.kind, p.default) for p in here], name

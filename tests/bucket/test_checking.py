@@ -22,7 +22,6 @@ from prefect_pipestream.underfolder.bucket.commit import BucketCommit
 from prefect_pipestream.underfolder.bucket.placing import Placing
 from prefect_pipestream.underfolder.opening import open_dataset
 from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
-from tests.bucket.test_killed import dying
 from tests.dataset_files import Files, new_address
 from tests.underfolder.conftest import contents
 from tests.underfolder.test_check import kinds, put_aside
@@ -254,7 +253,6 @@ def test_the_command_tells_of_it(capsys: pytest.CaptureFixture[str]) -> None:
 def test_who_is_killed_while_mending_leaves_it_to_the_next(after: bool) -> None:
     for number in itertools.count(1, 3):
         objects = MemoryStore()
-        dead = Dead(after=after)
         with process(objects) as store:
             make(ROOT)
             removed = store.read("data/003_image.png").data
@@ -264,8 +262,7 @@ def test_who_is_killed_while_mending_leaves_it_to_the_next(after: bool) -> None:
             Store.put(store, "data/notes.txt", b"notes")
             Store.put(store, "data/001_image.bmp", b"no picture")
             store.delete("data/000_metadata.yaml")
-        with process(objects, at=number, happens=dead) as store:
-            dying(store, dead)
+        with process(objects, at=number, happens=Dead(after=after)) as store:
             with suppress(KilledError):
                 check(ROOT, fix=True)
             if len(store.requests) < number:

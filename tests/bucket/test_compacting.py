@@ -15,7 +15,7 @@ from prefect_pipestream.errors import (
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Place
-from prefect_pipestream.storage.store import Store
+from prefect_pipestream.storage.store import Store, open_store
 from prefect_pipestream.underfolder import (
     Run,
     compact,
@@ -23,8 +23,7 @@ from prefect_pipestream.underfolder import (
 )
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.opening import ledgers_of
-from tests.bucket.stores import ROOT, Dead, KilledError, process
-from tests.bucket.test_killed import dying
+from tests.bucket.stores import ROOT, Dead, KilledError, Meanwhile, process
 from tests.dataset_files import Files
 
 SAMPLES = 6
@@ -158,9 +157,7 @@ def test_it_is_killed_at_any_request_and_gone_on_with(md5: bool, after: bool) ->
     for number in itertools.count(1 + md5, 2):
         objects = MemoryStore()
         moving(objects, md5)
-        dead = Dead(after=after)
-        with process(objects, md5=md5, at=number, happens=dead) as store:
-            dying(store, dead)
+        with process(objects, md5=md5, at=number, happens=Dead(after=after)) as store:
             with suppress(KilledError):
                 compact(ROOT, "c")
             if len(store.requests) < number:
@@ -184,23 +181,19 @@ def test_it_is_killed_at_any_request_and_gone_on_with(md5: bool, after: bool) ->
 @pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
 def test_others_that_write_at_any_request_lose_nothing(md5: bool) -> None:
     """A sample's owner adds a hundred to what is sample 4 to begin with, wherever it is by then."""
+
+    def add_a_hundred() -> None:
+        stream = opened(ROOT, "other")
+        (idx,) = [i for i in stream.indices().tolist() if stream[i]["left"]() == 4]
+        stream.set_output(idx, stream[idx].set_value("left", 104).set_value("right", 104))
+
     for number in itertools.count(1 + md5, 2):
         objects = MemoryStore()
         moving(objects, md5)
-        did: list[int] = []
-
-        def another(is_after: bool, objects: MemoryStore = objects, did: list[int] = did) -> None:
-            if not is_after:
-                with process(objects, md5=md5):
-                    stream = opened(ROOT, "other")
-                    (idx,) = [i for i in stream.indices().tolist() if stream[i]["left"]() == 4]
-                    sample = stream[idx].set_value("left", 104).set_value("right", 104)
-                    stream.set_output(idx, sample)
-                    did.append(idx)
-
+        another = Meanwhile(objects, add_a_hundred, md5=md5)
         with process(objects, md5=md5, at=number, happens=another):
             compact(ROOT, "c")
-        if not did:
+        if not another.did:
             break
         assert values(objects, md5) == {0: 1, 1: 3, 2: 104}, f"held up at request {number}"
         with process(objects, md5=md5) as store:
@@ -214,22 +207,18 @@ def test_others_that_write_at_any_request_lose_nothing(md5: bool) -> None:
 
 
 def test_what_others_put_in_a_gap_meanwhile_is_not_overwritten() -> None:
+    def put_around() -> None:
+        for key in KEYS:
+            open_store(ROOT).put(f"data/2_{key}.json", b"7")
+
     outcomes: list[int] = []
     for number in itertools.count(1):
         objects = MemoryStore()
         moving(objects, False)
-        did: list[int] = []
-
-        def another(is_after: bool, objects: MemoryStore = objects, did: list[int] = did) -> None:
-            if not is_after and not did:
-                with process(objects) as store:
-                    for key in KEYS:
-                        Store.put(store, f"data/2_{key}.json", b"7")
-                did.append(1)
-
+        another = Meanwhile(objects, put_around)
         with process(objects, at=number, happens=another):
             compact(ROOT, "c")
-        if not did:
+        if not another.did:
             break
         with process(objects):
             stream = opened(ROOT)

@@ -18,7 +18,7 @@ from prefect_pipestream.underfolder import copy_dataset, list_runs, undo_run
 from prefect_pipestream.underfolder.bucket.copying import CopyReport
 from prefect_pipestream.underfolder.bucket.log import whole_log
 from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
-from tests.bucket.test_killed import dying, seen, values
+from tests.bucket.test_killed import seen, values
 
 COPY = Address.of("memory://elsewhere/copy")
 NUMBERS = itertools.count()
@@ -184,8 +184,7 @@ def killed_at_each(
     """What a copy leaves that dies before its n-th request to the target, for each n."""
     for number in itertools.count(1):
         copied, dead = same_as(before), Dead(after=False)
-        with both(objects, copied, md5, at=number, happens=dead) as (_, target):
-            dying(target, dead)
+        with both(objects, copied, md5, at=number, happens=dead):
             if is_known:
                 list_runs(ROOT)
             with suppress(KilledError):

@@ -16,7 +16,7 @@ from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import plan_undo, undo_run
 from prefect_pipestream.underfolder.commits.prospect import Items
 from prefect_pipestream.validation import FieldRule, ItemRule, SampleRules
-from tests.bucket.stores import ROOT, process
+from tests.bucket.stores import ROOT, Meanwhile, process
 from tests.dataset_files import new_address
 
 LOG = ".pipestream/log"
@@ -132,18 +132,14 @@ def test_what_it_was_not_judged_by_may_be_changed(place: Place) -> None:
 
 @pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
 def test_whoever_changes_it_at_whichever_request_is_before_or_refuses_it(md5: bool) -> None:
+    def change() -> None:
+        set_number(opened(ROOT, run_key="other"), 0, 99)
+
     for number in itertools.count(1):
         objects = MemoryStore()
         with process(objects, md5=md5):
             made_at(ROOT)
-        did = []
-
-        def another(is_after: bool, objects: MemoryStore = objects, did: list[int] = did) -> None:
-            if not is_after:
-                with process(objects, md5=md5):
-                    set_number(opened(ROOT, run_key="other"), 0, 99)
-                did.append(1)
-
+        another = Meanwhile(objects, change, md5=md5)
         is_refused = False
         with process(objects, md5=md5, happens=another) as store:
             stream = opened(ROOT, SMALL)
@@ -152,7 +148,7 @@ def test_whoever_changes_it_at_whichever_request_is_before_or_refuses_it(md5: bo
                 stream.set_output(0, Sample({"image": PngImageItem(np.ones((2, 2), np.uint8))}))
             except (ConflictError, InvalidSampleError):
                 is_refused = True
-        if not did:
+        if not another.did:
             break
         with process(objects, md5=md5) as store:
             assert (opened(ROOT)[0]["image"]().shape == (4, 5)) == is_refused

@@ -22,7 +22,7 @@ from prefect_pipestream.underfolder import list_runs, undo_run
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.opening import assign, open_dataset, would_assign
-from tests.bucket.stores import ROOT, process
+from tests.bucket.stores import ROOT, Meanwhile, process
 from tests.layouts.photos import make_image, make_photos, needs_datasets, values_of
 from tests.layouts.test_all_kinds import READERS, SAMPLES, sample_of, source_in
 
@@ -280,21 +280,14 @@ def test_names_have_the_indices_that_they_had(dataset: Any) -> None:
     assert len(stream) == 0
 
 
-def held_up_at_each(work: Callable[[], None], another: Callable[[], None]) -> Any:
+def held_up_at_each(work: Callable[[], None], other: Callable[[], None]) -> Any:
     """The objects after some work that is held up at its n-th request, while another is done."""
     for number in itertools.count(1):
         objects = MemoryStore()
-        did = []
-
-        def meanwhile(is_after: bool, objects: Any = objects, did: list[int] = did) -> None:
-            if not is_after:
-                with process(objects):
-                    another()
-                    did.append(1)
-
-        with process(objects, at=number, happens=meanwhile):
+        another = Meanwhile(objects, other)
+        with process(objects, at=number, happens=another):
             work()
-        if not did:
+        if not another.did:
             assert number > 5
             return
         yield objects

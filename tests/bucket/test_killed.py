@@ -11,7 +11,7 @@ from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.store import Store
 from prefect_pipestream.underfolder import restore_sample, sample_history, undo_run
-from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
+from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, Meanwhile, process
 
 md5 = pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
 Work = Callable[[], None]
@@ -83,9 +83,7 @@ def killed_at_each(work: Work, md5: bool, before: Work = lambda: None) -> Iterat
             put_around(objects)
             with process(objects, md5=md5):
                 before()
-            dead = Dead(after=after)
-            with process(objects, md5=md5, at=number, happens=dead) as store:
-                dying(store, dead)
+            with process(objects, md5=md5, at=number, happens=Dead(after=after)) as store:
                 with suppress(KilledError):
                     work()
                 if len(store.requests) < number:
@@ -93,18 +91,6 @@ def killed_at_each(work: Work, md5: bool, before: Work = lambda: None) -> Iterat
             yield objects
 
     return itertools.chain(each(False), each(True))
-
-
-def dying(store: HostStore, dead: Dead) -> None:
-    """Lets no request through that a dead process makes in another thread."""
-    explained = store._explained
-
-    def refused(verb: str, key: str):  # type: ignore[no-untyped-def]
-        if dead.is_dead:
-            raise KilledError
-        return explained(verb, key)
-
-    store._explained = refused  # type: ignore[method-assign]
 
 
 @md5
@@ -187,24 +173,14 @@ def test_an_owner_that_is_held_up_at_any_request_loses_nothing_of_others(md5: bo
     for number in itertools.count(1):
         objects = MemoryStore()
         put_around(objects)
-        did = []
-
-        def another(is_after: bool, objects: MemoryStore = objects, did: list[int] = did) -> None:
-            if not is_after:
-                with process(objects, md5=md5):
-                    add_one(1)
-                    did.append(1)
-
-        with process(objects, md5=md5, at=number, happens=another):
-            try:
-                add_one(1)
-                did.append(2)
-            except ConflictError:
-                pass
-        if 1 not in did:
+        total = 1
+        another = Meanwhile(objects, lambda: add_one(1), md5=md5)
+        with process(objects, md5=md5, at=number, happens=another), suppress(ConflictError):
+            add_one(1)
+            total += 1
+        if not another.did:
             break
-        total = len(did)
-        assert as_by_log(objects, md5)[1] == (total, total), f"held up at request {number}: {did}"
+        assert as_by_log(objects, md5)[1] == (total, total), f"held up at request {number}"
         with process(objects, md5=md5) as store:
             content = seen(store)
             assert content["1_left.json"].strip() == content["1_right.json"].strip()

@@ -20,7 +20,7 @@ from prefect_pipestream.underfolder import (
     undo_run,
 )
 from prefect_pipestream.underfolder.bucket.entry import Entry
-from tests.bucket.stores import ROOT, process
+from tests.bucket.stores import ROOT, Meanwhile, process
 from tests.bucket.test_killed import killed_at_each, md5
 from tests.dataset_files import new_address
 
@@ -173,13 +173,9 @@ def test_two_who_prune_at_once_agree() -> None:
     with process(objects):
         make(ROOT)
 
-    def prune_too(is_after: bool) -> None:
-        if not is_after:
-            with process(objects):
-                prune_runs(ROOT, AT_ONCE, keep_last=1)
-
+    another = Meanwhile(objects, lambda: prune_runs(ROOT, AT_ONCE, keep_last=1))
     for number in itertools.count(1):
-        with process(objects, at=number, happens=prune_too) as store:
+        with process(objects, at=number, happens=another) as store:
             prune_runs(ROOT, AT_ONCE)
             happened = len(store.requests) >= number
         with process(objects) as store:
@@ -190,28 +186,28 @@ def test_two_who_prune_at_once_agree() -> None:
 
 
 def test_who_is_held_up_while_what_it_wrote_is_undone_and_pruned_is_told_nothing() -> None:
+    def undo_and_prune() -> bool:
+        with suppress(RunNotFoundError):
+            undo_run(ROOT, "held up")
+            prune_runs(ROOT, AT_ONCE)
+            return True
+        return False
+
     outcomes = set()
     for number in itertools.count(1):
         objects = MemoryStore()
         with process(objects):
             make(ROOT)
-        did = []
-
-        def another(is_after: bool, objects: MemoryStore = objects, did: list[int] = did) -> None:
-            if not is_after:
-                with process(objects), suppress(RunNotFoundError):
-                    undo_run(ROOT, "held up")
-                    prune_runs(ROOT, AT_ONCE)
-                    did.append(1)
-
+        another = Meanwhile(objects, undo_and_prune)
         with process(objects, at=number, happens=another) as store:
             change(ROOT, "held up", [0, 1])
             happened = len(store.requests) >= number
         with process(objects) as store:
             was = ["first 0", "second 1", "second 2"]
             now = ["held up 0", "held up 1", "second 2"]
-            assert values(ROOT) == now or (did and values(ROOT) == was), number
-            outcomes.add((bool(did), values(ROOT) == now))
+            is_undone = another.did == [True]
+            assert values(ROOT) == now or (is_undone and values(ROOT) == was), number
+            outcomes.add((is_undone, values(ROOT) == now))
             assert needed(store) <= set(contents(store))
         if not happened:
             break

@@ -36,7 +36,7 @@ from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder import Run
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.opening import ledgers_of
-from tests.bucket.stores import ROOT, process
+from tests.bucket.stores import ROOT, Meanwhile, process
 from tests.bucket.test_killed import killed_at_each
 from tests.dataset_files import new_address
 
@@ -353,22 +353,14 @@ def held_up(work: Callable[[], None], other: Callable[[], None]) -> Any:
         objects = MemoryStore()
         with process(objects):
             all_decided()
-        did: dict[str, str] = {}
-
-        def another(
-            is_after: bool, objects: MemoryStore = objects, did: dict[str, str] = did
-        ) -> None:
-            if not is_after:
-                with process(objects):
-                    did["other"] = outcome_of(other)
-
+        another = Meanwhile(objects, lambda: outcome_of(other))
         with process(objects, at=number, happens=another):
-            did["work"] = outcome_of(work)
-        if "other" not in did:
+            outcome = outcome_of(work)
+        if not another.did:
             assert number > 5
             return
         with process(objects) as store:
-            yield did, store
+            yield {"work": outcome, "other": another.did[0]}, store
 
 
 def outcome_of(work: Callable[[], None]) -> str:

@@ -22,7 +22,7 @@ from prefect_pipestream.underfolder import (
     plan_undo,
     undo_run,
 )
-from tests.bucket.stores import ROOT, process
+from tests.bucket.stores import ROOT, Meanwhile, process
 from tests.bucket.test_killed import (
     add_one,
     add_one_to_all,
@@ -216,21 +216,14 @@ def test_another_process_that_commits_meanwhile_loses_nothing(idx: int) -> None:
         put_around(objects)
         with process(objects):
             add_one_to_all()
-        did = []
-
-        def another(is_after: bool, objects: MemoryStore = objects, did: list[int] = did) -> None:
-            if not is_after:
-                with process(objects):
-                    add_one(idx)
-                did.append(1)
-
+        another = Meanwhile(objects, lambda: add_one(idx))
         is_refused = False
         with process(objects, at=number, happens=another):
             try:
                 undo_run(ROOT, "run", indices=[1, 2])
             except UndoRefusedError:
                 is_refused = True
-        if not did:
+        if not another.did:
             break
         found = as_by_log(objects, False)
         if idx == 0:

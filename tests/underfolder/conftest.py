@@ -13,7 +13,7 @@ from prefect_pipestream.storage.address import Address, Place, is_address
 from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder import Run, UndoReport, end_run, undo_commits
 from prefect_pipestream.underfolder.bucket import log as bucket_log
-from prefect_pipestream.underfolder.bucket.undo import undo_commits_in_bucket
+from prefect_pipestream.underfolder.bucket.undo_commits import undo_commits_in_bucket
 from prefect_pipestream.underfolder.opening import end_run as end_run_of
 from prefect_pipestream.underfolder.opening import ledgers_of, open_writer
 from tests.dataset_files import Files, made_at

@@ -18,7 +18,7 @@ from prefect_pipestream.underfolder.bucket.entry import Entry, fact_entry
 from prefect_pipestream.underfolder.bucket.ledgers import all_entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State
-from prefect_pipestream.underfolder.bucket.undo import BucketFiles
+from prefect_pipestream.underfolder.bucket.undo_files import BucketFiles
 from prefect_pipestream.underfolder.format.documents import documents_of
 from prefect_pipestream.underfolder.format.layout import Folder, Layout
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
