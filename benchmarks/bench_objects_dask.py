@@ -38,16 +38,20 @@ def prefect_server(folder: Path) -> Iterator[None]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(
-        [sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    log = folder / "prefect.log"
+    with log.open("wb") as file:
+        server = subprocess.Popen([sys.executable, "-m", *command], stdout=file, stderr=file)
     try:
         until = time.monotonic() + 120
-        while time.monotonic() < until:
+        while server.poll() is None and time.monotonic() < until:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.2)
+        else:
+            raise SystemExit(f"Prefect's server did not start:\n{log.read_text()[-2000:]}")
         yield
+        if server.poll() is not None:
+            raise SystemExit(f"Prefect's server ended:\n{log.read_text()[-2000:]}")
     finally:
         server.kill()
         server.wait()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 from obstore.store import MemoryStore
@@ -86,13 +87,15 @@ class HostStore(Store):
         self._at = at
         self._happens = happens
         self.requests: list[str] = []
+        self._counting = Lock()
 
     @contextmanager
     def _explained(self, verb: str, key: str) -> Iterator[None]:
         if isinstance(self._happens, Dead) and self._happens.is_dead:
             raise KilledError
-        self.requests.append(f"{verb} {key}")
-        is_now = len(self.requests) == self._at
+        with self._counting:  # of several threads
+            self.requests.append(f"{verb} {key}")
+            is_now = len(self.requests) == self._at
         if is_now:
             self._happens(False)
         with super()._explained(verb, key):
