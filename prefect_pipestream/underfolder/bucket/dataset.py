@@ -426,17 +426,14 @@ class Bucket(Underfolder):
         """
         index = self.index()
         common = self._versions_of(self._shared_sources().values())
-        found: list[Mapping[str, Version] | None] = []
-        for idx in map(int, indices):
-            own = self._own_versions(idx) if idx in index else {}
-            found.append({**own, **common} if own else None)
-        return found
+        found = (self._own_versions(index, idx) for idx in map(int, indices))
+        return [{**own, **common} if own else None for own in found]
 
-    def _own_versions(self, idx: int) -> dict[str, Version]:
+    def _own_versions(self, index: UnderfolderIndex, idx: int) -> Mapping[str, Version] | None:
         try:
-            return self._versions_of(self._own_sources(idx).values())
+            return self._versions_of(self._own_sources(idx).values()) if idx in index else None
         except DuplicateItemError:
-            return {}
+            return None
 
     def _versions_of(self, sources: Iterable[BucketSource]) -> dict[str, Version]:
         return {source.name: source.version for source in sources if source.version is not None}
