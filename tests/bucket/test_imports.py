@@ -23,7 +23,7 @@ from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.format.names import MAX_INDEX
 from prefect_pipestream.underfolder.opening import assign, open_dataset, would_assign
 from tests.bucket.stores import ROOT, Meanwhile, process
-from tests.layouts.photos import make_image, make_photos, needs_datasets, values_of
+from tests.layouts.photos import make_photos, needs_datasets, values_of
 from tests.layouts.test_all_kinds import READERS, SAMPLES, sample_of, source_in
 
 NUMBERS = itertools.count()
@@ -62,67 +62,6 @@ def listed(dataset: Place) -> list[str]:
     return [one["name"] for one in item()]
 
 
-def test_samples_keep_their_indices_while_others_come_between_them(
-    photos: Path, dataset: Any
-) -> None:
-    assert imported(photos, dataset).counts["written"] == 3
-    assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg"}
-    make_photos(photos, "a.jpg", "c.jpg", "e/x.png")
-    assert imported(photos, dataset).counts["written"] == 3
-    assert list(files_by_index(dataset).values()) == [
-        *("b.jpg", "d.jpg", "f.jpg"),
-        *("a.jpg", "c.jpg", "e/x.png"),
-    ]
-    assert imported(photos, dataset).total == 0
-
-
-def test_what_changed_at_the_source_comes_again_and_nothing_else(
-    photos: Path, dataset: Any
-) -> None:
-    imported(photos, dataset)
-    clean_dataset(dataset, ["invert"])
-    cleaned = pictures(dataset)
-    (photos / "d.jpg").unlink()
-    make_image(photos / "d.jpg", 77)
-    assert imported(photos, dataset).counts["written"] == 1
-    now = pictures(dataset)
-    assert (now[0], now[2]) == (cleaned[0], cleaned[2])
-    assert now[1] == SamplesSequence.from_images(photos)[1]["image"]().tolist()
-    assert imported(photos, dataset, select="all").total == 3
-
-
-def test_what_vanished_is_told_and_removed_on_wish(photos: Path, dataset: Any) -> None:
-    imported(photos, dataset)
-    kept = (photos / "d.jpg").rename(photos.parent / "kept.jpg")
-    report = imported(photos, dataset)
-    assert report.total == 0
-    assert any("d.jpg" in warning and "gone" in warning for warning in report.warnings)
-    assert imported(photos, dataset, vanished="remove").counts["removed"] == 1
-    assert files_by_index(dataset) == {0: "b.jpg", 2: "f.jpg"}
-    kept.rename(photos / "d.jpg")  # it is back, and gets its place again
-    assert imported(photos, dataset).counts["written"] == 1
-    assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg"}
-    for path in photos.iterdir():
-        path.unlink()
-    with pytest.raises(DatasetError, match="Is it mounted"):
-        imported(photos, dataset, vanished="remove")
-
-
-def test_an_import_is_undone_as_any_run_and_its_indices_are_free_again(
-    photos: Path, dataset: Any, tmp_path: Path
-) -> None:
-    report = imported(photos, dataset)
-    undone = undo_run(dataset, report.run_key)
-    second = imported(make_photos(tmp_path / "others", "z.png"), dataset)
-    assert files_by_index(dataset) == {0: "z.png"}
-    undo_run(dataset, second.run_key)
-    undo_run(dataset, undone.undo_run_key)  # and so is its undo
-    assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg"}
-    make_photos(photos, "a.jpg")
-    imported(photos, dataset)
-    assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg", 3: "a.jpg"}
-
-
 def test_an_import_of_a_key_that_was_undone_is_another_one(photos: Path, dataset: Any) -> None:
     imported(photos, dataset, run_key="import")
     undo_run(dataset, "import")
@@ -137,14 +76,6 @@ def test_an_import_of_a_key_that_was_undone_is_another_one(photos: Path, dataset
     assert undone < again
 
 
-def test_a_run_key_goes_on_and_does_nothing_twice(photos: Path, dataset: Any) -> None:
-    assert imported(photos, dataset, run_key="import", indices=[1]).counts["written"] == 1
-    report = imported(photos, dataset, run_key="import")
-    assert (report.counts["written"], report.done_before) == (3, 1)  # all in all
-    assert list_runs(dataset)[0].counts["written"] == 3
-    assert len(files_by_index(dataset)) == 3
-
-
 def test_without_its_index_an_import_knows_its_samples_by_their_metadata(
     photos: Path, dataset: Any, tmp_path: Path
 ) -> None:
@@ -153,34 +84,6 @@ def test_without_its_index_an_import_knows_its_samples_by_their_metadata(
     make_photos(photos, "a.jpg")
     imported(photos, dataset)
     assert files_by_index(dataset) == {0: "b.jpg", 1: "d.jpg", 2: "f.jpg", 3: "a.jpg"}
-
-
-def test_new_classes_get_new_numbers_and_are_listed(
-    tmp_path: Path, dataset: Any, prefect_api: None
-) -> None:
-    photos = make_photos(tmp_path / "photos", "train/cat/a.jpg", "val/dog/a.jpg")
-    import_dataset("image-folder", photos, dataset)
-    make_photos(photos, "extra/ant/a.jpg")  # not called as a split is
-    report = import_dataset("image-folder", photos, dataset)
-    assert report.counts["written"] == 1  # those of before keep their numbers, and so stay
-    assert listed(dataset) == ["cat", "dog", "ant"]
-    said = open_dataset(dataset).read(2)["metadata"]()
-    assert (said["label_id"], said["split"]) == (2, "extra")
-    undo_run(dataset, report.run_key)
-    assert listed(dataset) == ["cat", "dog"]
-
-
-def test_classes_stay_listed_while_samples_of_another_import_have_them(
-    tmp_path: Path, dataset: Any, prefect_api: None
-) -> None:
-    one = make_photos(tmp_path / "one", "b/1.jpg", "c/1.jpg")
-    two = make_photos(tmp_path / "two", "c/2.jpg")
-    first = import_dataset("image-folder", one, dataset)
-    second = import_dataset("image-folder", two, dataset)
-    assert undo_run(dataset, first.run_key).left == ("/categories.json",)
-    assert listed(dataset) == ["b", "c"]
-    undo_run(dataset, second.run_key)
-    assert not files_by_index(dataset)
 
 
 def test_a_query_and_rules_choose_what_comes_in(photos: Path, dataset: Any) -> None:

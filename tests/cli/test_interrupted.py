@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from prefect_pipestream import cli, list_runs
+from prefect_pipestream.storage.address import Place
+from tests.dataset_files import beside, made_at
 from tests.prefect_layer.datasets import make_dataset
 
 TRANSFORM = '["verify-items", "tests.cli.stages:press_ctrl_c", {"rotate-flip": {"rotate": 90}}]'
@@ -30,9 +32,9 @@ def test_the_command_that_goes_on_can_be_pasted_and_is_the_same(
     options: list[str],
     key: str | None,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    new_place: Place,
 ) -> None:
-    folder = make_dataset(tmp_path / "some photos")
+    folder = made_at(beside(new_place, "some photos"), make_dataset)
     given = [command, str(folder), "--transform", TRANSFORM, *options]
     if command == "reprocess":
         assert cli.main(["clean", str(folder), "--transform", "tests.cli.stages:fail"]) == 1
@@ -44,9 +46,9 @@ def test_the_command_that_goes_on_can_be_pasted_and_is_the_same(
 
 @pytest.mark.usefixtures("prefect_api")
 def test_termination_is_told_as_ctrl_c_is_and_has_its_own_status(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], new_place: Place
 ) -> None:
-    folder = make_dataset(tmp_path / "photos")
+    folder = made_at(new_place, make_dataset)
     given = ["clean", str(folder), "--transform", '["tests.cli.stages:terminate", "invert"]']
     assert cli.main(given) == 143
     said = capsys.readouterr().err

@@ -15,6 +15,7 @@ from prefect_pipestream.flows import clean_dataset, export_dataset, import_datas
 from prefect_pipestream.items import Item, JsonMetadataItem
 from prefect_pipestream.layouts import LAYOUTS, LayoutKind
 from prefect_pipestream.sequences import Sample, SamplesSequence
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import Underfolder, check
 from tests.layouts.photos import make_image, needs_datasets, values_of
 
@@ -158,13 +159,13 @@ def test_in_cleaned_and_out_again(kind: LayoutKind, tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
 @pytest.mark.parametrize("kind", ["coco", "yolo", "voc"])
 def test_what_one_layout_brought_in_goes_out_as_another(
-    kind: LayoutKind, to: LayoutKind, tmp_path: Path
+    kind: LayoutKind, to: LayoutKind, tmp_path: Path, new_place: Place
 ) -> None:
     samples = SamplesSequence.from_list([sample_of(tmp_path, idx) for idx in range(SAMPLES)])
     export(samples, kind, tmp_path / "given")
     source = getattr(SamplesSequence, LAYOUTS[kind].source)(tmp_path / "given")
-    source.to_underfolder(tmp_path / "set").run()
-    export(SamplesSequence.from_underfolder(tmp_path / "set"), to, tmp_path / "out")
+    source.to_underfolder(new_place).run()
+    export(SamplesSequence.from_underfolder(new_place), to, tmp_path / "out")
     found = getattr(SamplesSequence, LAYOUTS[to].source)(tmp_path / "out")
 
     boxes = sorted(

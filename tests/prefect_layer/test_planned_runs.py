@@ -106,6 +106,14 @@ def test_a_plan_writes_nothing_but_itself(folder: Path) -> None:
     assert RunPlan.model_validate_json(plan.model_dump_json()) == plan
 
 
+def test_a_plan_tries_a_sample_with_two_files_of_one_item_as_others(folder: Place) -> None:
+    Files(folder)["data/009_image.bmp"] = b"BM"
+
+    plan = planned(folder, select="changed")
+
+    assert (plan.tried, plan.outcomes["written"], plan.outcomes["failed"]) == (N, N - 1, 1)
+
+
 def test_samples_are_counted_by_why_they_would_be_processed(folder: Place) -> None:
     process(folder, ["verify-items"], indices=range(4, N))
     truncate_image(folder, 5)

@@ -204,6 +204,17 @@ def test_empty_selection_is_a_report_of_nothing(folder: Place) -> None:
     assert is_address(folder) or not (folder / ".pipestream" / "runs").exists()
 
 
+@pytest.mark.parametrize("select", ["all", "changed"])
+def test_a_sample_with_two_files_of_one_item_fails_alone(folder: Place, select: Any) -> None:
+    Files(folder)["data/009_image.bmp"] = b"BM"
+
+    report = process(folder, ["invert"], max_failed=0.5, select=select)
+
+    assert [failure.error_type for failure in report.failures] == ["DuplicateItemError"]
+    assert [failure.idx for failure in report.failures] == [9]
+    assert report.counts["written"] == N - 1
+
+
 # -- how it ends -----------------------------------------------------------------------------
 
 

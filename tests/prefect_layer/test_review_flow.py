@@ -1,9 +1,7 @@
 """A review of more samples than are shown at once: nobody decides what nobody saw."""
 
-import json
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +11,10 @@ from prefect_pipestream.flows.review_question import Decision, ReviewDecision
 from prefect_pipestream.flows.reviewing import ReviewReport, review_changes
 from prefect_pipestream.review import compute_review, decide, decide_rest, load_review
 from prefect_pipestream.storage.address import Place
+from tests.dataset_files import beside, made_at
 from tests.prefect_layer.artifacts import artifact_texts
 from tests.prefect_layer.datasets import files_of, make_dataset
+from tests.underfolder.conftest import run_of
 
 HOUR = 1 / 3600
 
@@ -90,10 +90,10 @@ def _resume_each(answers: list[dict[str, Any]], questions: list[str], folder: Pl
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_api")
 def test_a_review_of_many_asks_again_and_says_how_many_are_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIPESTREAM_BROWSER_URL", "http://127.0.0.1:8765/")
-    folder = make_dataset(tmp_path / "many", samples=9)
+    folder = made_at(beside(new_place, "many"), make_dataset, samples=9)
     before = files_of(folder)
     questions: list[str] = []
     answers = [
@@ -116,23 +116,23 @@ def test_a_review_of_many_asks_again_and_says_how_many_are_left(
     assert "**6** are left to decide about" in questions[2]
     page = f"http://127.0.0.1:8765/reviews/{report.run_key}"
     assert page in questions[0]
-    shown = artifact_texts("review-many")[-1]
+    shown = artifact_texts(f"review-{folder.name}")[-1]
     assert page in shown
     assert "**9** are left" in shown
     assert "**[0](http://127.0.0.1:8765/sample/0)**" in shown
-    (result,) = artifact_texts("review-result-many")
+    (result,) = artifact_texts(f"review-result-{folder.name}")
     assert f"http://127.0.0.1:8765/run?key={report.run_key}" in result
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_api")
 def test_a_retry_whose_review_is_decided_by_then_asks_nobody_and_says_where_it_was(
-    tmp_path: Path,
+    new_place: Place,
 ) -> None:
     from prefect.client.orchestration import get_client
     from prefect.flow_engine import run_flow
 
-    folder = make_dataset(tmp_path / "few", samples=4)
+    folder = made_at(new_place, make_dataset, samples=4)
     parameters = {"dataset": str(folder), "transform": ["invert"]}
     with get_client(sync_client=True) as client:
         flow_run = client.create_flow_run(review_changes, parameters=parameters)
@@ -144,5 +144,4 @@ def test_a_retry_whose_review_is_decided_by_then_asks_nobody_and_says_where_it_w
     assert isinstance(report, ReviewReport)
     assert (report.applied, report.discarded) == ([0, 2, 3], [1])
     assert (report.reviewer, report.decision) == ("Ada, Bob", "as decided in the browser")
-    facts = json.loads((folder / f".pipestream/runs/{flow_run.id}/run.json").read_text())
-    assert facts["decision"] == "as decided in the browser"
+    assert run_of(folder, str(flow_run.id)).facts()["decision"] == "as decided in the browser"

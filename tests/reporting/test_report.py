@@ -21,9 +21,11 @@ from prefect_pipestream.reporting.markdown import (
 )
 from prefect_pipestream.reporting.reports import FailedSample, RunReport
 from prefect_pipestream.sequences import DataStream
+from prefect_pipestream.storage.address import Place
 from prefect_pipestream.views.changes import changes_of_run
 from prefect_pipestream.views.differences import ShownChange, change_between, metadata_differences
 from prefect_pipestream.views.thumbnails import SIDE, inline_pair
+from tests.dataset_files import beside, made_at
 from tests.prefect_layer.datasets import image_of, make_dataset
 
 BIG = 100_000
@@ -36,14 +38,15 @@ def picture_of(markdown: str) -> Image.Image:
 
 
 @pytest.fixture
-def noisy(tmp_path: Path) -> DataStream:
+def noisy(new_place: Place) -> DataStream:
     """A run that changed samples of noise, whose pictures are as large as pictures get."""
-    folder = make_dataset(tmp_path / "parts", samples=40)
-    stream = DataStream.read_write_underfolder(folder, run_key="r1")
+    made_at(new_place, make_dataset, samples=40)
+    stream = DataStream.read_write_underfolder(new_place, run_key="r1")
     random = np.random.default_rng(1)
-    for idx in range(40):
-        noise = random.integers(0, 256, (300, 200, 3), np.uint8)
-        stream.set_output(idx, stream[idx].set_value("image", noise))
+    with stream.commit_group() as group:
+        for idx in range(40):
+            noise = random.integers(0, 256, (300, 200, 3), np.uint8)
+            group.set_output(idx, stream[idx].set_value("image", noise))
     return stream.with_run("r2")
 
 
@@ -82,20 +85,25 @@ def big_report(run_key: str) -> RunReport:
     )
 
 
-def test_report_of_many_samples_and_failures_stays_small_and_names_the_full_list(
-    noisy: DataStream,
-) -> None:
+def test_report_of_many_samples_and_failures_stays_small(noisy: DataStream) -> None:
     invert_all(noisy)
     report = big_report("r2")
     chunks = [ChunkTime(str(n), dict(report.counts), 1 + n % 7) for n in range(900)]
-    full_list = write_failures(noisy.run, report)
-    assert full_list is not None
-    text = report_markdown(report, noisy, noisy, chunks, full_list)
+    text = report_markdown(report, noisy, noisy, chunks, write_failures(noisy.run, report))
     assert len(text.encode()) < 500_000
     assert "4,950 more" in text
-    assert f"`{full_list}`" in text
-    assert full_list.read_text("utf-8").count("\n") == FAILED + 1
     assert text.count("![after]") >= 8
+
+
+@pytest.mark.about_files
+def test_report_of_many_failures_names_a_file_with_all(new_place: Path) -> None:
+    stream = DataStream.read_write_underfolder(make_dataset(new_place, 3), run_key="r2")
+    invert_all(stream)
+    report = big_report("r2")
+    full_list = write_failures(stream.run, report)
+    assert full_list is not None
+    assert full_list.read_text("utf-8").count("\n") == FAILED + 1
+    assert f"`{full_list}`" in report_markdown(report, stream, stream, [], full_list)
 
 
 def test_changes_are_spread_over_the_run_and_show_what_was_before_it(noisy: DataStream) -> None:
@@ -109,14 +117,15 @@ def test_changes_are_spread_over_the_run_and_show_what_was_before_it(noisy: Data
         total = np.asarray(before).astype(int) + np.asarray(after)
         assert abs(total.mean() - 255) < 3
         assert max(before.size) == SIDE
-        metadata, mean = change.metadata
+        mean, metadata = sorted(change.metadata)
         assert mean.startswith("image: mean ")
         assert metadata == "metadata.runs: 0 → 1"
 
 
-def test_a_new_dataset_is_shown_beside_its_source(tmp_path: Path) -> None:
-    source = DataStream.read_write_underfolder(make_dataset(tmp_path / "parts", samples=3))
-    target = DataStream.create_new_underfolder(tmp_path / "new", zfill=3, run_key="r1")
+def test_a_new_dataset_is_shown_beside_its_source(new_place: Place) -> None:
+    made_at(new_place, make_dataset, samples=3)
+    source = DataStream.read_write_underfolder(new_place)
+    target = DataStream.create_new_underfolder(beside(new_place, "new"), zfill=3, run_key="r1")
     for idx in range(3):
         sample = source[idx]
         target.set_output(idx, sample.set_value("image", 255 - sample["image"]()))
@@ -125,9 +134,9 @@ def test_a_new_dataset_is_shown_beside_its_source(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(picture_of(changes[1].before))[::20, ::20], image_of(1))
 
 
-def test_a_run_that_wrote_nothing_has_no_pictures(tmp_path: Path) -> None:
-    folder = make_dataset(tmp_path / "parts", samples=3)
-    stream = DataStream.read_write_underfolder(folder, run_key="r1")
+def test_a_run_that_wrote_nothing_has_no_pictures(new_place: Place) -> None:
+    made_at(new_place, make_dataset, samples=3)
+    stream = DataStream.read_write_underfolder(new_place, run_key="r1")
     assert list(changes_of_run(stream, stream)) == []
 
 

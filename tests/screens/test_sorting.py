@@ -1,6 +1,5 @@
 """Samples in the order of a value in their metadata."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,21 +8,22 @@ import pytest
 from prefect_pipestream import DataStream, Sample
 from prefect_pipestream.errors import DatasetError, QueryError
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
+from prefect_pipestream.storage.address import Place
 
 VALUES: list[Any] = [3, "b", None, 1.5, "a", True, [1], float("nan"), 3, float("-inf"), 10**400, -2]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    stream = DataStream.create_new_underfolder(tmp_path / "set")
+def folder(new_place: Place) -> Place:
+    stream = DataStream.create_new_underfolder(new_place)
     image = PngImageItem(np.zeros((2, 2), np.uint8))
     for idx, value in enumerate(VALUES):
         stream.set_output(idx, Sample({"m": YamlMetadataItem({"v": value}), "image": image}))
     stream.set_output(len(VALUES), Sample({"image": image}))
-    return tmp_path / "set"
+    return new_place
 
 
-def test_numbers_before_text_before_all_else_and_nothing_last(folder: Path) -> None:
+def test_numbers_before_text_before_all_else_and_nothing_last(folder: Place) -> None:
     stream = DataStream.read_write_underfolder(folder)
     ascending = [9, 11, 5, 3, 0, 8, 10, 4, 1, 6]
     assert stream.sorted_by("m.v").indices.tolist() == [*ascending, 2, 7, 12]
@@ -36,7 +36,7 @@ def test_numbers_before_text_before_all_else_and_nothing_last(folder: Path) -> N
     assert stream.sorted_by("no.such").indices.tolist() == list(range(13))
 
 
-def test_a_part_that_is_read_is_sorted_before_the_rest(folder: Path) -> None:
+def test_a_part_that_is_read_is_sorted_before_the_rest(folder: Place) -> None:
     stream = DataStream.read_write_underfolder(folder)
     found = stream.sorted_by("m.v", most_reads=4)
     assert found.unread == 8
@@ -46,7 +46,7 @@ def test_a_part_that_is_read_is_sorted_before_the_rest(folder: Path) -> None:
     assert found.indices[:2].tolist() == [9, 11]
 
 
-def test_what_is_no_metadata_is_refused(folder: Path) -> None:
+def test_what_is_no_metadata_is_refused(folder: Place) -> None:
     stream = DataStream.read_write_underfolder(folder)
     with pytest.raises(QueryError, match="image"):
         stream.sorted_by("image.v")

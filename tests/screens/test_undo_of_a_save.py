@@ -1,11 +1,8 @@
 """One save is undone, and done again, and nothing else of the session."""
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_pipestream import (
@@ -17,14 +14,16 @@ from prefect_pipestream import (
     undo_run,
 )
 from prefect_pipestream.items import JsonMetadataItem
-from prefect_pipestream.underfolder import Run, check, compact, end_run
-from tests.underfolder.conftest import contents, make_dataset, strays
+from prefect_pipestream.storage.address import Place
+from prefect_pipestream.underfolder import check, compact, list_runs
+from tests.dataset_files import KINDS, Files, beside, made_at, temporary_place
+from tests.underfolder.conftest import contents, ended, make_dataset, run_of, strays
 
 
 @pytest.fixture
-def stream(tmp_path: Path) -> DataStream:
-    folder = make_dataset(tmp_path / "dataset")
-    return DataStream.read_write_underfolder(folder, run_key="anna")
+def stream(new_place: Place) -> DataStream:
+    place = made_at(new_place, make_dataset)
+    return DataStream.read_write_underfolder(place, run_key="anna")
 
 
 def save(stream: DataStream, idx: int, label: int) -> str:
@@ -63,17 +62,11 @@ def test_who_changes_her_mind_often_leaves_two_runs_and_a_whole_undo(stream: Dat
     for _ in range(4):
         assert commit is not None
         commit = undo_commit(stream.output_folder, "anna", commit).commit_id
-    assert {run.key for run in runs(stream)} == {"anna", "rollback:anna"}
+    assert {run.run_key for run in list_runs(stream.output_folder)} == {"anna", "rollback:anna"}
     assert stream[2]["metadata"]() == {"label": 8}
     assert [event.run_key for event in sample_history(stream.output_folder, 2)] == ["anna"]
     undo_run(stream.output_folder, "anna")
     assert contents(stream.output_folder) == before
-
-
-def runs(stream: DataStream) -> list[Run]:
-    from prefect_pipestream.underfolder.ledger.run import runs_of
-
-    return runs_of(stream.output_folder)
 
 
 def test_an_earlier_save_of_a_sample_that_was_saved_again_stays(stream: DataStream) -> None:
@@ -88,6 +81,7 @@ def test_an_earlier_save_of_a_sample_that_was_saved_again_stays(stream: DataStre
     assert stream[2]["metadata"]() == {"idx": 2}
 
 
+@pytest.mark.usefixtures("listed_at_once")
 def test_what_others_wrote_meanwhile_is_not_lost(stream: DataStream) -> None:
     commit = save(stream, 2, 1)
     other = DataStream.read_write_underfolder(stream.output_folder, run_key="ben")
@@ -95,15 +89,15 @@ def test_what_others_wrote_meanwhile_is_not_lost(stream: DataStream) -> None:
     stream.undo(commit)  # of another item
     assert stream[2]["label"]() == 9
     commit = save(stream, 3, 1)
-    path = stream.output_folder / "data/000003_metadata.json"
-    path.write_text('{"label": "by hand"}')
+    files = Files(stream.output_folder)
+    files["data/000003_metadata.json"] = b'{"label": "by hand"}'
     with pytest.raises(UndoRefusedError):
         stream.undo(commit)
     report = stream.undo(commit, force=True)
     assert report.overwritten == ("000003_metadata.json",)
     assert report.commit_id is not None
     stream.undo(report.commit_id)
-    assert path.read_text() == '{"label": "by hand"}'
+    assert files["data/000003_metadata.json"] == b'{"label": "by hand"}'
 
 
 def test_a_removal_is_undone_and_done_again(stream: DataStream) -> None:
@@ -124,7 +118,7 @@ def test_a_removal_is_undone_and_done_again(stream: DataStream) -> None:
 def test_a_save_of_a_session_that_was_packed_is_undone(stream: DataStream) -> None:
     before = contents(stream.output_folder)
     first, second = save(stream, 1, 1), save(stream, 2, 2)
-    end_run(stream.run)
+    ended(stream.output_folder, "anna")
     stream.undo(first)
     with pytest.raises(UndoRefusedError, match="taken back before"):
         stream.undo(first)
@@ -142,37 +136,36 @@ def test_what_cannot_be_undone_alone_says_so(stream: DataStream) -> None:
     with pytest.raises(RunNotFoundError):
         undo_commit(folder, "ben", commit)
     with pytest.raises(RunNotFoundError):
-        undo_commit(make_dataset(folder.parent / "other"), "anna", commit)
+        undo_commit(made_at(beside(folder, "other"), make_dataset), "anna", commit)
     stream.remove(3)
     moved = compact(folder)
     with pytest.raises(UndoRefusedError, match="moved samples"):
         stream.undo(commit)
-    (record,) = Run.of(folder, str(moved.run_key)).commits()
+    (record,) = run_of(folder, str(moved.run_key)).commits()
     with pytest.raises(UndoRefusedError, match="as a whole"):
         undo_commit(folder, str(moved.run_key), record.id)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=6), st.data())
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10)
 def test_saves_undone_in_any_order_give_what_was_there(
-    tmp_path_factory: pytest.TempPathFactory, saved: list[int], data: st.DataObject
+    kind: str, saved: list[int], data: st.DataObject
 ) -> None:
-    folder = make_dataset(tmp_path_factory.mktemp("undone") / "dataset", 3)
-    stream = DataStream.read_write_underfolder(folder, run_key="anna")
-    states = [contents(folder)]
-    commits: dict[int, list[str]] = {}
-    for label, idx in enumerate(saved):
-        commits.setdefault(idx, []).append(save(stream, idx, label))
-        states.append(contents(folder))
-    undone = []
-    while any(commits.values()):
-        idx = data.draw(st.sampled_from([idx for idx in sorted(commits) if commits[idx]]))
-        undone.append(str(stream.undo(commits[idx].pop()).commit_id))
-    assert contents(folder) == states[0]
-    assert stream.run.done_indices() == set()
-    for commit in reversed(undone):
-        stream.undo(commit)
-    assert contents(folder) == states[-1]
-    shutil.rmtree(folder)
+    with temporary_place(kind) as place:
+        made_at(place, make_dataset, 3)
+        stream = DataStream.read_write_underfolder(place, run_key="anna")
+        states = [contents(place)]
+        commits: dict[int, list[str]] = {}
+        for label, idx in enumerate(saved):
+            commits.setdefault(idx, []).append(save(stream, idx, label))
+            states.append(contents(place))
+        undone = []
+        while any(commits.values()):
+            idx = data.draw(st.sampled_from([idx for idx in sorted(commits) if commits[idx]]))
+            undone.append(str(stream.undo(commits[idx].pop()).commit_id))
+        assert contents(place) == states[0]
+        assert stream.run.done_indices() == set()
+        for commit in reversed(undone):
+            stream.undo(commit)
+        assert contents(place) == states[-1]

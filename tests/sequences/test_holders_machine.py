@@ -1,13 +1,10 @@
 """Any order of what holders of samples of one dataset may do agrees with a plain dictionary."""
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +16,7 @@ from prefect_pipestream.errors import ConflictError, DecodeError
 from prefect_pipestream.items import Item, JsonMetadataItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.underfolder import Batch
+from tests.dataset_files import Files, content_of, temporary_place
 
 SAMPLES = 3
 KEYS = ["a", "b", "c"]  # the samples begin without the last
@@ -90,9 +88,12 @@ class OpenGroup:
 
 
 class Holders(RuleBasedStateMachine):
+    kind = "folder"
+
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp())
+        self.entered = ExitStack()
+        self.place = self.entered.enter_context(temporary_place(self.kind))
         self.model: list[Values] = [{"a": -1, "b": -1} for _ in range(SAMPLES)]
         self.holders: list[Holder] = []
         self.groups: list[OpenGroup] = []
@@ -100,14 +101,15 @@ class Holders(RuleBasedStateMachine):
 
     @initialize(zfill=st.sampled_from([None, 5]))
     def make(self, zfill: int | None) -> None:
-        folder = self.root / "set"
+        files = Files(self.place)
         for idx, values in enumerate(self.model):
             for key, value in values.items():
-                YamlMetadataItem({"value": value}).serialize(folder / f"data/{idx:03d}_{key}.yaml")
-        first = DataStream.read_write_underfolder(folder, run_key="one run")
-        same_run = DataStream.read_write_underfolder(folder, run_key="one run", zfill=zfill)
+                content = content_of(YamlMetadataItem({"value": value}))
+                files[f"data/{idx:03d}_{key}.yaml"] = content
+        first = DataStream.read_write_underfolder(self.place, run_key="one run")
+        same_run = DataStream.read_write_underfolder(self.place, run_key="one run", zfill=zfill)
         self.renames = zfill is not None
-        self.streams = [first, same_run, DataStream.read_write_underfolder(folder)]
+        self.streams = [first, same_run, DataStream.read_write_underfolder(self.place)]
 
     # -- holders -------------------------------------------------------------------------
 
@@ -121,12 +123,15 @@ class Holders(RuleBasedStateMachine):
         holder = data.draw(st.sampled_from(self.holders))
         if key in holder.own:
             assert holder.sample[key]() == {"value": holder.own[key]}
+        elif key in holder.sample and self.kind == "bucket":  # it stays as it was taken
+            assert holder.sample[key]() == {"value": holder.knows[key]}
+            holder.read[key] = holder.knows[key]
         elif key in holder.sample:
             there = self.model[holder.idx][key]
             try:
                 assert holder.sample[key]() == {"value": there}
             except DecodeError:  # it is in a file of another name by now
-                assert there != holder.knows[key]
+                assert there != holder.knows[key] or self.renames
             else:
                 holder.read[key] = there
 
@@ -212,17 +217,29 @@ class Holders(RuleBasedStateMachine):
     @invariant()
     def no_item_has_two_files(self) -> None:
         if hasattr(self, "streams"):
-            assert len(list((self.root / "set/data").iterdir())) == sum(map(len, self.model))
+            assert len(Files(self.place)) == sum(map(len, self.model))
 
     def teardown(self) -> None:
         while self.groups:
             self.leave_group(is_error=False)
         self.every_stream_shows_what_was_set_and_not_refused()
-        shutil.rmtree(self.root)
+        self.entered.close()
 
 
-TestHolders = Holders.TestCase
-TestHolders.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
+class HoldersInBucket(Holders):
+    kind = "bucket"
+
+
+class TestHolders(Holders.TestCase):
+    """Some."""
+
+    settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
+
+
+class TestHoldersInBucket(HoldersInBucket.TestCase):
+    """Fewer, in a bucket."""
+
+    settings = settings(max_examples=4, stateful_step_count=20, deadline=None)
 
 
 @pytest.mark.slow
@@ -231,3 +248,11 @@ class TestHoldersLong(Holders.TestCase):
     """The same for longer."""
 
     settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+class TestHoldersInBucketLong(HoldersInBucket.TestCase):
+    """The same for longer, in a bucket."""
+
+    settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

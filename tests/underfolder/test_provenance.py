@@ -16,12 +16,13 @@ from pydantic import Field, SecretStr
 from prefect_pipestream.sequences import DataStream, Sample, SampleStage, resolve_stage
 from prefect_pipestream.stages import StageInvert
 from prefect_pipestream.stages.noted import noted_transform, own_files
+from prefect_pipestream.storage.address import Address, Place, is_address
 from prefect_pipestream.storage.checkout import Checkout, checkout_of
+from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder import list_runs
 from prefect_pipestream.underfolder.ledger.plain import HIDDEN, MOST, noted_plain, plain
 from prefect_pipestream.underfolder.ledger.provenance import FlowRunNote, Provenance, SourceState
-from prefect_pipestream.underfolder.ledger.run import Run
-from tests.prefect_layer.datasets import make_dataset
+from tests.underfolder.conftest import forget_log, run_of
 
 
 class StageOfOurs(SampleStage):
@@ -213,10 +214,10 @@ FROM_PYTHON: dict[str, Any] = {"allow_callable": True}
 # -- the ledger ----------------------------------------------------------------------------
 
 
-def test_a_stream_notes_who_wrote_and_with_which_version(tmp_path: Path) -> None:
-    stream = DataStream.read_write_underfolder(make_dataset(tmp_path / "set"), run_key="k")
+def test_a_stream_notes_who_wrote_and_with_which_version(dataset: Place) -> None:
+    stream = DataStream.read_write_underfolder(dataset, run_key="k")
     stream.set_output(0, stream[0].deep_set("metadata.runs", 1))
-    (run,) = list_runs(tmp_path / "set")
+    (run,) = list_runs(dataset)
     assert run.provenance is not None
     assert run.provenance.package == version("prefect-pipestream")
     assert run.provenance.python
@@ -275,18 +276,35 @@ FORGED: list[Any] = [
 ]
 
 
+def forge_provenance(dataset: Place, forged: Any) -> None:
+    """Lets the only run of a dataset have noted something else."""
+    if is_address(dataset):
+        store = open_store(Address.of(dataset))
+        entries = {
+            stat.key: json.loads(store.read(stat.key).data)
+            for stat in store.objects_in(".pipestream/log")
+        }
+        ((key, entry),) = [
+            one for one in entries.items() if "provenance" in one[1].get("facts", {})
+        ]
+        entry["facts"]["provenance"] = forged
+        store.put(key, json.dumps(entry).encode())
+        forget_log(Address.of(dataset))
+    else:
+        note = Path(run_of(dataset, "k").at("run.json"))
+        note.write_text(json.dumps({**json.loads(note.read_text()), "provenance": forged}))
+
+
 @pytest.mark.parametrize("forged", FORGED)
 def test_what_a_stranger_noted_is_read_without_harm(
-    forged: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    forged: Any, dataset: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from prefect_pipestream.cli import main
     from prefect_pipestream.reporting.markdown import provenance_section
 
-    dataset = make_dataset(tmp_path / "set")
     stream = DataStream.read_write_underfolder(dataset, run_key="k")
     stream.set_output(0, stream[0].deep_set("metadata.runs", 1))
-    note = Path(Run.of(dataset, "k").at("run.json"))
-    note.write_text(json.dumps({**json.loads(note.read_text()), "provenance": forged}))
+    forge_provenance(dataset, forged)
 
     (run,) = list_runs(dataset)
     assert main(["runs", str(dataset), "--json"]) == 0
@@ -297,15 +315,15 @@ def test_what_a_stranger_noted_is_read_without_harm(
     section.encode()
     assert "javascript" not in section
     if run.provenance is not None:
+        assert run.provenance.package != version("prefect-pipestream")
         assert run.provenance.code is None
         assert run.provenance.flow_run is None or run.provenance.flow_run.url is None
 
 
 def test_a_run_that_is_asked_for_and_is_not_there_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from prefect_pipestream.cli import main
 
-    dataset = make_dataset(tmp_path / "set")
     assert main(["runs", str(dataset), "--run", "other"]) == 1
     assert "no run 'other'" in capsys.readouterr().err

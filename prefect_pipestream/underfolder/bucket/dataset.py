@@ -321,6 +321,11 @@ class Bucket(Underfolder):
                 sources[kind.key] = source
         return sources
 
+    def _all_own_sources(self, idx: int) -> Iterator[BucketSource]:
+        """The sources of all own files of a sample, of several of one key, too."""
+        found = map(self.source_of, self.index().names_of(idx))
+        return (source for source in found if source is not None)
+
     def read_shared(self) -> dict[str, Item[Any]]:
         """Returns the shared items by key, also where they are not part of every sample."""
         self.log.refresh()  # of a dataset that need not exist, nothing was asked for yet
@@ -355,7 +360,7 @@ class Bucket(Underfolder):
         end = at + max(0, min(_AHEAD, room))
         begin = self._ahead_to if at <= self._ahead_to <= end else at
         for following in indices[begin:end].tolist():
-            self.contents.expect(self._own_sources(following).values())
+            self.contents.expect(self._all_own_sources(following))
         if self.contents.keys_read:
             self._ahead_to = end
 
@@ -364,7 +369,8 @@ class Bucket(Underfolder):
         found: dict[str, int] = {}
         for idx in indices:
             if idx in self.index():
-                for key, source in self._own_sources(idx).items():
+                for source in self._all_own_sources(idx):
+                    key = key_of(source.name)
                     found[key] = found.get(key, 0) + source.size()
         return found
 
@@ -414,14 +420,20 @@ class Bucket(Underfolder):
         return self._part
 
     def file_versions(self, indices: Iterable[int]) -> list[Mapping[str, Version] | None]:
-        """What the files of some samples are like now, by name; None for one without own files."""
+        """What the files of some samples are like now, by name.
+
+        None for a sample that only `take` can tell of: it has no own files, or two of one key.
+        """
         index = self.index()
         common = self._versions_of(self._shared_sources().values())
-        found: list[Mapping[str, Version] | None] = []
-        for idx in map(int, indices):
-            own = self._versions_of(self._own_sources(idx).values()) if idx in index else {}
-            found.append({**own, **common} if own else None)
-        return found
+        found = (self._own_versions(index, idx) for idx in map(int, indices))
+        return [{**own, **common} if own else None for own in found]
+
+    def _own_versions(self, index: UnderfolderIndex, idx: int) -> Mapping[str, Version] | None:
+        try:
+            return self._versions_of(self._own_sources(idx).values()) if idx in index else None
+        except DuplicateItemError:
+            return None
 
     def _versions_of(self, sources: Iterable[BucketSource]) -> dict[str, Version]:
         return {source.name: source.version for source in sources if source.version is not None}
