@@ -119,6 +119,7 @@ def test_workers_in_processes_hold_samples_against_rules(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.about_files
 def test_samples_with_limits_have_a_gate(folder: Place) -> None:
     before = files_of(folder)
     report = process(folder, sample_timeout=60, max_failed=0.5)
