@@ -185,7 +185,7 @@ def test_contents_that_pruning_left_as_it_was_killed_are_removed_by_a_check_afte
             assert {one.kind for one in problems} <= {"dead-staging"}
             assert set(contents(store)) == (needed(store) if is_pruned else there)
             assert value_left() == "second"
-            found.add((is_pruned, any("pruning was interrupted" in p.message for p in problems)))
+            found.add((is_pruned, any("their runs were pruned" in p.message for p in problems)))
     assert found == {(False, False), (True, False), (True, True)}
 
 

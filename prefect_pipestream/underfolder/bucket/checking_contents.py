@@ -15,9 +15,10 @@ from prefect_pipestream.storage.store import Stat, at_once
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Ref
 from prefect_pipestream.underfolder.bucket.keys import object_of, view_of
-from prefect_pipestream.underfolder.bucket.ledgers import all_entries_of, entries_of
+from prefect_pipestream.underfolder.bucket.ledgers import entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.mending import mending, to_do
+from prefect_pipestream.underfolder.bucket.pruning import needed_contents
 from prefect_pipestream.underfolder.bucket.sending import LEFT_AFTER_S
 from prefect_pipestream.underfolder.checks.check import relative
 from prefect_pipestream.underfolder.checks.problems import Problem
@@ -153,12 +154,8 @@ def _lost_of(dataset: Bucket, name: str, ref: Ref, fix: bool) -> Problem:
 
 
 def _check_left(log: BucketLog, sent: Sequence[Stat], fix: bool) -> Iterator[Problem]:
-    """Finds contents that nothing needs, and removes them.
-
-    What nothing needs is not needed later: an entry names contents that were just sent, that are in
-    their places, or that a run has.
-    """
-    keys = {stat.key for stat in sent} - _needed(log)
+    """Finds contents that nothing needs, and removes them."""
+    keys = {stat.key for stat in sent} - needed_contents(log)
     named: set[str] = set()
     for entry in log.all_entries() if keys else ():
         named.update(keys.intersection(map(object_of, entry.refs)))
@@ -170,19 +167,9 @@ def _check_left(log: BucketLog, sent: Sequence[Stat], fix: bool) -> Iterator[Pro
             with mending(log):
                 at_once(log.store.delete, own)
         message = (
-            f"{len(own)} contents are left that nothing needs, as pruning was interrupted."
+            f"{len(own)} contents are left that nothing needs: their runs were pruned."
             if named.issuperset(own)
             else f"A writer that died sent {len(own)} contents for a commit that it did not make."
         )
         remedy = "Removed." if fix else to_do("removes them")
         yield Problem("dead-staging", folder, None, message, fix, remedy)
-
-
-def _needed(log: BucketLog) -> set[str]:
-    """The keys of the contents that files have by the log, or that a run wrote or replaced."""
-    runs = runs_of(log.ledgers())
-    needed = {object_of(ref) for ref in list(log.state.refs.values()) if ref is not None}
-    for run in runs:
-        for entry in all_entries_of(run):
-            needed.update(map(object_of, entry.refs))
-    return needed
