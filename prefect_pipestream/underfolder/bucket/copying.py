@@ -294,20 +294,19 @@ class _Copying:
             DatasetError: If something is.
         """
         self._gone += len(gone)
-        if not gone:
-            return
         lost = self._in_place(gone)
+        if not lost:
+            return
         self._log.refresh()
-        if lost and not self._in_place(gone):
+        if not self._in_place(gone):
             raise DatasetError(
                 f"{self._from}: files were changed, and runs pruned, while it was copied. Repeat "
                 "the copy: it goes on."
             )
-        if lost:
-            raise DatasetError(
-                f"{self._from}: {len(lost)} objects that its files are to hold are gone, such as "
-                f"{lost[0]}. Restore them, and repeat the copy."
-            )
+        raise DatasetError(
+            f"{self._from}: {len(lost)} objects that its files are to hold are gone, such as "
+            f"{lost[0]}. Restore them, and repeat the copy."
+        )
 
     def _in_place(self, refs: Iterable[Ref]) -> list[str]:
         """The keys of those contents that files are to hold, as far as the log was read."""
