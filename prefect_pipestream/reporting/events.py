@@ -1,5 +1,6 @@
 """Events about datasets, by which automations react to runs, and the datasets as assets."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from prefect_pipestream.sequences import DataStream
 from prefect_pipestream.storage.address import Place, is_address
 
 PREFIX = "prefect-pipestream"
+_LONGEST_KEY = 512
 
 
 def dataset_resource(folder: Place) -> dict[str, str]:
@@ -99,10 +101,13 @@ def record_asset(folder: Place, source: Place | None, metadata: Mapping[str, Any
 
 
 def _asset(folder: Place) -> Asset:
-    # Prefect refuses these in a key, quoted or not.
+    # Prefect refuses these in a key, quoted or not, and a key that is longer.
     key = re.sub(
         r"""[\s#?&%"'<>\[\]{}|\\^`]""",
         "_",
         str(folder) if is_address(folder) else f"file://{folder}",
     )
+    if len(key) > _LONGEST_KEY:
+        digest = hashlib.sha256(str(folder).encode(errors="surrogateescape")).hexdigest()
+        key = f"{key[: _LONGEST_KEY - len(digest) - 1]}~{digest}"
     return Asset(key=key, properties=AssetProperties(name=folder.name))

@@ -45,6 +45,7 @@ _LONGEST_PATIENCE_S = 1_000_000
 _PANIC = "PanicException"  # of Rust, in what obstore is made of; it is no `Exception`
 _PLAIN = re.compile(r"[\w./=+,@-]*", re.ASCII)
 _OF_SYSTEM = re.compile(r'(?:message|error): "([^"<]+)"')  # deep in what obstore says
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 AT_ONCE = 16
 """How many requests are under way at once, at most, where there are many to make."""
 _IN_PARTS = 64 << 20  # bytes: larger files are sent in parts, of which there may be 10,000
@@ -154,8 +155,8 @@ class Store:
             if not is_known and type(error).__name__ != _PANIC:
                 raise
             raise StoreError(
-                f"{self.root / key}: could not be {verb} ({_reason_of(error)}). Check the address, "
-                "the credentials and the network; nothing is changed upon a guess."
+                f"{self.root / key}: could not be {verb} ({_reason_of(error)}). "
+                f"{_remedy_of(error)}; nothing is changed upon a guess."
             ) from (None if "<Token" in str(error) else error)  # S3 sends a refused token back
 
     def read(self, key: str, most: int | None = None) -> Content:
@@ -468,8 +469,16 @@ def _reason_of(error: BaseException) -> str:
     code, message = (re.search(f"<{tag}>([^<]+)</{tag}>", text) for tag in ("Code", "Message"))
     if not code:
         said, of_system = text.partition("\n")[0], _OF_SYSTEM.findall(text)
+        said = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], said)  # of a name by anybody
         return f"{said}: {of_system[-1]}" if of_system else said
     return f"{code[1]}: {message[1]}" if message else code[1]
+
+
+def _remedy_of(error: BaseException) -> str:
+    """What is to be done about an error."""
+    if "object with invalid path" in str(error):
+        return "Rename or remove this object with the store's own tools"
+    return "Check the address, the credentials and the network"
 
 
 _open: dict[tuple[int, Address], Store] = {}

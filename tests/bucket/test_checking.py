@@ -11,7 +11,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from prefect_pipestream import cli
-from prefect_pipestream.errors import DatasetWriteError
+from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.items import JsonMetadataItem, PngImageItem, YamlMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.sequences.where import find
@@ -198,6 +198,10 @@ def test_a_log_that_cannot_be_read_is_told_entry_by_entry(store: HostStore) -> N
 
 def test_what_is_in_the_way_of_the_log_is_put_aside(store: HostStore) -> None:
     Store.put(store, ".pipestream/log/zzz", b"x")
+    with pytest.raises(
+        DatasetError, match=r"log/zzz: this is no entry .* `pipestream check --fix`"
+    ):
+        change()
     report = check(ROOT)
     assert kinds(report) == {"not-ours": 1}
     report = check(ROOT, fix=True)
@@ -288,3 +292,16 @@ def test_a_dataset_on_a_server_is_compacted_and_checked(in_moto: Address) -> Non
     undo_run(in_moto, "c")
     assert contents(in_moto) == before
     assert check(in_moto).gaps == ((1, 1), (4, 8))
+
+
+@pytest.mark.parametrize("name", ["data//5_a.json", "data/../a.json", "data/5_\x1b[31m.json"])
+def test_an_object_with_a_name_that_cannot_be_listed_is_named(in_moto: Address, name: str) -> None:
+    import boto3
+
+    bucket, _, path = in_moto.removeprefix("s3://").partition("/")
+    boto3.client("s3").put_object(Bucket=bucket, Key=f"{path}/{name}", Body=b"1")
+    with pytest.raises(DatasetError, match=r"Rename or remove this object") as refused:
+        check(in_moto)
+    message = str(refused.value)
+    assert message.isprintable()
+    assert name.replace("\x1b", r"\x1b") in message

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from prefect_pipestream.items import JsonMetadataItem
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.store import Store, open_store
-from prefect_pipestream.underfolder import copy_dataset, list_runs, undo_run
+from prefect_pipestream.underfolder import copy_dataset, list_runs, prune_runs, undo_run
 from prefect_pipestream.underfolder.bucket.copying import CopyReport
 from prefect_pipestream.underfolder.bucket.log import whole_log
 from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
@@ -193,6 +194,42 @@ def killed_at_each(
             assert number > 20
             return
         yield copied
+
+
+@md5
+def test_contents_of_runs_that_were_pruned_since_are_removed_from_a_copy(md5: bool) -> None:
+    objects, copied = history(), another_memory()
+    with both(objects, copied, md5) as (source, target):
+        copy_dataset(ROOT, COPY)
+        before = private_of(target)
+        prune_runs(ROOT, timedelta(0), keep_last=1)
+        copy_dataset(ROOT, COPY)
+        assert private_of(target) == private_of(source)
+        assert before.keys() - private_of(target).keys()
+        assert samples_of(COPY) == samples_of(ROOT) == AS_MADE
+
+
+def test_a_copy_from_which_runs_are_pruned_meanwhile_is_gone_on_with() -> None:
+    objects, copied = history(), another_memory()
+
+    def change_and_prune(is_after: bool) -> None:
+        if not is_after:
+            with process(objects, md5=True):
+                written(ROOT, 1, 9, "late")
+                prune_runs(ROOT, timedelta(0))
+
+    with both(objects, another_memory()) as (_, target):
+        copy_dataset(ROOT, COPY)
+        number = target.requests.index("written data/1_left.json") + 1
+    with (
+        both(objects, copied, at=number, happens=change_and_prune),
+        pytest.raises(DatasetError, match=r"while it was copied\. Repeat the copy: it goes on"),
+    ):
+        copy_dataset(ROOT, COPY)
+    with both(objects, copied) as (source, target):
+        copy_dataset(ROOT, COPY)
+        assert samples_of(COPY) == samples_of(ROOT)
+        assert private_of(target) == private_of(source)
 
 
 def test_a_copy_that_was_written_to_is_refused_and_left() -> None:

@@ -56,6 +56,14 @@ AS_MADE = list(range(SAMPLES))
 INVERTED = [255 - idx for idx in range(SAMPLES)]
 
 
+def test_a_run_ends_well_on_a_dataset_with_a_long_address(address: Address) -> None:
+    target = Address.of(f"memory://{address.split('/')[2]}/{'x' * 900}")
+    report = build_dataset(address, target, ["invert"])
+    assert report.counts["written"] == SAMPLES
+    assert process_samples(target, ["invert"]).counts["written"] == SAMPLES
+    assert pixels(target) == AS_MADE
+
+
 def fail_at_five(sample: Sample) -> Sample:
     if sample["metadata"]()["number"] == 5:
         raise ValueError("it is broken")

@@ -14,11 +14,13 @@ from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.address import Address, Place, is_address
 from prefect_pipestream.storage.store import Store, open_store
 from prefect_pipestream.underfolder import (
+    check,
     list_runs,
     prune_runs,
     undo_bytes,
     undo_run,
 )
+from prefect_pipestream.underfolder.bucket import checking_contents
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from tests.bucket.stores import ROOT, Meanwhile, process
 from tests.bucket.test_killed import killed_at_each, md5
@@ -26,6 +28,7 @@ from tests.dataset_files import new_address
 
 SAMPLES = 3
 AT_ONCE = timedelta(0)
+DAY = 86_400.0
 REVIEW = ".pipestream/review/looked-at"
 
 
@@ -155,6 +158,35 @@ def test_pruning_that_is_killed_at_any_request_loses_nothing_that_is_needed(md5:
             undo_run(ROOT, "undo:third")
             assert value_left() == "third"
             assert needed(store) <= set(contents(store))
+
+
+def test_contents_that_pruning_left_as_it_was_killed_are_removed_by_a_check_after_a_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def before() -> None:
+        for key in ("first", "second"):
+            change_left(key)
+
+    def prune() -> None:
+        prune_runs(ROOT, AT_ONCE)
+
+    found = set()
+    for objects in killed_at_each(prune, False, before):
+        with process(objects) as store:
+            is_pruned = not keys(ROOT)
+            there = set(contents(store))
+            assert check(ROOT, fix=True).problems == ()
+            assert set(contents(store)) == there
+            with monkeypatch.context() as patch:
+                patch.setattr(checking_contents, "LEFT_AFTER_S", -DAY)
+                problems = check(ROOT).problems
+                assert check(ROOT, fix=True).ok
+                assert check(ROOT).problems == ()
+            assert {one.kind for one in problems} <= {"dead-staging"}
+            assert set(contents(store)) == (needed(store) if is_pruned else there)
+            assert value_left() == "second"
+            found.add((is_pruned, any("their runs were pruned" in p.message for p in problems)))
+    assert found == {(False, False), (True, False), (True, True)}
 
 
 def change_left(value: str) -> None:

@@ -18,6 +18,7 @@ from prefect_pipestream.underfolder.bucket.keys import object_of, view_of
 from prefect_pipestream.underfolder.bucket.ledgers import entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.mending import mending, to_do
+from prefect_pipestream.underfolder.bucket.pruning import needed_contents
 from prefect_pipestream.underfolder.bucket.sending import LEFT_AFTER_S
 from prefect_pipestream.underfolder.checks.check import relative
 from prefect_pipestream.underfolder.checks.problems import Problem
@@ -153,10 +154,11 @@ def _lost_of(dataset: Bucket, name: str, ref: Ref, fix: bool) -> Problem:
 
 
 def _check_left(log: BucketLog, sent: Sequence[Stat], fix: bool) -> Iterator[Problem]:
-    """Finds contents that were sent for commits that were not made, and removes them."""
-    keys = {stat.key for stat in sent}
-    for entry in log.all_entries():
-        keys.difference_update(map(object_of, entry.refs))
+    """Finds contents that nothing needs, and removes them."""
+    keys = {stat.key for stat in sent} - needed_contents(log)
+    named: set[str] = set()
+    for entry in log.all_entries() if keys else ():
+        named.update(keys.intersection(map(object_of, entry.refs)))
     by_commit: dict[str, list[str]] = {}
     for key in sorted(keys):
         by_commit.setdefault(key.rpartition("/")[0], []).append(key)
@@ -164,6 +166,10 @@ def _check_left(log: BucketLog, sent: Sequence[Stat], fix: bool) -> Iterator[Pro
         if fix:
             with mending(log):
                 at_once(log.store.delete, own)
-        message = f"A writer that died sent {len(own)} contents for a commit that it did not make."
+        message = (
+            f"{len(own)} contents are left that nothing needs: their runs were pruned."
+            if named.issuperset(own)
+            else f"A writer that died sent {len(own)} contents for a commit that it did not make."
+        )
         remedy = "Removed." if fix else to_do("removes them")
         yield Problem("dead-staging", folder, None, message, fix, remedy)

@@ -30,6 +30,7 @@ from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, Ref
 from prefect_pipestream.underfolder.bucket.keys import LOG, entry_key, object_of, view_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog, whole_log
+from prefect_pipestream.underfolder.bucket.pruning import needed_contents
 from prefect_pipestream.underfolder.format.layout import Folder
 from prefect_pipestream.underfolder.format.names import DATA_FOLDER, PRIVATE_FOLDER
 
@@ -103,6 +104,7 @@ class _Copying:
         self._originals: dict[str, Ref] = {}
         self._mentioned: set[str] = set()
         self._heard = 0
+        self._has_pruned = False
         self._log.when_added(self._hear)
         self._dataset = Bucket(source, watch=True, log=self._log)
         self._entries = self._contents = self._files = self._gone = 0
@@ -111,6 +113,7 @@ class _Copying:
         """Notes what files were before the log changed them, of entries that are to be copied."""
         self._heard += 1
         is_new = self._heard > len(self._there)
+        self._has_pruned |= is_new and bool(entry.pruned)
         for name, ref in entry.before.items():
             if is_new and name not in self._mentioned:
                 self._originals[name] = ref
@@ -129,8 +132,11 @@ class _Copying:
         for begin in range(len(self._there) + 1, last + 1, _ENTRIES):
             self._copy_entries(range(begin, min(begin + _ENTRIES, last + 1)), is_resumed)
             is_resumed = False
-        whole_log(open_store(self._to)).placing.recover()
+        copy = whole_log(open_store(self._to))
+        copy.placing.recover()
         self._copy_files(changed)
+        if self._has_pruned:
+            self._remove_unneeded(copy)
         return CopyReport(
             self._from, self._to, self._entries, self._contents, self._files, self._gone
         )
@@ -288,15 +294,31 @@ class _Copying:
             DatasetError: If something is.
         """
         self._gone += len(gone)
-        if not gone:
+        lost = self._in_place(gone)
+        if not lost:
             return
-        needed = {ref.object for ref in self._log.state.refs.values() if ref is not None}
-        lost = [object_of(ref) for ref in gone if ref.object in needed]
-        if lost:
+        self._log.refresh()
+        if not self._in_place(gone):
             raise DatasetError(
-                f"{self._from}: {len(lost)} objects that its files are to hold are gone, such as "
-                f"{lost[0]}. Restore them, and repeat the copy."
+                f"{self._from}: files were changed, and runs pruned, while it was copied. Repeat "
+                "the copy: it goes on."
             )
+        raise DatasetError(
+            f"{self._from}: {len(lost)} objects that its files are to hold are gone, such as "
+            f"{lost[0]}. Restore them, and repeat the copy."
+        )
+
+    def _in_place(self, refs: Iterable[Ref]) -> list[str]:
+        """The keys of those contents that files are to hold, as far as the log was read."""
+        held = {ref.object for ref in self._log.state.refs.values() if ref is not None}
+        return [object_of(ref) for ref in refs if ref.object in held]
+
+    def _remove_unneeded(self, copy: BucketLog) -> None:
+        """Removes contents of the copy that pruned runs alone needed."""
+        named = {object_of(ref) for entry in copy.all_entries() for ref in entry.refs}
+        unneeded = named - needed_contents(copy)
+        kept = self._target.objects_in(f"{PRIVATE_FOLDER}/objects")
+        _in_chunks(self._target.delete, (stat.key for stat in kept if stat.key in unneeded))
 
     def _create(self, number: int, content: bytes) -> None:
         key = entry_key(number)

@@ -108,7 +108,7 @@ class BucketLog:
 
         Raises:
             DatasetError: If there is a later one: what it was made after is not known. If it is not
-                the one that was read.
+                the one that was read. If there is something else where entries are.
         """
         with self.guard:
             number, last = self.state.position + 1, self._last
@@ -118,6 +118,11 @@ class BucketLog:
             self._refuse_other(number - 1, last, there)
         later = next(listed, None)
         if later is not None and self._read(number) is None:
+            if number_in(later.key) is None:
+                raise DatasetError(
+                    f"{self.root / later.key}: this is no entry of the log, and where those are. "
+                    "`pipestream check --fix` puts it aside."
+                )
             raise DatasetError(
                 f"{self.root / entry_key(number)}: this entry of the log is missing, and later "
                 f"ones are there ({later.name}). What was done is not known without it; restore "

@@ -6,7 +6,7 @@ they say what is in the files.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from prefect_pipestream.errors import DatasetError
 from prefect_pipestream.storage.store import StoreError, at_once
 from prefect_pipestream.underfolder.bucket.dataset import Bucket
 from prefect_pipestream.underfolder.bucket.entry import Entry, fact_entry
+from prefect_pipestream.underfolder.bucket.keys import object_of
 from prefect_pipestream.underfolder.bucket.ledgers import all_entries_of
 from prefect_pipestream.underfolder.bucket.log import BucketLog
 from prefect_pipestream.underfolder.bucket.state import State
@@ -193,11 +194,25 @@ def _unneeded(log: BucketLog, doomed: Sequence[RunInfo]) -> set[str]:
     """The keys of the contents that nothing needs any more once runs are gone."""
     layout = log.ledgers()
     gone = {info.folder for info in doomed}
-    staying = (run for run in runs_of(layout) if run.name not in gone)
-    needed = _in_place(log.state).union(one for run in staying for one in _objects_of(run))
     theirs = {one for name in gone for one in _objects_of(Run(layout, name))}
-    return {f"{PRIVATE_FOLDER}/{one}" for one in theirs - needed}
+    return theirs - needed_contents(log, gone)
+
+
+def needed_contents(log: BucketLog, gone: Collection[str] = ()) -> set[str]:
+    """The keys of the contents that are in their places, or that a run wrote or replaced.
+
+    Of what an entry names, what is not needed is never needed again: an entry names contents that
+    were just sent, and such ones.
+
+    Args:
+        log: The log.
+        gone: The names of the folders of runs that do not count.
+    """
+    layout = log.ledgers()
+    staying = (run for run in runs_of(layout) if run.name not in gone)
+    in_place = (f"{PRIVATE_FOLDER}/{one}" for one in _in_place(log.state))
+    return {*in_place, *(one for run in staying for one in _objects_of(run))}
 
 
 def _objects_of(run: Run) -> Iterator[str]:
-    return (ref.object for entry in all_entries_of(run) for ref in entry.refs)
+    return (object_of(ref) for entry in all_entries_of(run) for ref in entry.refs)
