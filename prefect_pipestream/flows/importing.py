@@ -206,8 +206,8 @@ def _had_splits(folder: Place, found: FromImageFolder, assigned: Assigned) -> bo
 def _warn(run: ProcessRun, assigned: Assigned, origin: str, vanished: Vanished) -> None:
     if vanished == "report" and assigned.vanished:
         run.warn(
-            f"{_listed(list(assigned.vanished))} gone from {origin}, and stay in the dataset. To "
-            "remove them, import with `vanished` as `remove` (`--vanished remove`)."
+            f"{_listed(list(assigned.vanished))} gone from {origin}. The dataset keeps what is "
+            "gone; to remove it, import with `vanished` as `remove` (`--vanished remove`)."
         )
     if assigned.left_out:
         run.warn(

@@ -201,7 +201,7 @@ def _is_kept(
         try:
             keep_plan(home, plan)
         except (OSError, DatasetError) as error:
-            problems.append(str(error))
+            problems.append(str(error).rstrip("."))
             continue
         if len(looks.own) and not looks.own.any():
             run.warn("Whether samples of this source change later on cannot be told.")

@@ -241,7 +241,7 @@ class TestMd5(Md5Machine.TestCase):
 class TestBucketLong(BucketMachine.TestCase):
     """The same for longer."""
 
-    settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.slow
@@ -249,4 +249,4 @@ class TestBucketLong(BucketMachine.TestCase):
 class TestMd5Long(Md5Machine.TestCase):
     """The same for longer."""
 
-    settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
