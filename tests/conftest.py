@@ -12,7 +12,7 @@ from hypothesis import Phase, settings
 from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder.bucket import dataset as bucket
 from prefect_pipestream.underfolder.format.caches import CACHE_VARIABLE
-from tests.dataset_files import KINDS, new_address
+from tests.dataset_files import new_address
 
 # To explain a failure Hypothesis watches every line from Python 3.12 on: minutes for our machines;
 # and how long an example takes says how much else they do.
@@ -43,10 +43,16 @@ def _as_text(value: Any) -> Any:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of datasets run on one in a folder and on one in a bucket, but those that say so."""
+    """Tests of datasets run on one in a folder and on one in a bucket, but those that say so.
+
+    Those of flows are slow, and so many that the ones on a bucket are left to CI.
+    """
     if "new_place" in metafunc.fixturenames:
         is_about_files = metafunc.definition.get_closest_marker("about_files") is not None
-        metafunc.parametrize("new_place", KINDS[:1] if is_about_files else KINDS, indirect=True)
+        is_slow = "prefect_api" in metafunc.fixturenames
+        bucket = pytest.param("bucket", marks=pytest.mark.slow if is_slow else ())
+        kinds = ["folder"] if is_about_files else ["folder", bucket]
+        metafunc.parametrize("new_place", kinds, indirect=True)
 
 
 @pytest.fixture

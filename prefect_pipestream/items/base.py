@@ -26,7 +26,6 @@ from prefect_pipestream.items.settings import (  # noqa: F401 # where pipelime h
     set_item_disabled_serialization_modes,
     set_item_serialization_mode,
 )
-from prefect_pipestream.storage.address import is_address
 from prefect_pipestream.storage.file_source import FileSource
 
 if TYPE_CHECKING:
@@ -447,6 +446,8 @@ class Item(ABC, Generic[T]):
             EncodeError: If the value cannot be encoded, or there is none.
             DatasetWriteError: If a path cannot be written, or is in an object store.
         """
+        from prefect_pipestream.storage.address import is_address  # which needs pydantic
+
         for path in paths:
             if is_address(path):
                 raise DatasetWriteError(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
+import pytest
 from obstore.store import MemoryStore
 
 from prefect_pipestream.storage import store as stores
@@ -15,6 +16,9 @@ from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.store import Content, Stat, Store
 
 ROOT = Address.of("memory://bucket/parts")
+_OF_A_CONTENT = pytest.param(True, marks=pytest.mark.slow, id="etag of a content")
+md5 = pytest.mark.parametrize("md5", [pytest.param(False, id="etag of a write"), _OF_A_CONTENT])
+"""A test of stores whose etags are those of a write, and of such as have those of contents."""
 
 
 class KilledError(BaseException):

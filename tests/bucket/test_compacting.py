@@ -23,7 +23,7 @@ from prefect_pipestream.underfolder import (
 )
 from prefect_pipestream.underfolder.ledger.compactions import refuse_if_compacted_since
 from prefect_pipestream.underfolder.opening import ledgers_of
-from tests.bucket.stores import ROOT, Dead, KilledError, Meanwhile, process
+from tests.bucket.stores import ROOT, Dead, KilledError, Meanwhile, md5, process
 from tests.dataset_files import Files
 
 SAMPLES = 6
@@ -150,7 +150,7 @@ def values(objects: MemoryStore, md5: bool) -> dict[int, int]:
 GAPS, CLOSED = {1: 1, 3: 3, 4: 4}, {0: 1, 1: 3, 2: 4}
 
 
-@pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
+@md5
 @pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
 def test_it_is_killed_at_any_request_and_gone_on_with(md5: bool, after: bool) -> None:
     outcomes = set()
@@ -178,7 +178,7 @@ def test_it_is_killed_at_any_request_and_gone_on_with(md5: bool, after: bool) ->
     assert outcomes == {tuple(GAPS), tuple(CLOSED)}
 
 
-@pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
+@md5
 def test_others_that_write_at_any_request_lose_nothing(md5: bool) -> None:
     """A sample's owner adds a hundred to what is sample 4 to begin with, wherever it is by then."""
 

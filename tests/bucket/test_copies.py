@@ -4,7 +4,6 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-import pytest
 from obstore.store import MemoryStore
 
 from prefect_pipestream.items import PngImageItem, YamlMetadataItem
@@ -12,10 +11,9 @@ from prefect_pipestream.sequences import DataStream, Sample, SamplesSequence
 from prefect_pipestream.storage.address import Address, Place
 from prefect_pipestream.storage.store import Store
 from prefect_pipestream.underfolder import undo_run
-from tests.bucket.stores import ROOT, process
+from tests.bucket.stores import ROOT, md5, process
 
 NUMBERS = itertools.count()
-md5 = pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
 
 
 def sample_of(number: int) -> Sample:

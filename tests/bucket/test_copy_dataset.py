@@ -18,12 +18,11 @@ from prefect_pipestream.storage.store import Store, open_store
 from prefect_pipestream.underfolder import copy_dataset, list_runs, prune_runs, undo_run
 from prefect_pipestream.underfolder.bucket.copying import CopyReport
 from prefect_pipestream.underfolder.bucket.log import whole_log
-from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, process
+from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, md5, process
 from tests.bucket.test_killed import seen, values
 
 COPY = Address.of("memory://elsewhere/copy")
 NUMBERS = itertools.count()
-md5 = pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
 
 
 def another_memory() -> MemoryStore:

@@ -116,7 +116,10 @@ def test_a_dataset_is_opened_with_its_own_credentials_and_no_others(
     assert [sample["left"]() for sample in stream] == [1, 0]  # an open one keeps its own
 
 
-def test_without_credentials_nobody_is_let_in(root: Address, wrong: None) -> None:
+def test_without_credentials_nobody_is_let_in(
+    root: Address, wrong: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(stores.PATIENCE, "1")  # the role of a machine is asked for again and again
     with pytest.raises(DatasetError):
         ReadWriteUnderfolder(folder=root).open()
 

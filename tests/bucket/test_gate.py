@@ -16,7 +16,7 @@ from prefect_pipestream.storage.address import Place
 from prefect_pipestream.underfolder import plan_undo, undo_run
 from prefect_pipestream.underfolder.commits.prospect import Items
 from prefect_pipestream.validation import FieldRule, ItemRule, SampleRules
-from tests.bucket.stores import ROOT, Meanwhile, process
+from tests.bucket.stores import ROOT, Meanwhile, md5, process
 from tests.dataset_files import new_address
 
 LOG = ".pipestream/log"
@@ -130,7 +130,7 @@ def test_what_it_was_not_judged_by_may_be_changed(place: Place) -> None:
     assert opened(place)[0]["image"]().shape == (2, 2)
 
 
-@pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
+@md5
 def test_whoever_changes_it_at_whichever_request_is_before_or_refuses_it(md5: bool) -> None:
     def change() -> None:
         set_number(opened(ROOT, run_key="other"), 0, 99)

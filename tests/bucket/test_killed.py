@@ -11,9 +11,8 @@ from prefect_pipestream.errors import ConflictError
 from prefect_pipestream.sequences import DataStream, Sample
 from prefect_pipestream.storage.store import Store
 from prefect_pipestream.underfolder import restore_sample, sample_history, undo_run
-from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, Meanwhile, process
+from tests.bucket.stores import ROOT, Dead, HostStore, KilledError, Meanwhile, md5, process
 
-md5 = pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
 Work = Callable[[], None]
 
 

@@ -22,8 +22,8 @@ from prefect_pipestream.underfolder import (
 )
 from prefect_pipestream.underfolder.bucket import checking_contents
 from prefect_pipestream.underfolder.bucket.entry import Entry
-from tests.bucket.stores import ROOT, Meanwhile, process
-from tests.bucket.test_killed import killed_at_each, md5
+from tests.bucket.stores import ROOT, Meanwhile, md5, process
+from tests.bucket.test_killed import killed_at_each
 from tests.dataset_files import new_address
 
 SAMPLES = 3

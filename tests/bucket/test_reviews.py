@@ -36,7 +36,7 @@ from prefect_pipestream.storage.store import open_store
 from prefect_pipestream.underfolder import Run
 from prefect_pipestream.underfolder.bucket.entry import Entry
 from prefect_pipestream.underfolder.opening import ledgers_of
-from tests.bucket.stores import ROOT, Meanwhile, process
+from tests.bucket.stores import ROOT, Meanwhile, md5, process
 from tests.bucket.test_killed import killed_at_each
 from tests.dataset_files import new_address
 
@@ -318,7 +318,7 @@ def decide_one(idx: int) -> None:
     decide(loaded(ROOT), idx, True, "Ada", seen=None)
 
 
-@pytest.mark.parametrize("md5", [False, True])
+@md5
 def test_a_review_that_is_killed_at_any_request_is_applied_exactly_once(md5: bool) -> None:
     found = set()
     for objects in kills(applied, all_decided, md5):

@@ -22,7 +22,7 @@ from prefect_pipestream.underfolder import (
     plan_undo,
     undo_run,
 )
-from tests.bucket.stores import ROOT, Meanwhile, process
+from tests.bucket.stores import ROOT, Meanwhile, md5, process
 from tests.bucket.test_killed import (
     add_one,
     add_one_to_all,
@@ -34,7 +34,6 @@ from tests.bucket.test_killed import (
 
 NUMBERS = itertools.count()
 SAMPLES = 6
-md5 = pytest.mark.parametrize("md5", [False, True], ids=["etag of a write", "etag of a content"])
 
 
 def made_at(place: Place) -> Place:
