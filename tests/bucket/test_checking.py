@@ -89,6 +89,7 @@ def test_what_others_changed_is_theirs(store: HostStore) -> None:
     assert contents(ROOT) == before
 
 
+@pytest.mark.slow
 def test_a_commit_whose_files_are_not_in_place_is_applied(
     store: HostStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

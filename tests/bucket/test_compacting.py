@@ -150,6 +150,7 @@ def values(objects: MemoryStore, md5: bool) -> dict[int, int]:
 GAPS, CLOSED = {1: 1, 3: 3, 4: 4}, {0: 1, 1: 3, 2: 4}
 
 
+@pytest.mark.slow
 @md5
 @pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
 def test_it_is_killed_at_any_request_and_gone_on_with(md5: bool, after: bool) -> None:
@@ -206,6 +207,7 @@ def test_others_that_write_at_any_request_lose_nothing(md5: bool) -> None:
     assert number > 10
 
 
+@pytest.mark.slow
 def test_what_others_put_in_a_gap_meanwhile_is_not_overwritten() -> None:
     def put_around() -> None:
         for key in KEYS:

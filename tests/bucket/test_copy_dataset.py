@@ -143,6 +143,7 @@ def test_a_copy_is_brought_up_to_date_by_what_came_since(md5: bool) -> None:
         assert samples_of(COPY) == samples_of(ROOT) == [(0, 0), *AS_MADE[1:], (5, 5)]
 
 
+@pytest.mark.slow
 @md5
 @pytest.mark.parametrize(
     ("is_sync", "is_known"),

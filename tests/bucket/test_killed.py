@@ -117,6 +117,7 @@ def test_a_batch_that_is_killed_at_any_request_is_gone_on_with_exactly_once(md5:
         assert as_by_log(objects, md5) == [(1, 1)] * 4
 
 
+@pytest.mark.slow
 @md5
 def test_an_undo_that_is_killed_at_any_request_is_whole_or_nothing(md5: bool) -> None:
     def undo() -> None:
@@ -133,6 +134,7 @@ def test_an_undo_that_is_killed_at_any_request_is_whole_or_nothing(md5: bool) ->
             assert {content.strip() for content in seen(store).values()} == {b"0"}
 
 
+@pytest.mark.slow
 @md5
 def test_a_restore_that_is_killed_at_any_request_is_whole_or_nothing(md5: bool) -> None:
     before, after = [(1, 1)] * 4, [(1, 1), (0, 0), (1, 1), (1, 1)]

@@ -139,6 +139,7 @@ def test_who_read_the_log_before_sees_what_was_pruned(address: Address) -> None:
     assert [stream[idx]["value"]() for idx in range(SAMPLES)] == values(address)
 
 
+@pytest.mark.slow
 @md5
 def test_pruning_that_is_killed_at_any_request_loses_nothing_that_is_needed(md5: bool) -> None:
     def before() -> None:
@@ -160,6 +161,7 @@ def test_pruning_that_is_killed_at_any_request_loses_nothing_that_is_needed(md5:
             assert needed(store) <= set(contents(store))
 
 
+@pytest.mark.slow
 def test_contents_that_pruning_left_as_it_was_killed_are_removed_by_a_check_after_a_day(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -217,6 +219,7 @@ def test_two_who_prune_at_once_agree() -> None:
             return
 
 
+@pytest.mark.slow
 def test_who_is_held_up_while_what_it_wrote_is_undone_and_pruned_is_told_nothing() -> None:
     def undo_and_prune() -> bool:
         with suppress(RunNotFoundError):

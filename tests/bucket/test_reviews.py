@@ -288,6 +288,7 @@ def kills(work: Callable[[], None], before: Callable[[], None], md5: bool = Fals
     return killed_at_each(work, md5, made)
 
 
+@pytest.mark.slow
 def test_computing_that_is_killed_at_any_request_is_repeated() -> None:
     for objects in kills(compute, lambda: make(ROOT, FEW) and None):
         with process(objects):
@@ -318,6 +319,7 @@ def decide_one(idx: int) -> None:
     decide(loaded(ROOT), idx, True, "Ada", seen=None)
 
 
+@pytest.mark.slow
 @md5
 def test_a_review_that_is_killed_at_any_request_is_applied_exactly_once(md5: bool) -> None:
     found = set()
@@ -371,6 +373,7 @@ def outcome_of(work: Callable[[], None]) -> str:
     return "done"
 
 
+@pytest.mark.slow
 def test_of_two_who_apply_at_once_both_have_it_applied_once() -> None:
     for did, _ in held_up(applied, applied):
         assert set(did.values()) <= {"done", "ReviewNotFoundError"}, did
@@ -394,6 +397,7 @@ def test_a_review_is_applied_or_discarded_and_never_half_of_both() -> None:
     assert found == {tuple(AFTER), (0,) * FEW}
 
 
+@pytest.mark.slow
 def test_a_decision_that_was_made_while_it_was_applied_is_kept_or_refused() -> None:
     def take_back() -> None:
         if load_review(ROOT, "r1") is not None:

@@ -229,13 +229,6 @@ class TestBucket(BucketMachine.TestCase):
     settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
 
 
-@pytest.mark.timeout(300)
-class TestMd5(Md5Machine.TestCase):
-    """Some, in a store that calls a content by its MD5, as S3 does."""
-
-    settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 class TestBucketLong(BucketMachine.TestCase):
@@ -247,6 +240,6 @@ class TestBucketLong(BucketMachine.TestCase):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 class TestMd5Long(Md5Machine.TestCase):
-    """The same for longer."""
+    """The same in a store that calls a content by its MD5, as S3 does."""
 
     settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

@@ -183,6 +183,7 @@ def as_told(said: UndoReport | UndoPlan, place: Place) -> dict[str, Any]:
 # -- killed, and beside others ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @md5
 def test_one_that_is_killed_at_any_request_is_whole_or_nothing(md5: bool) -> None:
     def undo() -> None:
