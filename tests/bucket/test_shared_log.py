@@ -1,6 +1,7 @@
 """All streams of a process have one log of a dataset, in threads, and no other dataset's."""
 
 import itertools
+import pickle
 import random
 import time
 from collections.abc import Callable
@@ -110,3 +111,20 @@ def test_threads_that_write_undo_prune_and_ask_at_once_are_told_what_is_so() -> 
     with ThreadPoolExecutor(5) as pool:
         assert all(pool.map(work, [write, read, undo, prune, ask]))
     assert check(root).problems == ()
+
+
+def test_a_part_does_not_read_what_others_in_its_process_have_read_or_made() -> None:
+    objects = MemoryStore()
+    with process(objects):
+        stream = made(ROOT, "run", range(SAMPLES))
+        pickled = [pickle.dumps(stream.part([idx])) for idx in range(SAMPLES)]
+    asked = [0]
+    with process(objects) as store:  # a worker, which is given them one after the other
+        for idx, one in enumerate(pickled):
+            part = pickle.loads(one)
+            part.set_output(idx, pair(part[idx]["left"]() + 1))
+            asked.append(len(store.requests))
+    _, second, *others = (after - before for before, after in itertools.pairwise(asked))
+    assert set(others) == {second}
+    with process(objects):
+        assert values_in(ROOT) == [value + 1 for value in range(SAMPLES)]

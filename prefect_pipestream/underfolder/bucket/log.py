@@ -11,7 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from prefect_pipestream.errors import DatasetError, DatasetWriteError
 from prefect_pipestream.storage.file_source import new_digest
@@ -29,19 +29,13 @@ from prefect_pipestream.underfolder.bucket.keys import LOG, entry_key, number_in
 from prefect_pipestream.underfolder.bucket.ledgers import Ledgers
 from prefect_pipestream.underfolder.bucket.packs import LENGTH, make_pack, packed_entries
 from prefect_pipestream.underfolder.bucket.placing import Placing
+from prefect_pipestream.underfolder.bucket.recent import RECENT, Read
 from prefect_pipestream.underfolder.bucket.state import State
 from prefect_pipestream.underfolder.format.layout import Layout
 from prefect_pipestream.underfolder.format.names import PRIVATE_FOLDER
 
 _SHOWN = 3
 _SOME = 64
-
-
-class _Read(NamedTuple):
-    """An entry, as it was read, or made, and as it is kept."""
-
-    entry: Entry
-    content: bytes
 
 
 class BucketLog:
@@ -93,6 +87,7 @@ class BucketLog:
         """
         with self.guard:
             is_first = self.state.position == 0
+            self._follow_others()
             while (read := self._read(self.state.position + 1)) is not None:
                 if self.state.position == 0 and self._read_packed():
                     continue
@@ -102,6 +97,14 @@ class BucketLog:
                 self._read_listed()
             if is_first:
                 self._refuse_gap()
+
+    def _follow_others(self) -> None:
+        """Goes on by the entries that other parts in this process have read or made."""
+        while self.is_part and self._last:
+            read = RECENT.after(self.root, self._last)
+            if read is None:
+                return
+            self._add(*read)
 
     def _refuse_gap(self) -> None:
         """Checks that the entry that was read last is there, and no later one than the next.
@@ -162,9 +165,9 @@ class BucketLog:
                     return
                 self._add(*read)
 
-    def _read(self, number: int) -> _Read | None:
+    def _read(self, number: int) -> Read | None:
         content = self.content_of(number)
-        return None if content is None else _Read(self.parsed(number, content), content)
+        return None if content is None else Read(self.parsed(number, content), content)
 
     def content_of(self, number: int) -> bytes | None:
         """An entry as it is kept; None where there is none.
@@ -196,6 +199,8 @@ class BucketLog:
         number = self.state.position + 1
         if self._ledgers is not None:
             self._ledgers.keep(number, entry, content)  # may fail: then it is read again
+        elif self._last:
+            RECENT.add(self.root, self._last, Read(entry, content))
         self.state.add(entry)
         self._last = new_digest(content).digest()
         if not (entry.placed or entry.before):
