@@ -1,7 +1,7 @@
 """A flow over a dataset in a bucket on Dask: killed, gone on with, and undone byte for byte.
 
 It has two worker processes, and is compared with a plain loop in two processes, with as many
-requests in flight on both sides. Needs the extra `[dask]`.
+threads on both sides, by samples a second and by requests a second. Needs the extra `[dask]`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
-from _bucket import IN_FLIGHT, Server, fill, free_port, use
+from _bucket import IN_FLIGHT, Proxy, Server, fill, free_port, use
 from _report import figure, parser, ratio, temporary_folder, title
 
 WORKERS = 2
@@ -58,21 +59,29 @@ def prefect_server(folder: Path) -> Iterator[None]:
 
 
 def flow(name: str) -> None:
-    """The flow, in a process of its own: prints how many were done before, and its seconds."""
+    """The flow, in a process of its own: prints how many were done before, and its seconds.
+
+    The workers are started before it, as those of the loop are.
+    """
+    from distributed import Client, LocalCluster
     from prefect_dask import DaskTaskRunner
 
     from prefect_pipestream.blocks import ReadWriteUnderfolder
     from prefect_pipestream.flows.processing import process_samples
 
-    cluster = {
-        "n_workers": WORKERS,
-        "threads_per_worker": IN_FLIGHT // WORKERS,
-        "dashboard_address": None,
-    }
-    runner = DaskTaskRunner(cluster_kwargs=cluster)
-    on_dask = process_samples.with_options(task_runner=runner)
     dataset = ReadWriteUnderfolder(folder=f"s3://bench/{name}")
-    report = on_dask(dataset, ["invert"], run_key=_RUN, artifacts=False)
+    threads = IN_FLIGHT // WORKERS
+    with (
+        LocalCluster(
+            n_workers=WORKERS, threads_per_worker=threads, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(import_module, "prefect_pipestream.flows.processing")
+        client.run(import_module, "prefect.task_engine")
+        runner = DaskTaskRunner(address=cluster.scheduler_address)
+        on_dask = process_samples.with_options(task_runner=runner)
+        report = on_dask(dataset, ["invert"], run_key=_RUN, artifacts=False)
     print(report.done_before, report.counts["written"], report.duration_s)
 
 
@@ -140,52 +149,69 @@ def killed_at(name: str, commits: int) -> int:
     return running.wait()
 
 
-def measure(folder: Path, count: int, size: int) -> None:
+def measure(server: Server, count: int, size: int, pause: float) -> None:
     from prefect_pipestream.underfolder import undo_run
 
-    server = Server(str(folder))
+    title(
+        f"{count} JPEGs of {size}×{size}, {WORKERS} worker processes of Dask, "
+        f"{1000 * pause:.0f} ms more a request"
+    )
+    rates = {}
+    asked = {}
+    for side in ("loop", "ours"):
+        name = f"{side}-{pause}"
+        use(server.port)
+        fill(name, count, size)
+        before = files_in(name)
+        done_before = 0
+        if side == "ours":
+            figure("killed by signal", -killed_at(name, 10), "", 0)
+        proxy = Proxy(server.port, pause)
+        use(proxy.port)
+        if side == "loop":
+            seconds = in_plain_processes(name, count)
+        else:
+            said, _ = started(name).communicate()
+            done_before, written, seconds = map(float, said.split())
+            figure("done before", done_before, "samples", 0)
+            figure("written", written, "samples", 0)
+        done = count - done_before
+        rates[side], asked[side] = done / seconds, proxy.requests / done
+        proxy.end()
+        figure("ours, gone on with" if side == "ours" else "loop", rates[side], "samples/s", 0)
+        figure("    requests", asked[side], "a sample", 2)
+    against = rates["ours"] / rates["loop"]
+    figure("ours against the loop", against, "×", 2)
+    ratio("    by requests", against * asked["ours"] / asked["loop"], at_least=0.8)
     use(server.port)
-    try:
-        title(f"{count} JPEGs of {size}×{size}, {WORKERS} worker processes of Dask")
-        fill("loop", count, size)
-        rate = count / in_plain_processes("loop", count)
-        figure("loop", rate, "samples/s", 0)
-        fill("ours", count, size)
-        before = files_in("ours")
-        killed = killed_at("ours", 10)
-        again = started("ours")
-        said, _ = again.communicate()
-        done_before, written, seconds = said.split()
-        figure("killed by signal", -killed, "", 0)
-        figure("done before", int(done_before), "samples", 0)
-        ours = (count - int(done_before)) / float(seconds)
-        figure("ours, gone on with", ours, "samples/s", 0)
-        ratio("ours against the loop", ours / rate, at_least=0.8)
-        after = files_in("ours")
-        changed = sum(after[name] != content for name, content in before.items())
-        figure("written", int(written), "samples", 0)
-        figure("files that changed", changed, "", 0)
-        began = time.perf_counter()
-        undo_run("s3://bench/ours", _RUN)
-        figure("undo", count / (time.perf_counter() - began), "samples/s", 0)
-        restored = files_in("ours")
-        wrong = sum(restored.get(name) != content for name, content in before.items())
-        figure("files that are not as before", wrong + len(restored) - len(before), "", 0)
-    finally:
-        server.end()
+    after = files_in(name)
+    changed = sum(after[file] != content for file, content in before.items())
+    figure("files that changed", changed, "", 0)
+    began = time.perf_counter()
+    undo_run(f"s3://bench/{name}", _RUN)
+    figure("undo", count / (time.perf_counter() - began), "samples/s", 0)
+    restored = files_in(name)
+    wrong = sum(restored.get(file) != content for file, content in before.items())
+    figure("files that are not as before", wrong + len(restored) - len(before), "", 0)
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--samples", type=int, default=5000)
     options.add_argument("--size", type=int, default=128)
+    options.add_argument("--pauses", type=float, nargs="*", default=[0, 0.02], help="seconds")
     options.add_argument("--flow", metavar="NAME", help="only run the flow on this dataset")
     given = options.parse_args()
     if given.flow is not None:
         flow(given.flow)
         return
     with temporary_folder(given.temporary_folder) as folder, prefect_server(folder):
-        measure(folder, given.samples, given.size)
+        server = Server(str(folder))
+        try:
+            for pause in given.pauses:
+                measure(server, given.samples, given.size, pause)
+        finally:
+            server.end()
 
 
 if __name__ == "__main__":

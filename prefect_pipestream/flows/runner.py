@@ -29,7 +29,7 @@ _SHARES = 2
 _SHORTEST_S = 0.15
 _UNKNOWN_WORKERS = 16
 _WAITING_WORKERS = 8
-_WAITING_SAMPLES = 25
+_WAITING_SAMPLES = 100
 
 
 class Workers:
@@ -43,7 +43,8 @@ class Workers:
         number: How many tasks it works on at a time.
         in_flight: How many should be submitted and not finished, so that none of them waits
             for work, and the sizes of later chunks can follow what earlier ones took.
-        least: The samples that a chunk should have at least.
+        least: The samples that a chunk should have at least: of what waits for a store many are
+            read and written at the same time, and one commit may have so many.
         chunk_s: The work of a chunk that is aimed at, in seconds.
         are_ours: Whether it is ours to say where they work: nobody chose how many threads.
     """
@@ -79,7 +80,8 @@ class ChunkSizer:
         total: How many samples there are.
         workers: How many chunks are worked on at a time.
         fixed: The size of every chunk, where the user gave one.
-        least: The samples that a chunk has at least, as long as there are so many.
+        least: The samples that a chunk has at least, where so many are left, and they are not more
+            work than is wished; a quarter of them as long as that is not known.
     """
 
     def __init__(self, total: int, workers: int, fixed: int | None = None, least: int = 1) -> None:
@@ -104,13 +106,14 @@ class ChunkSizer:
         return size
 
     def _size(self, longest_s: float) -> int:
-        share = max(self._least, -(-self._left // (_SHARES * self._workers)))
+        share = -(-self._left // (_SHARES * self._workers))
         if self._sample_s is None:
-            return max(self._least, min(_PROBE, share))
-        wanted = min(longest_s / self._sample_s, _GROWTH * self._largest, share)
+            return max(self._least // 4, min(_PROBE, share))
+        of_time = longest_s / self._sample_s
+        wanted = min(of_time, _GROWTH * self._largest, max(share, self._least))
         least = self._left / max(1, MOST_CHUNKS - self._given)
         shortest = min(longest_s, _SHORTEST_S) / self._sample_s
-        return max(self._least, int(max(wanted, shortest, least)))
+        return max(1, int(max(wanted, shortest, least)))
 
     def measured(self, samples: int, seconds: float) -> None:
         """Takes note of what a chunk took."""

@@ -7,9 +7,9 @@ from prefect_pipestream.flows.runner import MOST_CHUNKS, ChunkSizer, Workers
 from prefect_pipestream.storage.cores import usable_cores
 
 
-def sizes(total: int, sample_s: float, workers: int) -> list[int]:
+def sizes(total: int, sample_s: float, workers: int, least: int = 1) -> list[int]:
     """The sizes of all chunks where each is measured before the next but `workers`."""
-    sizer = ChunkSizer(total, workers)
+    sizer = ChunkSizer(total, workers, least=least)
     running: list[int] = []
     found = []
     while size := sizer.next_size():
@@ -48,6 +48,13 @@ def test_last_chunks_are_small_so_that_workers_finish_together() -> None:
     chunks = sizes(20_000, 0.001, 2)
 
     assert max(chunks[-2:]) < max(chunks) / 3
+
+
+def test_chunks_that_wait_for_a_store_are_large_unless_that_is_much_work() -> None:
+    chunks = sizes(2_000, 0.005, 16, least=100)
+    assert chunks[0] == 25
+    assert min(chunks[16:-1]) == 100
+    assert max(sizes(2_000, 1.0, 16, least=100)[16:]) <= 7  # 7 are what keeps them few
 
 
 def test_given_chunk_size_is_kept() -> None:
