@@ -206,8 +206,8 @@ class Store:
         obstore = _obstore()
         with self._explained("listed", prefix):
             found = obstore.list(self._store, prefix, offset=after or None)
-            for some in found:
-                yield from map(_stat_of, some)
+            for some in found:  # not every server knows of an offset, or leaves its key out
+                yield from (stat for stat in map(_stat_of, some) if stat.key > after)
 
     def files_in(self, folder: str = "") -> list[Stat]:
         """The objects directly in a folder, and none below other folders of it.

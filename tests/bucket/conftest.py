@@ -9,7 +9,15 @@ from prefect_pipestream.storage.address import Address
 from prefect_pipestream.storage.store import PATIENCE
 from prefect_pipestream.underfolder.format.caches import CACHE_VARIABLE
 from tests.bucket.proxy import Proxy
-from tests.bucket.server import Server, moto_server, new_root, use, weed_server
+from tests.bucket.server import (
+    Server,
+    azurite_server,
+    moto_server,
+    new_root,
+    use,
+    use_azure,
+    weed_server,
+)
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +37,19 @@ def closed_weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with moto_server(tmp_path_factory.mktemp("moto")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with azurite_server(tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+@pytest.fixture
+def in_azurite(azurite: Server, monkeypatch: pytest.MonkeyPatch) -> Address:
+    """The address of a dataset in a new container of Azurite, which this process uses."""
+    use_azure(azurite.url, monkeypatch)
+    return Address.of(f"az://{azurite.new_bucket()}/datasets/parts")
 
 
 @pytest.fixture

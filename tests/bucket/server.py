@@ -1,5 +1,6 @@
-"""Real S3 servers on this machine: SeaweedFS, and moto as a second opinion."""
+"""Real servers on this machine: SeaweedFS, moto as a second opinion, and Azurite for Azure."""
 
+import hmac
 import json
 import os
 import secrets
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -22,6 +25,7 @@ from prefect_pipestream.storage.address import Address
 HOST = "127.0.0.1"
 UP_IN_S = 60
 ACCESS_KEY, SECRET_KEY = "tests", "of-the-tests"
+AZURE_ACCOUNT, AZURE_KEY = "tests", b64encode(b"of-the-tests").decode()
 READER_KEY, READER_SECRET = "reader", "of-the-reader"
 
 # Without an identity SeaweedFS lets anybody in, but nobody once it was started again.
@@ -152,6 +156,37 @@ class ClosedServer(Server):
         return name
 
 
+class AzureServer(Server):
+    """A server that speaks as Azure does: buckets are containers, and requests are signed."""
+
+    def _answers(self) -> bool:
+        try:
+            self.new_bucket()
+            return True
+        except OSError:
+            return False
+
+    def new_bucket(self) -> str:
+        """Creates a container and returns its name."""
+        name = f"container-{secrets.token_hex(6)}"
+        of_ms = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+        # Shared Key: https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
+        resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{name}\nrestype:container"
+        headers = "".join(f"{key}:{value}\n" for key, value in of_ms.items())
+        signed = "PUT" + 12 * "\n" + headers + resource
+        signature = hmac.digest(b64decode(AZURE_KEY), signed.encode(), "sha256")
+        request = urllib.request.Request(
+            f"{self.url}/{AZURE_ACCOUNT}/{name}?restype=container",
+            headers={
+                **of_ms,
+                "Authorization": f"SharedKey {AZURE_ACCOUNT}:{b64encode(signature).decode()}",
+            },
+            method="PUT",
+        )
+        with urllib.request.urlopen(request, timeout=30):
+            return name
+
+
 def environment(url: str) -> dict[str, str]:
     """The environment of a process that is to use a server."""
     return {
@@ -233,6 +268,20 @@ def moto_server(folder: Path) -> Iterator[Server]:
     )
 
 
+@contextmanager
+def azurite_server(folder: Path) -> Iterator[Server]:
+    """Azurite, which keeps what it has in memory."""
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("needs Azurite: npm install --global azurite")
+    with _free_ports(1) as (port,):
+        pass
+    command = [program, "--blobHost", HOST, "--blobPort", str(port), "--inMemoryPersistence"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AZURITE_ACCOUNTS", f"{AZURE_ACCOUNT}:{AZURE_KEY}")
+        yield from _running(AzureServer([*command, "--skipApiVersionCheck"], port, folder))
+
+
 def _running(server: Server) -> Iterator[Server]:
     try:
         server.start()
@@ -247,6 +296,15 @@ def use(server_url: str, patch: pytest.MonkeyPatch) -> None:
         patch.delenv(name, raising=False)
     for name, value in environment(server_url).items():
         patch.setenv(name, value)
+
+
+def use_azure(server_url: str, patch: pytest.MonkeyPatch) -> None:
+    """Lets this process, and those that it starts, use a server that speaks as Azure does."""
+    patch.setenv("AZURE_STORAGE_ACCOUNT_NAME", AZURE_ACCOUNT)
+    patch.setenv("AZURE_STORAGE_ACCOUNT_KEY", AZURE_KEY)
+    patch.setenv("AZURE_ENDPOINT", f"{server_url}/{AZURE_ACCOUNT}")
+    patch.setenv("AZURE_ALLOW_HTTP", "true")
+    patch.setenv("NO_PROXY", HOST)
 
 
 def new_root(server: Server) -> Address:

@@ -280,19 +280,23 @@ def test_who_is_killed_while_mending_leaves_it_to_the_next(after: bool) -> None:
             assert store.read(".pipestream/applied")
 
 
-def test_a_dataset_on_a_server_is_compacted_and_checked(in_moto: Address) -> None:
-    make(in_moto)
-    open_store(in_moto).put("data/009_metadata.yaml", b"number: 9\n")
-    DataStream.read_write_underfolder(in_moto).remove(1)
-    before = contents(in_moto)
-    assert compact(in_moto, "c").moved == 3
-    assert (report := check(in_moto, fix=True)).ok
+@pytest.mark.parametrize("server", ["in_moto", "in_azurite"])
+def test_a_dataset_on_a_server_is_compacted_and_checked(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    root: Address = request.getfixturevalue(server)
+    make(root)
+    open_store(root).put("data/009_metadata.yaml", b"number: 9\n")
+    DataStream.read_write_underfolder(root).remove(1)
+    before = contents(root)
+    assert compact(root, "c").moved == 3
+    assert (report := check(root, fix=True)).ok
     assert (report.samples, report.gaps) == (4, ())
-    found = find(open_dataset(in_moto), "metadata.number > 2")
+    found = find(open_dataset(root), "metadata.number > 2")
     assert found.indices.tolist() == [2, 3]
-    undo_run(in_moto, "c")
-    assert contents(in_moto) == before
-    assert check(in_moto).gaps == ((1, 1), (4, 8))
+    undo_run(root, "c")
+    assert contents(root) == before
+    assert check(root).gaps == ((1, 1), (4, 8))
 
 
 @pytest.mark.parametrize("name", ["data//5_a.json", "data/../a.json", "data/5_\x1b[31m.json"])
