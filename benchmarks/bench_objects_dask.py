@@ -1,7 +1,7 @@
 """A flow over a dataset in a bucket on Dask: killed, gone on with, and undone byte for byte.
 
 It has two worker processes, and is compared with a plain loop in two processes, each with 16
-requests under way at most, by samples a second and by requests a second. Dask's own profiler, which
+requests under way, by samples a second and by requests a second. Dask's own profiler, which
 looks at each thread a hundred times a second, is off. Needs the extra `[dask]`.
 """
 

@@ -153,7 +153,9 @@ class Ledgers(Layout):
         )
         commit = entry.commit and _not_before(entry.commit, least)
         imported = [_not_before(line, least) for line in entry.imported]
-        at = max([least, *(line.at for line in imported), *([commit.at] if commit else [])])
+        at = max([least, *(line.at for line in imported)])
+        if commit is not None:
+            at = max(at, commit.at)
         facts, finished = entry.facts, entry.facts.get("finished")
         if is_time(finished):  # a log may come from anybody
             at = max(at, finished)

@@ -24,8 +24,7 @@ class Read(NamedTuple):
 class RecentEntries:
     """Entries by what is before them: what comes after one of a log never changes."""
 
-    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self) -> None:
         self._bytes = 0
         self._found: OrderedDict[tuple[Address, bytes], Read] = OrderedDict()
         self._guard = threading.Lock()
@@ -47,7 +46,7 @@ class RecentEntries:
                 return
             self._found[root, digest] = read
             self._bytes += len(read.content)
-            while self._bytes > self._most_bytes:
+            while self._bytes > _MOST_BYTES:
                 self._bytes -= len(self._found.popitem(last=False)[1].content)
 
 
